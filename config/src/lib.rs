@@ -1,0 +1,1 @@
+//! Configuration text to checked values, with errors that point into the file.

@@ -1,0 +1,20 @@
+//! The controller: one observation in, one plan out; pure, without IO or clock.
+//!
+//! Time, measurements and facts come in as an [`Observation`]; what should happen goes out as a
+//! [`Plan`]. Nothing here reads a clock, a file or a socket, so a recorded run replays exactly.
+
+mod ids;
+mod observation;
+mod plan;
+mod spec;
+
+pub use ids::{InstanceId, Mode, Role, ServiceName, Tier};
+pub use observation::{
+    Fact, Health, InstanceObservation, KernelSample, LatencySummary, Meters, MirrorSummary,
+    Observation, ServiceObservation,
+};
+pub use plan::{
+    Action, Alert, AlertKind, CapacityView, HorizonView, InstanceWeight, Law, Plan, PlannedAction,
+    Reason, ServicePlan, WEIGHT_SCALE,
+};
+pub use spec::{Capacity, Objective, PoolSpec, QuantileSpec, ServiceSpec, WeightSpec};

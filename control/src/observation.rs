@@ -1,0 +1,212 @@
+//! What was seen in one tick: an immutable value with its time.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{InstanceId, Mode, Role, ServiceName, Tier};
+
+/// Everything the controller learns in one tick.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Observation {
+    /// Number of the tick; ticks that were skipped leave a gap.
+    pub tick: u64,
+    /// Unix time in milliseconds, anchored once at start and then monotonic: it never jumps.
+    pub at_ms: u64,
+    /// Time the meters below cover; the tick length, or more after skipped ticks.
+    pub interval_ms: u64,
+    /// Whether the operator has stopped all automation.
+    pub kill_switch: bool,
+    /// One entry per configured service, ordered by name.
+    pub services: Vec<ServiceObservation>,
+}
+
+/// What was seen of one service in one tick.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ServiceObservation {
+    /// The service.
+    pub service: ServiceName,
+    /// The mode in force in this tick.
+    pub mode: Mode,
+    /// Requests that arrived for the service, whether or not a backend could take them; retries
+    /// and mirrored copies do not count.
+    pub arrivals: u64,
+    /// Of those, requests answered by the proxy itself because no backend could take them.
+    pub unserved: u64,
+    /// Primaries and shadows that exist now, ordered by id.
+    pub instances: Vec<InstanceObservation>,
+    /// What happened since the last tick, oldest first.
+    pub facts: Vec<Fact>,
+    /// Operator requests since the last tick: shadows to activate by hand.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub activate: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's skip predicates take a reference")]
+fn is_zero(n: &u32) -> bool {
+    *n == 0
+}
+
+/// What was seen of one instance in one tick.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct InstanceObservation {
+    /// The instance.
+    pub instance: InstanceId,
+    /// Primary or shadow.
+    pub role: Role,
+    /// Where the instance stands now; [`Tier::Serving`] for primaries.
+    pub tier: Tier,
+    /// The tier it is being moved to, while a step is under way.
+    pub moving_to: Option<Tier>,
+    /// Time since the instance reached its tier.
+    pub tier_age_ms: u64,
+    /// Where it runs; empty when the configuration names no zone.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub zone: String,
+    /// Capacity pinned by the configuration for this instance, in requests per second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capacity_rps: Option<f64>,
+    /// The verdict of health checks and passive ejection.
+    pub health: Health,
+    /// Whether an operator drains this instance: its weight must go to zero.
+    #[serde(default)]
+    pub drained: bool,
+    /// What the proxy counted in this tick.
+    pub meters: Meters,
+    /// What the kernel saw of its connections, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kernel: Option<KernelSample>,
+    /// What mirrored requests said of it since it was started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mirror: Option<MirrorSummary>,
+}
+
+/// Whether an instance may take requests.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Health {
+    /// Not yet known: no check has finished and no request has been answered.
+    Unknown,
+    /// Checks pass and it is not ejected.
+    Up,
+    /// It answered badly or too slowly for a while and sits out; it will be tried again.
+    Ejected,
+    /// Checks fail, it refuses connections, or its process has ended; the text says which.
+    Down(String),
+}
+
+/// Counts of one instance over one tick. Everything is a delta except `in_flight`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Meters {
+    /// Requests sent to the instance, retries included, mirrored copies not.
+    pub requests: u64,
+    /// Requests being answered now.
+    pub in_flight: u64,
+    /// Answers with status 1xx to 3xx.
+    pub ok: u64,
+    /// Answers with status 4xx.
+    pub client_errors: u64,
+    /// Answers with status 5xx.
+    pub server_errors: u64,
+    /// Connections refused, reset during the handshake, or timed out in it.
+    pub connect_errors: u64,
+    /// Requests that failed after connecting: reset, closed early, malformed answer.
+    pub read_errors: u64,
+    /// Requests that ran into the first-byte or the total timeout.
+    pub timeouts: u64,
+    /// Of `requests`, those that were a retry.
+    pub retries: u64,
+    /// Bytes of requests sent to the instance.
+    pub bytes_out: u64,
+    /// Bytes of answers received from it.
+    pub bytes_in: u64,
+    /// Time to the last byte of the answer.
+    pub latency: LatencySummary,
+}
+
+/// A latency distribution of one tick. Counts and sums add up over ticks; quantiles do not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct LatencySummary {
+    /// Answers measured.
+    pub count: u64,
+    /// Sum of their latencies.
+    pub sum_ms: f64,
+    /// Of them, answers slower than the service's latency objective.
+    pub over_objective: u64,
+    /// Median; 0 when `count` is 0, like the other quantiles.
+    pub p50_ms: f64,
+    /// 90th percentile.
+    pub p90_ms: f64,
+    /// 99th percentile.
+    pub p99_ms: f64,
+    /// Slowest.
+    pub max_ms: f64,
+}
+
+/// What the kernel says of the connections to an instance, over one tick.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct KernelSample {
+    /// Sockets sampled.
+    pub samples: u64,
+    /// Mean smoothed round-trip time.
+    pub srtt_us: f64,
+    /// Segments sent again since the last sample.
+    pub retransmits: u64,
+    /// Sent and not yet acknowledged, summed over the samples.
+    pub unacked_segments: u64,
+}
+
+/// How a shadow's answers to mirrored requests compare with the originals, since it was started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct MirrorSummary {
+    /// Copies answered or failed.
+    pub compared: u64,
+    /// Of them, copies with the same status class as the original.
+    pub agreed: u64,
+    /// Sum of the original answers' latencies.
+    pub original_sum_ms: f64,
+    /// Sum of the copies' latencies.
+    pub copy_sum_ms: f64,
+}
+
+/// Something that happened between two ticks.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "fact")]
+pub enum Fact {
+    /// A provider step finished.
+    TierReached {
+        /// The instance.
+        instance: InstanceId,
+        /// Where it came from; [`Tier::Cold`] when it was created.
+        from: Tier,
+        /// Where it is now.
+        tier: Tier,
+        /// How long the step took: one sample of the lead time.
+        took_ms: u64,
+    },
+    /// A provider step failed; the provider tries again by itself only if it says when.
+    StepFailed {
+        /// The instance, where one exists.
+        instance: Option<InstanceId>,
+        /// The tier that was not reached.
+        to: Tier,
+        /// What went wrong.
+        error: String,
+        /// Steps of this kind are refused for this long: the back-off.
+        retry_in_ms: u64,
+    },
+    /// The process or container of a shadow ended by itself.
+    Exited {
+        /// The instance; it is no longer among the instances.
+        instance: InstanceId,
+        /// The tier it had.
+        tier: Tier,
+        /// Exit code or signal, as text.
+        detail: String,
+    },
+    /// A shadow that was running before a restart of Foreshadow was taken over.
+    Adopted {
+        /// The instance.
+        instance: InstanceId,
+        /// The tier it was found in.
+        tier: Tier,
+    },
+}

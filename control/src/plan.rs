@@ -1,0 +1,183 @@
+//! What should happen, each entry with its reason.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{InstanceId, Mode, ServiceName, Tier};
+
+/// The weight of an instance that carries its service alone; weights of a service are relative.
+pub const WEIGHT_SCALE: u32 = 10_000;
+
+/// What the controller decided in one tick.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// The tick of the observation it answers.
+    pub tick: u64,
+    /// The time of that observation.
+    pub at_ms: u64,
+    /// One entry per observed service, in the same order.
+    pub services: Vec<ServicePlan>,
+}
+
+/// What was decided for one service.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ServicePlan {
+    /// The service.
+    pub service: ServiceName,
+    /// The mode the plan was made under.
+    pub mode: Mode,
+    /// Whether `actions` are to be carried out: mode `act` and no kill switch.
+    pub act: bool,
+    /// Weights to publish now, for every instance, ordered by id. When `act` is false these hold
+    /// what was last in force.
+    pub weights: Vec<InstanceWeight>,
+    /// What the weights would be in mode `act`; empty when they equal `weights`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub advised: Vec<InstanceWeight>,
+    /// Tier changes, creations and removals, in the order to start them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub actions: Vec<PlannedAction>,
+    /// Conditions an operator should know of; repeated each tick while they hold.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub alerts: Vec<Alert>,
+    /// Why weights changed in this tick; empty when they did not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reasons: Vec<Reason>,
+    /// Smoothed demand now, in requests per second.
+    pub demand_rps: f64,
+    /// The demand forecast the decision was taken on.
+    pub forecast: Vec<HorizonView>,
+    /// Learned or pinned capacity of every instance, ordered by id.
+    pub capacity: Vec<CapacityView>,
+}
+
+/// The weight of one instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InstanceWeight {
+    /// The instance.
+    pub instance: InstanceId,
+    /// 0 to [`WEIGHT_SCALE`]; 0 takes no requests.
+    pub weight: u32,
+}
+
+/// An action and why it is taken.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PlannedAction {
+    /// What to do.
+    pub action: Action,
+    /// Why.
+    pub reason: Reason,
+}
+
+/// A step for the Shadow Instance Manager, which leaves it nothing to choose.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "action")]
+pub enum Action {
+    /// Make a new shadow and bring it to `tier`.
+    Create {
+        /// The tier it is made for.
+        tier: Tier,
+    },
+    /// Bring an existing shadow to `tier`, through the tiers between.
+    Move {
+        /// The shadow.
+        instance: InstanceId,
+        /// Where it should stand.
+        tier: Tier,
+    },
+    /// End a shadow and forget it.
+    Destroy {
+        /// The shadow.
+        instance: InstanceId,
+    },
+}
+
+/// Which law of the controller decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Law {
+    /// Fill primaries by capacity, overflow to shadows.
+    Weights,
+    /// New capacity follows its warm-up curve.
+    WarmUp,
+    /// Upper quantile of demand at the lead time: cold to shadow.
+    Prepare,
+    /// Median: shadow to warm.
+    Warm,
+    /// Lower bound: warm to full and serving.
+    Commit,
+    /// What is measured now asks for it, whatever the forecast says.
+    ReactiveFloor,
+    /// The pool is below its target.
+    Pool,
+    /// An instance failed and its load moves.
+    Failover,
+    /// A lost shadow is made again.
+    Recreate,
+    /// Demand did not come: weights, then tiers, go back.
+    Rollback,
+    /// A shadow's mirrored answers disagree with the originals.
+    Verification,
+    /// An operator asked for it.
+    Operator,
+}
+
+/// Why something was decided: the law and the figures it was applied to, as one sentence.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Reason {
+    /// The law.
+    pub law: Law,
+    /// Figures and comparison, readable without the code.
+    pub text: String,
+}
+
+/// A condition an operator should know of.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Alert {
+    /// What kind.
+    pub kind: AlertKind,
+    /// Figures and what would help.
+    pub text: String,
+}
+
+/// Kinds of alert.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AlertKind {
+    /// More capacity is wanted than pool and provider can give.
+    Shortage,
+    /// No instance of the service can take requests.
+    NoCapacity,
+    /// Shadows cannot be made; the text has the provider's error.
+    ProviderFailing,
+    /// The forecast is unusable; only the reactive floor acts.
+    ForecastUnusable,
+}
+
+/// Forecast quantiles at one horizon.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HorizonView {
+    /// How far ahead.
+    pub horizon_ms: u64,
+    /// Lower quantile of demand (the commit level), requests per second.
+    pub lower_rps: f64,
+    /// Median.
+    pub median_rps: f64,
+    /// Upper quantile (the prepare level).
+    pub upper_rps: f64,
+}
+
+/// What an instance can serve within its objective.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CapacityView {
+    /// The instance.
+    pub instance: InstanceId,
+    /// Requests per second within the objective: the estimate that decisions use.
+    pub rps: f64,
+    /// Lower end of what it may be.
+    pub lower_rps: f64,
+    /// Upper end; absent while nothing bounds it from above.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upper_rps: Option<f64>,
+    /// Whether the configuration pins it.
+    pub pinned: bool,
+}

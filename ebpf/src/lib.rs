@@ -1,0 +1,1 @@
+//! Kernel truth for the loop: what this kernel offers and the TCP_INFO baseline.

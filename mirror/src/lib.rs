@@ -1,0 +1,1 @@
+//! Keeps shadows current: request mirroring policy and comparison of answers.

@@ -1,0 +1,1 @@
+//! Streaming forecasters, their aggregation and calibrated intervals; pure, without IO or clock.

@@ -1,0 +1,1 @@
+//! The data plane: listeners, HTTP engine, balancing, upstreams, health.

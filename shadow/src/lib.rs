@@ -1,0 +1,1 @@
+//! The Shadow Instance Manager: providers, lifecycle, pools, registry.

@@ -1,0 +1,3 @@
+//! The `foreshadow` command.
+
+fn main() {}
