@@ -10,7 +10,7 @@ mod spec;
 
 pub use ids::{InstanceId, Mode, Role, ServiceName, Tier};
 pub use observation::{
-    Fact, Health, InstanceObservation, KernelSample, LatencySummary, Meters, MirrorSummary,
+    Announced, Fact, Health, InstanceObservation, KernelSample, LatencySummary, Meters, MirrorSummary,
     Observation, ServiceObservation,
 };
 pub use plan::{

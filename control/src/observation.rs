@@ -38,6 +38,20 @@ pub struct ServiceObservation {
     /// Operator requests since the last tick: shadows to activate by hand.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub activate: u32,
+    /// Announced events that have not ended.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub announced: Vec<Announced>,
+}
+
+/// An announced event: demand is expected to be `lift` times what it would be without it.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Announced {
+    /// Time until it starts; 0 while it runs.
+    pub starts_in_ms: u64,
+    /// Time until it ends.
+    pub ends_in_ms: u64,
+    /// Expected demand relative to none of it.
+    pub lift: f64,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's skip predicates take a reference")]
