@@ -1,1 +1,11 @@
 //! Streaming forecasters, their aggregation and calibrated intervals; pure, without IO or clock.
+
+mod forecast;
+mod score;
+mod series;
+mod spec;
+
+pub use forecast::{Forecast, HorizonForecast};
+pub use score::{HorizonScore, MIN_SCORED, Score};
+pub use series::Forecaster;
+pub use spec::{MAX_HORIZON_MS, MAX_HORIZONS, MAX_SEASONS, SeriesSpec};
