@@ -47,14 +47,17 @@ impl Score {
     /// True when the nearest horizon has [`MIN_SCORED`] truths and no horizon with that many is
     /// [`misleading`](HorizonScore::misleading).
     pub fn usable(&self) -> bool {
-        usable(&self.horizons, &self.levels)
+        usable(self.horizons.iter(), &self.levels)
     }
 }
 
 /// See [`Score::usable`]; on the running figures, without copying them.
-pub(crate) fn usable(horizons: &[HorizonScore], levels: &[f64]) -> bool {
-    horizons.first().is_some_and(|nearest| nearest.scored >= MIN_SCORED)
-        && !horizons.iter().any(|horizon| horizon.misleading(levels))
+pub(crate) fn usable<'a>(
+    mut horizons: impl Iterator<Item = &'a HorizonScore> + Clone,
+    levels: &[f64],
+) -> bool {
+    horizons.clone().next().is_some_and(|nearest| nearest.scored >= MIN_SCORED)
+        && !horizons.any(|horizon| horizon.misleading(levels))
 }
 
 impl HorizonScore {

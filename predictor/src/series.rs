@@ -2,74 +2,176 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::experts::{Experts, Seen};
+use crate::horizon::{Horizon, Sight};
+use crate::level::Level;
 use crate::score::usable;
+use crate::window::{MAX_VALUE, Window};
 use crate::{Forecast, HorizonForecast, HorizonScore, Score, SeriesSpec};
 
-/// Forecasts one series.
+/// Half-life of the largest recent rate.
+const PEAK_HALF_LIFE_MS: f64 = 600_000.0;
+
+/// Forecasts one series, step by step.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Forecaster {
     spec: SeriesSpec,
-    level: f64,
+    window: Window,
+    level: Level,
+    experts: Experts,
+    horizons: Vec<Horizon>,
     forecast: Forecast,
-    scores: Vec<HorizonScore>,
+    /// Steps processed; after a gap longer than all that is remembered, not steps passed.
+    step: u64,
+    started: bool,
+    peak: f64,
+    size: f64,
+    second_steps: usize,
+    minute_steps: usize,
 }
 
 impl Forecaster {
     /// A forecaster that has seen nothing; the spec is repaired by [`SeriesSpec::sanitised`].
     pub fn new(spec: SeriesSpec) -> Self {
         let spec = spec.sanitised();
-        let horizon = |horizon_ms: &u64| HorizonForecast {
+        let experts = Experts::new(spec.step_ms, &spec.seasons_ms);
+        let horizon = |ms: &u64| Horizon::new(spec.step_ms, *ms, &spec.levels, &experts);
+        let horizons: Vec<Horizon> = spec.horizons_ms.iter().map(horizon).collect();
+        let empty = |horizon_ms: &u64| HorizonForecast {
             horizon_ms: *horizon_ms,
             mean: 0.0,
             quantiles: vec![0.0; spec.levels.len()],
         };
         let forecast = Forecast {
             levels: spec.levels.clone(),
-            horizons: spec.horizons_ms.iter().map(horizon).collect(),
+            horizons: spec.horizons_ms.iter().map(empty).collect(),
         };
-        let scores =
-            spec.horizons_ms.iter().map(|ms| HorizonScore::new(*ms, &spec.levels)).collect();
-        Self { spec, level: 0.0, forecast, scores }
+        let history = horizons.iter().map(Horizon::history_steps).max().unwrap_or(1);
+        let steps = |ms: u64| (ms / spec.step_ms).max(1) as usize;
+        let (second_steps, minute_steps) = (steps(1_000), steps(60_000));
+        Self {
+            window: Window::new(history.max(experts.history_steps()).max(steps(2_000))),
+            level: Level::new(spec.step_ms),
+            experts,
+            horizons,
+            forecast,
+            step: 0,
+            started: false,
+            peak: 0.0,
+            size: 1.0,
+            second_steps,
+            minute_steps,
+            spec,
+        }
     }
 
     /// Takes the value of one step, a rate per second (for a count: count x 1000 / `step_ms`).
     ///
-    /// NaN, infinite, negative and absurd (above 1e9) values count as missing.
+    /// NaN, infinite, negative and absurd (above 1e9) values count as missing: the level is held,
+    /// nothing is predicted from the step, and truths that are mostly missing are not learned from.
     pub fn observe(&mut self, value: f64) {
-        if (0.0..=1e9).contains(&value) {
-            self.level += 0.3 * (value - self.level);
-        }
-        for horizon in &mut self.forecast.horizons {
-            horizon.mean = self.level;
-            horizon.quantiles.fill(self.level);
-        }
+        let value = Some(value).filter(|value| (0.0..=MAX_VALUE).contains(value));
+        self.advance(value);
+        self.refresh(value.is_some());
     }
 
-    /// Skips `steps` steps in which nothing was seen.
-    pub fn observe_gap(&mut self, _steps: u64) {}
+    /// Skips `steps` steps in which nothing was seen; any number of them in bounded time.
+    pub fn observe_gap(&mut self, steps: u64) {
+        if steps == 0 {
+            return;
+        }
+        let farthest = self.horizons.iter().map(Horizon::reach_steps).max().unwrap_or(0);
+        let memory = farthest + self.window.capacity() as u64;
+        if steps <= memory {
+            (0..steps).for_each(|_| self.advance(None));
+        } else {
+            self.experts.skip(steps);
+            self.horizons.iter_mut().for_each(Horizon::abandon);
+            self.window.clear();
+            self.level.restart();
+        }
+        self.refresh(false);
+    }
 
-    /// The current forecast.
+    /// The current forecast, refreshed by every observation and gap.
     pub fn forecast(&self) -> &Forecast {
         &self.forecast
     }
 
-    /// The smoothed value now, in the unit of the series.
+    /// The smoothed value now, in the unit of the series; 0 before the first observation.
     pub fn level(&self) -> f64 {
-        self.level
+        self.level.value()
     }
 
     /// The track record so far.
     pub fn score(&self) -> Score {
-        Score { levels: self.spec.levels.clone(), horizons: self.scores.clone() }
+        let horizons = self.scores().cloned().collect();
+        Score { levels: self.spec.levels.clone(), horizons }
     }
 
     /// [`Score::usable`], without copying the score.
     pub fn usable(&self) -> bool {
-        usable(&self.scores, &self.spec.levels)
+        usable(self.scores(), &self.spec.levels)
     }
 
     /// The sanitised spec in force.
     pub fn spec(&self) -> &SeriesSpec {
         &self.spec
+    }
+
+    /// The experts' weights at the `index`-th horizon, summing to 1: "same as now", the two
+    /// averages, the three damped trends, one per season, least squares. Empty past the last.
+    pub fn weights(&self, index: usize) -> &[f64] {
+        self.horizons.get(index).map_or(&[], Horizon::weights)
+    }
+
+    fn scores(&self) -> impl Iterator<Item = &HorizonScore> + Clone {
+        self.horizons.iter().map(Horizon::score)
+    }
+
+    /// Lets one step pass and learns from it.
+    fn advance(&mut self, value: Option<f64>) {
+        self.step += 1;
+        match value {
+            Some(value) => self.take(value),
+            None => {
+                if self.started {
+                    self.window.push(self.level.value(), true);
+                }
+                self.experts.skip(1);
+            }
+        }
+        for index in 0..self.horizons.len() {
+            let (shorter, rest) = self.horizons.split_at_mut(index);
+            rest[0].settle(&self.window, &self.spec.levels, self.step, shorter.last());
+        }
+    }
+
+    fn take(&mut self, value: f64) {
+        self.started = true;
+        self.window.push(value, false);
+        self.level.observe(value, &self.window);
+        let level = self.level.value();
+        let sigma = self.level.noise.sigma(level, 1);
+        self.experts.observe(&Seen { value, level, changed: self.level.changed(), sigma });
+        let keep = 1.0 - std::f64::consts::LN_2 * self.spec.step_ms as f64 / PEAK_HALF_LIFE_MS;
+        self.peak = (self.peak * keep).max(self.window.mean(self.second_steps)).max(level);
+        self.size = self.window.mean(self.minute_steps).max(level).max(1e-3);
+    }
+
+    /// Writes the forecast anew.
+    fn refresh(&mut self, keep: bool) {
+        let sight = Sight {
+            experts: &self.experts,
+            level: &self.level,
+            size: self.size,
+            peak: self.peak,
+            step: self.step,
+            features: self.experts.features(&self.window, &self.level, self.size),
+        };
+        for (index, out) in self.forecast.horizons.iter_mut().enumerate() {
+            let (shorter, rest) = self.horizons.split_at_mut(index);
+            rest[0].predict(&sight, shorter.last(), keep, out);
+        }
     }
 }

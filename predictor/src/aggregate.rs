@@ -1,0 +1,91 @@
+//! One forecast out of many: weights that follow the experts' recent losses.
+
+use serde::{Deserialize, Serialize};
+
+use crate::math::exp_neg;
+
+/// Learning rate, per unit of the bounded loss.
+const ETA: f64 = 2.0;
+/// Share of the weight that is handed out anew at each truth.
+const SHARE: f64 = 0.01;
+/// Errors of this many scales and above are equally bad.
+const WORST_SCALES: f64 = 4.0;
+
+/// Exponentially weighted experts with fixed share (Vovk 1990, "Aggregating Strategies"; Herbster
+/// & Warmuth 1998, "Tracking the Best Expert", Machine Learning 32):
+///
+/// ```text
+/// loss_i = min(1, (error_i / (4 scale))^2)
+/// v_i    = w_i exp(-eta loss_i) / sum_j w_j exp(-eta loss_j)
+/// w_i    = (1 - a) v_i + a (1/(2n) + q_i/2)
+/// ```
+///
+/// `q` are the weights of the next shorter horizon, the uniform ones for the shortest. A change of
+/// regime shows at a short horizon first, since its truths come sooner; sharing towards it lets
+/// the longer ones hear of it early. The share is also the discount: no expert's weight falls so
+/// low that it takes long to come back, so old losses are forgotten.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Hedge {
+    weights: Vec<f64>,
+}
+
+impl Hedge {
+    pub(crate) fn new(experts: usize) -> Self {
+        Self { weights: vec![1.0 / experts as f64; experts] }
+    }
+
+    /// The weighted mean of the experts' predictions.
+    pub(crate) fn mix(&self, predictions: &[f64]) -> f64 {
+        self.weights.iter().zip(predictions).map(|(weight, prediction)| weight * prediction).sum()
+    }
+
+    pub(crate) fn weights(&self) -> &[f64] {
+        &self.weights
+    }
+
+    /// Learns from a truth; `scale` is the size of an ordinary error and positive.
+    pub(crate) fn learn(
+        &mut self,
+        predictions: &[f32],
+        truth: f64,
+        scale: f64,
+        shorter: Option<&Hedge>,
+    ) {
+        let mut total = 0.0;
+        for (weight, prediction) in self.weights.iter_mut().zip(predictions) {
+            let error = (f64::from(*prediction) - truth) / (WORST_SCALES * scale);
+            *weight *= exp_neg(ETA * (error * error).min(1.0));
+            total += *weight;
+        }
+        // Weights are at least SHARE / 2n before the loss and shrink by at most exp(-ETA).
+        let uniform = 1.0 / self.weights.len() as f64;
+        for (index, weight) in self.weights.iter_mut().enumerate() {
+            let hint = shorter.map_or(uniform, |hedge| hedge.weights[index]);
+            let handed_out = 0.5 * (uniform + hint);
+            *weight = (1.0 - SHARE) * *weight / total + SHARE * handed_out;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn follows_the_best_expert_and_changes_its_mind() {
+        let mut hedge = Hedge::new(3);
+        (0..100).for_each(|_| hedge.learn(&[10.0, 14.0, 7.0], 10.0, 1.0, None));
+        assert!(hedge.weights()[0] > 0.9, "{:?}", hedge.weights());
+        (0..20).for_each(|_| hedge.learn(&[10.0, 14.0, 7.0], 14.0, 1.0, None));
+        assert!(hedge.weights()[1] > 0.9, "{:?}", hedge.weights());
+        assert!((hedge.weights().iter().sum::<f64>() - 1.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn no_loss_however_large_loses_an_expert_or_the_sum() {
+        let mut hedge = Hedge::new(2);
+        (0..1_000).for_each(|_| hedge.learn(&[1e9, 0.0], 0.0, 1e-9, None));
+        assert!(hedge.weights()[0] >= SHARE / 4.0);
+        assert!((hedge.mix(&[1.0, 1.0]) - 1.0).abs() < 1e-9);
+    }
+}

@@ -1,0 +1,167 @@
+//! Quantiles around the point forecast, kept honest by what happened.
+
+use serde::{Deserialize, Serialize};
+
+use crate::math::normal_quantile;
+
+/// Step of the quantile tracker, in scales.
+const STEP: f64 = 0.03;
+/// Gain of the integrator, in scales.
+const INTEGRAL_GAIN: f64 = 0.15;
+/// Sum of coverage errors at which the integrator saturates.
+const INTEGRAL_RANGE: f64 = 30.0;
+/// What the integrator keeps of its sum per truth.
+const INTEGRAL_KEEP: f64 = 0.995;
+/// Trackers stay within this many scales of the mean.
+const MAX_OFFSET: f64 = 6.0;
+/// Truths the running scale remembers.
+const SCALE_MEMORY: f64 = 150.0;
+/// One truth may look at most this many times as large as the scale.
+const SCALE_CLIP: f64 = 4.0;
+/// The prior scale counts as much as this many truths.
+const PRIOR_TRUTHS: f64 = 20.0;
+const SCALE_RANGE: (f64, f64) = (0.02, 1e6);
+/// What the largest residual seen keeps per truth.
+const WORST_KEEP: f64 = 0.999;
+/// Bands reach at most this many times the largest residual.
+const WORST_ROOM: f64 = 1.5;
+/// Mean absolute value of a standard normal variable is the inverse of this.
+const NORMAL_SCALE: f64 = 1.2533;
+
+/// Online conformal quantile tracking (Angelopoulos, Candès & Tibshirani 2023, "Conformal PID
+/// Control for Time Series Prediction", arXiv 2307.16895; the P and I parts), one tracker per
+/// level, on normalised residuals:
+///
+/// ```text
+/// z   = (truth - mean) / (sigma s)           sigma: noise of the target's window, s: running scale
+/// o_t <- o_t + step (t - [z <= q_t])         P: quantile tracking, t is the level
+/// E_t <- keep E_t + (t - [z <= q_t])         I: sum of coverage errors
+/// q_t = o_t + gain sat(E_t / range)          sat(x) = x / (1 - |x|), |x| <= 0.9
+/// quantile = mean + sigma s q_t
+/// ```
+///
+/// `s` is the mean of `|truth - mean| / sigma` over about 150 truths, each clipped at 4 s; so
+/// steps are free of units and a surge widens bands by a bounded factor. `sat` stands for the
+/// paper's tangent: it grows without the tangent's pole. A band never reaches further than 1.5
+/// times the largest residual seen lately. Until truths have come, offsets are the normal
+/// quantiles and the scale is derived from the next shorter horizon's ([`Band::scale`]).
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Band {
+    trackers: Vec<Tracker>,
+    /// Running mean of absolute residuals, in sigmas.
+    scale: f64,
+    /// Largest recent absolute residual, in sigmas.
+    worst: f64,
+    truths: u64,
+}
+
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+struct Tracker {
+    level: f64,
+    offset: f64,
+    errors: f64,
+}
+
+impl Tracker {
+    fn quantile(&self) -> f64 {
+        let x = (self.errors / INTEGRAL_RANGE).clamp(-0.9, 0.9);
+        (self.offset + INTEGRAL_GAIN * x / (1.0 - x.abs())).clamp(-MAX_OFFSET, MAX_OFFSET)
+    }
+}
+
+impl Band {
+    pub(crate) fn new(levels: &[f64]) -> Self {
+        let tracker = |level: &f64| Tracker {
+            level: *level,
+            offset: (normal_quantile(*level) * NORMAL_SCALE).clamp(-MAX_OFFSET, MAX_OFFSET),
+            errors: 0.0,
+        };
+        let trackers = levels.iter().map(tracker).collect();
+        Self { trackers, scale: 1.0, worst: 0.0, truths: 0 }
+    }
+
+    /// The scale to use, in sigmas: the running one, and `prior` while truths are few.
+    ///
+    /// The prior of a horizon is the scale of the next shorter one, grown by the square root of
+    /// the ratio of the horizons (residuals of a random walk), plus the noise of the window.
+    pub(crate) fn scale(&self, prior: f64) -> f64 {
+        let truths = self.truths as f64;
+        let mixed = (truths * self.scale + PRIOR_TRUTHS * prior) / (truths + PRIOR_TRUTHS);
+        mixed.clamp(SCALE_RANGE.0, SCALE_RANGE.1)
+    }
+
+    /// Writes the quantiles: `mean + width x tracker`, non-decreasing, within 0..=`ceiling`.
+    ///
+    /// `width` is `sigma` times the scale in use.
+    pub(crate) fn write(&self, mean: f64, sigma: f64, width: f64, ceiling: f64, out: &mut [f64]) {
+        let reach = match self.truths as f64 >= PRIOR_TRUTHS {
+            true => WORST_ROOM * self.worst * sigma,
+            false => MAX_OFFSET * width,
+        };
+        let mut floor = 0.0_f64;
+        for (slot, tracker) in out.iter_mut().zip(&self.trackers) {
+            let offset = (width * tracker.quantile()).clamp(-reach, reach);
+            floor = (mean + offset).min(ceiling).max(floor);
+            *slot = floor;
+        }
+    }
+
+    /// Learns from a truth: its residual, and the sigma and width used when it was predicted.
+    pub(crate) fn learn(&mut self, residual: f64, sigma: f64, width: f64) {
+        let normalised = residual / width;
+        for tracker in &mut self.trackers {
+            let covered = f64::from(u8::from(normalised <= tracker.quantile()));
+            let error = tracker.level - covered;
+            tracker.errors = INTEGRAL_KEEP * tracker.errors + error;
+            tracker.offset = (tracker.offset + STEP * error).clamp(-MAX_OFFSET, MAX_OFFSET);
+        }
+        self.truths = self.truths.saturating_add(1);
+        let size = (residual / sigma).abs().min(SCALE_RANGE.1);
+        let clipped = match self.truths as f64 > PRIOR_TRUTHS {
+            true => size.min(SCALE_CLIP * self.scale),
+            false => size,
+        };
+        self.scale += (clipped - self.scale) / SCALE_MEMORY.min(self.truths as f64);
+        self.scale = self.scale.clamp(SCALE_RANGE.0, SCALE_RANGE.1);
+        self.worst = (self.worst * WORST_KEEP).max(size);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn learns_the_quantiles_of_a_skewed_residual() {
+        let levels = [0.1, 0.5, 0.9];
+        let mut band = Band::new(&levels);
+        let mut quantiles = [0.0; 3];
+        let mut covered = [0.0; 3];
+        for step in 0..20_000_u64 {
+            // Uniform in [0, 1), squared: quantiles are the squares of the levels.
+            let uniform =
+                (step.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 11) as f64 / (1u64 << 53) as f64;
+            let truth = 100.0 + 20.0 * uniform * uniform;
+            let width = 3.0 * band.scale(1.0);
+            band.write(100.0, 3.0, width, 1e3, &mut quantiles);
+            assert!(quantiles.is_sorted());
+            if step >= 10_000 {
+                (0..3).for_each(|i| covered[i] += f64::from(u8::from(truth <= quantiles[i])) / 1e4);
+            }
+            band.learn(truth - 100.0, 3.0, width);
+        }
+        for (covered, level) in covered.iter().zip(levels) {
+            assert!((covered - level).abs() < 0.02, "{covered} for {level}");
+        }
+    }
+
+    #[test]
+    fn a_huge_residual_widens_by_a_bounded_factor() {
+        let mut band = Band::new(&[0.5, 0.9]);
+        let residual = |step: u64| if step.is_multiple_of(2) { 1.0 } else { -1.0 };
+        (0..1_000).for_each(|step| band.learn(residual(step), 1.0, band.scale(1.0)));
+        let before = band.scale(1.0);
+        band.learn(1e9, 1.0, before);
+        assert!(band.scale(1.0) < 1.1 * before);
+    }
+}

@@ -1,0 +1,32 @@
+//! Exponentially weighted moving average.
+
+use serde::{Deserialize, Serialize};
+
+use super::Seen;
+
+/// Simple exponential smoothing: `m <- m + (x - m) / n`, the forecast is `m` at every horizon
+/// (Brown 1956; Hyndman & Athanasopoulos, "Forecasting: Principles and Practice", section 8.1).
+///
+/// The gain starts as that of a plain mean and falls to `1 / memory`, so the first value does not
+/// weigh for ever.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Ewma {
+    mean: f64,
+    memory_steps: u64,
+    seen: u64,
+}
+
+impl Ewma {
+    pub(crate) fn new(memory_steps: u64) -> Self {
+        Self { mean: 0.0, memory_steps: memory_steps.max(1), seen: 0 }
+    }
+
+    pub(crate) fn observe(&mut self, seen: &Seen) {
+        self.seen = (self.seen + 1).min(self.memory_steps);
+        self.mean += (seen.value - self.mean) / self.seen as f64;
+    }
+
+    pub(crate) fn predict(&self) -> f64 {
+        self.mean
+    }
+}

@@ -1,0 +1,162 @@
+//! The level now: quiet while nothing happens, quick when something does.
+
+use serde::{Deserialize, Serialize};
+
+use crate::window::Window;
+
+/// Departures larger than this many standard deviations are changes, not noise. At ten steps a
+/// second a stationary Poisson series crosses it by chance about once in half an hour.
+const CHANGE_SIGMAS: f64 = 4.0;
+/// Steps in the short window: what a change must last to be believed in full.
+const SHORT_STEPS: usize = 3;
+/// The dispersion estimate remembers this many steps.
+const DISPERSION_MEMORY: f64 = 300.0;
+/// One step may look at most this many times the variance expected, so that a jump of the level
+/// does not pass for noise.
+const DISPERSION_CLIP: f64 = 64.0;
+const DISPERSION_RANGE: (f64, f64) = (1e-6, 1e4);
+
+/// Noise of a single step: `variance = dispersion x rate x steps per second`.
+///
+/// Requests counted over a step of `s` seconds are about Poisson, so the rate `count / s` has
+/// variance `rate / s`; the dispersion, 1 for Poisson, is learned from successive differences
+/// (von Neumann 1941, "Distribution of the Ratio of the Mean Square Successive Difference to the
+/// Variance"), which a trend hardly touches. It is what makes smooth and bursty series comparable.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Noise {
+    dispersion: f64,
+    steps_per_s: f64,
+    previous: Option<f64>,
+}
+
+impl Noise {
+    pub(crate) fn new(step_ms: u64) -> Self {
+        Self { dispersion: 1.0, steps_per_s: 1000.0 / step_ms as f64, previous: None }
+    }
+
+    /// Variance of one step's value when the rate is `rate`. Not zero even at rate 0: what has
+    /// not come in two seconds may still come.
+    pub(crate) fn variance(&self, rate: f64) -> f64 {
+        self.dispersion * self.poisson(rate)
+    }
+
+    /// Standard deviation of the mean over `steps` steps.
+    pub(crate) fn sigma(&self, rate: f64, steps: usize) -> f64 {
+        (self.variance(rate) / steps.max(1) as f64).sqrt()
+    }
+
+    fn poisson(&self, rate: f64) -> f64 {
+        rate.max(0.5) * self.steps_per_s
+    }
+
+    fn observe(&mut self, value: f64, level: f64) {
+        if let Some(previous) = self.previous.replace(value) {
+            let difference = value - previous;
+            let seen = difference * difference / (2.0 * self.poisson(level));
+            let clipped = seen.min(DISPERSION_CLIP * self.dispersion);
+            self.dispersion += (clipped - self.dispersion) / DISPERSION_MEMORY;
+            self.dispersion = self.dispersion.clamp(DISPERSION_RANGE.0, DISPERSION_RANGE.1);
+        }
+    }
+}
+
+/// Two-speed smoothing: the mean since the last change, over at most two seconds.
+///
+/// After each step the mean of the newest three steps is compared with the mean of the steps
+/// before them that count; when they differ by more than four standard deviations of that
+/// difference, the older ones are dropped (a two-window test as in Bifet & Gavaldà 2007,
+/// "Learning from Time-Changing Data with Adaptive Windowing", with the Poisson variance in place
+/// of their bound). A step is followed in full within three steps of the series.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Level {
+    pub(crate) noise: Noise,
+    value: f64,
+    /// Steps that count, the newest included.
+    run: usize,
+    long_steps: usize,
+    changed: bool,
+}
+
+impl Level {
+    pub(crate) fn new(step_ms: u64) -> Self {
+        let long_steps = (2_000 / step_ms).max(4) as usize;
+        Self { noise: Noise::new(step_ms), value: 0.0, run: 0, long_steps, changed: false }
+    }
+
+    /// The smoothed value.
+    pub(crate) fn value(&self) -> f64 {
+        self.value
+    }
+
+    /// Whether the last step dropped what came before.
+    pub(crate) fn changed(&self) -> bool {
+        self.changed
+    }
+
+    /// Age of the middle of the steps that count, in steps: how far the value lags on a ramp.
+    pub(crate) fn lag(&self) -> f64 {
+        self.run.saturating_sub(1) as f64 / 2.0
+    }
+
+    /// Holds the value, but lets nothing before the next observation count.
+    pub(crate) fn restart(&mut self) {
+        self.run = 0;
+        self.noise.previous = None;
+    }
+
+    /// Takes the newest value, which `window` holds already.
+    pub(crate) fn observe(&mut self, value: f64, window: &Window) {
+        self.run = (self.run + 1).min(self.long_steps);
+        self.changed = false;
+        let older = self.run.saturating_sub(SHORT_STEPS);
+        if older > 0 {
+            let short = window.mean(SHORT_STEPS);
+            let long = window.mean_before(SHORT_STEPS, older);
+            let weight = 1.0 / SHORT_STEPS as f64 + 1.0 / older as f64;
+            let sigma = (self.noise.variance(short.max(long)) * weight).sqrt();
+            if (short - long).abs() > CHANGE_SIGMAS * sigma {
+                self.run = SHORT_STEPS;
+                self.changed = true;
+            }
+        }
+        self.value = window.mean(self.run);
+        self.noise.observe(value, self.value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(values: impl IntoIterator<Item = f64>) -> Level {
+        let mut window = Window::new(32);
+        let mut level = Level::new(100);
+        for value in values {
+            window.push(value, false);
+            level.observe(value, &window);
+        }
+        level
+    }
+
+    #[test]
+    fn a_step_is_followed_in_three_steps() {
+        let before = std::iter::repeat_n(200.0, 100);
+        let level = run(before.chain(std::iter::repeat_n(800.0, 3)));
+        assert_eq!(level.value(), 800.0);
+    }
+
+    #[test]
+    fn one_odd_step_moves_it_little() {
+        // 30 requests where 20 are usual is 2.2 standard deviations of a Poisson count.
+        let noisy = (0..200).map(|step| if step % 2 == 0 { 155.0 } else { 245.0 });
+        let level = run(noisy.chain([300.0]));
+        assert!((level.value() - 200.0).abs() < 15.0, "{}", level.value());
+    }
+
+    #[test]
+    fn the_dispersion_of_a_constant_series_falls_to_its_floor() {
+        let level = run(std::iter::repeat_n(50.0, 10_000));
+        assert!(level.noise.sigma(50.0, 1) < 0.1);
+        assert!(level.noise.sigma(0.0, 1) > 0.0);
+    }
+}

@@ -1,0 +1,74 @@
+//! Predictions that wait for their truth.
+
+use serde::{Deserialize, Serialize};
+
+/// A bounded queue of predictions, oldest first, each a row of numbers.
+///
+/// Rows are single precision: six digits are more than any loss needs, at half the memory.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Pending {
+    rows: Vec<f32>,
+    row_len: usize,
+    /// When each row's truth is complete, as a step number.
+    due: Vec<u64>,
+    head: usize,
+    len: usize,
+}
+
+impl Pending {
+    pub(crate) fn new(capacity: usize, row_len: usize) -> Self {
+        let rows = vec![0.0; capacity * row_len];
+        Self { rows, row_len, due: vec![0; capacity], head: 0, len: 0 }
+    }
+
+    /// Step at which the oldest prediction's truth is complete.
+    pub(crate) fn next_due(&self) -> Option<u64> {
+        (self.len > 0).then(|| self.due[self.head])
+    }
+
+    /// The oldest prediction.
+    pub(crate) fn oldest(&self) -> &[f32] {
+        &self.rows[self.head * self.row_len..][..self.row_len]
+    }
+
+    pub(crate) fn drop_oldest(&mut self) {
+        if self.len > 0 {
+            self.head = (self.head + 1) % self.due.len();
+            self.len -= 1;
+        }
+    }
+
+    /// A row to fill in for a prediction due at `due`; the oldest gives way when all are taken.
+    pub(crate) fn push(&mut self, due: u64) -> &mut [f32] {
+        if self.len == self.due.len() {
+            self.drop_oldest();
+        }
+        let slot = (self.head + self.len) % self.due.len();
+        self.len += 1;
+        self.due[slot] = due;
+        &mut self.rows[slot * self.row_len..][..self.row_len]
+    }
+
+    pub(crate) fn clear(&mut self) {
+        (self.head, self.len) = (0, 0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keeps_the_newest_when_full() {
+        let mut pending = Pending::new(2, 1);
+        assert_eq!(pending.next_due(), None);
+        for due in [5, 6, 7] {
+            pending.push(due)[0] = due as f32;
+        }
+        assert_eq!((pending.next_due(), pending.oldest()), (Some(6), &[6.0][..]));
+        pending.drop_oldest();
+        assert_eq!((pending.next_due(), pending.oldest()), (Some(7), &[7.0][..]));
+        pending.clear();
+        assert_eq!(pending.next_due(), None);
+    }
+}
