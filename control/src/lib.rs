@@ -3,11 +3,17 @@
 //! Time, measurements and facts come in as an [`Observation`]; what should happen goes out as a
 //! [`Plan`]. Nothing here reads a clock, a file or a socket, so a recorded run replays exactly.
 
+mod controller;
+mod demand;
 mod ids;
 mod observation;
 mod plan;
+mod replay;
+mod service;
 mod spec;
 
+pub use controller::Controller;
+pub use demand::{DemandForecast, DemandHorizon};
 pub use ids::{InstanceId, Mode, Role, ServiceName, Tier};
 pub use observation::{
     Announced, Fact, Health, InstanceObservation, KernelSample, LatencySummary, Meters, MirrorSummary,
@@ -17,4 +23,5 @@ pub use plan::{
     Action, Alert, AlertKind, CapacityView, HorizonView, InstanceWeight, Law, Plan, PlannedAction,
     Reason, ServicePlan, WEIGHT_SCALE,
 };
+pub use replay::{Divergence, Entry, ReplayReport, replay};
 pub use spec::{Capacity, Objective, PoolSpec, QuantileSpec, ServiceSpec, WeightSpec};

@@ -1,0 +1,69 @@
+//! The controller: all services, one observation in, one plan out.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::demand::DemandForecast;
+use crate::service::Service;
+use crate::{Observation, Plan, ServiceName, ServiceSpec};
+
+/// Decides, tick by tick, what should happen to every service.
+///
+/// It is a value: clone it, serialise it, compare what two copies say. Equal controllers given
+/// equal observations return equal plans; nothing in it depends on a clock, an address or the
+/// order of a hash map.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Controller {
+    services: BTreeMap<ServiceName, Service>,
+}
+
+impl Controller {
+    /// A controller that has learned nothing yet. Of two specs with one name the later counts.
+    #[must_use]
+    pub fn new(specs: Vec<ServiceSpec>) -> Self {
+        let mut controller = Self::default();
+        controller.configure(specs);
+        controller
+    }
+
+    /// Takes new specs; what was learned of services and instances that remain is kept.
+    pub fn configure(&mut self, specs: Vec<ServiceSpec>) {
+        let mut former = std::mem::take(&mut self.services);
+        for spec in specs {
+            let name = spec.name.clone();
+            let service = match former.remove(&name) {
+                Some(mut service) => {
+                    service.configure(spec);
+                    service
+                }
+                None => Service::new(spec),
+            };
+            self.services.insert(name, service);
+        }
+    }
+
+    /// Decides on one observation; forecasts come from each service's own forecaster.
+    pub fn tick(&mut self, observation: &Observation) -> Plan {
+        self.tick_with(observation, |_, forecast| forecast)
+    }
+
+    /// Like [`Controller::tick`], with `tell` between the forecaster and the laws.
+    ///
+    /// `tell` gets what the forecaster said and returns what the laws are told instead: the seam
+    /// for another forecaster, and for tests that lie. Whatever it returns is taken as hostile.
+    pub fn tick_with<F>(&mut self, observation: &Observation, mut tell: F) -> Plan
+    where
+        F: FnMut(&ServiceName, DemandForecast) -> DemandForecast,
+    {
+        let services = observation
+            .services
+            .iter()
+            .map(|seen| match self.services.get_mut(&seen.service) {
+                Some(service) => service.tick(observation, seen, &mut |f| tell(&seen.service, f)),
+                None => Service::unconfigured(seen),
+            })
+            .collect();
+        Plan { tick: observation.tick, at_ms: observation.at_ms, services }
+    }
+}
