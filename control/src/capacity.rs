@@ -1,0 +1,304 @@
+//! What one instance can serve within its objective, learned below saturation.
+//!
+//! Latency is pooled over windows of 1 to 3 s. Its inflation over the service time `S` at low load
+//! says how busy the instance is (see `queueing`), and so where its capacity lies, long before it
+//! is reached. An inflation that could be chance only bounds capacity from below.
+
+use serde::{Deserialize, Serialize};
+
+use crate::estimate::Estimate;
+use crate::queueing::{
+    service_time_ms, utilisation_from_wait, utilisation_within, wait_ratio,
+};
+use crate::window::Window;
+use crate::{Meters, Objective};
+
+/// Inflation below this is not told from drift of the service time.
+const LEAST_INFLATION: f64 = 0.08;
+/// Inflation assumed possible even where none is seen: what bounds capacity from below.
+const UNSEEN_INFLATION: f64 = 0.05;
+/// A latency that changes by this factor at unchanged throughput is a change of the server.
+const ABRUPT: f64 = 1.3;
+/// Part of the utilisation allowed where the objective is below the service's own tail.
+const HOPELESS_OBJECTIVE_SHARE: f64 = 0.9;
+
+/// The learned capacity of one instance.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct CapacityModel {
+    window: Window,
+    /// Mean latency where nothing waits, and the throughput it was seen at.
+    service: Option<Service>,
+    /// Squared coefficient of variation of service times.
+    scv: f64,
+    /// Variance of one latency over the squared mean, from the spread of tick means.
+    noise: f64,
+    /// Saturation throughput, in requests per second.
+    saturation: Option<Estimate>,
+    /// Saturation throughput is at least this, by the absence of inflation.
+    unsaturated_rps: f64,
+    /// Throughput sustained within the objective.
+    proven_rps: f64,
+    /// The former window: mean latency, throughput, saturated or not.
+    former: Option<Former>,
+    /// Share of saturation throughput at which the objective is still met.
+    objective_share: f64,
+}
+
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+struct Service {
+    mean_ms: f64,
+    seen_at_rps: f64,
+}
+
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+struct Former {
+    latency_ms: f64,
+    rps: f64,
+    saturated: bool,
+}
+
+/// What is believed of an instance's capacity, in requests per second within the objective.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Belief {
+    pub(crate) rps: f64,
+    pub(crate) lower_rps: f64,
+    pub(crate) upper_rps: Option<f64>,
+    /// Whether `rps` is an estimate; otherwise it is a bound that decisions may lean on.
+    pub(crate) identified: bool,
+}
+
+impl CapacityModel {
+    /// A model whose first window ends a little earlier or later than others', so that the
+    /// arithmetic of many instances does not fall into one tick.
+    pub(crate) fn new(seed: u64) -> Self {
+        Self { window: Window::with_head_start(seed % 10 * 100), scv: 1.0, ..Self::default() }
+    }
+
+    /// Starts from what peers can do.
+    pub(crate) fn expect(&mut self, peers_rps: f64) {
+        if self.saturation.is_none() && self.service.is_none() && peers_rps > 0.0 {
+            self.saturation = Some(Estimate::new(peers_rps, 0.3));
+            self.objective_share = 1.0;
+        }
+    }
+
+    /// Whether the last window showed the objective missed, with requests piling up.
+    pub(crate) fn is_saturated(&self) -> bool {
+        self.former.is_some_and(|w| w.saturated)
+    }
+
+    /// Takes the meters of one tick.
+    pub(crate) fn observe(&mut self, meters: &Meters, elapsed_ms: u64, objective: &Objective) {
+        self.window.add(meters, elapsed_ms);
+        if !self.window.is_full() {
+            return;
+        }
+        let window = self.window.take(meters.in_flight);
+        if window.is_telling() {
+            self.learn(&window, objective);
+        }
+    }
+
+    /// Drops a half-filled window, whose requests were answered under other conditions.
+    pub(crate) fn interrupt(&mut self) {
+        self.window = Window::default();
+        self.former = None;
+    }
+
+    fn learn(&mut self, window: &Window, objective: &Objective) {
+        let (latency_ms, rps) = (window.mean_ms(), window.rps());
+        self.learn_spread(window);
+        let misses = window.misses(objective.latency_quantile);
+        let service_ms = self.service.map_or(latency_ms, |s| s.mean_ms);
+        let saturated = misses && latency_ms > 1.5 * service_ms && window.is_piling_up();
+        if let Some(saturation) = &mut self.saturation {
+            saturation.age(window.elapsed_s());
+        }
+        if saturated {
+            self.learn_saturated(rps);
+        } else {
+            if !self.follow_abrupt_change(latency_ms, rps, window.count()) {
+                self.learn_service_time(latency_ms, rps);
+            }
+            self.learn_inflation(latency_ms, rps, window.count());
+            self.learn_proven(rps, misses, window.elapsed_s());
+        }
+        self.former = Some(Former { latency_ms, rps, saturated });
+        self.objective_share = self.share_within(objective);
+    }
+
+    fn variability(&self) -> f64 {
+        f64::midpoint(1.0, self.scv)
+    }
+
+    fn learn_spread(&mut self, window: &Window) {
+        let first = self.service.is_none();
+        let pace = if first { 1.0 } else { 0.2 };
+        self.noise += pace * (window.noise() - self.noise);
+        // Waiting spreads latencies too, so only calm windows say how service times vary.
+        let calm = self.service.is_none_or(|s| window.rps() <= 1.1 * s.seen_at_rps);
+        if calm && let Some(scv) = window.scv() {
+            self.scv += pace * (scv - self.scv);
+        }
+    }
+
+    fn learn_saturated(&mut self, rps: f64) {
+        self.unsaturated_rps = self.unsaturated_rps.min(rps);
+        self.proven_rps = self.proven_rps.min(rps);
+        match &mut self.saturation {
+            // A saturated instance shows what it can do at most; it is no ground to raise.
+            Some(saturation) if saturation.value() > rps => saturation.update(rps, 0.05),
+            Some(_) => {}
+            None => self.saturation = Some(Estimate::new(rps, 0.1)),
+        }
+    }
+
+    /// Latency that jumps at unchanged throughput means slower (or faster again) slots, not fuller
+    /// ones: capacity scales with the service time that explains it.
+    fn follow_abrupt_change(&mut self, latency_ms: f64, rps: f64, count: f64) -> bool {
+        let (Some(former), Some(service)) = (self.former, self.service) else { return false };
+        let known_rps = self.known_saturation_rps();
+        let noise_ms = 4.0 * latency_ms.min(former.latency_ms) * (self.noise / count).sqrt();
+        let busy = former.rps > 0.85 * known_rps;
+        if former.saturated || busy || (latency_ms - former.latency_ms).abs() < noise_ms {
+            return false;
+        }
+        let slower = latency_ms > ABRUPT * former.latency_ms && rps < 1.1 * former.rps;
+        let faster = latency_ms * ABRUPT < former.latency_ms && rps > 0.9 * former.rps;
+        if !slower && !faster {
+            return false;
+        }
+        let slots = known_rps * service.mean_ms / 1_000.0;
+        let changed_ms = service_time_ms(latency_ms, rps, slots, self.variability());
+        let scale = service.mean_ms / changed_ms;
+        self.service = Some(Service { mean_ms: changed_ms, seen_at_rps: rps });
+        self.unsaturated_rps *= scale;
+        self.proven_rps *= scale.min(1.0);
+        if let Some(saturation) = &mut self.saturation {
+            saturation.scale(scale, 0.2);
+        }
+        true
+    }
+
+    fn known_saturation_rps(&self) -> f64 {
+        self.saturation.map_or(self.unsaturated_rps, |s| s.value())
+    }
+
+    fn learn_service_time(&mut self, latency_ms: f64, rps: f64) {
+        let utilisation = self.saturation.map(|s| rps / s.value());
+        let variability = self.variability();
+        let Some(service) = &mut self.service else {
+            self.service = Some(Service { mean_ms: latency_ms, seen_at_rps: rps });
+            return;
+        };
+        let waited = utilisation.map_or(0.0, |rho| {
+            let slots = rps * service.mean_ms / 1_000.0 / rho.max(1e-6);
+            wait_ratio(rho.min(0.95), slots, variability)
+        });
+        let seen_ms = latency_ms / (1.0 + waited);
+        let calm = rps <= 1.1 * service.seen_at_rps || utilisation.is_some_and(|rho| rho < 0.5);
+        let pace = match () {
+            () if calm => 0.2,
+            () if latency_ms < service.mean_ms => 0.2,
+            () => 0.002,
+        };
+        service.mean_ms += pace * (seen_ms - service.mean_ms);
+        if rps < service.seen_at_rps || calm {
+            service.seen_at_rps += 0.2 * (rps - service.seen_at_rps);
+        }
+    }
+
+    fn learn_inflation(&mut self, latency_ms: f64, rps: f64, count: f64) {
+        let Some(service) = self.service else { return };
+        let inflation = latency_ms / service.mean_ms - 1.0;
+        let error = (1.0 + inflation) * (self.noise / count).sqrt() + 0.01;
+        let busy_slots = rps * service.mean_ms / 1_000.0;
+        let saturation_at = |inflation: f64| {
+            rps / utilisation_from_wait(busy_slots, inflation, self.variability())
+        };
+        if inflation > LEAST_INFLATION && inflation > 3.0 * error {
+            let lowest = saturation_at(inflation + 2.0 * error);
+            let highest = saturation_at((inflation - 2.0 * error).max(0.01));
+            let spread = ((highest / lowest).ln() / 4.0).hypot(0.08);
+            let measured = saturation_at(inflation);
+            match &mut self.saturation {
+                Some(saturation) => saturation.update(measured, spread),
+                None => self.saturation = Some(Estimate::new(measured, spread)),
+            }
+            return;
+        }
+        let bound = saturation_at((inflation.max(0.0) + 2.0 * error).max(UNSEEN_INFLATION));
+        if self.unsaturated_rps <= 0.0 {
+            self.unsaturated_rps = bound;
+        } else if bound > self.unsaturated_rps {
+            self.unsaturated_rps += 0.3 * (bound - self.unsaturated_rps);
+        } else {
+            self.unsaturated_rps *= 0.999;
+        }
+        // What is not slowed cannot be as full as believed: keeps an estimate that is too low
+        // from confirming itself by the little load it is then given.
+        if let Some(saturation) = &mut self.saturation
+            && saturation.value() < bound
+        {
+            saturation.update(bound, 0.15);
+        }
+    }
+
+    fn learn_proven(&mut self, rps: f64, misses: bool, elapsed_s: f64) {
+        self.proven_rps *= 1.0 - 0.001 * elapsed_s.min(10.0);
+        let sustained = self.former.filter(|f| !f.saturated).map_or(0.0, |f| f.rps.min(rps));
+        if !misses && sustained > self.proven_rps {
+            self.proven_rps = sustained;
+        }
+    }
+
+    /// Share of saturation throughput at which the objective's quantile is still met: the wait may
+    /// take what the service time's own quantile (taken as lognormal) leaves of the objective.
+    fn share_within(&self, objective: &Objective) -> f64 {
+        let Some(service) = self.service else { return 1.0 };
+        let quantile = objective.latency_quantile.clamp(0.5, 0.9999);
+        let sigma_squared = self.scv.ln_1p();
+        let z = normal_quantile(quantile);
+        let tail_ms =
+            service.mean_ms * (z * sigma_squared.sqrt() - sigma_squared / 2.0).exp();
+        let budget_ms = objective.latency_ms - tail_ms;
+        if budget_ms.is_nan() || budget_ms <= 0.0 {
+            return HOPELESS_OBJECTIVE_SHARE;
+        }
+        let slots = self.known_saturation_rps() * service.mean_ms / 1_000.0;
+        utilisation_within(budget_ms, quantile, service.mean_ms, slots, self.variability())
+    }
+
+    /// What is believed now; nothing before the first window with requests in it.
+    ///
+    /// `target` is the utilisation instances are filled to. Where capacity is only bounded from
+    /// below, an instance is believed to carry, at that target, a little more than it has proven:
+    /// steady load starts nothing, growth beyond what was ever seen does.
+    pub(crate) fn belief(&self, target: f64) -> Option<Belief> {
+        let bound = (self.unsaturated_rps * self.objective_share).max(self.proven_rps);
+        let Some(saturation) = self.saturation else {
+            let leaned_on = bound.max(1.15 * self.proven_rps / target);
+            return (bound > 0.0).then_some(Belief {
+                rps: leaned_on,
+                lower_rps: bound,
+                upper_rps: None,
+                identified: false,
+            });
+        };
+        let rps = (saturation.value() * self.objective_share).max(self.proven_rps);
+        Some(Belief {
+            rps,
+            lower_rps: (saturation.lower() * self.objective_share).max(self.proven_rps),
+            upper_rps: Some((saturation.upper() * self.objective_share).max(rps)),
+            identified: true,
+        })
+    }
+}
+
+/// Quantile of the standard normal distribution above the median, within 0.005.
+///
+/// Abramowitz and Stegun, Handbook of Mathematical Functions (1964), formula 26.2.22.
+fn normal_quantile(quantile: f64) -> f64 {
+    let t = (-2.0 * (1.0 - quantile).ln()).sqrt();
+    t - (2.30753 + 0.27061 * t) / (1.0 + 0.99229 * t + 0.04481 * t * t)
+}

@@ -1,0 +1,136 @@
+//! A few seconds of one instance's meters, pooled.
+
+use serde::{Deserialize, Serialize};
+
+use crate::Meters;
+
+const SHORTEST_MS: u64 = 1_000;
+const LONGEST_MS: u64 = 3_000;
+/// Answers that make a window worth closing early.
+const ENOUGH: u64 = 200;
+/// Answers below which an instance counts as idle, from which nothing is learned.
+const LEAST: u64 = 20;
+
+/// Sums over the ticks of one window.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Window {
+    elapsed_ms: u64,
+    /// It may end this much earlier.
+    head_start_ms: u64,
+    requests: u64,
+    count: u64,
+    failed: u64,
+    over_objective: u64,
+    sum_ms: f64,
+    /// Sum over ticks of count times squared tick mean, for the spread of the tick means.
+    squares: f64,
+    batches: u32,
+    /// Sums over ticks, weighted by count.
+    p50_ms: f64,
+    p90_ms: f64,
+    in_flight_first: Option<u64>,
+    in_flight_last: u64,
+}
+
+impl Window {
+    /// An empty window that ends `head_start_ms` earlier than others.
+    pub(crate) fn with_head_start(head_start_ms: u64) -> Self {
+        Self { head_start_ms, ..Self::default() }
+    }
+
+    pub(crate) fn add(&mut self, meters: &Meters, elapsed_ms: u64) {
+        self.elapsed_ms = self.elapsed_ms.saturating_add(elapsed_ms);
+        let latency = &meters.latency;
+        self.requests = self.requests.saturating_add(meters.requests);
+        self.in_flight_first.get_or_insert(meters.in_flight);
+        for failed in
+            [meters.server_errors, meters.timeouts, meters.connect_errors, meters.read_errors]
+        {
+            self.failed = self.failed.saturating_add(failed);
+        }
+        let sane = latency.sum_ms.is_finite() && latency.sum_ms >= 0.0;
+        if latency.count == 0 || !sane {
+            return;
+        }
+        let count = latency.count as f64;
+        let mean_ms = latency.sum_ms / count;
+        self.count = self.count.saturating_add(latency.count);
+        self.over_objective = self.over_objective.saturating_add(latency.over_objective);
+        self.sum_ms += latency.sum_ms;
+        self.squares += count * mean_ms * mean_ms;
+        self.batches += 1;
+        if latency.p50_ms.is_finite() && latency.p90_ms.is_finite() {
+            self.p50_ms += count * latency.p50_ms;
+            self.p90_ms += count * latency.p90_ms;
+        }
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        let aged_ms = self.elapsed_ms.saturating_add(self.head_start_ms);
+        aged_ms >= LONGEST_MS || (aged_ms >= SHORTEST_MS && self.count >= ENOUGH)
+    }
+
+    /// Empties it and returns what was in it; `in_flight` is the gauge at its end.
+    pub(crate) fn take(&mut self, in_flight: u64) -> Self {
+        let mut full = std::mem::take(self);
+        full.in_flight_last = in_flight;
+        self.in_flight_first = Some(in_flight);
+        full
+    }
+
+    /// Whether enough was answered, and mostly well, to learn from it.
+    pub(crate) fn is_telling(&self) -> bool {
+        self.count >= LEAST && self.failed.saturating_mul(10) <= self.requests && self.sum_ms > 0.0
+    }
+
+    pub(crate) fn count(&self) -> f64 {
+        self.count as f64
+    }
+
+    pub(crate) fn elapsed_s(&self) -> f64 {
+        self.elapsed_ms as f64 / 1_000.0
+    }
+
+    /// Answers per second.
+    pub(crate) fn rps(&self) -> f64 {
+        self.count() / self.elapsed_s().max(0.001)
+    }
+
+    pub(crate) fn mean_ms(&self) -> f64 {
+        self.sum_ms / self.count().max(1.0)
+    }
+
+    /// Whether clearly more than `1 - quantile` of the answers were over the objective.
+    pub(crate) fn misses(&self, quantile: f64) -> bool {
+        let allowed = (1.0 - quantile).clamp(0.0, 1.0);
+        let chance = 3.0 * (allowed / self.count().max(1.0)).sqrt();
+        self.over_objective as f64 > (2.0 * allowed + chance) * self.count()
+    }
+
+    /// Whether requests come in faster than they are answered, or wait for several answers' time.
+    pub(crate) fn is_piling_up(&self) -> bool {
+        let growth = self.in_flight_last.saturating_sub(self.in_flight_first.unwrap_or(0));
+        growth as f64 > 0.03 * self.count() || self.over_objective as f64 > 0.3 * self.count()
+    }
+
+    /// Variance of one latency over the squared mean, from the spread of the tick means: it holds
+    /// what neighbours in a queue share, which the spread of single latencies would hide.
+    pub(crate) fn noise(&self) -> f64 {
+        let mean = self.mean_ms();
+        if self.batches < 3 || mean <= 0.0 {
+            return 1.0;
+        }
+        let variance = (self.squares - self.count() * mean * mean) / f64::from(self.batches - 1);
+        (variance / (mean * mean)).clamp(0.0, 100.0)
+    }
+
+    /// Squared coefficient of variation, from median and 90th percentile as of a lognormal.
+    pub(crate) fn scv(&self) -> Option<f64> {
+        if self.p50_ms <= 0.0 || self.p90_ms < self.p50_ms {
+            return None;
+        }
+        // 1.2816 is the 90th percentile of the standard normal distribution.
+        let sigma = (self.p90_ms / self.p50_ms).ln() / 1.2816;
+        Some((sigma * sigma).exp_m1().min(4.0))
+    }
+}
