@@ -1,0 +1,132 @@
+//! The checked configuration: values the rest of the program can use without looking twice.
+//!
+//! Each type serialises to the form it is written in, so that a printed configuration is itself
+//! a configuration. Shares are fractions from 0 to 1, sizes are bytes, rates are per second.
+
+mod address;
+mod admin;
+mod listener;
+mod route;
+mod service;
+mod shadows;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Serialize;
+
+pub use address::{Cidr, CidrError};
+pub use admin::{Admin, AdminAddress, Secret, Token};
+pub use listener::{Limits, Listener, ListenerTimeouts, Protocol};
+pub use route::{HostMatch, PathMatch, Route, RouteMatch};
+pub use service::{
+    Connections, Ejection, Forecast, Health, HealthCheck, Primary, Retries, RetryOn, Service,
+    StatusRange, Timeouts,
+};
+pub use shadows::{CpuShare, Mirror, OnExit, PortRange, ProcessProvider, Provider, Shadows};
+
+use foreshadow_control::{ServiceName, ServiceSpec};
+
+use crate::units;
+
+/// A whole configuration: it was read, checked, and every default is filled in.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Config {
+    /// Where clients connect, in the order of the file; names and addresses are unique.
+    pub listeners: Vec<Listener>,
+    /// The services that routes point to.
+    pub services: BTreeMap<ServiceName, Service>,
+    /// The admin API, metrics and dashboard.
+    pub admin: Admin,
+    /// Where history, decisions and the instance registry live; made when absent.
+    pub state_dir: PathBuf,
+    /// Worker threads of the data plane, at least 1.
+    pub workers: usize,
+    /// What is logged and how.
+    pub log: Log,
+    /// Longest wait for requests in flight when the process is asked to end.
+    #[serde(serialize_with = "units::duration::serialize")]
+    pub drain_timeout: Duration,
+    /// When the file is read again.
+    pub reload: Reload,
+    /// Where every tick's observation and plan are recorded for replay; absent: nowhere.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recording: Option<Recording>,
+}
+
+impl Config {
+    /// The services as the controller knows them, ordered by name.
+    #[must_use]
+    pub fn service_specs(&self) -> Vec<ServiceSpec> {
+        self.services.iter().map(|(name, service)| service.spec(name.clone())).collect()
+    }
+}
+
+/// What is logged and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Log {
+    /// The least severe level that is logged.
+    pub level: LogLevel,
+    /// How a line looks.
+    pub format: LogFormat,
+}
+
+/// Severity of a log line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    /// Only failures.
+    Error,
+    /// And what an operator should look at.
+    Warn,
+    /// And what the program does.
+    Info,
+    /// And why.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+impl LogLevel {
+    /// The level as written in the configuration; a valid `tracing` filter directive.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
+}
+
+/// How a log line looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// Text on a terminal, JSON elsewhere.
+    Auto,
+    /// Text for people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// When the file is read again; `SIGHUP` always does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Reload {
+    /// Whether a change of the file reloads it.
+    pub watch: bool,
+}
+
+/// Where ticks are recorded for replay.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Recording {
+    /// The file.
+    pub path: PathBuf,
+    /// Bound on the file, in bytes; the oldest half goes when it is reached.
+    #[serde(serialize_with = "units::size::serialize")]
+    pub max_size: u64,
+}

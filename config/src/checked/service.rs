@@ -1,0 +1,251 @@
+//! A service: its instances and how they are treated.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use foreshadow_control::{
+    Capacity, Mode, Objective, QuantileSpec, ServiceName, ServiceSpec, WeightSpec,
+};
+use serde::{Serialize, Serializer};
+
+use super::Shadows;
+use crate::units;
+
+/// One application behind the proxy.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Service {
+    /// The instances that always run, with distinct addresses, at least one.
+    pub primaries: Vec<Primary>,
+    /// What its clients were promised.
+    #[serde(serialize_with = "units::control::objective")]
+    pub objective: Objective,
+    /// How the capacity of an instance is known.
+    #[serde(serialize_with = "units::control::capacity")]
+    pub capacity: Capacity,
+    /// Share of its capacity that an instance is filled to, above 0 up to 1.
+    #[serde(serialize_with = "units::percent::serialize")]
+    pub target_utilisation: f64,
+    /// How instances are checked.
+    pub health: Health,
+    /// What Foreshadow may do for it at start.
+    pub mode: Mode,
+    /// Where more instances come from; absent: nowhere.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shadows: Option<Shadows>,
+    /// How demand is forecast and which quantile starts what.
+    pub forecast: Forecast,
+    /// How fast weights may move.
+    #[serde(serialize_with = "units::control::weights")]
+    pub weights: WeightSpec,
+    /// Warm-up time assumed for an instance until one has been seen.
+    #[serde(serialize_with = "units::duration::serialize")]
+    pub warm_up: Duration,
+    /// How long instances may take.
+    pub timeouts: Timeouts,
+    /// When a request is tried again.
+    pub retries: Retries,
+    /// When an instance that answers badly sits out.
+    pub ejection: Ejection,
+    /// When the share of usable instances is at or below this (0 to 1), all are used, healthy or
+    /// not; absent: never.
+    #[serde(serialize_with = "units::control::panic")]
+    pub panic: Option<f64>,
+    /// Connections kept to instances.
+    pub connections: Connections,
+}
+
+impl Service {
+    /// The service as the controller knows it.
+    #[must_use]
+    pub fn spec(&self, name: ServiceName) -> ServiceSpec {
+        ServiceSpec {
+            name,
+            objective: self.objective,
+            capacity: self.capacity,
+            target_utilisation: self.target_utilisation,
+            pool: self.shadows.as_ref().map(|shadows| shadows.pool),
+            quantiles: self.forecast.quantiles,
+            weights: self.weights,
+            horizon_ms: units::duration::to_ms(self.forecast.horizon),
+            seasons_ms: self.forecast.seasons.iter().map(|s| units::duration::to_ms(*s)).collect(),
+            evaluation_window_ms: units::duration::to_ms(self.forecast.evaluation_window),
+            warm_up_ms: units::duration::to_ms(self.warm_up),
+        }
+    }
+}
+
+/// An instance that always runs.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Primary {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Where it runs; empty when the file names no zone.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub zone: String,
+    /// Capacity pinned for this instance, requests per second, above 0.
+    #[serde(rename = "capacity", skip_serializing_if = "Option::is_none")]
+    #[serde(serialize_with = "units::rate::serialize_option")]
+    pub capacity_rps: Option<f64>,
+}
+
+/// How instances are checked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Health {
+    /// What is asked.
+    #[serde(flatten)]
+    pub check: HealthCheck,
+    /// From the start of a check to the start of the next.
+    #[serde(serialize_with = "units::duration::serialize")]
+    pub interval: Duration,
+    /// Longest wait for an answer; at most the interval.
+    #[serde(serialize_with = "units::duration::serialize")]
+    pub timeout: Duration,
+    /// Passed checks in a row until an instance counts as up, at least 1.
+    pub rise: u32,
+    /// Failed checks in a row until it counts as down, at least 1.
+    pub fall: u32,
+}
+
+/// What a health check asks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase", tag = "type")]
+pub enum HealthCheck {
+    /// Whether a connection opens.
+    Tcp,
+    /// Whether a GET is answered well.
+    Http {
+        /// Path and query, with its leading slash.
+        path: String,
+        /// The `Host` header; absent: the instance's address.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        host: Option<String>,
+        /// Statuses that pass, at least one range.
+        expect: Vec<StatusRange>,
+    },
+}
+
+/// HTTP statuses from `first` to `last`, both included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StatusRange {
+    /// At least 100.
+    pub first: u16,
+    /// At least `first`, at most 599.
+    pub last: u16,
+}
+
+impl StatusRange {
+    /// Whether `status` is in the range.
+    #[must_use]
+    pub fn contains(self, status: u16) -> bool {
+        (self.first..=self.last).contains(&status)
+    }
+}
+
+impl fmt::Display for StatusRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.first == self.last {
+            self.first.fmt(f)
+        } else {
+            write!(f, "{}-{}", self.first, self.last)
+        }
+    }
+}
+
+impl Serialize for StatusRange {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if self.first == self.last {
+            serializer.serialize_u16(self.first)
+        } else {
+            serializer.collect_str(self)
+        }
+    }
+}
+
+/// How demand is forecast and which quantile starts what.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Forecast {
+    /// The farthest horizon that decisions look at, 100 ms to 10 min.
+    #[serde(serialize_with = "units::duration::serialize")]
+    pub horizon: Duration,
+    /// Known periods of demand, distinct, such as a day.
+    #[serde(serialize_with = "units::duration::serialize_list")]
+    pub seasons: Vec<Duration>,
+    /// Which quantile of demand starts which step; commit <= warm <= prepare.
+    #[serde(serialize_with = "units::control::quantiles")]
+    pub quantiles: QuantileSpec,
+    /// Demand must stay below the committed level this long before a rollback starts.
+    #[serde(serialize_with = "units::duration::serialize")]
+    pub evaluation_window: Duration,
+}
+
+/// How long instances may take; `connect` and `first_byte` are at most `total`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Timeouts {
+    /// To open a connection.
+    #[serde(serialize_with = "units::duration::serialize")]
+    pub connect: Duration,
+    /// From the end of the request to the first byte of the answer.
+    #[serde(serialize_with = "units::duration::serialize")]
+    pub first_byte: Duration,
+    /// From the request's first byte to the answer's last, retries included.
+    #[serde(serialize_with = "units::duration::serialize")]
+    pub total: Duration,
+    /// An unused connection to an instance is closed after this.
+    #[serde(serialize_with = "units::duration::serialize")]
+    pub idle: Duration,
+}
+
+/// When a request is tried again; only idempotent ones are once they were sent.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Retries {
+    /// Tries in all, the first included, 1 to 10; 1 turns retries off.
+    pub attempts: u32,
+    /// Retries may be this share of all requests, 0 to 1.
+    #[serde(serialize_with = "units::percent::serialize")]
+    pub budget: f64,
+    /// Retries per second that are allowed beyond the budget.
+    pub min_per_second: u32,
+    /// What is tried again; distinct.
+    pub on: Vec<RetryOn>,
+}
+
+/// What may be tried again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+pub enum RetryOn {
+    /// No connection could be opened.
+    #[serde(rename = "connect_failure")]
+    ConnectFailure,
+    /// The connection ended before the answer began.
+    #[serde(rename = "reset")]
+    Reset,
+    /// The answer has a status of 500 and above.
+    #[serde(rename = "5xx")]
+    ServerError,
+}
+
+/// When an instance that answers badly sits out.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Ejection {
+    /// Errors in a row that eject an instance, at least 1.
+    pub consecutive_errors: u32,
+    /// How long it sits out the first time; each next time twice as long.
+    #[serde(serialize_with = "units::duration::serialize")]
+    pub base: Duration,
+    /// Longest time out; at least `base`.
+    #[serde(serialize_with = "units::duration::serialize")]
+    pub max: Duration,
+    /// Largest share of the instances that sit out at once, 0 to 1; 0 turns ejection off.
+    #[serde(serialize_with = "units::percent::serialize")]
+    pub max_ejected: f64,
+    /// After its return, one error ejects it again for this long.
+    #[serde(serialize_with = "units::duration::serialize")]
+    pub probation: Duration,
+}
+
+/// Connections kept to the instances of a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Connections {
+    /// Unused connections kept open, per instance and worker; 0 keeps none.
+    pub max_idle: usize,
+}

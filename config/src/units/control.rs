@@ -1,0 +1,60 @@
+//! How the controller's own types are written in a configuration.
+
+use foreshadow_control::{Capacity, Objective, QuantileSpec, WeightSpec};
+use serde::Serializer;
+use serde::ser::SerializeMap;
+
+use super::{duration, percent, rate};
+
+/// Quantiles that a latency objective may be given at, with their keys.
+pub(crate) const LATENCY_KEYS: [(&str, f64); 5] = [
+    ("latency_p50", 0.5),
+    ("latency_p90", 0.9),
+    ("latency_p95", 0.95),
+    ("latency_p99", 0.99),
+    ("latency_p999", 0.999),
+];
+
+pub(crate) fn objective<S: Serializer>(value: &Objective, out: S) -> Result<S::Ok, S::Error> {
+    let nearest = LATENCY_KEYS.iter().min_by(|a, b| {
+        let distance = |quantile: f64| (quantile - value.latency_quantile).abs();
+        distance(a.1).total_cmp(&distance(b.1))
+    });
+    let mut map = out.serialize_map(Some(2))?;
+    if let Some((key, _)) = nearest {
+        let latency = std::time::Duration::try_from_secs_f64(value.latency_ms / 1e3);
+        map.serialize_entry(key, &duration::format(latency.unwrap_or_default()))?;
+    }
+    map.serialize_entry("error_rate", &percent::format(value.error_rate))?;
+    map.end()
+}
+
+pub(crate) fn capacity<S: Serializer>(value: &Capacity, out: S) -> Result<S::Ok, S::Error> {
+    match value {
+        Capacity::Learned => out.serialize_str("auto"),
+        Capacity::Pinned(rps) => out.serialize_str(&rate::format(*rps)),
+    }
+}
+
+pub(crate) fn quantiles<S: Serializer>(value: &QuantileSpec, out: S) -> Result<S::Ok, S::Error> {
+    let mut map = out.serialize_map(Some(3))?;
+    map.serialize_entry("prepare", &percent::format(value.prepare))?;
+    map.serialize_entry("warm", &percent::format(value.warm))?;
+    map.serialize_entry("commit", &percent::format(value.commit))?;
+    map.end()
+}
+
+pub(crate) fn weights<S: Serializer>(value: &WeightSpec, out: S) -> Result<S::Ok, S::Error> {
+    let mut map = out.serialize_map(Some(2))?;
+    map.serialize_entry("slew", &format!("{}/s", percent::format(value.slew_per_s)))?;
+    map.serialize_entry("hysteresis", &percent::format(value.hysteresis))?;
+    map.end()
+}
+
+#[expect(clippy::ref_option, reason = "serde passes a reference")]
+pub(crate) fn panic<S: Serializer>(value: &Option<f64>, out: S) -> Result<S::Ok, S::Error> {
+    match value {
+        Some(share) => out.serialize_str(&percent::format(*share)),
+        None => out.serialize_bool(false),
+    }
+}
