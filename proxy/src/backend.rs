@@ -1,0 +1,336 @@
+//! One backend: what is known of it outlives every table it is in.
+
+pub(crate) mod latency;
+pub(crate) mod registry;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use foreshadow_control::{Health, InstanceId, ServiceName};
+
+use crate::budget::RetryBudget;
+use crate::ejection::{Ejection, EjectionSlots, Verdict};
+use crate::health::verdict::ActiveHealth;
+use crate::meters::{BackendMeters, Padded, ServiceMeters, WorkerId};
+use crate::table::policy::UpstreamPolicy;
+use latency::LatencyEstimate;
+
+/// Milliseconds since the data plane started; the only clock of ejection, budget and latency.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    origin: Instant,
+}
+
+impl Clock {
+    /// A clock that stands at zero now.
+    #[must_use]
+    pub fn start() -> Self {
+        Self { origin: Instant::now() }
+    }
+
+    /// Milliseconds since the start.
+    #[must_use]
+    pub fn now_ms(&self) -> u64 {
+        u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+/// What the backends of a service share across table swaps.
+#[derive(Debug)]
+pub(crate) struct ServiceState {
+    pub(crate) name: ServiceName,
+    pub(crate) policy: ArcSwap<UpstreamPolicy>,
+    pub(crate) budget: Arc<RetryBudget>,
+    pub(crate) meters: Arc<ServiceMeters>,
+    pub(crate) slots: EjectionSlots,
+    /// `f64` bits: in-flight requests per share of the weight from which a backend is hot.
+    pub(crate) hot_threshold: AtomicU64,
+}
+
+/// One backend of a service.
+///
+/// Memory: about 0.7 kB, 0.3 kB per worker, and 3.7 kB per worker that ever got an answer from it.
+#[derive(Debug)]
+pub struct Backend {
+    id: InstanceId,
+    address: SocketAddr,
+    service: Arc<ServiceState>,
+    /// Shared by all workers, since every pick of any worker compares it.
+    in_flight: Padded<AtomicU32>,
+    latency: Padded<LatencyEstimate>,
+    ejection: Ejection,
+    /// The last connection was refused, and nothing has contradicted that since.
+    refused: AtomicBool,
+    answered: AtomicBool,
+    active: ActiveHealth,
+    meters: BackendMeters,
+}
+
+/// How a request to a backend ended.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Outcome {
+    /// What came back.
+    pub answer: Answer,
+    /// Time from sending the request to the last byte of the answer, or to the failure.
+    pub latency: Duration,
+    /// Bytes received from the backend.
+    pub bytes_in: u64,
+    /// Bytes sent to the backend.
+    pub bytes_out: u64,
+    /// Whether this was a second or later attempt.
+    pub retry: bool,
+}
+
+/// What a backend answered, or how it failed to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// A complete answer with this status.
+    Status(u16),
+    /// Nobody listens at the address.
+    ConnectRefused,
+    /// The connection could not be made for another reason: reset in the handshake, unreachable.
+    ConnectFailed,
+    /// The connection was not there within the connect timeout.
+    ConnectTimeout,
+    /// The connection broke before the answer was complete.
+    Reset,
+    /// What came back was not a well-formed answer.
+    Malformed,
+    /// The first byte, or the whole answer, did not come in time.
+    Timeout,
+}
+
+impl Answer {
+    fn verdict(self, all_server_errors: bool) -> Verdict {
+        match self {
+            Self::ConnectRefused => Verdict::Refused,
+            Self::Status(502..=504) => Verdict::Failure,
+            Self::Status(500..) if all_server_errors => Verdict::Failure,
+            Self::Status(_) => Verdict::Success,
+            Self::ConnectFailed
+            | Self::ConnectTimeout
+            | Self::Reset
+            | Self::Malformed
+            | Self::Timeout => Verdict::Failure,
+        }
+    }
+}
+
+impl Backend {
+    fn new(
+        id: InstanceId,
+        address: SocketAddr,
+        service: Arc<ServiceState>,
+        workers: usize,
+        now_ms: u64,
+    ) -> Self {
+        Self {
+            id,
+            address,
+            service,
+            in_flight: Padded::default(),
+            latency: Padded::default(),
+            ejection: Ejection::new(now_ms),
+            refused: AtomicBool::new(false),
+            answered: AtomicBool::new(false),
+            active: ActiveHealth::default(),
+            meters: BackendMeters::new(workers),
+        }
+    }
+
+    /// The instance it is.
+    #[must_use]
+    pub fn id(&self) -> InstanceId {
+        self.id
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The service it belongs to.
+    #[must_use]
+    pub fn service(&self) -> &ServiceName {
+        &self.service.name
+    }
+
+    /// Requests being answered now.
+    #[must_use]
+    pub fn in_flight(&self) -> u32 {
+        self.in_flight.0.load(Relaxed)
+    }
+
+    /// Predicted latency in microseconds; none while too little is known or it is out of date.
+    #[must_use]
+    pub fn latency_us(&self, now_ms: u64) -> Option<f64> {
+        self.latency.0.predict_us(now_ms)
+    }
+
+    /// Whether health allows a request now; the weight is not its concern.
+    #[must_use]
+    pub fn is_usable(&self, now_ms: u64) -> bool {
+        !self.active.is_down()
+            && self.ejection.state().usable(now_ms, &self.service.policy.load().ejection)
+    }
+
+    /// Claims the right to send a request now: always there, unless health forbids requests or a
+    /// backend on probation has no trial left.
+    pub(crate) fn admit(&self, now_ms: u64) -> bool {
+        !self.active.is_down()
+            && self.ejection.admit(
+                now_ms,
+                &self.service.policy.load().ejection,
+                &self.service.slots,
+            )
+    }
+
+    /// Counts a request as sent and in flight until the guard is gone.
+    #[must_use]
+    pub fn begin(self: &Arc<Self>, worker: WorkerId, now_ms: u64) -> InFlightGuard {
+        self.in_flight.0.fetch_add(1, Relaxed);
+        self.meters.began(worker);
+        InFlightGuard { backend: Arc::clone(self), worker, started_ms: now_ms, finished: false }
+    }
+
+    /// Adds one look at a connection to the backend (`TCP_INFO`): its smoothed round-trip time,
+    /// the segments sent again since the last look at the same connection, and those not yet
+    /// acknowledged.
+    pub fn kernel_sample(
+        &self,
+        worker: WorkerId,
+        srtt_us: u32,
+        retransmits_delta: u32,
+        unacked_segments: u32,
+    ) {
+        self.meters.kernel_sample(worker, srtt_us, retransmits_delta, unacked_segments);
+    }
+
+    /// What checks and requests together say of it.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        if let Some(reason) = self.active.down_reason() {
+            return Health::Down(reason);
+        }
+        if self.refused.load(Relaxed) {
+            return Health::Down(format!("connection refused by {}", self.address));
+        }
+        if self.ejection.is_ejected() {
+            return Health::Ejected;
+        }
+        if self.active.is_up() || self.answered.load(Relaxed) {
+            return Health::Up;
+        }
+        Health::Unknown
+    }
+
+    /// Takes note of an active check. Enough of them in a row decide, whatever requests say.
+    pub(crate) fn checked(
+        &self,
+        result: Result<(), CheckFailure>,
+        rise: u32,
+        fall: u32,
+        now_ms: u64,
+    ) {
+        let came_up = self.active.record(result, rise, fall);
+        if came_up && self.refused.swap(false, Relaxed) {
+            self.ejection.close(now_ms, &self.service.slots);
+        }
+    }
+
+    /// Takes note of a connection attempt made only because requests were refused.
+    pub(crate) fn tried_again(&self, accepted: bool, rise: u32, now_ms: u64) {
+        if !accepted {
+            self.active.start_over();
+        } else if self.active.passes_again(rise) && self.refused.swap(false, Relaxed) {
+            self.ejection.close(now_ms, &self.service.slots);
+        }
+    }
+
+    /// No check is made any more, or another one: what was found so far counts for nothing.
+    pub(crate) fn forget_checks(&self) {
+        self.active.forget();
+    }
+
+    /// Whether the last connection was refused and nothing has contradicted that since.
+    pub(crate) fn is_refused(&self) -> bool {
+        self.refused.load(Relaxed)
+    }
+
+    fn let_time_pass(&self, now_ms: u64) {
+        let policy = self.service.policy.load();
+        self.ejection.wait(now_ms, &policy.ejection, &self.service.slots);
+    }
+
+    fn ended(&self, worker: WorkerId, outcome: &Outcome, started_ms: u64, now_ms: u64) {
+        let policy = self.service.policy.load();
+        self.meters.finished(worker, outcome, (policy.objective_ms * 1e3) as u64);
+        let verdict = outcome.answer.verdict(policy.ejection.all_server_errors);
+        let good = verdict == Verdict::Success;
+        self.latency.0.observe(outcome.latency, good, now_ms);
+        if verdict == Verdict::Refused {
+            self.refused.store(true, Relaxed);
+            self.active.start_over();
+        }
+        self.ejection.record(verdict, started_ms, now_ms, &policy.ejection, &self.service.slots);
+        if good {
+            self.heard_from();
+        }
+    }
+
+    /// A request was answered. Looks before it writes, so that the line stays shared.
+    fn heard_from(&self) {
+        if !self.answered.load(Relaxed) {
+            self.answered.store(true, Relaxed);
+        }
+        if self.refused.load(Relaxed) && self.ejection.is_closed() {
+            self.refused.store(false, Relaxed);
+        }
+    }
+}
+
+pub(crate) use crate::health::verdict::CheckFailure;
+
+impl Drop for Backend {
+    fn drop(&mut self) {
+        self.ejection.forget(&self.service.slots);
+    }
+}
+
+/// A request in flight. Dropped without [`InFlightGuard::finish`], it counts as given up by the
+/// client, which says nothing of the backend.
+#[derive(Debug)]
+#[must_use = "the request counts as in flight until this is finished or dropped"]
+pub struct InFlightGuard {
+    backend: Arc<Backend>,
+    worker: WorkerId,
+    started_ms: u64,
+    finished: bool,
+}
+
+impl InFlightGuard {
+    /// The backend the request went to.
+    #[must_use]
+    pub fn backend(&self) -> &Arc<Backend> {
+        &self.backend
+    }
+
+    /// Counts how the request ended: in the meters, the latency estimate and the health.
+    pub fn finish(mut self, outcome: &Outcome, now_ms: u64) {
+        self.finished = true;
+        self.backend.ended(self.worker, outcome, self.started_ms, now_ms);
+    }
+}
+
+impl Drop for InFlightGuard {
+    fn drop(&mut self) {
+        self.backend.in_flight.0.fetch_sub(1, Relaxed);
+        if !self.finished {
+            self.backend.meters.aborted(self.worker);
+        }
+    }
+}

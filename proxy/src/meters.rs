@@ -1,0 +1,255 @@
+//! What is counted per request: one cell per worker, nothing shared on the request path.
+
+pub(crate) mod drain;
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use foreshadow_control::{KernelSample, LatencySummary, Meters};
+
+use crate::backend::{Answer, Outcome};
+use crate::histogram::{AtomicHistogram, LatencyCounts, quantile_us};
+
+/// A worker of the data plane, from 0 up. Each worker that counts needs a number of its own for
+/// speed; two that share one still lose no count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WorkerId(pub usize);
+
+/// Keeps its content on cache lines of its own. Two lines, since processors fetch them in pairs.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub(crate) struct Padded<T>(pub(crate) T);
+
+/// Counts of one service, all of its backends and those that were never reached.
+#[derive(Debug)]
+pub struct ServiceMeters {
+    cells: Box<[Padded<ServiceCell>]>,
+}
+
+#[derive(Debug, Default)]
+struct ServiceCell {
+    arrivals: AtomicU64,
+    unserved: AtomicU64,
+    panicked: AtomicU64,
+}
+
+/// Deltas of a [`ServiceMeters`] since its last drain.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ServiceCounts {
+    pub(crate) arrivals: u64,
+    pub(crate) unserved: u64,
+    pub(crate) panicked: u64,
+}
+
+impl ServiceMeters {
+    pub(crate) fn new(workers: usize) -> Self {
+        Self { cells: (0..workers.max(1)).map(|_| Padded::default()).collect() }
+    }
+
+    /// Counts a request of a client for the service, whatever becomes of it.
+    pub fn arrived(&self, worker: WorkerId) {
+        self.cell(worker).arrivals.fetch_add(1, Relaxed);
+    }
+
+    /// Counts a request that the proxy answered itself because no backend could take it.
+    pub fn unserved(&self, worker: WorkerId) {
+        self.cell(worker).unserved.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn panicked(&self, worker: WorkerId) {
+        self.cell(worker).panicked.fetch_add(1, Relaxed);
+    }
+
+    fn cell(&self, worker: WorkerId) -> &ServiceCell {
+        &self.cells[worker.0 % self.cells.len()].0
+    }
+
+    pub(crate) fn drain(&self) -> ServiceCounts {
+        let mut sum = ServiceCounts::default();
+        for Padded(cell) in &self.cells {
+            sum.arrivals += taken(&cell.arrivals);
+            sum.unserved += taken(&cell.unserved);
+            sum.panicked += taken(&cell.panicked);
+        }
+        sum
+    }
+}
+
+/// Counts of one backend.
+///
+/// A cell takes 256 bytes per worker; the latency buckets, 3.7 kB per worker, are allocated with
+/// the first answer that the worker gets from the backend.
+#[derive(Debug)]
+pub(crate) struct BackendMeters {
+    cells: Box<[Padded<BackendCell>]>,
+}
+
+#[derive(Debug, Default)]
+struct BackendCell {
+    requests: AtomicU64,
+    retries: AtomicU64,
+    ok: AtomicU64,
+    client_errors: AtomicU64,
+    server_errors: AtomicU64,
+    connect_errors: AtomicU64,
+    read_errors: AtomicU64,
+    timeouts: AtomicU64,
+    aborted: AtomicU64,
+    bytes_out: AtomicU64,
+    bytes_in: AtomicU64,
+    latency_sum_us: AtomicU64,
+    latency_max_us: AtomicU64,
+    over_objective: AtomicU64,
+    kernel_samples: AtomicU64,
+    kernel_srtt_sum_us: AtomicU64,
+    kernel_retransmits: AtomicU64,
+    kernel_unacked: AtomicU64,
+    latencies: OnceLock<Box<AtomicHistogram>>,
+}
+
+/// Deltas of a [`BackendMeters`] since its last drain.
+#[derive(Debug)]
+pub(crate) struct BackendCounts {
+    /// All but `in_flight`.
+    pub(crate) meters: Meters,
+    pub(crate) kernel: Option<KernelSample>,
+    pub(crate) aborted: u64,
+    /// Latencies in microseconds and their counts, rising.
+    pub(crate) latencies: Vec<(u64, u64)>,
+}
+
+impl BackendMeters {
+    pub(crate) fn new(workers: usize) -> Self {
+        Self { cells: (0..workers.max(1)).map(|_| Padded::default()).collect() }
+    }
+
+    fn cell(&self, worker: WorkerId) -> &BackendCell {
+        &self.cells[worker.0 % self.cells.len()].0
+    }
+
+    pub(crate) fn began(&self, worker: WorkerId) {
+        self.cell(worker).requests.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn aborted(&self, worker: WorkerId) {
+        self.cell(worker).aborted.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn finished(&self, worker: WorkerId, outcome: &Outcome, objective_us: u64) {
+        let cell = self.cell(worker);
+        let kind = match outcome.answer {
+            Answer::Status(500..) => &cell.server_errors,
+            Answer::Status(400..) => &cell.client_errors,
+            Answer::Status(_) => &cell.ok,
+            Answer::ConnectRefused | Answer::ConnectFailed | Answer::ConnectTimeout => {
+                &cell.connect_errors
+            }
+            Answer::Reset | Answer::Malformed => &cell.read_errors,
+            Answer::Timeout => &cell.timeouts,
+        };
+        kind.fetch_add(1, Relaxed);
+        add(&cell.bytes_out, outcome.bytes_out);
+        add(&cell.bytes_in, outcome.bytes_in);
+        if outcome.retry {
+            cell.retries.fetch_add(1, Relaxed);
+        }
+        if matches!(outcome.answer, Answer::Status(_)) {
+            let latency_us = u64::try_from(outcome.latency.as_micros()).unwrap_or(u64::MAX);
+            cell.latency(latency_us, objective_us);
+        }
+    }
+
+    pub(crate) fn kernel_sample(
+        &self,
+        worker: WorkerId,
+        srtt_us: u32,
+        retransmits_delta: u32,
+        unacked_segments: u32,
+    ) {
+        let cell = self.cell(worker);
+        cell.kernel_samples.fetch_add(1, Relaxed);
+        cell.kernel_srtt_sum_us.fetch_add(u64::from(srtt_us), Relaxed);
+        add(&cell.kernel_retransmits, u64::from(retransmits_delta));
+        add(&cell.kernel_unacked, u64::from(unacked_segments));
+    }
+
+    /// Takes out what was counted since the last drain. `scratch` must be empty and is left so.
+    pub(crate) fn drain(&self, scratch: &mut LatencyCounts) -> BackendCounts {
+        let mut meters = Meters::default();
+        let mut kernel = KernelSample::default();
+        let (mut aborted, mut sum_us, mut max_us) = (0, 0, 0);
+        for Padded(cell) in &self.cells {
+            meters.requests += taken(&cell.requests);
+            meters.retries += taken(&cell.retries);
+            meters.ok += taken(&cell.ok);
+            meters.client_errors += taken(&cell.client_errors);
+            meters.server_errors += taken(&cell.server_errors);
+            meters.connect_errors += taken(&cell.connect_errors);
+            meters.read_errors += taken(&cell.read_errors);
+            meters.timeouts += taken(&cell.timeouts);
+            meters.bytes_out += taken(&cell.bytes_out);
+            meters.bytes_in += taken(&cell.bytes_in);
+            meters.latency.over_objective += taken(&cell.over_objective);
+            aborted += taken(&cell.aborted);
+            sum_us += taken(&cell.latency_sum_us);
+            max_us = max_us.max(taken(&cell.latency_max_us));
+            kernel.samples += taken(&cell.kernel_samples);
+            kernel.srtt_us += taken(&cell.kernel_srtt_sum_us) as f64;
+            kernel.retransmits += taken(&cell.kernel_retransmits);
+            kernel.unacked_segments += taken(&cell.kernel_unacked);
+            if let Some(latencies) = cell.latencies.get() {
+                latencies.drain(scratch);
+            }
+        }
+        let latencies = scratch.take();
+        let over_objective = meters.latency.over_objective;
+        meters.latency = summary(&latencies, sum_us, max_us, over_objective);
+        let kernel = (kernel.samples > 0)
+            .then(|| KernelSample { srtt_us: kernel.srtt_us / kernel.samples as f64, ..kernel });
+        BackendCounts { meters, kernel, aborted, latencies }
+    }
+}
+
+impl BackendCell {
+    fn latency(&self, latency_us: u64, objective_us: u64) {
+        self.latencies.get_or_init(|| Box::new(AtomicHistogram::new())).record(latency_us);
+        self.latency_sum_us.fetch_add(latency_us, Relaxed);
+        if latency_us > self.latency_max_us.load(Relaxed) {
+            self.latency_max_us.fetch_max(latency_us, Relaxed);
+        }
+        if latency_us > objective_us {
+            self.over_objective.fetch_add(1, Relaxed);
+        }
+    }
+}
+
+fn add(counter: &AtomicU64, n: u64) {
+    if n > 0 {
+        counter.fetch_add(n, Relaxed);
+    }
+}
+
+/// Looks before it takes: an idle counter stays shared in the caches of workers and drain.
+fn taken(counter: &AtomicU64) -> u64 {
+    if counter.load(Relaxed) == 0 { 0 } else { counter.swap(0, Relaxed) }
+}
+
+fn summary(
+    latencies: &[(u64, u64)],
+    sum_us: u64,
+    max_us: u64,
+    over_objective: u64,
+) -> LatencySummary {
+    let count = latencies.iter().map(|&(_, count)| count).sum();
+    // A drain may fall between an answer's count and its maximum; quantiles must not exceed it.
+    let at_ms = |quantile| (quantile_us(latencies, quantile) as f64 / 1e3).min(max_us as f64 / 1e3);
+    LatencySummary {
+        count,
+        sum_ms: sum_us as f64 / 1e3,
+        over_objective,
+        p50_ms: at_ms(0.5),
+        p90_ms: at_ms(0.9),
+        p99_ms: at_ms(0.99),
+        max_ms: max_us as f64 / 1e3,
+    }
+}

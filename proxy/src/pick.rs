@@ -1,0 +1,259 @@
+//! Which backend gets a request: two draws by weight, the better one by the hot/cold rule.
+//!
+//! Weights are the controller's word on how load is shared, so the first draw stands unless the
+//! second is *clearly* better; differences that chance alone makes between equal backends decide
+//! nothing. Two draws can at most double a backend's share and leave it at least its square.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use foreshadow_control::{InstanceId, ServiceName};
+use rand::Rng;
+
+use crate::alias::AliasTable;
+use crate::backend::registry::Registry;
+use crate::backend::{Backend, ServiceState};
+use crate::budget::RetryBudget;
+use crate::meters::{ServiceMeters, WorkerId};
+use crate::table::UpstreamSpec;
+use crate::table::policy::UpstreamPolicy;
+
+/// A backend must be this much faster to override the weights: below that, scattered latencies of
+/// equal backends would.
+const LATENCY_MARGIN: f64 = 1.3;
+/// And by at least this much: below a fraction of a millisecond there is nothing to win.
+const LATENCY_FLOOR_US: f64 = 200.0;
+/// Share of the newest measurement in the smoothed hot threshold; with one per tick of 100 ms it
+/// follows a change within half a second.
+const HOT_SMOOTHING: f64 = 0.3;
+
+/// A service as requests see it: immutable, one per table.
+#[derive(Debug)]
+pub struct Service {
+    policy: Arc<UpstreamPolicy>,
+    state: Arc<ServiceState>,
+    /// All backends, those with weight 0 included.
+    all: Box<[Arc<Backend>]>,
+    /// Those with a weight above zero: what the alias table draws from.
+    serving: Box<[Entry]>,
+    alias: Option<AliasTable>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    backend: Arc<Backend>,
+    /// Weight over the sum of weights, above 0 to 1.
+    share: f64,
+    /// Requests per second it can serve, or its share where that is not known of all.
+    room: f64,
+}
+
+/// Where a request goes.
+#[derive(Clone, Copy, Debug)]
+pub enum Pick<'a> {
+    /// To this backend, which expects it: call [`Backend::begin`] next.
+    Backend(&'a Arc<Backend>),
+    /// Nowhere, and why.
+    None(NoBackend),
+}
+
+/// Why no backend can take a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoBackend {
+    /// No backend of the service has a weight above zero.
+    #[error("no backend of the service has a weight above zero")]
+    NoWeight,
+    /// All that have a weight are down, ejected, or busy with their trial requests.
+    #[error("every backend of the service is down or ejected")]
+    Unusable,
+    /// All that could take it were tried before; another round needs an empty list of those tried.
+    #[error("every usable backend of the service was tried")]
+    Tried,
+}
+
+impl Service {
+    pub(crate) fn build(spec: &UpstreamSpec, registry: &Registry) -> Self {
+        let weights: Vec<u32> =
+            spec.backends.iter().map(|b| b.weight).filter(|&weight| weight > 0).collect();
+        let total: f64 = weights.iter().map(|&weight| f64::from(weight)).sum();
+        let known = spec.backends.iter().filter(|b| b.weight > 0).all(|b| b.capacity_rps > 0.0);
+        let state = registry.service(&spec.name, &spec.policy, weights.len());
+        let all: Box<[Arc<Backend>]> =
+            spec.backends.iter().map(|b| registry.backend(b.id, b.address, &state)).collect();
+        let serving = spec
+            .backends
+            .iter()
+            .zip(&all)
+            .filter(|(spec, _)| spec.weight > 0)
+            .map(|(spec, backend)| {
+                let share = f64::from(spec.weight) / total;
+                let room = if known { spec.capacity_rps } else { share };
+                Entry { backend: Arc::clone(backend), share, room }
+            })
+            .collect();
+        let alias = AliasTable::new(&weights);
+        Self { policy: Arc::clone(&spec.policy), state, all, serving, alias }
+    }
+
+    /// The service's name.
+    #[must_use]
+    pub fn name(&self) -> &ServiceName {
+        &self.state.name
+    }
+
+    /// How its requests are balanced, bounded in time and retried.
+    #[must_use]
+    pub fn policy(&self) -> &Arc<UpstreamPolicy> {
+        &self.policy
+    }
+
+    /// What its retries are taken from.
+    #[must_use]
+    pub fn budget(&self) -> &Arc<RetryBudget> {
+        &self.state.budget
+    }
+
+    /// Where arrivals are counted.
+    #[must_use]
+    pub fn meters(&self) -> &Arc<ServiceMeters> {
+        &self.state.meters
+    }
+
+    /// All its backends, those with weight 0 included.
+    #[must_use]
+    pub fn backends(&self) -> &[Arc<Backend>] {
+        &self.all
+    }
+
+    /// Chooses a backend that is not among those `tried`, without lock or allocation.
+    ///
+    /// A backend with weight 0 is never chosen, by construction: the draws do not contain it. One
+    /// that is down or ejected is chosen only if the policy allows panic and nothing else is left.
+    /// A pick of a backend on probation uses up one of its trials.
+    pub fn pick(
+        &self,
+        worker: WorkerId,
+        rng: &mut impl Rng,
+        tried: &[InstanceId],
+        now_ms: u64,
+    ) -> Pick<'_> {
+        let Some(alias) = &self.alias else { return Pick::None(NoBackend::NoWeight) };
+        let allowed = |entry: &&Entry| {
+            !tried.contains(&entry.backend.id()) && entry.backend.is_usable(now_ms)
+        };
+        let first = &self.serving[alias.draw(rng.next_u64())];
+        let second = &self.serving[alias.draw(rng.next_u64())];
+        let (better, worse) = match (allowed(&first), allowed(&second)) {
+            (true, true) if self.clearly_better(second, first, now_ms) => {
+                (Some(second), Some(first))
+            }
+            (first_ok, second_ok) => (first_ok.then_some(first), second_ok.then_some(second)),
+        };
+        for entry in [better, worse].into_iter().flatten() {
+            if entry.backend.admit(now_ms) {
+                return Pick::Backend(&entry.backend);
+            }
+        }
+        // Both draws failed: anything usable, from a random start so that no neighbour of a failed
+        // backend inherits all of its load.
+        let found = self.from_random_start(rng).find(|e| allowed(e) && e.backend.admit(now_ms));
+        match found {
+            Some(entry) => Pick::Backend(&entry.backend),
+            None => self.last_resort(worker, rng, tried, now_ms),
+        }
+    }
+
+    /// Recomputes from how many requests in flight a backend is hot. Off the request path, since
+    /// a quantile needs all backends; smoothed, since a handful of backends makes a noisy one.
+    pub(crate) fn refresh(&self) {
+        let mut loads: Vec<f64> = self
+            .serving
+            .iter()
+            .map(|entry| f64::from(entry.backend.in_flight()) / entry.share)
+            .collect();
+        if loads.is_empty() {
+            return;
+        }
+        let quantile = self.policy.hot_quantile.clamp(0.0, 1.0);
+        let rank = ((quantile * loads.len() as f64).ceil() as usize).clamp(1, loads.len()) - 1;
+        let (_, &mut now, _) = loads.select_nth_unstable_by(rank, f64::total_cmp);
+        let past = self.hot_threshold();
+        let smoothed = if past.is_finite() { past + HOT_SMOOTHING * (now - past) } else { now };
+        self.state.hot_threshold.store(smoothed.to_bits(), Relaxed);
+    }
+
+    /// In-flight requests of the whole service at which a backend with its fair share of them is
+    /// hot; infinite before the first refresh.
+    fn hot_threshold(&self) -> f64 {
+        f64::from_bits(self.state.hot_threshold.load(Relaxed))
+    }
+
+    /// The hot/cold rule of Prequal (arXiv 2312.10172, section 4, "hot-cold lexicographic"): a hot
+    /// backend loses to a cold one; of two cold ones the lower latency wins; of two hot ones the
+    /// fewer requests in flight per capacity.
+    ///
+    /// In-flight is compared with the share of the weight, so that a backend with a tenth of the
+    /// weight is hot at a tenth of the requests. A backend whose latency is not known is neither
+    /// better nor worse by it: it keeps what its weight draws, no less and no flood.
+    fn clearly_better(&self, challenger: &Entry, holder: &Entry, now_ms: u64) -> bool {
+        if Arc::ptr_eq(&challenger.backend, &holder.backend) {
+            return false;
+        }
+        let threshold = self.hot_threshold();
+        match (holder.is_hot(threshold), challenger.is_hot(threshold)) {
+            (true, false) => true,
+            (false, true) => false,
+            (true, true) => challenger.load() < holder.load_beyond_chance(),
+            (false, false) => {
+                let latencies =
+                    (challenger.backend.latency_us(now_ms), holder.backend.latency_us(now_ms));
+                let (Some(challenger_us), Some(holder_us)) = latencies else { return false };
+                holder_us > challenger_us * LATENCY_MARGIN + LATENCY_FLOOR_US
+            }
+        }
+    }
+
+    fn from_random_start(&self, rng: &mut impl Rng) -> impl Iterator<Item = &Entry> {
+        let start = (rng.next_u64() % self.serving.len() as u64) as usize;
+        let (before, after) = self.serving.split_at(start);
+        after.iter().chain(before)
+    }
+
+    fn last_resort(
+        &self,
+        worker: WorkerId,
+        rng: &mut impl Rng,
+        tried: &[InstanceId],
+        now_ms: u64,
+    ) -> Pick<'_> {
+        if self.policy.panic {
+            let untried = self.from_random_start(rng).find(|e| !tried.contains(&e.backend.id()));
+            if let Some(entry) = untried {
+                self.state.meters.panicked(worker);
+                return Pick::Backend(&entry.backend);
+            }
+        }
+        let usable = self.serving.iter().any(|entry| entry.backend.is_usable(now_ms));
+        Pick::None(if usable || self.policy.panic { NoBackend::Tried } else { NoBackend::Unusable })
+    }
+}
+
+impl Entry {
+    /// Whether it has more requests in flight than `threshold` grants its share, by more than one
+    /// standard deviation of a Poisson count: what exceeds it by less may be chance.
+    fn is_hot(&self, threshold: f64) -> bool {
+        let granted = threshold * self.share;
+        f64::from(self.backend.in_flight()) > granted + granted.sqrt().max(1.0)
+    }
+
+    /// In-flight requests per capacity, or per share of the weight where capacities are not known.
+    fn load(&self) -> f64 {
+        f64::from(self.backend.in_flight()) / self.room
+    }
+
+    /// The load less one standard deviation of a Poisson count.
+    fn load_beyond_chance(&self) -> f64 {
+        let in_flight = f64::from(self.backend.in_flight());
+        (in_flight - in_flight.sqrt().max(1.0)) / self.room
+    }
+}
