@@ -1,0 +1,219 @@
+//! One client connection from accept to close: heads are checked, then the engine takes over.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::time::Duration;
+
+use pingora::apps::HttpServerApp;
+use pingora::protocols::http::ServerSession;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::engine::App;
+use crate::head::{Head, HeadScanner, Refusal};
+use crate::io::ClientStream;
+use crate::listener::{ConnectionGuard, ListenerState, Phase};
+use crate::reply::local_reply;
+
+/// What the engine and the stream share about a connection; requests come one after another, so
+/// plain relaxed atomics are enough.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    listener: Arc<ListenerState>,
+    peer: SocketAddr,
+    opened: Instant,
+    /// Microseconds after `opened` at which the current request must be over; 0 for never.
+    deadline_us: AtomicU64,
+    /// A [`Verdict`].
+    verdict: AtomicU8,
+}
+
+/// What the stream found wrong with the current request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Verdict {
+    /// Nothing.
+    Fine,
+    /// Its time was over while the answer was awaited.
+    LateWaiting,
+    /// Its time was over while the client took the answer.
+    LateWriting,
+    /// Its body violates the chunked coding.
+    Malformed,
+}
+
+impl Connection {
+    /// Describes a connection that was just accepted.
+    pub(crate) fn new(listener: Arc<ListenerState>, peer: SocketAddr) -> Self {
+        Self {
+            listener,
+            peer,
+            opened: Instant::now(),
+            deadline_us: AtomicU64::new(0),
+            verdict: AtomicU8::new(Verdict::Fine as u8),
+        }
+    }
+
+    /// The listener that accepted it.
+    pub(crate) fn listener(&self) -> &Arc<ListenerState> {
+        &self.listener
+    }
+
+    /// The client's address.
+    pub(crate) fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+
+    /// Limits the current request.
+    pub(crate) fn set_deadline(&self, at: Instant) {
+        let micros = at.saturating_duration_since(self.opened).as_micros();
+        let micros = u64::try_from(micros).unwrap_or(u64::MAX).max(1);
+        self.deadline_us.store(micros, Ordering::Relaxed);
+    }
+
+    /// Lifts the limit: a connection that has become a tunnel has none.
+    pub(crate) fn clear_deadline(&self) {
+        self.deadline_us.store(0, Ordering::Relaxed);
+    }
+
+    /// When the current request must be over.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        match self.deadline_us.load(Ordering::Relaxed) {
+            0 => None,
+            micros => self.opened.checked_add(Duration::from_micros(micros)),
+        }
+    }
+
+    /// Forgets what was found about the previous request.
+    pub(crate) fn begin(&self) {
+        self.clear_deadline();
+        self.verdict.store(Verdict::Fine as u8, Ordering::Relaxed);
+    }
+
+    /// Notes what is wrong and lifts the deadline, so that the answer saying so can be written.
+    pub(crate) fn condemn(&self, verdict: Verdict) {
+        self.clear_deadline();
+        self.verdict.store(verdict as u8, Ordering::Relaxed);
+    }
+
+    /// What was found wrong with the current request.
+    pub(crate) fn verdict(&self) -> Verdict {
+        match self.verdict.load(Ordering::Relaxed) {
+            1 => Verdict::LateWaiting,
+            2 => Verdict::LateWriting,
+            3 => Verdict::Malformed,
+            _ => Verdict::Fine,
+        }
+    }
+}
+
+/// What waiting for the next request came to.
+enum Next {
+    Request(Head),
+    Refused(Refusal),
+    Closed,
+}
+
+/// Serves one connection until it ends or its listener is told to drop it.
+pub(crate) async fn serve(
+    app: Arc<App>,
+    socket: TcpStream,
+    connection: Arc<Connection>,
+    guard: ConnectionGuard,
+) {
+    let mut phase = connection.listener().phase();
+    let mut cut = phase.clone();
+    tokio::select! {
+        () = requests(&app, socket, connection, &mut phase) => {}
+        () = reached(&mut cut, Phase::Closed) => guard.cut_off(),
+    }
+}
+
+/// Resolves once the listener's phase is at least `wanted`, or the listener is gone.
+async fn reached(phase: &mut watch::Receiver<Phase>, wanted: Phase) {
+    // An error means that the sender, and with it the data plane, no longer exists.
+    drop(phase.wait_for(|now| *now >= wanted).await);
+}
+
+async fn requests(
+    app: &Arc<App>,
+    socket: TcpStream,
+    connection: Arc<Connection>,
+    phase: &mut watch::Receiver<Phase>,
+) {
+    // The engine asks for a shutdown signal of its own; draining is decided per listener here.
+    let (_shutdown, shutdown) = watch::channel(false);
+    let mut stream = Box::new(ClientStream::new(socket, Arc::clone(&connection)));
+    loop {
+        let head = match next_request(&mut stream, phase).await {
+            Next::Request(head) => head,
+            Next::Refused(refusal) => return refuse(&mut stream, refusal).await,
+            Next::Closed => return,
+        };
+        stream.begin(head);
+        let mut session = ServerSession::new_http1(stream);
+        let patience = connection.listener().spec().timeouts.client_body;
+        session.set_read_timeout(Some(patience));
+        session.set_write_timeout(Some(patience));
+        let Some(reused) = app.process_new_http(session, &shutdown).await else { return };
+        let (inner, _settings) = reused.consume();
+        let Ok(ours) = inner.into_any().downcast::<ClientStream>() else { return };
+        stream = ours;
+        if !stream.at_boundary() {
+            return;
+        }
+    }
+}
+
+/// Waits for a complete head that passes every check.
+async fn next_request(stream: &mut ClientStream, phase: &mut watch::Receiver<Phase>) -> Next {
+    let timeouts = stream.connection().listener().spec().timeouts;
+    stream.connection().begin();
+    if stream.input().is_empty() {
+        if stream.is_half_closed() {
+            return Next::Closed;
+        }
+        let first = tokio::select! {
+            biased;
+            read = stream.fill() => read,
+            () = reached(phase, Phase::Draining) => return Next::Closed,
+            () = tokio::time::sleep(timeouts.keepalive_idle) => return Next::Closed,
+        };
+        if !matches!(first, Ok(count) if count > 0) {
+            return Next::Closed;
+        }
+    }
+    let mut scanner = HeadScanner::default();
+    let complete = async {
+        loop {
+            match scanner.scan(stream.input()) {
+                Ok(Some(head)) => return Next::Request(head),
+                Ok(None) => {}
+                Err(refusal) => return Next::Refused(refusal),
+            }
+            if !matches!(stream.fill().await, Ok(count) if count > 0) {
+                return Next::Closed;
+            }
+        }
+    };
+    // The common head is complete in its first segment and needs no timer.
+    tokio::time::timeout(timeouts.client_header, complete)
+        .await
+        .unwrap_or(Next::Refused(Refusal::Timeout))
+}
+
+async fn refuse(stream: &mut ClientStream, refusal: Refusal) {
+    let (status, reason) = refusal.status();
+    stream.connection().listener().count_malformed();
+    let bytes = local_reply(status, reason, refusal.text());
+    let sent = async {
+        stream.write_all(&bytes).await?;
+        stream.close().await
+    };
+    if let Err(error) = sent.await {
+        tracing::debug!(%error, status, "refusing a request");
+    }
+}

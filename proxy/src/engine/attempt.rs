@@ -1,0 +1,170 @@
+//! From a routed request to a backend, and from the last byte back to the meters.
+
+use std::os::fd::{BorrowedFd, RawFd};
+use std::sync::Arc;
+
+use http::header::HOST;
+use pingora::proxy::Session;
+use pingora::upstreams::peer::HttpPeer;
+use pingora::{Error, ErrorType, Result};
+use tokio::time::Instant;
+
+use super::context::{Attempt, RequestCtx, Snapshot};
+use super::{Engine, within};
+use crate::hooks::{CompletedRequest, SocketProbe};
+use crate::{Answer, Backend, Outcome, Pick};
+
+impl Engine {
+    /// Routes a request and chooses its first backend; true when it has been answered here.
+    pub(super) async fn route(&self, session: &mut Session, ctx: &mut RequestCtx) -> Result<bool> {
+        let Some(connection) = ctx.connection.clone() else { return Ok(false) };
+        let table = self.shared.table.load();
+        let request = session.req_header();
+        let host = request
+            .headers
+            .get(HOST)
+            .and_then(|host| host.to_str().ok())
+            .or_else(|| request.uri.authority().map(|authority| authority.as_str()))
+            .unwrap_or_default();
+        let listener = connection.listener().spec();
+        let service = table.route(&listener.name, host, request.uri.path()).cloned();
+        drop(table);
+        drop(listener);
+        let Some(service) = service else {
+            self.answer(session, 404, "no service is routed here").await?;
+            return Ok(true);
+        };
+        service.meters().arrived(self.worker);
+        service.budget().deposit(self.now_ms());
+        ctx.deadline = ctx.started + service.policy().total_timeout;
+        connection.set_deadline(ctx.deadline);
+        ctx.tunnel = session.is_upgrade_req();
+        if let Some(observer) = &self.shared.observer {
+            ctx.wanted = observer.wants(service.name(), &session.req_header().method);
+        }
+        ctx.service = Some(service);
+        ctx.next = self.pick(ctx);
+        if ctx.next.is_none() {
+            self.count_unserved(ctx);
+            self.answer(session, 503, "no backend can take the request now").await?;
+            return Ok(true);
+        }
+        Ok(false)
+    }
+
+    /// A backend that has not been tried yet.
+    pub(super) fn pick(&self, ctx: &RequestCtx) -> Option<Arc<Backend>> {
+        let service = ctx.service.as_ref()?;
+        match service.pick(self.worker, &mut rand::rng(), &ctx.tried, self.now_ms()) {
+            Pick::Backend(backend) => Some(Arc::clone(backend)),
+            Pick::None(reason) => {
+                tracing::debug!(service = %service.name(), %reason, "no backend");
+                None
+            }
+        }
+    }
+
+    /// Sends the request to the backend chosen for it.
+    pub(super) fn begin_attempt(
+        &self,
+        session: &mut Session,
+        ctx: &mut RequestCtx,
+    ) -> Result<Box<HttpPeer>> {
+        let (Some(backend), Some(service)) = (ctx.next.take(), &ctx.service) else {
+            return Error::e_explain(ErrorType::InternalError, "an attempt without a backend");
+        };
+        let policy = service.policy();
+        let retry = ctx.attempts > 0;
+        ctx.attempts += 1;
+        ctx.status = 0;
+        let mut peer = Box::new(HttpPeer::new(backend.address(), false, String::new()));
+        // An instance that is made anew on the address of an old one must not be sent requests on
+        // the old one's connections.
+        peer.group_key = backend.id().0;
+        let connect = within(policy.connect_timeout, ctx.deadline);
+        peer.options.connection_timeout = Some(connect);
+        peer.options.total_connection_timeout = Some(connect);
+        peer.options.idle_timeout = Some(policy.idle_timeout);
+        if !ctx.tunnel {
+            // The deadline kept with the client's stream comes first; these bound the cases in
+            // which the engine does not look at that stream, such as a backend that stops reading.
+            let whole = within(policy.total_timeout, ctx.deadline);
+            peer.options.read_timeout = Some(whole);
+            peer.options.write_timeout = Some(whole);
+        }
+        if let Some(connection) = &ctx.connection {
+            connection.set_deadline(ctx.deadline);
+        }
+        if session.req_header().version == http::Version::HTTP_10 {
+            session.set_ignore_info_resp(true);
+        }
+        let guard = backend.begin(self.worker, self.now_ms());
+        ctx.attempt = Some(Attempt { guard, begun: Instant::now(), retry });
+        Ok(peer)
+    }
+
+    /// Ends the attempt under way with what the backend did.
+    pub(super) fn end_attempt(&self, session: &Session, ctx: &mut RequestCtx, answer: Answer) {
+        let Some(attempt) = ctx.attempt.take() else { return };
+        let outcome = Outcome {
+            answer,
+            latency: attempt.begun.elapsed(),
+            bytes_in: session.upstream_body_bytes_received() as u64,
+            bytes_out: session.upstream_body_bytes_sent().unwrap_or(0) as u64,
+            retry: attempt.retry,
+        };
+        attempt.guard.finish(&outcome, self.now_ms());
+    }
+
+    /// The request is over: counts its answer and reports it.
+    pub(super) fn complete(&self, session: &Session, error: Option<&Error>, ctx: &mut RequestCtx) {
+        if error.is_some() || ctx.status == 0 {
+            // Failures were counted where they were found; what is left is the client's doing.
+            ctx.attempt = None;
+            return;
+        }
+        let instance = ctx.attempt.as_ref().map(|attempt| attempt.guard.backend().id());
+        self.end_attempt(session, ctx, Answer::Status(ctx.status));
+        if let (Some(observer), Some(snapshot), Some(instance), Some(service)) =
+            (&self.shared.observer, ctx.snapshot.take(), instance, &ctx.service)
+        {
+            let Snapshot { method, uri, headers } = *snapshot;
+            observer.completed(CompletedRequest {
+                service: service.name().clone(),
+                instance,
+                method,
+                uri,
+                headers,
+                status: ctx.status,
+                latency_ms: ctx.started.elapsed().as_secs_f64() * 1e3,
+            });
+        }
+    }
+
+    /// Counts a request that no backend took.
+    pub(super) fn count_unserved(&self, ctx: &RequestCtx) {
+        if let Some(service) = &ctx.service {
+            service.meters().unserved(self.worker);
+        }
+    }
+
+    /// Looks at the socket of an attempt.
+    #[expect(unsafe_code, reason = "the engine gives out descriptors as plain numbers")]
+    pub(super) fn sample(&self, probe: &dyn SocketProbe, fd: RawFd, backend: &Backend) {
+        // SAFETY: the engine holds the connection, and with it the descriptor, open for as long as
+        // the hook that passes the number on runs; the borrow ends with this call.
+        let socket = unsafe { BorrowedFd::borrow_raw(fd) };
+        if let Some(sample) = probe.sample(socket) {
+            backend.kernel_sample(
+                self.worker,
+                sample.srtt_us as u32,
+                u32::try_from(sample.retransmits).unwrap_or(u32::MAX),
+                u32::try_from(sample.unacked_segments).unwrap_or(u32::MAX),
+            );
+        }
+    }
+
+    pub(super) fn now_ms(&self) -> u64 {
+        self.shared.clock.now_ms()
+    }
+}

@@ -1,0 +1,104 @@
+//! What is known of one request while it is under way.
+
+use std::sync::Arc;
+
+use foreshadow_control::InstanceId;
+use http::{HeaderMap, Method, StatusCode, Uri};
+use pingora::http::RequestHeader;
+use tokio::time::Instant;
+
+use crate::connection::Connection;
+use crate::{Answer, Backend, InFlightGuard, Service};
+
+/// One request, from its head to the last byte of its answer.
+pub(crate) struct RequestCtx {
+    pub(super) started: Instant,
+    pub(super) connection: Option<Arc<Connection>>,
+    /// Where it was routed; keeps that service of the table it was routed by, whatever is
+    /// published meanwhile.
+    pub(super) service: Option<Arc<Service>>,
+    /// When it must be over, retries included.
+    pub(super) deadline: Instant,
+    /// The backend chosen for the next attempt.
+    pub(super) next: Option<Arc<Backend>>,
+    /// The attempt under way.
+    pub(super) attempt: Option<Attempt>,
+    pub(super) attempts: u32,
+    /// Backends not to be chosen again.
+    pub(super) tried: Vec<InstanceId>,
+    /// Whether a pooled connection has failed: once, that backend may be asked again.
+    pub(super) stale_seen: bool,
+    /// How the last attempt failed.
+    pub(super) failure: Option<Answer>,
+    /// Status of the final answer; 0 before there is one.
+    pub(super) status: u16,
+    pub(super) tunnel: bool,
+    pub(super) wanted: bool,
+    pub(super) snapshot: Option<Box<Snapshot>>,
+}
+
+/// One try at one backend.
+pub(super) struct Attempt {
+    pub(super) guard: InFlightGuard,
+    pub(super) begun: Instant,
+    pub(super) retry: bool,
+}
+
+/// The request as the backend got it, kept for an observer that wants it.
+pub(super) struct Snapshot {
+    pub(super) method: Method,
+    pub(super) uri: Uri,
+    pub(super) headers: HeaderMap,
+}
+
+impl RequestCtx {
+    pub(super) fn new(now: Instant) -> Self {
+        Self {
+            started: now,
+            connection: None,
+            service: None,
+            deadline: now,
+            next: None,
+            attempt: None,
+            attempts: 0,
+            tried: Vec::new(),
+            stale_seen: false,
+            failure: None,
+            status: 0,
+            tunnel: false,
+            wanted: false,
+            snapshot: None,
+        }
+    }
+
+    /// Keeps a copy of the request for the observer, if it wants one.
+    pub(super) fn snapshot(&mut self, request: &RequestHeader) {
+        if self.wanted {
+            self.snapshot = Some(Box::new(Snapshot {
+                method: request.method.clone(),
+                uri: request.uri.clone(),
+                headers: request.headers.clone(),
+            }));
+        }
+    }
+
+    /// The request is sent to its last byte: from now on the first byte of the answer is due.
+    pub(super) fn await_first_byte(&self) {
+        if let (Some(connection), Some(service), 0) = (&self.connection, &self.service, self.status)
+        {
+            let due = Instant::now() + service.policy().first_byte_timeout;
+            connection.set_deadline(due.min(self.deadline));
+        }
+    }
+
+    /// The head of the final answer is here: from now on only the whole is limited.
+    pub(super) fn answered(&mut self, status: StatusCode) {
+        self.status = status.as_u16();
+        let Some(connection) = &self.connection else { return };
+        if status == StatusCode::SWITCHING_PROTOCOLS {
+            connection.clear_deadline();
+        } else {
+            connection.set_deadline(self.deadline);
+        }
+    }
+}

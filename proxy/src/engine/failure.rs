@@ -1,0 +1,151 @@
+//! What a failure says of the backend, and whether the request may be tried elsewhere.
+
+use http::StatusCode;
+use pingora::proxy::Session;
+use pingora::{Error, ErrorSource, ErrorType};
+use tokio::time::Instant;
+
+use super::Engine;
+use super::context::RequestCtx;
+use crate::connection::Verdict;
+use crate::{Answer, RetryPolicy};
+
+impl Engine {
+    /// No connection could be made: the backend saw nothing, so any method may be tried again.
+    pub(super) fn connect_failed(
+        &self,
+        session: &Session,
+        ctx: &mut RequestCtx,
+        mut error: Box<Error>,
+    ) -> Box<Error> {
+        error.set_retry(false);
+        let answer = match error.etype() {
+            ErrorType::ConnectRefused => Answer::ConnectRefused,
+            ErrorType::ConnectTimedout => Answer::ConnectTimeout,
+            // Out of descriptors or ports: our own trouble says nothing of the backend.
+            ErrorType::InternalError | ErrorType::SocketError | ErrorType::BindError => {
+                ctx.attempt = None;
+                return error;
+            }
+            _ => Answer::ConnectFailed,
+        };
+        self.exclude(ctx);
+        self.end_attempt(session, ctx, answer);
+        ctx.failure = Some(answer);
+        if self.may_retry(ctx, |policy| policy.on.connect_failure) {
+            error.set_retry(true);
+        }
+        error
+    }
+
+    /// The exchange broke after the connection was there.
+    pub(super) fn exchange_failed(
+        &self,
+        session: &mut Session,
+        ctx: &mut RequestCtx,
+        mut error: Box<Error>,
+        reused: bool,
+    ) -> Box<Error> {
+        error.set_retry(false);
+        if ctx.next.is_some() {
+            // An answer that is retried: counted when it came.
+            error.set_retry(true);
+            return error;
+        }
+        let Some(answer) = blame(&error, ctx) else {
+            // The client is gone or at fault: dropping the attempt counts it as aborted.
+            ctx.attempt = None;
+            return error;
+        };
+        let stale = reused && !ctx.stale_seen && answer == Answer::Reset;
+        if stale {
+            // A pooled connection that the backend closed as the request was on its way; a new
+            // connection to the same backend is the natural second try.
+            ctx.stale_seen = true;
+        } else {
+            self.exclude(ctx);
+        }
+        self.end_attempt(session, ctx, answer);
+        ctx.failure = Some(answer);
+        if answer == Answer::Reset
+            && may_repeat(session)
+            && session.response_written().is_none()
+            && self.may_retry(ctx, |policy| policy.on.reset)
+        {
+            error.set_retry(true);
+        }
+        error
+    }
+
+    /// Whether an answer is dropped in favour of another backend's, which is chosen here.
+    pub(super) fn retry_answer(
+        &self,
+        session: &mut Session,
+        ctx: &mut RequestCtx,
+        status: StatusCode,
+    ) -> bool {
+        if !matches!(status.as_u16(), 502..=504) || !may_repeat(session) {
+            return false;
+        }
+        let tried = ctx.tried.len();
+        self.exclude(ctx);
+        if !self.may_retry(ctx, |policy| policy.on.gateway_errors) {
+            ctx.tried.truncate(tried);
+            return false;
+        }
+        self.end_attempt(session, ctx, Answer::Status(status.as_u16()));
+        true
+    }
+
+    /// Keeps later attempts away from the backend of the current one.
+    fn exclude(&self, ctx: &mut RequestCtx) {
+        if let Some(attempt) = &ctx.attempt {
+            ctx.tried.push(attempt.guard.backend().id());
+        }
+    }
+
+    /// Whether policy, time, the budget and another backend allow one more attempt; it is chosen
+    /// here.
+    fn may_retry(&self, ctx: &mut RequestCtx, on: impl FnOnce(&RetryPolicy) -> bool) -> bool {
+        let Some(service) = &ctx.service else { return false };
+        let policy = &service.policy().retries;
+        if !on(policy) || ctx.attempts > policy.attempts || Instant::now() >= ctx.deadline {
+            return false;
+        }
+        let budget = service.budget();
+        if budget.available() == 0 {
+            return false;
+        }
+        // A pick can use up a trial of a backend on probation, a withdrawal spends budget: both
+        // are wasted when the other fails, which the look above makes rare.
+        let Some(next) = self.pick(ctx) else { return false };
+        if !budget.try_withdraw(self.now_ms()) {
+            return false;
+        }
+        ctx.next = Some(next);
+        true
+    }
+}
+
+/// Whether sending the request a second time changes nothing (RFC 9110, section 9.2.2) and its
+/// body is still at hand.
+fn may_repeat(session: &Session) -> bool {
+    session.req_header().method.is_idempotent() && !session.retry_buffer_truncated()
+}
+
+/// What an error says of the backend; `None` when it is the client's doing or ours.
+fn blame(error: &Error, ctx: &RequestCtx) -> Option<Answer> {
+    match ctx.connection.as_ref().map(|connection| connection.verdict()) {
+        Some(Verdict::LateWaiting) => return Some(Answer::Timeout),
+        Some(Verdict::LateWriting | Verdict::Malformed) => return None,
+        Some(Verdict::Fine) | None => {}
+    }
+    if error.esource() != &ErrorSource::Upstream {
+        return None;
+    }
+    Some(match error.etype() {
+        ErrorType::ReadTimedout | ErrorType::WriteTimedout => Answer::Timeout,
+        ErrorType::InvalidHTTPHeader => Answer::Malformed,
+        _ => Answer::Reset,
+    })
+}

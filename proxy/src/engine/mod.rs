@@ -1,0 +1,255 @@
+//! The HTTP engine: pingora's proxy with our routing, balancing, retries and answers.
+
+mod answer;
+mod attempt;
+mod context;
+mod failure;
+
+use std::cell::Cell;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::header::TRANSFER_ENCODING;
+use http::{StatusCode, Version};
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::protocols::Digest;
+use pingora::proxy::{FailToProxy, HttpProxy, ProxyHttp, ProxyWarnLogContext, Session, http_proxy};
+use pingora::server::configuration::ServerConf;
+use pingora::upstreams::peer::HttpPeer;
+use pingora::{Error, ErrorType, Result};
+use tokio::time::Instant;
+
+use crate::WorkerId;
+use crate::forward::{self, ClientSide};
+use crate::io::ClientStream;
+use crate::plane::Shared;
+use context::RequestCtx;
+
+/// Attempts the engine allows a request; the policy of its service allows fewer.
+const MAX_ATTEMPTS: usize = 32;
+
+/// One worker's engine with its own pool of upstream connections.
+pub(crate) type App = HttpProxy<Engine>;
+
+/// Makes a worker's engine; `keepalive` idle upstream connections are kept.
+pub(crate) fn app(worker: WorkerId, shared: Arc<Shared>, keepalive: usize) -> App {
+    let conf = Arc::new(ServerConf {
+        threads: 1,
+        max_retries: MAX_ATTEMPTS,
+        upstream_keepalive_pool_size: keepalive,
+        ..ServerConf::default()
+    });
+    // The engine's modules are initialised already; doing so again panics at the first request.
+    http_proxy(&conf, Engine { worker, shared })
+}
+
+/// What one worker needs to serve requests.
+pub(crate) struct Engine {
+    worker: WorkerId,
+    shared: Arc<Shared>,
+}
+
+thread_local! {
+    /// Requests until the next look at a socket; a worker is one thread.
+    static UNTIL_SAMPLE: Cell<u32> = const { Cell::new(0) };
+}
+
+/// One request in this many has its upstream socket looked at.
+const SAMPLE_EVERY: u32 = 16;
+
+fn sample_now() -> bool {
+    UNTIL_SAMPLE.with(|left| match left.get() {
+        0 => {
+            left.set(SAMPLE_EVERY - 1);
+            true
+        }
+        count => {
+            left.set(count - 1);
+            false
+        }
+    })
+}
+
+#[async_trait]
+impl ProxyHttp for Engine {
+    type CTX = RequestCtx;
+
+    fn new_ctx(&self) -> RequestCtx {
+        RequestCtx::new(Instant::now())
+    }
+
+    async fn early_request_filter(
+        &self,
+        session: &mut Session,
+        ctx: &mut RequestCtx,
+    ) -> Result<()> {
+        let stream = session.stream().and_then(|stream| (**stream).as_any().downcast_ref());
+        let Some(stream) = stream.map(|stream: &ClientStream| Arc::clone(stream.connection()))
+        else {
+            return Error::e_explain(ErrorType::InternalError, "a session on a foreign stream");
+        };
+        ctx.connection = Some(stream);
+        if session.req_header().version == Version::HTTP_10 {
+            session.set_ignore_info_resp(true);
+        }
+        Ok(())
+    }
+
+    async fn request_filter(&self, session: &mut Session, ctx: &mut RequestCtx) -> Result<bool> {
+        self.route(session, ctx).await
+    }
+
+    async fn upstream_peer(
+        &self,
+        session: &mut Session,
+        ctx: &mut RequestCtx,
+    ) -> Result<Box<HttpPeer>> {
+        self.begin_attempt(session, ctx)
+    }
+
+    async fn connected_to_upstream(
+        &self,
+        _session: &mut Session,
+        _reused: bool,
+        _peer: &HttpPeer,
+        fd: std::os::fd::RawFd,
+        _digest: Option<&Digest>,
+        ctx: &mut RequestCtx,
+    ) -> Result<()> {
+        if let (Some(probe), Some(attempt)) = (&self.shared.probe, &ctx.attempt)
+            && sample_now()
+        {
+            self.sample(&**probe, fd, attempt.guard.backend());
+        }
+        Ok(())
+    }
+
+    async fn upstream_request_filter(
+        &self,
+        session: &mut Session,
+        request: &mut RequestHeader,
+        ctx: &mut RequestCtx,
+    ) -> Result<()> {
+        let Some(connection) = &ctx.connection else { return Ok(()) };
+        let address = connection.peer().ip();
+        let listener = connection.listener().spec();
+        let client = ClientSide {
+            address,
+            trusted: listener.trusted_proxies.iter().any(|range| range.contains(address)),
+            version: session.req_header().version,
+            proto: "http",
+        };
+        forward::request(request, client)?;
+        ctx.snapshot(request);
+        Ok(())
+    }
+
+    async fn request_body_filter(
+        &self,
+        _session: &mut Session,
+        _body: &mut Option<Bytes>,
+        end_of_stream: bool,
+        ctx: &mut RequestCtx,
+    ) -> Result<()> {
+        if end_of_stream {
+            ctx.await_first_byte();
+        }
+        Ok(())
+    }
+
+    async fn upstream_response_filter(
+        &self,
+        session: &mut Session,
+        response: &mut ResponseHeader,
+        ctx: &mut RequestCtx,
+    ) -> Result<()> {
+        let status = response.status;
+        if status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS {
+            return Ok(());
+        }
+        ctx.answered(status);
+        if self.retry_answer(session, ctx, status) {
+            return Error::e_explain(ErrorType::HTTPStatus(status.as_u16()), "retried elsewhere");
+        }
+        Ok(())
+    }
+
+    async fn response_filter(
+        &self,
+        session: &mut Session,
+        response: &mut ResponseHeader,
+        ctx: &mut RequestCtx,
+    ) -> Result<()> {
+        if response.status.is_informational() && response.status != StatusCode::SWITCHING_PROTOCOLS
+        {
+            return Ok(());
+        }
+        forward::response(response)?;
+        if session.req_header().version == Version::HTTP_10 {
+            // HTTP/1.0 knows no chunks: the body ends with the connection, which the engine
+            // arranges once nothing else delimits it.
+            response.remove_header(&TRANSFER_ENCODING);
+        }
+        if ctx.connection.as_ref().is_some_and(|c| c.listener().is_draining()) {
+            session.set_keepalive(None);
+        }
+        Ok(())
+    }
+
+    fn fail_to_connect(
+        &self,
+        session: &mut Session,
+        _peer: &HttpPeer,
+        ctx: &mut RequestCtx,
+        error: Box<Error>,
+    ) -> Box<Error> {
+        self.connect_failed(session, ctx, error)
+    }
+
+    fn error_while_proxy(
+        &self,
+        _peer: &HttpPeer,
+        session: &mut Session,
+        error: Box<Error>,
+        ctx: &mut RequestCtx,
+        client_reused: bool,
+    ) -> Box<Error> {
+        self.exchange_failed(session, ctx, error, client_reused)
+    }
+
+    async fn fail_to_proxy(
+        &self,
+        session: &mut Session,
+        error: &Error,
+        ctx: &mut RequestCtx,
+    ) -> FailToProxy {
+        self.answer_failure(session, error, ctx).await
+    }
+
+    async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut RequestCtx) {
+        self.complete(session, error, ctx);
+    }
+
+    fn suppress_error_log(&self, session: &Session, _ctx: &RequestCtx, error: &Error) -> bool {
+        // Failures are counted; logging each would turn an outage into a flood.
+        tracing::debug!(%error, request = %session.request_summary(), "request failed");
+        true
+    }
+
+    fn suppress_proxy_warn_log(
+        &self,
+        _session: &Session,
+        _ctx: &RequestCtx,
+        _error: &Error,
+        _context: ProxyWarnLogContext,
+    ) -> bool {
+        true
+    }
+}
+
+/// The shorter of a limit and what is left of the whole.
+fn within(limit: Duration, deadline: Instant) -> Duration {
+    limit.min(deadline.saturating_duration_since(Instant::now())).max(Duration::from_millis(1))
+}

@@ -1,0 +1,289 @@
+//! Header fields a proxy adds, replaces and removes on the way through.
+//!
+//! `Forwarded` follows RFC 7239, `Via` RFC 9110 section 7.6.3, hop-by-hop fields section 7.6.1.
+//! Hop-by-hop fields of requests are removed by the engine's own policy before this runs.
+
+use std::fmt::Write as _;
+use std::net::IpAddr;
+
+use bytes::{Bytes, BytesMut};
+use http::header::{CONNECTION, FORWARDED, HOST, HeaderName, TE, TRAILER, UPGRADE, VIA};
+use http::{HeaderMap, HeaderValue, StatusCode, Uri, Version};
+use pingora::http::{RequestHeader, ResponseHeader};
+
+use crate::head::is_token;
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+const VIA_11: HeaderValue = HeaderValue::from_static("1.1 foreshadow");
+const VIA_10: HeaderValue = HeaderValue::from_static("1.0 foreshadow");
+
+/// What is known of the client's side of a request.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ClientSide {
+    /// The peer of the connection.
+    pub(crate) address: IpAddr,
+    /// Whether what the peer says about earlier hops is believed.
+    pub(crate) trusted: bool,
+    /// Version the request was received in.
+    pub(crate) version: Version,
+    /// `http` or `https`.
+    pub(crate) proto: &'static str,
+}
+
+/// Tells the backend about the client; the target becomes origin-form.
+///
+/// # Errors
+///
+/// Those of the header map, when a value cannot be represented.
+pub(crate) fn request(request: &mut RequestHeader, client: ClientSide) -> pingora::Result<()> {
+    if request.uri.authority().is_some() {
+        let path = request.uri.path_and_query().cloned();
+        if let Some(origin_form) = path.and_then(|path| Uri::try_from(path.as_str()).ok()) {
+            request.set_uri(origin_form);
+        }
+    }
+    let address = client.address.to_canonical();
+    let host = request.headers.get(HOST).cloned();
+    let mut text = BytesMut::with_capacity(192);
+    let for_value = joined(&request.headers, &X_FORWARDED_FOR, client.trusted, &mut text, |out| {
+        write!(out, "{address}")
+    });
+    let forwarded = joined(&request.headers, &FORWARDED, client.trusted, &mut text, |out| {
+        forwarded_element(out, address, host.as_ref(), client.proto)
+    });
+    insert(request, X_FORWARDED_FOR, for_value)?;
+    insert(request, FORWARDED, forwarded)?;
+    if !client.trusted || !request.headers.contains_key(&X_FORWARDED_PROTO) {
+        request.insert_header(X_FORWARDED_PROTO, HeaderValue::from_static(client.proto))?;
+    }
+    if !client.trusted {
+        request.remove_header(&X_FORWARDED_PORT);
+    }
+    if !client.trusted || !request.headers.contains_key(&X_FORWARDED_HOST) {
+        match host {
+            Some(host) => request.insert_header(X_FORWARDED_HOST, host)?,
+            None => drop(request.remove_header(&X_FORWARDED_HOST)),
+        }
+    }
+    let via = if client.version == Version::HTTP_10 { VIA_10 } else { VIA_11 };
+    request.append_header(VIA, via).map(drop)
+}
+
+/// Removes what concerned only the connection to the backend and adds `Via`.
+///
+/// # Errors
+///
+/// Those of the header map, when it is full.
+pub(crate) fn response(response: &mut ResponseHeader) -> pingora::Result<()> {
+    let switching = response.status == StatusCode::SWITCHING_PROTOCOLS;
+    if let Some(names) = nominated(&response.headers) {
+        for name in names {
+            response.remove_header(&name);
+        }
+    }
+    response.remove_header(&KEEP_ALIVE);
+    response.remove_header(&PROXY_CONNECTION);
+    response.remove_header(&TE);
+    response.remove_header(&TRAILER);
+    if !switching {
+        response.remove_header(&CONNECTION);
+        response.remove_header(&UPGRADE);
+    }
+    response.append_header(VIA, VIA_11).map(drop)
+}
+
+/// Fields that `Connection` nominates for removal. Those that delimit the message stay whatever a
+/// backend says, and most answers nominate none, which allocates nothing.
+fn nominated(headers: &HeaderMap) -> Option<Vec<HeaderName>> {
+    const KEPT: [&str; 6] =
+        ["close", "keep-alive", "upgrade", "content-length", "transfer-encoding", "connection"];
+    let mut names = None;
+    for value in headers.get_all(CONNECTION) {
+        for option in value.as_bytes().split(|&byte| byte == b',').map(<[u8]>::trim_ascii) {
+            if KEPT.iter().any(|kept| option.eq_ignore_ascii_case(kept.as_bytes())) {
+                continue;
+            }
+            if let Ok(name) = HeaderName::from_bytes(option) {
+                names.get_or_insert_with(Vec::new).push(name);
+            }
+        }
+    }
+    names
+}
+
+/// The new value of a list field: what came from a trusted peer, then our own element.
+fn joined(
+    headers: &HeaderMap,
+    name: &HeaderName,
+    keep: bool,
+    text: &mut BytesMut,
+    element: impl FnOnce(&mut BytesMut) -> std::fmt::Result,
+) -> Bytes {
+    if keep {
+        for value in headers.get_all(name) {
+            text.extend_from_slice(value.as_bytes());
+            text.extend_from_slice(b", ");
+        }
+    }
+    // A growing buffer takes every write.
+    let written = element(text);
+    debug_assert!(written.is_ok());
+    text.split().freeze()
+}
+
+fn insert(request: &mut RequestHeader, name: HeaderName, value: Bytes) -> pingora::Result<()> {
+    use pingora::OrErr;
+    let value = HeaderValue::from_maybe_shared(value)
+        .or_err(pingora::ErrorType::InvalidHTTPHeader, "building a forwarding field")?;
+    request.insert_header(name, value)
+}
+
+fn forwarded_element(
+    out: &mut BytesMut,
+    address: IpAddr,
+    host: Option<&HeaderValue>,
+    proto: &str,
+) -> std::fmt::Result {
+    match address {
+        IpAddr::V4(v4) => write!(out, "for={v4}")?,
+        // RFC 7239, section 6: an IPv6 address is bracketed, and the brackets need quotes.
+        IpAddr::V6(v6) => write!(out, "for=\"[{v6}]\"")?,
+    }
+    if let Some(host) = host.map(HeaderValue::as_bytes).filter(|host| !host.is_empty()) {
+        let quote: &[u8] = if host.iter().all(|&byte| is_token(byte)) { b"" } else { b"\"" };
+        out.extend_from_slice(b";host=");
+        out.extend_from_slice(quote);
+        out.extend_from_slice(host);
+        out.extend_from_slice(quote);
+    }
+    write!(out, ";proto={proto}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn forwarded(client: &str, trusted: bool, fields: &[(&'static str, &str)]) -> RequestHeader {
+        let mut header = RequestHeader::build("GET", b"/", None).unwrap();
+        for (name, value) in fields {
+            header.append_header(*name, *value).unwrap();
+        }
+        let client = ClientSide {
+            address: client.parse().unwrap(),
+            trusted,
+            version: Version::HTTP_11,
+            proto: "http",
+        };
+        request(&mut header, client).unwrap();
+        header
+    }
+
+    fn values(headers: &HeaderMap, name: &str) -> Vec<String> {
+        headers.get_all(name).iter().map(|v| v.to_str().unwrap().to_owned()).collect()
+    }
+
+    #[test]
+    fn what_strangers_claim_is_replaced() {
+        let header = forwarded(
+            "192.0.2.7",
+            false,
+            &[
+                ("host", "shop.example:8080"),
+                ("x-forwarded-for", "10.0.0.1"),
+                ("x-forwarded-for", "10.0.0.2"),
+                ("x-forwarded-proto", "https"),
+                ("x-forwarded-host", "evil"),
+                ("x-forwarded-port", "1"),
+                ("forwarded", "for=10.0.0.1"),
+            ],
+        );
+        assert_eq!(values(&header.headers, "x-forwarded-for"), ["192.0.2.7"]);
+        assert_eq!(values(&header.headers, "x-forwarded-proto"), ["http"]);
+        assert_eq!(values(&header.headers, "x-forwarded-host"), ["shop.example:8080"]);
+        assert!(values(&header.headers, "x-forwarded-port").is_empty());
+        assert_eq!(
+            values(&header.headers, "forwarded"),
+            ["for=192.0.2.7;host=\"shop.example:8080\";proto=http"]
+        );
+        assert_eq!(values(&header.headers, "via"), ["1.1 foreshadow"]);
+    }
+
+    #[test]
+    fn what_trusted_proxies_say_is_extended() {
+        let header = forwarded(
+            "2001:db8::7",
+            true,
+            &[
+                ("host", "a"),
+                ("x-forwarded-for", "10.0.0.1"),
+                ("x-forwarded-for", "10.0.0.2"),
+                ("x-forwarded-proto", "https"),
+                ("forwarded", "for=10.0.0.1"),
+                ("via", "1.1 edge"),
+            ],
+        );
+        assert_eq!(values(&header.headers, "x-forwarded-for"), ["10.0.0.1, 10.0.0.2, 2001:db8::7"]);
+        assert_eq!(values(&header.headers, "x-forwarded-proto"), ["https"]);
+        assert_eq!(
+            values(&header.headers, "forwarded"),
+            ["for=10.0.0.1, for=\"[2001:db8::7]\";host=a;proto=http"]
+        );
+        assert_eq!(values(&header.headers, "via"), ["1.1 edge", "1.1 foreshadow"]);
+    }
+
+    #[test]
+    fn mapped_addresses_are_shown_as_ipv4() {
+        let header = forwarded("::ffff:192.0.2.7", false, &[]);
+        assert_eq!(values(&header.headers, "x-forwarded-for"), ["192.0.2.7"]);
+        assert_eq!(values(&header.headers, "forwarded"), ["for=192.0.2.7;proto=http"]);
+    }
+
+    #[test]
+    fn absolute_targets_become_origin_form() {
+        let mut header = RequestHeader::build("GET", b"http://a/x?y=1", None).unwrap();
+        let client = ClientSide {
+            address: [127, 0, 0, 1].into(),
+            trusted: false,
+            version: Version::HTTP_10,
+            proto: "http",
+        };
+        request(&mut header, client).unwrap();
+        assert_eq!(header.uri, "/x?y=1");
+        assert_eq!(values(&header.headers, "via"), ["1.0 foreshadow"]);
+    }
+
+    #[test]
+    fn hop_by_hop_fields_of_answers_are_removed() {
+        let mut header = ResponseHeader::build(200, None).unwrap();
+        for (name, value) in [
+            ("connection", "X-Secret, close"),
+            ("connection", "content-length"),
+            ("x-secret", "1"),
+            ("keep-alive", "timeout=5"),
+            ("upgrade", "h2c"),
+            ("content-length", "3"),
+            ("x-kept", "1"),
+        ] {
+            header.append_header(name, value).unwrap();
+        }
+        response(&mut header).unwrap();
+        let mut names: Vec<_> = header.headers.keys().map(HeaderName::as_str).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["content-length", "via", "x-kept"]);
+    }
+
+    #[test]
+    fn a_switch_of_protocols_keeps_its_fields() {
+        let mut header = ResponseHeader::build(101, None).unwrap();
+        header.append_header("connection", "Upgrade").unwrap();
+        header.append_header("upgrade", "websocket").unwrap();
+        response(&mut header).unwrap();
+        assert_eq!(values(&header.headers, "upgrade"), ["websocket"]);
+        assert_eq!(values(&header.headers, "connection"), ["Upgrade"]);
+    }
+}

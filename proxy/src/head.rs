@@ -1,0 +1,492 @@
+//! A strict, incremental check of a request head before the HTTP engine sees it.
+//!
+//! The engine is lenient where a proxy must not be: it accepts a request without `Host`, resolves
+//! `Content-Length` against `Transfer-Encoding` by itself, and closes without an answer when a
+//! head is too large. Two parsers that read the same bytes differently are how requests are
+//! smuggled, so everything ambiguous is refused here and never forwarded.
+
+use std::ops::Range;
+
+/// Longest accepted request line, in bytes.
+pub(crate) const MAX_REQUEST_LINE: usize = 8 * 1024;
+/// Longest accepted head: request line, fields and the closing empty line, in bytes.
+pub(crate) const MAX_HEAD: usize = 64 * 1024;
+/// Most accepted header fields.
+pub(crate) const MAX_FIELDS: usize = 128;
+
+/// Why a request head is refused; each maps to one status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// Malformed or ambiguous; the text says what.
+    BadRequest(&'static str),
+    /// The head did not arrive in time.
+    Timeout,
+    /// The request line exceeds [`MAX_REQUEST_LINE`].
+    UriTooLong,
+    /// The head exceeds [`MAX_HEAD`] or [`MAX_FIELDS`].
+    FieldsTooLarge,
+    /// `CONNECT`, which a reverse proxy does not serve.
+    MethodNotAllowed,
+    /// A transfer coding other than `chunked`.
+    UnknownCoding,
+    /// A version other than 1.0 and 1.1.
+    UnknownVersion,
+}
+
+impl Refusal {
+    /// Status code and reason phrase.
+    pub(crate) fn status(self) -> (u16, &'static str) {
+        match self {
+            Self::BadRequest(_) => (400, "Bad Request"),
+            Self::MethodNotAllowed => (405, "Method Not Allowed"),
+            Self::Timeout => (408, "Request Timeout"),
+            Self::UriTooLong => (414, "URI Too Long"),
+            Self::FieldsTooLarge => (431, "Request Header Fields Too Large"),
+            Self::UnknownCoding => (501, "Not Implemented"),
+            Self::UnknownVersion => (505, "HTTP Version Not Supported"),
+        }
+    }
+
+    /// One line for the client: what was wrong, without echoing what it sent.
+    pub(crate) fn text(self) -> &'static str {
+        match self {
+            Self::BadRequest(text) => text,
+            Self::MethodNotAllowed => "this proxy does not open tunnels by CONNECT",
+            Self::Timeout => "the request head did not arrive in time",
+            Self::UriTooLong => "the request line is too long",
+            Self::FieldsTooLarge => "the request head is too large or has too many fields",
+            Self::UnknownCoding => "only the transfer coding chunked is known",
+            Self::UnknownVersion => "only HTTP/1.0 and HTTP/1.1 are served here",
+        }
+    }
+}
+
+/// How the bytes after the head are delimited (RFC 9112, section 6.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Framing {
+    /// No body.
+    Empty,
+    /// `Content-Length` bytes, more than 0.
+    Length(u64),
+    /// Chunked coding.
+    Chunked,
+    /// A WebSocket handshake: what follows belongs to the protocol being switched to.
+    Tunnel,
+}
+
+/// A head that passed every check.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Head {
+    /// Bytes of the head, the closing empty line included.
+    pub(crate) len: usize,
+    /// What follows it.
+    pub(crate) framing: Framing,
+}
+
+/// Scans a growing buffer line by line; each byte is looked at once however slowly it arrives.
+#[derive(Debug, Default)]
+pub(crate) struct HeadScanner {
+    /// Start of the line being read.
+    line: usize,
+    /// End of what has been searched for a line end.
+    searched: usize,
+    request: Option<RequestLine>,
+    fields: usize,
+    host: Option<Range<usize>>,
+    length: Option<u64>,
+    chunked: bool,
+    upgrade_websocket: bool,
+    connection_upgrade: bool,
+    empty_lines: usize,
+}
+
+#[derive(Clone, Debug)]
+struct RequestLine {
+    http_11: bool,
+    is_get: bool,
+    /// Authority of an absolute-form target.
+    authority: Option<Range<usize>>,
+}
+
+impl HeadScanner {
+    /// Looks at what was appended to `buf` since the last call.
+    ///
+    /// # Errors
+    ///
+    /// The reason the head must be refused.
+    pub(crate) fn scan(&mut self, buf: &[u8]) -> Result<Option<Head>, Refusal> {
+        while let Some(at) = buf[self.searched..].iter().position(|&byte| byte == b'\n') {
+            let end = self.searched + at;
+            if end == self.line || buf[end - 1] != b'\r' {
+                return Err(Refusal::BadRequest("lines must end with CR LF"));
+            }
+            let line = self.line..end - 1;
+            self.line = end + 1;
+            self.searched = self.line;
+            if self.line > MAX_HEAD {
+                return Err(Refusal::FieldsTooLarge);
+            }
+            if self.request.is_none() {
+                self.request_line(buf, line)?;
+            } else if line.is_empty() {
+                return self.finish(buf).map(Some);
+            } else {
+                self.field(buf, line)?;
+            }
+        }
+        self.searched = buf.len();
+        let unfinished = buf.len() - self.line;
+        if self.request.is_none() && unfinished > MAX_REQUEST_LINE {
+            return Err(Refusal::UriTooLong);
+        }
+        if buf.len() > MAX_HEAD {
+            return Err(Refusal::FieldsTooLarge);
+        }
+        Ok(None)
+    }
+
+    fn request_line(&mut self, buf: &[u8], line: Range<usize>) -> Result<(), Refusal> {
+        if line.is_empty() {
+            // RFC 9112, section 2.2: a server should ignore an empty line before the request.
+            self.empty_lines += 1;
+            return if self.empty_lines > 1 {
+                Err(Refusal::BadRequest("empty lines before the request line"))
+            } else {
+                Ok(())
+            };
+        }
+        if line.len() > MAX_REQUEST_LINE {
+            return Err(Refusal::UriTooLong);
+        }
+        let malformed = Refusal::BadRequest("malformed request line");
+        let text = &buf[line.clone()];
+        let method_len = text.iter().position(|&b| b == b' ').ok_or(malformed)?;
+        let target_len = text[method_len + 1..].iter().position(|&b| b == b' ').ok_or(malformed)?;
+        let method = &text[..method_len];
+        let target = &text[method_len + 1..method_len + 1 + target_len];
+        let version = &text[method_len + target_len + 2..];
+        if method.is_empty() || !method.iter().all(|&b| is_token(b)) {
+            return Err(malformed);
+        }
+        let http_11 = match version {
+            b"HTTP/1.1" => true,
+            b"HTTP/1.0" => false,
+            _ if is_version(version) => return Err(Refusal::UnknownVersion),
+            _ => return Err(malformed),
+        };
+        if method == b"CONNECT" {
+            return Err(Refusal::MethodNotAllowed);
+        }
+        let target_start = line.start + method_len + 1;
+        let authority = check_target(method, target)?
+            .map(|range| range.start + target_start..range.end + target_start);
+        self.request = Some(RequestLine { http_11, is_get: method == b"GET", authority });
+        Ok(())
+    }
+
+    fn field(&mut self, buf: &[u8], line: Range<usize>) -> Result<(), Refusal> {
+        self.fields += 1;
+        if self.fields > MAX_FIELDS {
+            return Err(Refusal::FieldsTooLarge);
+        }
+        let text = &buf[line.clone()];
+        let malformed = Refusal::BadRequest("malformed header field");
+        let colon = text.iter().position(|&b| b == b':').ok_or(malformed)?;
+        let name = &text[..colon];
+        // Folded lines and space before the colon fail here as well: neither is a token.
+        if name.is_empty() || !name.iter().all(|&b| is_token(b)) {
+            return Err(malformed);
+        }
+        let raw = &text[colon + 1..];
+        if raw.iter().any(|&b| (b < 0x20 && b != b'\t') || b == 0x7f) {
+            return Err(malformed);
+        }
+        let value = raw.trim_ascii();
+        match name.len() {
+            4 if name.eq_ignore_ascii_case(b"host") => {
+                let lead = raw.len() - raw.trim_ascii_start().len();
+                let start = line.start + colon + 1 + lead;
+                self.host(value, start..start + value.len())
+            }
+            14 if name.eq_ignore_ascii_case(b"content-length") => self.content_length(value),
+            17 if name.eq_ignore_ascii_case(b"transfer-encoding") => self.coding(value),
+            7 if name.eq_ignore_ascii_case(b"upgrade") => {
+                self.upgrade_websocket |= value.eq_ignore_ascii_case(b"websocket");
+                Ok(())
+            }
+            10 if name.eq_ignore_ascii_case(b"connection") => {
+                self.connection_upgrade |= value
+                    .split(|&b| b == b',')
+                    .any(|option| option.trim_ascii().eq_ignore_ascii_case(b"upgrade"));
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn host(&mut self, value: &[u8], at: Range<usize>) -> Result<(), Refusal> {
+        if self.host.is_some() {
+            return Err(Refusal::BadRequest("more than one Host field"));
+        }
+        if !is_host(value) {
+            return Err(Refusal::BadRequest("invalid Host field"));
+        }
+        self.host = Some(at);
+        Ok(())
+    }
+
+    fn content_length(&mut self, value: &[u8]) -> Result<(), Refusal> {
+        // Repeated fields are refused even when they agree: a single well-formed one is all that
+        // honest clients send, and any other spelling is read differently by different servers.
+        if self.length.is_some() {
+            return Err(Refusal::BadRequest("more than one Content-Length field"));
+        }
+        let digits = !value.is_empty() && value.len() <= 18 && value.iter().all(u8::is_ascii_digit);
+        if !digits {
+            return Err(Refusal::BadRequest("invalid Content-Length field"));
+        }
+        let length = value.iter().fold(0_u64, |sum, &b| sum * 10 + u64::from(b - b'0'));
+        self.length = Some(length);
+        Ok(())
+    }
+
+    fn coding(&mut self, value: &[u8]) -> Result<(), Refusal> {
+        if self.chunked {
+            return Err(Refusal::BadRequest("more than one Transfer-Encoding field"));
+        }
+        if !value.eq_ignore_ascii_case(b"chunked") {
+            return Err(Refusal::UnknownCoding);
+        }
+        self.chunked = true;
+        Ok(())
+    }
+
+    fn finish(&mut self, buf: &[u8]) -> Result<Head, Refusal> {
+        let Some(request) = self.request.take() else {
+            return Err(Refusal::BadRequest("malformed request line"));
+        };
+        if request.http_11 && self.host.is_none() {
+            return Err(Refusal::BadRequest("the Host field is missing"));
+        }
+        if let (Some(authority), Some(host)) = (request.authority, self.host.clone())
+            && !buf[authority].eq_ignore_ascii_case(&buf[host])
+        {
+            return Err(Refusal::BadRequest("Host differs from the authority of the target"));
+        }
+        if self.chunked && self.length.is_some() {
+            return Err(Refusal::BadRequest("Content-Length beside Transfer-Encoding"));
+        }
+        if self.chunked && !request.http_11 {
+            return Err(Refusal::BadRequest("Transfer-Encoding in an HTTP/1.0 request"));
+        }
+        let websocket = self.upgrade_websocket && self.connection_upgrade && request.http_11;
+        let framing = if self.chunked {
+            Framing::Chunked
+        } else {
+            match self.length.unwrap_or(0) {
+                0 if websocket && request.is_get => Framing::Tunnel,
+                0 => Framing::Empty,
+                length => Framing::Length(length),
+            }
+        };
+        Ok(Head { len: self.line, framing })
+    }
+}
+
+/// Checks a request target and returns where the authority of an absolute-form one lies.
+fn check_target(method: &[u8], target: &[u8]) -> Result<Option<Range<usize>>, Refusal> {
+    let invalid = Refusal::BadRequest("invalid request target");
+    // Bytes from 0x80 are outside the grammar, yet common in the wild and read alike everywhere.
+    if target.iter().any(|&b| b <= 0x20 || b == 0x7f || b == b'#') {
+        return Err(invalid);
+    }
+    if target.first() == Some(&b'/') || (target == b"*" && method == b"OPTIONS") {
+        return Ok(None);
+    }
+    let start = [&b"http://"[..], b"https://"]
+        .iter()
+        .find(|scheme| {
+            target.get(..scheme.len()).is_some_and(|prefix| prefix.eq_ignore_ascii_case(scheme))
+        })
+        .map(|scheme| scheme.len())
+        .ok_or(invalid)?;
+    let len = target[start..]
+        .iter()
+        .position(|&b| matches!(b, b'/' | b'?'))
+        .unwrap_or(target.len() - start);
+    let authority = start..start + len;
+    if !is_host(&target[authority.clone()]) {
+        return Err(invalid);
+    }
+    Ok(Some(authority))
+}
+
+fn is_version(text: &[u8]) -> bool {
+    matches!(text, [b'H', b'T', b'T', b'P', b'/', major, b'.', minor]
+        if major.is_ascii_digit() && minor.is_ascii_digit())
+}
+
+/// `tchar` of RFC 9110, section 5.6.2.
+pub(crate) fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+/// `uri-host [ ":" port ]` (RFC 9110, section 7.2), which must not be empty for http.
+fn is_host(value: &[u8]) -> bool {
+    let (host_ok, port) = if value.first() == Some(&b'[') {
+        let Some(close) = value.iter().position(|&b| b == b']') else { return false };
+        let literal = &value[1..close];
+        let address = literal.split(|&b| b == b'%').next().unwrap_or_default();
+        let valid = std::str::from_utf8(address)
+            .is_ok_and(|text| text.parse::<std::net::Ipv6Addr>().is_ok())
+            && literal.len() == address.len();
+        (valid, &value[close + 1..])
+    } else {
+        let len = value.iter().position(|&b| b == b':').unwrap_or(value.len());
+        let name = &value[..len];
+        let valid = !name.is_empty()
+            && name.iter().all(|&b| b.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=%".contains(&b));
+        (valid, &value[len..])
+    };
+    let port_ok = match port {
+        [] => true,
+        [b':', digits @ ..] => {
+            digits.len() <= 5
+                && digits.iter().all(u8::is_ascii_digit)
+                && digits.iter().fold(0_u32, |sum, &b| sum * 10 + u32::from(b - b'0')) <= 65_535
+        }
+        _ => false,
+    };
+    host_ok && port_ok
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn scan(text: &str) -> Result<Option<Head>, Refusal> {
+        HeadScanner::default().scan(text.as_bytes())
+    }
+
+    fn framing(fields: &str) -> Result<Framing, u16> {
+        let text = format!("POST / HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
+        match scan(&text) {
+            Ok(Some(head)) => Ok(head.framing),
+            Ok(None) => panic!("incomplete: {text:?}"),
+            Err(refusal) => Err(refusal.status().0),
+        }
+    }
+
+    #[test]
+    fn framing_follows_the_fields() {
+        assert_eq!(framing(""), Ok(Framing::Empty));
+        assert_eq!(framing("content-length: 12\r\n"), Ok(Framing::Length(12)));
+        assert_eq!(framing("Content-Length: 0\r\n"), Ok(Framing::Empty));
+        assert_eq!(framing("Transfer-Encoding: Chunked\r\n"), Ok(Framing::Chunked));
+        let upgrade = "GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\n\
+                       Connection: keep-alive, Upgrade\r\n\r\n";
+        assert_eq!(scan(upgrade).unwrap().unwrap().framing, Framing::Tunnel);
+        let h2c = "GET / HTTP/1.1\r\nHost: a\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\n";
+        assert_eq!(scan(h2c).unwrap().unwrap().framing, Framing::Empty);
+    }
+
+    #[test]
+    fn ambiguous_framing_is_refused() {
+        for fields in [
+            "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
+            "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n",
+            "Content-Length: 5\r\nContent-Length: 6\r\n",
+            "Content-Length: 5\r\nContent-Length: 5\r\n",
+            "Content-Length: 5, 5\r\n",
+            "Content-Length: +5\r\n",
+            "Content-Length: -1\r\n",
+            "Content-Length: 0x5\r\n",
+            "Content-Length: \r\n",
+            "Content-Length: 1000000000000000000000\r\n",
+            "Content-Length : 5\r\n",
+            "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
+            "X-A: b\r\n folded\r\n",
+            "X\x00: b\r\n",
+            "X: a\x00b\r\n",
+            ": b\r\n",
+            "no colon\r\n",
+        ] {
+            assert_eq!(framing(fields), Err(400), "{fields:?}");
+        }
+        assert_eq!(framing("Transfer-Encoding: xchunked\r\n"), Err(501));
+        assert_eq!(framing("Transfer-Encoding: gzip, chunked\r\n"), Err(501));
+    }
+
+    #[test]
+    fn hosts_are_checked() {
+        for host in ["a", "a.example:80", "127.0.0.1:1", "[::1]:8080", "[::1]", "a_b", "a:"] {
+            assert!(is_host(host.as_bytes()), "{host}");
+        }
+        for host in ["", ":80", "a b", "a/b", "u@a", "a:x", "a:70000", "[::1", "[::g]", "[::1]x"] {
+            assert!(!is_host(host.as_bytes()), "{host}");
+        }
+    }
+
+    #[test]
+    fn targets_are_checked() {
+        assert!(scan("GET http://a/x HTTP/1.1\r\nHost: a\r\n\r\n").unwrap().is_some());
+        assert!(scan("OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n").unwrap().is_some());
+        for line in [
+            "GET http://b/x HTTP/1.1",
+            "GET ftp://a/x HTTP/1.1",
+            "GET x HTTP/1.1",
+            "GET * HTTP/1.1",
+            "GET /a#b HTTP/1.1",
+            "GET  / HTTP/1.1",
+            "GET / HTTP/1.1 ",
+            "G@T / HTTP/1.1",
+            "GET /",
+            " GET / HTTP/1.1",
+        ] {
+            let result = scan(&format!("{line}\r\nHost: a\r\n\r\n"));
+            assert_eq!(result.map_err(|refusal| refusal.status().0), Err(400), "{line:?}");
+        }
+    }
+
+    #[test]
+    fn limits_have_their_own_answers() {
+        let long = format!("GET /{} HTTP/1.1\r\n", "a".repeat(MAX_REQUEST_LINE));
+        assert_eq!(scan(&long), Err(Refusal::UriTooLong));
+        assert_eq!(scan(&long[..MAX_REQUEST_LINE + 1]), Err(Refusal::UriTooLong));
+        let many = format!("GET / HTTP/1.1\r\nHost: a\r\n{}", "a: b\r\n".repeat(MAX_FIELDS));
+        assert_eq!(scan(&many), Err(Refusal::FieldsTooLarge));
+        let wide = format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}", "a".repeat(MAX_HEAD));
+        assert_eq!(scan(&wide), Err(Refusal::FieldsTooLarge));
+    }
+
+    proptest! {
+        #[test]
+        fn arrival_in_pieces_changes_nothing(
+            text in "(GET|POST) /[a-z]{0,5} HTTP/1\\.[01]\r\n(Host: [a-z]{1,3}\r\n)?(A: b\r\n){0,3}\
+                     (Content-Length: [0-9]{1,3}\r\n){0,2}\r?\n?",
+            cuts in proptest::collection::vec(0_usize..80, 0..6),
+        ) {
+            let whole = scan(&text);
+            let mut cuts: Vec<usize> = cuts.into_iter().map(|c| c.min(text.len())).collect();
+            cuts.push(text.len());
+            cuts.sort_unstable();
+            let mut scanner = HeadScanner::default();
+            let mut pieces = Ok(None);
+            for cut in cuts {
+                pieces = scanner.scan(&text.as_bytes()[..cut]);
+                if !matches!(pieces, Ok(None)) {
+                    break;
+                }
+            }
+            prop_assert_eq!(pieces, whole);
+        }
+
+        #[test]
+        fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            // Only that it returns: what it says of noise is the table's business above.
+            drop(HeadScanner::default().scan(&bytes));
+        }
+    }
+}

@@ -1,0 +1,318 @@
+//! The client side of a connection, as the HTTP engine sees it.
+//!
+//! One request at a time: reads end where the request ends, so that a pipelined request waits in
+//! our buffer and a half-closed client looks idle instead of gone. Writes are gathered until the
+//! engine flushes, which saves a `send` per answer. The deadline of the whole request is kept here
+//! too, since the engine waits on this stream whatever else it waits on.
+
+use std::fmt;
+use std::io::{self, IoSlice};
+use std::os::fd::AsRawFd;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::{Buf, BytesMut};
+use pingora::protocols::raw_connect::ProxyDigest;
+use pingora::protocols::{
+    GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl,
+    TimingDigest, UniqueID, UniqueIDType,
+};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, Sleep};
+
+use crate::bounds::Bounds;
+use crate::connection::{Connection, Verdict};
+use crate::head::Head;
+
+/// Bytes asked of the socket at a time.
+const READ_SIZE: usize = 16 * 1024;
+/// Bytes gathered before a write goes out without a flush.
+const WRITE_SIZE: usize = 16 * 1024;
+/// Bytes of an unread request that are discarded so that the answer before it survives.
+const LINGER_BYTES: usize = 256 * 1024;
+/// How long that may take.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// A client connection with one request exposed at a time.
+pub(crate) struct ClientStream {
+    socket: TcpStream,
+    connection: Arc<Connection>,
+    digest: Arc<SocketDigest>,
+    /// Bytes received and not yet handed to the engine.
+    input: BytesMut,
+    /// Bytes of the current head that are still in `input`.
+    head_left: usize,
+    bounds: Bounds,
+    half_closed: bool,
+    output: BytesMut,
+    alarm: Option<Alarm>,
+}
+
+struct Alarm {
+    at: Instant,
+    sleep: Pin<Box<Sleep>>,
+}
+
+impl ClientStream {
+    /// Wraps an accepted socket.
+    pub(crate) fn new(socket: TcpStream, connection: Arc<Connection>) -> Self {
+        let digest = Arc::new(SocketDigest::from_raw_fd(socket.as_raw_fd()));
+        Self {
+            socket,
+            connection,
+            digest,
+            input: BytesMut::new(),
+            head_left: 0,
+            bounds: Bounds::Done,
+            half_closed: false,
+            output: BytesMut::new(),
+            alarm: None,
+        }
+    }
+
+    /// What the rest of the data plane knows of this connection.
+    pub(crate) fn connection(&self) -> &Arc<Connection> {
+        &self.connection
+    }
+
+    /// Received bytes that belong to no request yet.
+    pub(crate) fn input(&self) -> &[u8] {
+        &self.input
+    }
+
+    /// Whether the previous request has been read to its end.
+    pub(crate) fn at_boundary(&self) -> bool {
+        self.head_left == 0 && self.bounds.is_done()
+    }
+
+    /// Whether the client has closed its sending side.
+    pub(crate) fn is_half_closed(&self) -> bool {
+        self.half_closed
+    }
+
+    /// Receives more bytes into the buffer; 0 at the end of the stream.
+    ///
+    /// # Errors
+    ///
+    /// Those of the socket.
+    pub(crate) async fn fill(&mut self) -> io::Result<usize> {
+        self.input.reserve(READ_SIZE.min(self.input.len() + 2048));
+        let count = self.socket.read_buf(&mut self.input).await?;
+        self.half_closed |= count == 0;
+        Ok(count)
+    }
+
+    /// Exposes the request that starts the buffer to the engine.
+    pub(crate) fn begin(&mut self, head: Head) {
+        self.head_left = head.len;
+        self.bounds = Bounds::from(head.framing);
+    }
+
+    /// Closes so that the client can read what was written: a socket closed with unread input is
+    /// reset, which may destroy the answer on its way.
+    pub(crate) async fn close(&mut self) -> io::Result<()> {
+        AsyncWriteExt::shutdown(self).await?;
+        let unread = !self.at_boundary() || !self.input.is_empty();
+        if !unread || self.half_closed {
+            return Ok(());
+        }
+        let drain = async {
+            let mut discarded = 0;
+            while discarded < LINGER_BYTES {
+                self.input.clear();
+                match self.fill().await {
+                    Ok(0) => break,
+                    Ok(count) => discarded += count,
+                    Err(error) => return Err(error),
+                }
+            }
+            Ok(())
+        };
+        // Running out of time here is the expected end of a client that keeps sending.
+        tokio::time::timeout(LINGER, drain).await.unwrap_or(Ok(()))
+    }
+
+    /// Ready with an error once the request's deadline has passed; otherwise wakes at it.
+    fn poll_deadline(&mut self, cx: &mut Context<'_>, late: Verdict) -> Poll<io::Error> {
+        let Some(at) = self.connection.deadline() else { return Poll::Pending };
+        let alarm = self
+            .alarm
+            .get_or_insert_with(|| Alarm { at, sleep: Box::pin(tokio::time::sleep_until(at)) });
+        if alarm.at != at {
+            alarm.at = at;
+            alarm.sleep.as_mut().reset(at);
+        }
+        ready!(alarm.sleep.as_mut().poll(cx));
+        self.connection.condemn(late);
+        Poll::Ready(io::Error::new(io::ErrorKind::TimedOut, "the request took too long"))
+    }
+
+    /// Receives into the buffer, which must be empty.
+    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        self.input.resize(READ_SIZE, 0);
+        let mut space = ReadBuf::new(&mut self.input);
+        let result = Pin::new(&mut self.socket).poll_read(cx, &mut space);
+        let count = space.filled().len();
+        self.input.truncate(if result.is_ready() { count } else { 0 });
+        ready!(result)?;
+        self.half_closed |= count == 0;
+        Poll::Ready(Ok(count))
+    }
+
+    /// Between the end of a request and its answer: only a reset or the deadline is news.
+    fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // A closed sending side is no abort: the client may be waiting for its answer (RFC 9112,
+        // section 9.6). A client that is gone shows when the answer is written.
+        if !self.half_closed && self.input.is_empty() {
+            let mut probe = [0_u8; 1];
+            match self.socket.poll_peek(cx, &mut ReadBuf::new(&mut probe)) {
+                Poll::Ready(Ok(count)) => self.half_closed = count == 0,
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => {}
+            }
+        }
+        self.poll_deadline(cx, Verdict::LateWaiting).map(Err)
+    }
+
+    /// Hands out buffered bytes of the head, then of the body.
+    fn take(&mut self, buf: &mut ReadBuf<'_>) -> io::Result<()> {
+        let room = buf.remaining().min(self.input.len());
+        let count = if self.head_left > 0 {
+            let count = room.min(self.head_left);
+            self.head_left -= count;
+            count
+        } else {
+            self.bounds.admit(&self.input[..room]).map_err(|malformed| {
+                self.connection.condemn(Verdict::Malformed);
+                io::Error::new(io::ErrorKind::InvalidData, malformed.0)
+            })?
+        };
+        buf.put_slice(&self.input[..count]);
+        self.input.advance(count);
+        Ok(())
+    }
+
+    fn poll_write_out(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.output.is_empty() {
+            match Pin::new(&mut self.socket).poll_write(cx, &self.output) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(Ok(count)) => self.output.advance(count),
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => return self.poll_deadline(cx, Verdict::LateWriting).map(Err),
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncRead for ClientStream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.at_boundary() {
+            return this.poll_idle(cx);
+        }
+        if this.input.is_empty() {
+            match this.poll_fill(cx) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Ok(())),
+                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => return this.poll_deadline(cx, Verdict::LateWaiting).map(Err),
+            }
+        }
+        Poll::Ready(this.take(buf))
+    }
+}
+
+impl AsyncWrite for ClientStream {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        if this.output.len() + buf.len() <= WRITE_SIZE {
+            this.output.extend_from_slice(buf);
+            return Poll::Ready(Ok(buf.len()));
+        }
+        loop {
+            let slices = [IoSlice::new(&this.output), IoSlice::new(buf)];
+            let count = match Pin::new(&mut this.socket).poll_write_vectored(cx, &slices) {
+                Poll::Ready(result) => result?,
+                Poll::Pending => return this.poll_deadline(cx, Verdict::LateWriting).map(Err),
+            };
+            if count == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            let gathered = count.min(this.output.len());
+            this.output.advance(gathered);
+            if count > gathered {
+                return Poll::Ready(Ok(count - gathered));
+            }
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.get_mut().poll_write_out(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        ready!(this.poll_write_out(cx))?;
+        Pin::new(&mut this.socket).poll_shutdown(cx)
+    }
+}
+
+impl fmt::Debug for ClientStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientStream")
+            .field("peer", &self.connection.peer())
+            .field("bounds", &self.bounds)
+            .field("half_closed", &self.half_closed)
+            .finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl Shutdown for ClientStream {
+    async fn shutdown(&mut self) {
+        if let Err(error) = self.close().await {
+            tracing::debug!(peer = %self.connection.peer(), %error, "closing a connection");
+        }
+    }
+}
+
+impl UniqueID for ClientStream {
+    fn id(&self) -> UniqueIDType {
+        self.socket.as_raw_fd()
+    }
+}
+
+impl Ssl for ClientStream {}
+
+impl Peek for ClientStream {}
+
+impl GetTimingDigest for ClientStream {
+    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
+        Vec::new()
+    }
+}
+
+impl GetProxyDigest for ClientStream {
+    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
+        None
+    }
+}
+
+impl GetSocketDigest for ClientStream {
+    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
+        Some(Arc::clone(&self.digest))
+    }
+}
