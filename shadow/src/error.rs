@@ -1,0 +1,139 @@
+//! What can go wrong, in words an operator can act on.
+
+use std::path::PathBuf;
+
+use foreshadow_control::InstanceId;
+
+/// A provider could not carry out a step.
+#[derive(Debug, thiserror::Error)]
+pub enum ProviderError {
+    /// The program of a command does not exist or may not be run.
+    #[error(
+        "cannot run {program:?} in directory {dir:?} (PATH={path:?}): {source}; install it, give its full path, or set the provider's `dir`"
+    )]
+    Spawn {
+        /// The program as it was looked for.
+        program: String,
+        /// The directory it would have run in.
+        dir: PathBuf,
+        /// The search path in force.
+        path: String,
+        /// What the kernel said.
+        source: std::io::Error,
+    },
+    /// Every port of the range is in use.
+    #[error("no free port on {host} in {first}-{last}; widen the provider's port range")]
+    NoPort {
+        /// Address the ports were probed on.
+        host: std::net::IpAddr,
+        /// First port of the range.
+        first: u16,
+        /// Last port of the range.
+        last: u16,
+    },
+    /// A command template cannot be used.
+    #[error("command {command:?}: {problem}")]
+    Command {
+        /// The template as configured.
+        command: Vec<String>,
+        /// What is wrong with it, and the remedy.
+        problem: String,
+    },
+    /// The kernel refused an operation on a file or process.
+    #[error("{operation} {subject}: {source}")]
+    Io {
+        /// What was tried.
+        operation: &'static str,
+        /// On which file, process or group.
+        subject: String,
+        /// What the kernel said.
+        source: std::io::Error,
+    },
+    /// An operation was started and did not finish in time.
+    #[error("{operation} {subject}: not done after {waited_ms} ms")]
+    Timeout {
+        /// What was tried.
+        operation: &'static str,
+        /// On which group or process.
+        subject: String,
+        /// How long it was given.
+        waited_ms: u64,
+    },
+    /// The provider knows no such instance, or its handle was written by something else.
+    #[error("{instance}: {problem}")]
+    Handle {
+        /// The instance.
+        instance: InstanceId,
+        /// What does not fit.
+        problem: String,
+    },
+    /// Anything a provider beyond this crate wants to say.
+    #[error("{0}")]
+    Other(String),
+}
+
+impl ProviderError {
+    pub(crate) fn io(
+        operation: &'static str,
+        subject: impl std::fmt::Display,
+    ) -> impl FnOnce(std::io::Error) -> Self {
+        move |source| Self::Io { operation, subject: subject.to_string(), source }
+    }
+}
+
+/// The Shadow Instance Manager could not start or lost its registry.
+#[derive(Debug, thiserror::Error)]
+pub enum ShadowError {
+    /// Another Foreshadow runs on the same state directory.
+    #[error(
+        "another foreshadow{holder} is running on state directory {dir:?}; stop it, or set another `state_dir`"
+    )]
+    Locked {
+        /// The directory.
+        dir: PathBuf,
+        /// " (pid N)" where known, or empty.
+        holder: String,
+    },
+    /// The state directory cannot be made or written.
+    #[error("state directory {dir:?}: {source}; make it writable for this user or set `state_dir`")]
+    StateDir {
+        /// The directory.
+        dir: PathBuf,
+        /// What the kernel said.
+        source: std::io::Error,
+    },
+    /// The database could not be opened, read or written.
+    #[error("registry {path:?}: {source}")]
+    Registry {
+        /// The database file.
+        path: PathBuf,
+        /// What SQLite said.
+        source: rusqlite::Error,
+    },
+    /// The database was written by a newer Foreshadow.
+    #[error(
+        "registry {path:?} has schema version {found}, this foreshadow knows up to {known}; run the newer version"
+    )]
+    Newer {
+        /// The database file.
+        path: PathBuf,
+        /// Version found.
+        found: i64,
+        /// Newest version known.
+        known: i64,
+    },
+    /// The registry's thread has ended; nothing can be recorded any more.
+    #[error("the registry has stopped; see the log for its last error and restart foreshadow")]
+    RegistryGone,
+    /// A thread could not be started.
+    #[error("cannot start thread {name:?}: {source}")]
+    Thread {
+        /// The thread's name.
+        name: &'static str,
+        /// What the kernel said.
+        source: std::io::Error,
+    },
+    /// A provider's host facilities could not be prepared.
+    #[error(transparent)]
+    Provider(#[from] ProviderError),
+}

@@ -1,0 +1,136 @@
+//! The one trait every provider of instances fits: processes here, containers and machines later.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use foreshadow_control::{InstanceId, ServiceName, Tier};
+use serde::{Deserialize, Serialize};
+
+use crate::error::ProviderError;
+
+/// What to make.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CreateRequest {
+    /// The new instance; never used before.
+    pub id: InstanceId,
+    /// The service it belongs to.
+    pub service: ServiceName,
+    /// The tier it is made for: a hint for placement; it is created at full size in any case, so
+    /// that start-up is not slowed, and brought to its tier by the other calls.
+    pub tier: Tier,
+}
+
+/// A created instance: plain data, kept in the registry, enough to find the instance again after
+/// a restart.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Handle {
+    /// The instance.
+    pub id: InstanceId,
+    /// The service it belongs to.
+    pub service: ServiceName,
+    /// Where it will answer.
+    pub address: SocketAddr,
+    /// The process behind it, where the provider has one on this machine.
+    pub pid: Option<u32>,
+    /// What the provider needs to find it again, in the provider's own JSON.
+    pub state: String,
+}
+
+/// How much processor an instance may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CpuShare {
+    /// Percent of one core; 100 is one whole core.
+    Percent(u32),
+    /// No limit.
+    Unlimited,
+}
+
+/// What became of an instance that was made before a restart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Adoption {
+    /// It still runs and this provider watches it again.
+    Running,
+    /// It has ended; nothing of it is left that could be taken over. The text says what was found.
+    Gone(String),
+}
+
+/// How an instance ended by itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExitDetail(pub String);
+
+/// What a provider can say of an instance that did not become ready.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Diagnosis {
+    /// The last lines of its output, oldest first, bounded in number and length.
+    pub last_lines: Vec<String>,
+    /// Whether something of the outside (such as a port taken meanwhile) was in its way, so that
+    /// creating it again at once is likely to work.
+    pub collision: bool,
+}
+
+/// Makes, pauses, resizes, finds again and ends instances.
+///
+/// Calls for one instance are never concurrent with each other, except [`Provider::exited`].
+/// Calls for different instances are.
+#[async_trait]
+pub trait Provider: Send + Sync + 'static {
+    /// The kind of provider, as written in configuration: `process`, `docker`, ...
+    fn name(&self) -> &'static str;
+
+    /// Everything that makes two instances of a service differ, as text. When it changes on
+    /// reload, instances made under the old text are replaced.
+    fn fingerprint(&self) -> String;
+
+    /// Makes an instance, running and unlimited; does not wait until it answers.
+    ///
+    /// # Errors
+    /// When it cannot be made; then nothing of it is left behind.
+    async fn create(&self, request: &CreateRequest) -> Result<Handle, ProviderError>;
+
+    /// Stops it from using processor time, keeping its memory. Freezing twice is no error.
+    ///
+    /// # Errors
+    /// When it could not be stopped; it may still be running.
+    async fn freeze(&self, handle: &Handle) -> Result<(), ProviderError>;
+
+    /// Undoes [`Provider::freeze`]. Thawing twice is no error.
+    ///
+    /// # Errors
+    /// When it could not be resumed.
+    async fn thaw(&self, handle: &Handle) -> Result<(), ProviderError>;
+
+    /// Limits its processor time. A provider that cannot limit does nothing and says so once.
+    ///
+    /// # Errors
+    /// When the limit exists and could not be set.
+    async fn set_share(&self, handle: &Handle, share: CpuShare) -> Result<(), ProviderError>;
+
+    /// Ends it with everything it started, frozen or not: asks first, kills after `grace`, and
+    /// removes what was made for it. Destroying what has already ended is no error.
+    ///
+    /// # Errors
+    /// When something of it may still be running.
+    async fn destroy(&self, handle: &Handle, grace: Duration) -> Result<(), ProviderError>;
+
+    /// Takes an instance over that was made before a restart.
+    ///
+    /// # Errors
+    /// When it cannot be told whether it runs.
+    async fn adopt(&self, handle: &Handle) -> Result<Adoption, ProviderError>;
+
+    /// Resolves when the instance ends by itself; at once when it already has.
+    async fn exited(&self, handle: &Handle) -> ExitDetail;
+
+    /// Why an instance may have failed to become ready.
+    async fn diagnose(&self, handle: &Handle) -> Diagnosis;
+
+    /// Ends whatever this kind of provider made under this state directory and is not in `keep`:
+    /// the remains of a crash between making an instance and recording it. Returns how many
+    /// processes, containers or machines were ended.
+    ///
+    /// # Errors
+    /// When something found could not be ended.
+    async fn sweep(&self, keep: &[InstanceId]) -> Result<usize, ProviderError>;
+}
