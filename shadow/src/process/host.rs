@@ -1,0 +1,207 @@
+//! What all process providers of one Foreshadow share: facilities, ports, output, and the
+//! processes they watch.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::ops::RangeInclusive;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use foreshadow_control::InstanceId;
+use rustix::process::Signal;
+use serde::{Deserialize, Serialize};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::watch;
+
+use super::cgroup::{self, Leaf};
+use super::facilities::{CpuGroup, Facilities, Facility};
+use super::logs::Logs;
+use super::ports::Ports;
+use super::procfs::{self, Identity};
+use super::signals;
+use crate::error::{ProviderError, ShadowError};
+
+/// Where and how processes are held.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostSettings {
+    /// The same directory as the manager's.
+    pub state_dir: PathBuf,
+    /// Address instances are told to listen on.
+    pub host: IpAddr,
+    /// Ports handed out to instances; outside the kernel's ephemeral range is best.
+    pub ports: RangeInclusive<u16>,
+    /// What of the machine may be used.
+    pub facility: Facility,
+    /// An instance's output file is emptied beyond this size, in bytes.
+    pub log_limit_bytes: u64,
+}
+
+impl HostSettings {
+    /// Loopback, ports 20000 to 29999, everything the machine has, 8 MiB of output each.
+    #[must_use]
+    pub fn new(state_dir: PathBuf) -> Self {
+        Self {
+            state_dir,
+            host: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            ports: 20_000..=29_999,
+            facility: Facility::Auto,
+            log_limit_bytes: 8 * 1024 * 1024,
+        }
+    }
+}
+
+/// The machine as the process providers see it; one per state directory.
+pub struct ProcessHost {
+    pub(crate) address: IpAddr,
+    pub(crate) marker: String,
+    pub(crate) facilities: Facilities,
+    pub(crate) ports: Ports,
+    pub(crate) logs: Logs,
+    live: Mutex<BTreeMap<InstanceId, Arc<Live>>>,
+}
+
+/// What the registry keeps of a process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ProcessState {
+    pub(crate) identity: Identity,
+    pub(crate) port: u16,
+    pub(crate) leaf: Leaf,
+}
+
+/// A process being watched.
+pub(crate) struct Live {
+    pub(crate) state: ProcessState,
+    pub(crate) pidfd: Arc<OwnedFd>,
+    /// How it ended, once it has.
+    pub(crate) exit: watch::Receiver<Option<String>>,
+}
+
+impl ProcessHost {
+    /// Probes the machine and starts following output.
+    ///
+    /// # Errors
+    /// When the state directory cannot be used or a thread cannot be started.
+    pub fn new(settings: &HostSettings) -> Result<Arc<Self>, ShadowError> {
+        let marker = crate::state_dir::marker(&settings.state_dir)?;
+        Ok(Arc::new(Self {
+            address: settings.host,
+            facilities: Facilities::probe(settings.facility, &marker),
+            ports: Ports::new(settings.host, settings.ports.clone()),
+            logs: Logs::start(settings.state_dir.join("logs"), settings.log_limit_bytes)?,
+            live: Mutex::default(),
+            marker,
+        }))
+    }
+
+    /// Watches a process from now on. Must be called on a runtime with IO.
+    pub(crate) fn watch(
+        self: &Arc<Self>,
+        id: InstanceId,
+        state: ProcessState,
+        pidfd: OwnedFd,
+    ) -> Result<(), ProviderError> {
+        let pidfd = Arc::new(pidfd);
+        let (ended, exit) = watch::channel(None);
+        let ready = AsyncFd::with_interest(Arc::clone(&pidfd), Interest::READABLE)
+            .map_err(ProviderError::io("watch", format!("process {}", state.identity.pid)))?;
+        let leader = (!state.leaf.holds_tree()).then_some(state.identity.pid);
+        tokio::spawn(async move {
+            if let Err(error) = ready.readable().await {
+                tracing::error!(instance = %id, %error, "the exit of a process cannot be seen");
+                return;
+            }
+            // Until the leader is reaped its number cannot become another group's.
+            if let Some(leader) = leader
+                && procfs::stat(leader).is_some_and(|stat| stat.state == 'Z')
+                && let Err(error) = signals::send_group(leader, Signal::KILL)
+            {
+                tracing::debug!(instance = %id, %error, "the rest of its group stays for now");
+            }
+            ended.send_replace(Some(signals::reap(ready.get_ref())));
+        });
+        self.lock().insert(id, Arc::new(Live { state, pidfd, exit }));
+        Ok(())
+    }
+
+    /// The process of an instance, while it is watched.
+    pub(crate) fn live(&self, id: InstanceId) -> Option<Arc<Live>> {
+        self.lock().get(&id).cloned()
+    }
+
+    /// Ends every process of an instance and removes its groups. Blocks.
+    pub(crate) fn kill_tree(&self, id: InstanceId, leaf: &Leaf) -> Result<(), ProviderError> {
+        leaf.kill()?;
+        if !leaf.holds_tree() {
+            self.kill_marked(|found| found == id)?;
+        }
+        leaf.remove()
+    }
+
+    /// Gives back what an ended instance held.
+    pub(crate) fn forget(&self, id: InstanceId, port: u16) {
+        self.lock().remove(&id);
+        self.ports.release(port);
+        self.logs.end(id);
+    }
+
+    /// Ends every process made under this state directory whose instance is not in `keep`,
+    /// found by control group and by environment. Blocks.
+    pub(crate) fn sweep(&self, keep: &[InstanceId]) -> Result<usize, ProviderError> {
+        let mut ended = 0;
+        for (id, leaf) in cgroup::leftovers(&self.facilities) {
+            if !keep.contains(&id) {
+                ended += leaf.members().len();
+                leaf.kill()?;
+                leaf.remove()?;
+                self.logs.end(id);
+            }
+        }
+        Ok(ended + self.kill_marked(|id| !keep.contains(&id))?)
+    }
+
+    /// Kills processes by their environment until none is found any more: one that is killed may
+    /// have forked since the last look.
+    fn kill_marked(&self, doomed: impl Fn(InstanceId) -> bool) -> Result<usize, ProviderError> {
+        const ROUNDS: u32 = 200;
+        let mut ended = 0;
+        for round in 0..ROUNDS {
+            let mut found = false;
+            for (pid, id) in procfs::marked(&self.marker) {
+                if doomed(id) {
+                    found = true;
+                    let killed = signals::kill_if_marked(pid, &self.marker)?;
+                    ended += usize::from(killed && round == 0);
+                }
+            }
+            if !found {
+                return Ok(ended);
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let subject = "processes of an ended instance".to_owned();
+        Err(ProviderError::Timeout { operation: "kill", subject, waited_ms: 1_000 })
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<InstanceId, Arc<Live>>> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for ProcessHost {
+    fn drop(&mut self) {
+        let cpu = match self.facilities.cpu.take() {
+            Some(CpuGroup::V1(dir)) => Some(dir),
+            Some(CpuGroup::V2(_)) | None => None,
+        };
+        let bases = [self.facilities.unified.take(), self.facilities.freezer_v1.take(), cpu];
+        for dir in bases.into_iter().flatten() {
+            // Fails, as it should, while an instance that is to be adopted later is in it.
+            if let Err(error) = std::fs::remove_dir(&dir) {
+                tracing::debug!(?dir, %error, "the control group stays");
+            }
+        }
+    }
+}

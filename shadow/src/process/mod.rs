@@ -1,0 +1,280 @@
+//! The default provider: an instance is a plain process, with everything it forks, in its own
+//! control group.
+
+mod cgroup;
+mod facilities;
+mod host;
+mod logs;
+mod ports;
+mod procfs;
+mod signals;
+mod spawn;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use foreshadow_control::InstanceId;
+use rustix::process::Signal;
+
+pub use self::facilities::Facility;
+pub use self::host::{HostSettings, ProcessHost};
+pub use self::spawn::ProcessSpec;
+
+use self::cgroup::Leaf;
+use self::host::{Live, ProcessState};
+use self::procfs::Identity;
+use self::spawn::Birth;
+use crate::error::ProviderError;
+use crate::provider::{Adoption, CpuShare, CreateRequest, Diagnosis, ExitDetail, Handle, Provider};
+
+/// Time a killed process has to be gone.
+const KILL_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Makes instances of one service as processes on this machine.
+pub struct ProcessProvider {
+    host: Arc<ProcessHost>,
+    spec: ProcessSpec,
+}
+
+impl ProcessProvider {
+    /// A provider for one service.
+    #[must_use]
+    pub fn new(host: Arc<ProcessHost>, spec: ProcessSpec) -> Self {
+        Self { host, spec }
+    }
+
+    /// A provider that only takes over, ends and sweeps processes made in earlier runs.
+    #[must_use]
+    pub fn janitor(host: Arc<ProcessHost>) -> Self {
+        Self { host, spec: ProcessSpec::default() }
+    }
+
+    fn live(&self, id: InstanceId) -> Result<Arc<Live>, ProviderError> {
+        let problem = || "no such process is watched; it has ended or was never made".to_owned();
+        self.host.live(id).ok_or_else(|| ProviderError::Handle { instance: id, problem: problem() })
+    }
+
+    /// Everything of [`Provider::create`] that touches the file system or forks.
+    fn spawn(
+        host: &ProcessHost,
+        spec: &ProcessSpec,
+        request: &CreateRequest,
+        port: u16,
+        leaf: &Leaf,
+    ) -> Result<Identity, ProviderError> {
+        let output =
+            host.logs.open(request.id).map_err(ProviderError::io("open", "its output file"))?;
+        let birth = Birth {
+            id: request.id,
+            service: &request.service,
+            address: SocketAddr::new(host.address, port),
+            state_marker: &host.marker,
+            entrances: leaf.entrances()?,
+            output,
+        };
+        let pid = spawn::spawn(spec, birth)?;
+        // The child is not reaped before it is watched, so the pid is still its own.
+        Identity::of(pid).ok_or_else(|| {
+            ProviderError::Other(format!("process {pid} cannot be found in /proc; is it mounted?"))
+        })
+    }
+}
+
+#[async_trait]
+impl Provider for ProcessProvider {
+    fn name(&self) -> &'static str {
+        "process"
+    }
+
+    fn fingerprint(&self) -> String {
+        format!("{:?}", (&self.spec, self.host.address))
+    }
+
+    async fn create(&self, request: &CreateRequest) -> Result<Handle, ProviderError> {
+        let port = self.host.ports.reserve()?;
+        let (host, spec, wanted) = (Arc::clone(&self.host), self.spec.clone(), request.clone());
+        let made = blocking(move || {
+            let leaf = Leaf::create(&host.facilities, wanted.id)?;
+            let identity = Self::spawn(&host, &spec, &wanted, port, &leaf)?;
+            Ok(ProcessState { identity, port, leaf })
+        })
+        .await;
+        let watched = made.and_then(|state| {
+            let pidfd = signals::open(state.identity.pid)?;
+            self.host.watch(request.id, state.clone(), pidfd)?;
+            Ok(state)
+        });
+        match watched {
+            Ok(state) => {
+                self.host.logs.follow(request.id, &request.service, true);
+                Ok(Handle {
+                    id: request.id,
+                    service: request.service.clone(),
+                    address: SocketAddr::new(self.host.address, port),
+                    pid: Some(state.identity.pid),
+                    state: encode(&state)?,
+                })
+            }
+            Err(error) => {
+                let (host, id) = (Arc::clone(&self.host), request.id);
+                blocking(move || {
+                    let leaf = Leaf::create(&host.facilities, id)?;
+                    host.kill_tree(id, &leaf)
+                })
+                .await?;
+                self.host.forget(request.id, port);
+                Err(error)
+            }
+        }
+    }
+
+    async fn freeze(&self, handle: &Handle) -> Result<(), ProviderError> {
+        let live = self.live(handle.id)?;
+        blocking(move || {
+            if live.state.leaf.set_frozen(true)? {
+                return Ok(());
+            }
+            let pid = live.state.identity.pid;
+            if live.exit.borrow().is_none() {
+                signals::send_group(pid, Signal::STOP)?;
+            }
+            let start = Instant::now();
+            while procfs::stat(pid).is_some_and(|stat| !matches!(stat.state, 'T' | 't' | 'Z')) {
+                if start.elapsed() > KILL_PATIENCE {
+                    return Err(timeout("stop", pid));
+                }
+                std::thread::sleep(Duration::from_micros(200));
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    async fn thaw(&self, handle: &Handle) -> Result<(), ProviderError> {
+        let live = self.live(handle.id)?;
+        blocking(move || resume(&live)).await
+    }
+
+    async fn set_share(&self, handle: &Handle, share: CpuShare) -> Result<(), ProviderError> {
+        let live = self.live(handle.id)?;
+        blocking(move || live.state.leaf.set_share(share)).await
+    }
+
+    async fn destroy(&self, handle: &Handle, grace: Duration) -> Result<(), ProviderError> {
+        let state = decode(handle)?;
+        if let Some(live) = self.host.live(handle.id) {
+            let mut exit = live.exit.clone();
+            if !grace.is_zero() && exit.borrow().is_none() {
+                let asked = Arc::clone(&live);
+                blocking(move || ask_to_end(&asked)).await?;
+                if tokio::time::timeout(grace, exit.wait_for(Option::is_some)).await.is_err() {
+                    tracing::info!(
+                        service = %handle.service, instance = %handle.id,
+                        grace_ms = grace.as_millis(), "did not end when asked; killing it"
+                    );
+                }
+            }
+            if !state.leaf.holds_tree() && exit.borrow().is_none() {
+                signals::send_group(state.identity.pid, Signal::KILL)?;
+            }
+            signals::send(&live.pidfd, Signal::KILL)?;
+            let (host, id, leaf) = (Arc::clone(&self.host), handle.id, state.leaf.clone());
+            blocking(move || host.kill_tree(id, &leaf)).await?;
+            let gone = tokio::time::timeout(KILL_PATIENCE, exit.wait_for(Option::is_some)).await;
+            if gone.is_err() {
+                return Err(timeout("kill", state.identity.pid));
+            }
+        } else {
+            let (host, id, leaf) = (Arc::clone(&self.host), handle.id, state.leaf.clone());
+            blocking(move || host.kill_tree(id, &leaf)).await?;
+        }
+        self.host.forget(handle.id, state.port);
+        Ok(())
+    }
+
+    async fn adopt(&self, handle: &Handle) -> Result<Adoption, ProviderError> {
+        let state = decode(handle)?;
+        // Opened before the check: what is checked is then what the descriptor names.
+        let pidfd = signals::open(state.identity.pid);
+        let (true, Ok(pidfd)) = (state.identity.is_alive(), pidfd) else {
+            let (host, id, leaf) = (Arc::clone(&self.host), handle.id, state.leaf.clone());
+            blocking(move || host.kill_tree(id, &leaf)).await?;
+            self.host.forget(handle.id, state.port);
+            let pid = state.identity.pid;
+            return Ok(Adoption::Gone(format!("process {pid} ended while foreshadow was away")));
+        };
+        self.host.ports.adopt(state.port);
+        self.host.watch(handle.id, state, pidfd)?;
+        self.host.logs.follow(handle.id, &handle.service, false);
+        Ok(Adoption::Running)
+    }
+
+    async fn exited(&self, handle: &Handle) -> ExitDetail {
+        let Some(live) = self.host.live(handle.id) else {
+            return ExitDetail("ended".to_owned());
+        };
+        let mut exit = live.exit.clone();
+        let ended = exit.wait_for(Option::is_some).await.ok().and_then(|text| text.clone());
+        ExitDetail(ended.unwrap_or_else(|| "its exit cannot be watched".to_owned()))
+    }
+
+    async fn diagnose(&self, handle: &Handle) -> Diagnosis {
+        let (host, id, port) = (Arc::clone(&self.host), handle.id, handle.address.port());
+        let ended = self.host.live(id).is_none_or(|live| live.exit.borrow().is_some());
+        let look = blocking(move || {
+            let last_lines = host.logs.last_lines(id);
+            // Once the instance has ended, whoever holds the port is someone else.
+            Ok(Diagnosis { last_lines, collision: ended && !host.ports.is_free(port) })
+        });
+        look.await.unwrap_or_default()
+    }
+
+    async fn sweep(&self, keep: &[InstanceId]) -> Result<usize, ProviderError> {
+        let (host, keep) = (Arc::clone(&self.host), keep.to_vec());
+        blocking(move || host.sweep(&keep)).await
+    }
+}
+
+fn resume(live: &Live) -> Result<(), ProviderError> {
+    if !live.state.leaf.set_frozen(false)? && live.exit.borrow().is_none() {
+        signals::send_group(live.state.identity.pid, Signal::CONT)?;
+    }
+    Ok(())
+}
+
+/// Wakes a process and sends SIGTERM to it and what it started.
+fn ask_to_end(live: &Live) -> Result<(), ProviderError> {
+    resume(live)?;
+    if live.exit.borrow().is_none() {
+        signals::send_group(live.state.identity.pid, Signal::TERM)?;
+    }
+    signals::send(&live.pidfd, Signal::TERM)
+}
+
+fn timeout(operation: &'static str, pid: u32) -> ProviderError {
+    let waited_ms = u64::try_from(KILL_PATIENCE.as_millis()).unwrap_or(u64::MAX);
+    ProviderError::Timeout { operation, subject: format!("process {pid}"), waited_ms }
+}
+
+fn encode(state: &ProcessState) -> Result<String, ProviderError> {
+    serde_json::to_string(state).map_err(|e| ProviderError::Other(e.to_string()))
+}
+
+fn decode(handle: &Handle) -> Result<ProcessState, ProviderError> {
+    serde_json::from_str(&handle.state).map_err(|error| ProviderError::Handle {
+        instance: handle.id,
+        problem: format!("its record was not written by the process provider: {error}"),
+    })
+}
+
+/// Runs system calls that may block away from the runtime's workers.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, ProviderError> + Send + 'static,
+) -> Result<T, ProviderError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => Err(ProviderError::Other(format!("the operation was abandoned: {error}"))),
+    }
+}

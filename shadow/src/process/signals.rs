@@ -1,0 +1,89 @@
+//! Signals sent so that they can only reach the process they are meant for.
+
+use std::os::fd::OwnedFd;
+
+use rustix::io::Errno;
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process_group, pidfd_open,
+    pidfd_send_signal, waitid,
+};
+
+use super::procfs;
+use crate::error::ProviderError;
+
+/// Opens a descriptor of a process that keeps naming it after its pid is used again.
+pub(crate) fn open(pid: u32) -> Result<OwnedFd, ProviderError> {
+    let raw = number(pid)?;
+    pidfd_open(raw, PidfdFlags::NONBLOCK)
+        .or_else(|error| match error {
+            // Kernels before 5.10.
+            Errno::INVAL => pidfd_open(raw, PidfdFlags::empty()),
+            other => Err(other),
+        })
+        .map_err(|e| ProviderError::io("open pidfd of", format!("process {pid}"))(e.into()))
+}
+
+/// Sends to one process; one that has ended is no error.
+pub(crate) fn send(pidfd: &OwnedFd, signal: Signal) -> Result<(), ProviderError> {
+    match pidfd_send_signal(pidfd, signal) {
+        Ok(()) | Err(Errno::SRCH) => Ok(()),
+        Err(error) => Err(ProviderError::io("signal", format!("{signal:?}"))(error.into())),
+    }
+}
+
+/// Sends to a whole process group. The caller knows that its leader has not been reaped, so the
+/// number still means that group.
+pub(crate) fn send_group(leader: u32, signal: Signal) -> Result<(), ProviderError> {
+    match kill_process_group(number(leader)?, signal) {
+        Ok(()) | Err(Errno::SRCH) => Ok(()),
+        Err(error) => {
+            Err(ProviderError::io("signal", format!("process group {leader}"))(error.into()))
+        }
+    }
+}
+
+/// Kills a process just read from a control group's list.
+pub(crate) fn kill_member(pid: u32) -> Result<(), ProviderError> {
+    match number(pid).map(|raw| pidfd_open(raw, PidfdFlags::empty())) {
+        Ok(Ok(fd)) => send(&fd, Signal::KILL),
+        Ok(Err(Errno::SRCH)) | Err(_) => Ok(()),
+        Ok(Err(error)) => {
+            Err(ProviderError::io("open pidfd of", format!("process {pid}"))(error.into()))
+        }
+    }
+}
+
+/// Kills a process if its environment still says what it said when it was found.
+pub(crate) fn kill_if_marked(pid: u32, state_marker: &str) -> Result<bool, ProviderError> {
+    let Ok(fd) = open(pid) else { return Ok(false) };
+    if procfs::marked_instance(pid, state_marker).is_none() {
+        return Ok(false);
+    }
+    send(&fd, Signal::KILL).map(|()| true)
+}
+
+/// Takes the exit status of a process that has ended; reaps it if it is our child.
+pub(crate) fn reap(pidfd: &OwnedFd) -> String {
+    use std::os::fd::AsFd as _;
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
+    match waitid(WaitId::PidFd(pidfd.as_fd()), options) {
+        Ok(Some(status)) => match (status.exit_status(), status.terminating_signal()) {
+            (Some(code), _) => format!("exited with code {code}"),
+            (None, Some(signal)) => match Signal::from_named_raw(signal) {
+                Some(name) => format!("killed by signal {signal} ({name:?})"),
+                None => format!("killed by signal {signal}"),
+            },
+            (None, None) => "ended".to_owned(),
+        },
+        // A process taken over after a restart is not our child; its status went elsewhere.
+        Ok(None) | Err(Errno::CHILD) => "ended; its exit status went to another parent".to_owned(),
+        Err(error) => format!("ended; its exit status cannot be read: {error}"),
+    }
+}
+
+fn number(pid: u32) -> Result<Pid, ProviderError> {
+    i32::try_from(pid)
+        .ok()
+        .and_then(Pid::from_raw)
+        .ok_or_else(|| ProviderError::Other(format!("{pid} is not a process id")))
+}

@@ -1,0 +1,379 @@
+//! The instance registry in SQLite, on a thread of its own: what was made, so that a restart finds
+//! it again.
+//!
+//! A row is written before an instance is made and removed after it has ended, so at any moment
+//! the rows cover everything that may be running.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use foreshadow_control::{InstanceId, ServiceName, Tier};
+use rusqlite::{Connection, OptionalExtension as _, params};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::error::ShadowError;
+use crate::provider::Handle;
+
+/// Jobs that may wait for the registry's thread before senders wait for room.
+const QUEUE: usize = 256;
+
+/// Each entry brings the schema one version further; entries are never changed once released.
+const MIGRATIONS: &[&str] = &["
+    CREATE TABLE instances (
+        id            INTEGER PRIMARY KEY,
+        service       TEXT NOT NULL,
+        provider      TEXT NOT NULL,
+        fingerprint   TEXT NOT NULL,
+        tier          TEXT NOT NULL,
+        tier_since_ms INTEGER NOT NULL,
+        created_ms    INTEGER NOT NULL,
+        address       TEXT,
+        pid           INTEGER,
+        handle        TEXT
+    ) STRICT;
+    CREATE TABLE ids (
+        service TEXT NOT NULL,
+        address TEXT NOT NULL,
+        id      INTEGER NOT NULL UNIQUE,
+        PRIMARY KEY (service, address)
+    ) STRICT;
+    CREATE TABLE next_id (one INTEGER PRIMARY KEY CHECK (one = 1), next INTEGER NOT NULL) STRICT;
+    INSERT INTO next_id VALUES (1, 1);
+"];
+
+type Job = Box<dyn FnOnce(&mut Connection) + Send>;
+
+/// A handle to the registry's thread; cheap to clone. The thread ends with its last handle.
+#[derive(Clone)]
+pub(crate) struct Registry {
+    jobs: mpsc::Sender<Job>,
+    path: PathBuf,
+}
+
+/// What the registry knows of an instance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Row {
+    pub(crate) id: InstanceId,
+    pub(crate) service: ServiceName,
+    pub(crate) provider: String,
+    pub(crate) fingerprint: String,
+    /// [`Tier::Cold`] until it was ready for the first time.
+    pub(crate) tier: Tier,
+    pub(crate) tier_since_ms: u64,
+    /// Absent when Foreshadow ended between deciding to make it and recording it.
+    pub(crate) handle: Option<Handle>,
+}
+
+impl Registry {
+    /// Opens or creates the database and brings its schema up to date.
+    pub(crate) async fn open(path: &Path) -> Result<Self, ShadowError> {
+        const NAME: &str = "foreshadow-registry";
+        let (jobs, mut queue) = mpsc::channel::<Job>(QUEUE);
+        let (opened, open) = oneshot::channel();
+        let file = path.to_owned();
+        std::thread::Builder::new()
+            .name(NAME.to_owned())
+            .spawn(move || match connect(&file) {
+                Ok(mut connection) => {
+                    if opened.send(Ok(())).is_ok() {
+                        while let Some(job) = queue.blocking_recv() {
+                            job(&mut connection);
+                        }
+                    }
+                }
+                Err(error) => {
+                    if opened.send(Err(error)).is_err() {
+                        tracing::debug!("nobody waits for the registry any more");
+                    }
+                }
+            })
+            .map_err(|source| ShadowError::Thread { name: NAME, source })?;
+        open.await.map_err(|_| ShadowError::RegistryGone)??;
+        Ok(Self { jobs, path: path.to_owned() })
+    }
+
+    /// Every row, ordered by id.
+    pub(crate) async fn rows(&self) -> Result<Vec<Row>, ShadowError> {
+        self.call(|db| {
+            let mut select = db.prepare(
+                "SELECT id, service, provider, fingerprint, tier, tier_since_ms, handle
+                 FROM instances ORDER BY id",
+            )?;
+            let rows = select.query_map([], read_row)?;
+            rows.collect()
+        })
+        .await
+    }
+
+    /// Reserves `count` ids that nobody else gets, ever; returns the first.
+    pub(crate) async fn reserve_ids(&self, count: u32) -> Result<u64, ShadowError> {
+        self.call(move |db| take_ids(db, count)).await
+    }
+
+    /// The id of a primary, the same for the life of the database.
+    pub(crate) async fn primary_id(
+        &self,
+        service: ServiceName,
+        address: SocketAddr,
+    ) -> Result<InstanceId, ShadowError> {
+        self.call(move |db| {
+            let transaction = db.transaction()?;
+            let key = params![service.as_str(), address.to_string()];
+            let known: Option<u64> = transaction
+                .query_row("SELECT id FROM ids WHERE service = ? AND address = ?", key, |row| {
+                    row.get(0)
+                })
+                .optional()?;
+            let id = match known {
+                Some(id) => id,
+                None => {
+                    let id = take_ids(&transaction, 1)?;
+                    transaction.execute(
+                        "INSERT INTO ids (service, address, id) VALUES (?, ?, ?)",
+                        params![service.as_str(), address.to_string(), id],
+                    )?;
+                    id
+                }
+            };
+            transaction.commit()?;
+            Ok(InstanceId(id))
+        })
+        .await
+    }
+
+    /// Records that an instance is about to be made; returns once that is on disk.
+    pub(crate) async fn creating(
+        &self,
+        id: InstanceId,
+        service: ServiceName,
+        provider: &'static str,
+        fingerprint: String,
+    ) -> Result<(), ShadowError> {
+        let now = unix_ms();
+        self.call(move |db| {
+            db.execute(
+                "INSERT OR REPLACE INTO instances
+                 (id, service, provider, fingerprint, tier, tier_since_ms, created_ms)
+                 VALUES (?, ?, ?, ?, 'cold', ?, ?)",
+                params![id.0, service.as_str(), provider, fingerprint, now, now],
+            )
+            .map(drop)
+        })
+        .await
+    }
+
+    /// Records what was made; returns once that is on disk.
+    pub(crate) async fn created(&self, handle: &Handle) -> Result<(), ShadowError> {
+        let handle = handle.clone();
+        self.call(move |db| {
+            let text = serde_json::to_string(&handle)
+                .map_err(|e| rusqlite::Error::ToSqlConversionFailure(Box::new(e)))?;
+            db.execute(
+                "UPDATE instances SET address = ?, pid = ?, handle = ? WHERE id = ?",
+                params![handle.address.to_string(), handle.pid, text, handle.id.0],
+            )
+            .map(drop)
+        })
+        .await
+    }
+
+    /// Records a tier reached. Does not wait for the disk: an instance adopted at the tier before
+    /// is brought in order by the next plan.
+    pub(crate) async fn tier(&self, id: InstanceId, tier: Tier) -> Result<(), ShadowError> {
+        let now = unix_ms();
+        self.post(move |db| {
+            db.execute(
+                "UPDATE instances SET tier = ?, tier_since_ms = ? WHERE id = ?",
+                params![tier.as_str(), now, id.0],
+            )
+            .map(drop)
+        })
+        .await
+    }
+
+    /// Forgets an instance of which nothing runs any more.
+    pub(crate) async fn ended(&self, id: InstanceId) -> Result<(), ShadowError> {
+        self.post(move |db| {
+            db.execute("DELETE FROM instances WHERE id = ?", params![id.0]).map(drop)
+        })
+        .await
+    }
+
+    /// Returns once everything asked before is on disk.
+    pub(crate) async fn flush(&self) -> Result<(), ShadowError> {
+        self.call(|_| Ok(())).await
+    }
+
+    async fn call<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, ShadowError> {
+        let (reply, answer) = oneshot::channel();
+        let job: Job = Box::new(move |db| {
+            if reply.send(work(db)).is_err() {
+                tracing::debug!("a caller of the registry went away before its answer");
+            }
+        });
+        self.jobs.send(job).await.map_err(|_| ShadowError::RegistryGone)?;
+        answer
+            .await
+            .map_err(|_| ShadowError::RegistryGone)?
+            .map_err(|source| ShadowError::Registry { path: self.path.clone(), source })
+    }
+
+    async fn post(
+        &self,
+        work: impl FnOnce(&mut Connection) -> rusqlite::Result<()> + Send + 'static,
+    ) -> Result<(), ShadowError> {
+        let path = self.path.clone();
+        let job: Job = Box::new(move |db| {
+            if let Err(error) = work(db) {
+                tracing::error!(?path, %error, "the instance registry could not be written");
+            }
+        });
+        self.jobs.send(job).await.map_err(|_| ShadowError::RegistryGone)
+    }
+}
+
+/// Milliseconds since 1970.
+pub(crate) fn unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn connect(path: &Path) -> Result<Connection, ShadowError> {
+    let fail = |source| ShadowError::Registry { path: path.to_owned(), source };
+    let mut db = Connection::open(path).map_err(fail)?;
+    db.busy_timeout(Duration::from_secs(5)).map_err(fail)?;
+    db.pragma_update(None, "journal_mode", "WAL").map_err(fail)?;
+    // An id handed out must stay handed out even when the power fails.
+    db.pragma_update(None, "synchronous", "FULL").map_err(fail)?;
+    migrate(&mut db, path)?;
+    Ok(db)
+}
+
+/// The database is shared with other parts, so the version has a table of its own.
+fn migrate(db: &mut Connection, path: &Path) -> Result<(), ShadowError> {
+    let fail = |source| ShadowError::Registry { path: path.to_owned(), source };
+    let transaction = db.transaction().map_err(fail)?;
+    transaction
+        .execute_batch(
+            "CREATE TABLE IF NOT EXISTS instances_schema (version INTEGER NOT NULL) STRICT;",
+        )
+        .map_err(fail)?;
+    let found: i64 = transaction
+        .query_row("SELECT coalesce(max(version), 0) FROM instances_schema", [], |row| row.get(0))
+        .map_err(fail)?;
+    let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
+    if found > known {
+        return Err(ShadowError::Newer { path: path.to_owned(), found, known });
+    }
+    for (version, migration) in (1_i64..).zip(MIGRATIONS) {
+        if version > found {
+            transaction.execute_batch(migration).map_err(fail)?;
+            transaction
+                .execute("INSERT INTO instances_schema VALUES (?)", params![version])
+                .map_err(fail)?;
+        }
+    }
+    transaction.commit().map_err(fail)
+}
+
+fn take_ids(db: &Connection, count: u32) -> rusqlite::Result<u64> {
+    db.query_row("UPDATE next_id SET next = next + ?1 RETURNING next - ?1", params![count], |row| {
+        row.get(0)
+    })
+}
+
+fn read_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
+    let bad = |column: usize, problem: String| {
+        rusqlite::Error::FromSqlConversionFailure(
+            column,
+            rusqlite::types::Type::Text,
+            problem.into(),
+        )
+    };
+    let tier: String = row.get(4)?;
+    let handle: Option<String> = row.get(6)?;
+    Ok(Row {
+        id: InstanceId(row.get(0)?),
+        service: ServiceName::from(row.get::<_, String>(1)?.as_str()),
+        provider: row.get(2)?,
+        fingerprint: row.get(3)?,
+        tier: Tier::ALL
+            .into_iter()
+            .find(|known| known.as_str() == tier)
+            .ok_or_else(|| bad(4, format!("unknown tier {tier:?}")))?,
+        tier_since_ms: row.get(5)?,
+        handle: handle
+            .map(|text| serde_json::from_str(&text).map_err(|e| bad(6, e.to_string())))
+            .transpose()?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn handle(id: u64) -> Handle {
+        Handle {
+            id: InstanceId(id),
+            service: ServiceName::from("shop"),
+            address: "127.0.0.1:9000".parse().unwrap(),
+            pid: Some(7),
+            state: "{}".to_owned(),
+        }
+    }
+
+    #[tokio::test]
+    async fn rows_live_from_the_intent_to_the_end_across_reopening() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("foreshadow.db");
+        let registry = Registry::open(&path).await.unwrap();
+        let shop = ServiceName::from("shop");
+        for id in [1, 2] {
+            registry.creating(InstanceId(id), shop.clone(), "process", "f".into()).await.unwrap();
+        }
+        registry.created(&handle(2)).await.unwrap();
+        registry.tier(InstanceId(2), Tier::Warm).await.unwrap();
+        registry.flush().await.unwrap();
+        drop(registry);
+
+        let registry = Registry::open(&path).await.unwrap();
+        let rows = registry.rows().await.unwrap();
+        assert_eq!(rows.len(), 2);
+        assert_eq!((rows[0].tier, &rows[0].handle), (Tier::Cold, &None));
+        assert_eq!((rows[1].tier, &rows[1].handle), (Tier::Warm, &Some(handle(2))));
+        registry.ended(InstanceId(1)).await.unwrap();
+        assert_eq!(registry.rows().await.unwrap().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn ids_are_never_handed_out_twice_and_primaries_keep_theirs() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("foreshadow.db");
+        let (a, b) = ("127.0.0.1:1".parse().unwrap(), "127.0.0.1:2".parse().unwrap());
+        let shop = ServiceName::from("shop");
+        let registry = Registry::open(&path).await.unwrap();
+        assert_eq!(registry.reserve_ids(10).await.unwrap(), 1);
+        let first = registry.primary_id(shop.clone(), a).await.unwrap();
+        assert_eq!(first, InstanceId(11));
+        drop(registry);
+        let registry = Registry::open(&path).await.unwrap();
+        assert_eq!(registry.primary_id(shop.clone(), a).await.unwrap(), first);
+        assert_eq!(registry.primary_id(shop, b).await.unwrap(), InstanceId(12));
+        assert_eq!(registry.reserve_ids(1).await.unwrap(), 13);
+    }
+
+    #[tokio::test]
+    async fn a_database_of_a_newer_version_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("foreshadow.db");
+        drop(Registry::open(&path).await.unwrap());
+        let db = Connection::open(&path).unwrap();
+        db.execute("INSERT INTO instances_schema VALUES (99)", []).unwrap();
+        let error = Registry::open(&path).await.err().unwrap();
+        assert!(matches!(error, ShadowError::Newer { found: 99, .. }), "{error}");
+    }
+}
