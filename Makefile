@@ -1,0 +1,45 @@
+# Every target first installs what it lacks (scripts/setup.sh), and costs next to nothing when all
+# of it is there.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+# rustup's own directory, for shells that have not read its profile yet.
+export PATH := $(HOME)/.cargo/bin:$(PATH)
+
+# Options for the demo: make demo DEMO_ARGS='--json demo.json'
+DEMO_ARGS ?=
+# Options for the tests: make test TEST_ARGS='-p foreshadow-mirror'
+TEST_ARGS ?=
+# Options for criterion: make bench BENCH_ARGS='pick --quick'
+BENCH_ARGS ?=
+
+.PHONY: help setup demo test check bench
+
+help: ## Show this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+setup: ## Install everything that any target needs
+	@scripts/setup.sh build test check
+
+demo: ## Build the release binary and watch it act on a real load, 3 minutes
+	@scripts/setup.sh build
+	cargo build --release --locked --bin foreshadow
+	cargo run --release --locked --quiet --bin foreshadow -- demo $(DEMO_ARGS)
+
+test: ## Run the doctests, then all other tests
+	@scripts/setup.sh build test
+	cargo test --doc --workspace --locked --quiet
+	cargo nextest run --workspace --locked $(TEST_ARGS)
+
+check: ## Format, lints, documentation, dependencies, scripts; no tests
+	@scripts/setup.sh build check
+	scripts/check-shell.sh
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked --quiet
+	scripts/check-dependencies.sh
+
+bench: ## Run the criterion benches
+	@scripts/setup.sh build
+	cargo bench --workspace --locked --bench '*' -- $(BENCH_ARGS)

@@ -1,0 +1,162 @@
+#!/usr/bin/env bash
+# Installs what is missing for the goals given (build, test, check); does nothing when all is there.
+#
+# System packages are installed with apt where we are root on Debian or Ubuntu. Anywhere else the
+# script says exactly what to install and ends with status 1.
+set -euo pipefail
+
+NEXTEST_VERSION=0.9.143
+DENY_VERSION=0.20.2
+
+missing=()
+
+say() {
+    printf 'setup: %s\n' "$*" >&2
+}
+
+have() {
+    command -v "$1" >/dev/null 2>&1
+}
+
+need() {
+    have "$1" || missing+=("$1")
+}
+
+# A compiler without headers or a linker is common in small images, so it has to prove itself.
+need_c_compiler() {
+    local scratch works=no
+    scratch=$(mktemp -d)
+    printf '#include <stdlib.h>\nint main(void) { return EXIT_SUCCESS; }\n' >"$scratch/probe.c"
+    if have cc && cc -o "$scratch/probe" "$scratch/probe.c" 2>/dev/null; then
+        works=yes
+    fi
+    rm -rf "$scratch"
+    [ "$works" = yes ] || missing+=(cc)
+}
+
+# Prints the packages of one package manager that hold the missing tools.
+packages() {
+    local manager=$1 tool
+    for tool in "${missing[@]}"; do
+        case "$manager:$tool" in
+        apt:cc) echo gcc libc6-dev ;;
+        dnf:cc) echo gcc glibc-devel ;;
+        apk:cc) echo gcc musl-dev ;;
+        brew:cc) echo gcc ;;
+        brew:python3) echo python ;;
+        *) echo "$tool" ;;
+        esac
+    done | tr '\n' ' ' | sed 's/ $//'
+}
+
+apt_install() {
+    export DEBIAN_FRONTEND=noninteractive
+    local names
+    read -ra names <<<"$(packages apt)"
+    say "installing with apt: ${names[*]}"
+    # The package lists may be absent or stale; refreshing them costs seconds, so only then.
+    if ! apt-get install -y -qq --no-install-recommends "${names[@]}" >/dev/null 2>&1; then
+        apt-get update -qq
+        apt-get install -y -qq --no-install-recommends "${names[@]}" >/dev/null
+    fi
+}
+
+say_what_to_install() {
+    say "missing: ${missing[*]}. Install them, then run make again:"
+    say "  Debian, Ubuntu:  sudo apt-get install --no-install-recommends $(packages apt)"
+    say "  Fedora, RHEL:    sudo dnf install $(packages dnf)"
+    say "  Alpine:          sudo apk add $(packages apk)"
+    say "  Homebrew:        brew install $(packages brew)"
+}
+
+install_missing() {
+    [ "${#missing[@]}" -gt 0 ] || return 0
+    if [ "$(id -u)" -eq 0 ] && have apt-get; then
+        apt_install
+    else
+        say_what_to_install
+        exit 1
+    fi
+}
+
+wanted_rust() {
+    sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml
+}
+
+need_rust() {
+    local wanted found
+    wanted=$(wanted_rust)
+    if ! have cargo || ! found=$(rustc --version 2>/dev/null); then
+        say "no Rust toolchain. Install rustup as shown on https://rustup.rs, then run:"
+        say "  rustup toolchain install $wanted --profile default"
+        exit 1
+    fi
+    found=$(sed -E 's/^rustc ([0-9]+\.[0-9]+).*/\1/' <<<"$found")
+    if [ "$(printf '%s\n%s\n' "$wanted" "$found" | sort -V | head -n 1)" != "$wanted" ]; then
+        say "rustc $found is too old, $wanted or newer is needed. Run: rustup update stable"
+        exit 1
+    fi
+}
+
+# need_component SUBCOMMAND COMPONENT
+need_component() {
+    cargo "$1" --version >/dev/null 2>&1 && return 0
+    if have rustup; then
+        say "adding the $2 component"
+        rustup component add "$2"
+    else
+        say "cargo $1 is missing: install the $2 package that belongs to your rustc"
+        exit 1
+    fi
+}
+
+# need_cargo_tool SUBCOMMAND VERSION
+need_cargo_tool() {
+    cargo "$1" --version >/dev/null 2>&1 && return 0
+    say "building cargo-$1 $2 once; this takes a few minutes"
+    cargo install --locked --quiet "cargo-$1" --version "$2"
+}
+
+cd "$(dirname "$0")/.."
+[ "$#" -gt 0 ] || set -- build test check
+
+if [ "$(uname -s)" != Linux ]; then
+    say "Foreshadow runs on Linux: it needs SO_REUSEPORT, pidfd and cgroups as Linux has them"
+    exit 1
+fi
+
+for goal in "$@"; do
+    case "$goal" in
+    build)
+        need_c_compiler
+        need cmake
+        need make
+        ;;
+    test)
+        need curl
+        need python3
+        ;;
+    check) ;;
+    *)
+        say "unknown goal '$goal', expected build, test or check"
+        exit 2
+        ;;
+    esac
+done
+install_missing
+need_rust
+
+for goal in "$@"; do
+    case "$goal" in
+    test)
+        # The layering test runs clippy on crates that break the rules.
+        need_component clippy clippy
+        need_cargo_tool nextest "$NEXTEST_VERSION"
+        ;;
+    check)
+        need_component fmt rustfmt
+        need_component clippy clippy
+        need_cargo_tool deny "$DENY_VERSION"
+        ;;
+    esac
+done

@@ -1,0 +1,356 @@
+//! The dependency rule and the clock ban: that they hold, and that breaking them is noticed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use cargo_metadata::{DependencyKind, Metadata, MetadataCommand};
+
+/// Layers from the inside out: a crate may depend on crates of lower layers only, so not on its
+/// neighbours.
+const LAYERS: [&[&str]; 4] = [
+    &["foreshadow-predictor"],
+    &["foreshadow-control"],
+    &[
+        "foreshadow-config",
+        "foreshadow-ebpf",
+        "foreshadow-mirror",
+        "foreshadow-proxy",
+        "foreshadow-shadow",
+        "foreshadow-testbed",
+    ],
+    &["foreshadow"],
+];
+
+/// Crates without IO, clock, threads or unseeded randomness, and their folders.
+const PURE: [(&str, &str); 2] =
+    [("foreshadow-predictor", "predictor"), ("foreshadow-control", "control")];
+
+/// What a pure crate must not depend on, directly or through others.
+const IMPURE: &[&str] = &[
+    "arc-swap",
+    "async-std",
+    "chrono",
+    "crossbeam-channel",
+    "fastrand",
+    "futures-executor",
+    "getrandom",
+    "http",
+    "hyper",
+    "jiff",
+    "libc",
+    "mio",
+    "notify",
+    "parking_lot",
+    "rand",
+    "rayon",
+    "rusqlite",
+    "rustix",
+    "smol",
+    "socket2",
+    "tempfile",
+    "time",
+    "tokio",
+    "tracing",
+];
+
+/// What the source of a pure crate must not say outside its tests, and why.
+const FORBIDDEN_TEXT: &[(&str, &str)] = &[
+    ("std::env", "the environment is IO"),
+    ("std::fs", "files are IO"),
+    ("std::io", "pure crates have no IO"),
+    ("std::net::Tcp", "sockets are IO"),
+    ("std::net::Udp", "sockets are IO"),
+    ("std::process", "processes are IO"),
+    ("std::thread", "pure crates start no threads"),
+    ("HashMap", "its order is random, so a replay would differ; use BTreeMap"),
+    ("HashSet", "its order is random, so a replay would differ; use BTreeSet"),
+    ("disallowed_methods", "the clock ban must not be switched off"),
+    ("disallowed-methods", "the clock ban must not be switched off"),
+];
+
+/// Crates and what they depend on, by name.
+#[derive(Clone)]
+struct Graph {
+    /// Members of the workspace, and the members each depends on in any way, tests included.
+    members: BTreeMap<String, BTreeSet<String>>,
+    /// Every crate, and the crates that are built into it.
+    built_in: BTreeMap<String, BTreeSet<String>>,
+}
+
+impl Graph {
+    fn of(metadata: &Metadata) -> Self {
+        let names: BTreeMap<_, _> =
+            metadata.packages.iter().map(|p| (&p.id, p.name.to_string())).collect();
+        let member_names: BTreeSet<String> =
+            metadata.workspace_members.iter().map(|id| names[id].clone()).collect();
+        let mut graph = Self { members: BTreeMap::new(), built_in: BTreeMap::new() };
+        for node in &metadata.resolve.as_ref().expect("metadata was asked for the graph").nodes {
+            let name = &names[&node.id];
+            let all = node.deps.iter().map(|dep| names[&dep.pkg].clone());
+            if metadata.workspace_members.contains(&node.id) {
+                let inside = all.filter(|dep| member_names.contains(dep)).collect();
+                graph.members.insert(name.clone(), inside);
+            }
+            let built_in = node.deps.iter().filter(|dep| {
+                dep.dep_kinds.iter().any(|kind| kind.kind != DependencyKind::Development)
+            });
+            graph
+                .built_in
+                .entry(name.clone())
+                .or_default()
+                .extend(built_in.map(|dep| names[&dep.pkg].clone()));
+        }
+        graph
+    }
+
+    /// Every crate that `name` is built from, itself excluded unless it is in a cycle.
+    fn closure(&self, name: &str) -> BTreeSet<&str> {
+        let mut found = BTreeSet::new();
+        let mut open = vec![name];
+        while let Some(next) = open.pop() {
+            for dep in self.built_in.get(next).into_iter().flatten() {
+                if found.insert(dep.as_str()) {
+                    open.push(dep);
+                }
+            }
+        }
+        found
+    }
+}
+
+/// Everything about a graph that breaks the rule; empty when it holds.
+fn violations(graph: &Graph) -> Vec<String> {
+    let layer = |name: &str| LAYERS.iter().position(|layer| layer.contains(&name));
+    let mut found = Vec::new();
+    for (from, deps) in &graph.members {
+        let Some(from_layer) = layer(from) else {
+            found.push(format!("{from} has no layer"));
+            continue;
+        };
+        for to in deps {
+            match layer(to) {
+                Some(to_layer) if to_layer < from_layer => {}
+                Some(to_layer) if to_layer == from_layer => {
+                    found.push(format!("{from} -> {to} is sideways"));
+                }
+                _ => found.push(format!("{from} -> {to} points outward")),
+            }
+        }
+    }
+    for (pure, _) in PURE {
+        for dep in graph.closure(pure) {
+            if IMPURE.contains(&dep) {
+                found.push(format!("{pure} is built from {dep}"));
+            }
+        }
+    }
+    found
+}
+
+/// Forbidden text in one source file of a pure crate, its tests and comments left out.
+fn forbidden_text(source: &str) -> Vec<String> {
+    source
+        .lines()
+        .take_while(|line| line.trim() != "#[cfg(test)]")
+        .filter(|line| !line.trim_start().starts_with("//"))
+        .flat_map(|line| {
+            FORBIDDEN_TEXT
+                .iter()
+                .filter(|(text, _)| line.contains(text))
+                .map(move |(text, why)| format!("{text}: {why}: {}", line.trim()))
+        })
+        .collect()
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn cargo() -> Command {
+    Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+}
+
+fn workspace() -> Graph {
+    // Only the crates of this platform: the others need not have been downloaded.
+    let version = cargo().arg("-vV").output().expect("cargo runs, since it runs this test");
+    let version = String::from_utf8(version.stdout).expect("cargo -vV prints text");
+    let host = version
+        .lines()
+        .find_map(|line| line.strip_prefix("host: "))
+        .expect("cargo -vV names the host");
+    let metadata = MetadataCommand::new()
+        .manifest_path(root().join("Cargo.toml"))
+        .other_options(["--locked".into(), "--filter-platform".into(), host.to_owned()])
+        .exec()
+        .expect("cargo metadata describes the workspace");
+    Graph::of(&metadata)
+}
+
+#[test]
+fn every_dependency_points_inward() {
+    let graph = workspace();
+    for layer in LAYERS {
+        for name in layer {
+            assert!(graph.members.contains_key(*name), "{name} is not in the workspace any more");
+        }
+    }
+    assert_eq!(violations(&graph), Vec::<String>::new());
+}
+
+#[test]
+fn a_forbidden_edge_is_noticed() {
+    let real = workspace();
+    for (from, to, wanted) in [
+        ("foreshadow-control", "foreshadow-proxy", "points outward"),
+        ("foreshadow-predictor", "foreshadow-control", "points outward"),
+        ("foreshadow-shadow", "foreshadow", "points outward"),
+        ("foreshadow-proxy", "foreshadow-shadow", "is sideways"),
+        ("foreshadow-mirror", "foreshadow-testbed", "is sideways"),
+    ] {
+        let mut graph = real.clone();
+        graph.members.get_mut(from).expect("a member").insert(to.to_owned());
+        assert_eq!(violations(&graph), [format!("{from} -> {to} {wanted}")]);
+    }
+}
+
+#[test]
+fn a_member_without_a_layer_is_noticed() {
+    let mut graph = workspace();
+    graph.members.insert("foreshadow-util".to_owned(), BTreeSet::new());
+    assert_eq!(violations(&graph), ["foreshadow-util has no layer"]);
+}
+
+#[test]
+fn io_in_a_pure_crate_is_noticed_however_deep() {
+    let mut direct = workspace();
+    direct.built_in.get_mut("foreshadow-control").expect("a crate").insert("tokio".to_owned());
+    let found = violations(&direct);
+    assert!(found.contains(&"foreshadow-control is built from tokio".to_owned()), "{found:?}");
+
+    let mut deep = workspace();
+    deep.built_in.get_mut("foreshadow-predictor").expect("a crate").insert("handy".to_owned());
+    deep.built_in.insert("handy".to_owned(), BTreeSet::from(["rand".to_owned()]));
+    let found = violations(&deep);
+    for pure in ["foreshadow-predictor", "foreshadow-control"] {
+        assert!(found.contains(&format!("{pure} is built from rand")), "{found:?}");
+    }
+}
+
+#[test]
+fn pure_sources_name_no_io_and_no_random_order() {
+    for (name, folder) in PURE {
+        let files = rust_files(&root().join(folder).join("src"));
+        assert!(!files.is_empty(), "no sources of {name} found");
+        for file in files {
+            let source = std::fs::read_to_string(&file).expect("a source file is readable");
+            assert_eq!(forbidden_text(&source), Vec::<String>::new(), "in {}", file.display());
+        }
+    }
+}
+
+#[test]
+fn forbidden_text_is_noticed_in_code_and_only_there() {
+    for (text, _) in FORBIDDEN_TEXT {
+        let found = forbidden_text(&format!("fn f() {{\n    {text}\n}}\n"));
+        assert!(found.iter().any(|line| line.starts_with(text)), "{text}: {found:?}");
+    }
+    let innocent = "//! No std::fs here.\nfn f() {}\n#[cfg(test)]\nmod tests { use std::fs; }\n";
+    assert_eq!(forbidden_text(innocent), Vec::<String>::new());
+}
+
+/// The sources below a folder, files of tests alone left out.
+fn rust_files(folder: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).expect("a source folder is readable") {
+        let path = entry.expect("a source folder is readable").path();
+        if path.is_dir() {
+            if path.file_name().is_none_or(|name| name != "tests") {
+                files.extend(rust_files(&path));
+            }
+        } else if path.extension().is_some_and(|e| e == "rs") && !path.ends_with("tests.rs") {
+            files.push(path);
+        }
+    }
+    files
+}
+
+/// Runs clippy, under the lint settings of a pure crate, on a crate made of `source`.
+fn clippy_under_the_settings_of(folder: &str, source: &str) -> Output {
+    let scratch = tempfile::tempdir().expect("a temporary folder can be made");
+    let write = |path: &str, text: &str| {
+        let path = scratch.path().join(path);
+        std::fs::create_dir_all(path.parent().expect("a file has a folder")).expect("writable");
+        std::fs::write(path, text).expect("a temporary folder is writable");
+    };
+    let settings = std::fs::read_to_string(root().join(folder).join("clippy.toml"))
+        .unwrap_or_else(|error| panic!("{folder}/clippy.toml bans the clock: {error}"));
+    write("clippy.toml", &settings);
+    write(
+        "Cargo.toml",
+        "[workspace]\n[package]\nname = \"probe\"\nversion = \"0.0.0\"\nedition = \"2024\"\n\
+         [dependencies]\nrand = { path = \"rand\" }\n",
+    );
+    write("src/lib.rs", source);
+    // Stands in for the real one, which may not have been downloaded.
+    write(
+        "rand/Cargo.toml",
+        "[package]\nname = \"rand\"\nversion = \"0.0.0\"\nedition = \"2024\"\n",
+    );
+    write("rand/src/lib.rs", "pub fn rng() -> u8 { 4 }\npub fn thread_rng() -> u8 { 4 }\n");
+    let installed = cargo().args(["clippy", "--version"]).output();
+    assert!(
+        installed.is_ok_and(|output| output.status.success()),
+        "clippy is not installed, so nothing shows that the clock ban works; run make setup"
+    );
+    cargo()
+        .args(["clippy", "--offline", "--quiet", "--", "-D", "warnings"])
+        .current_dir(scratch.path())
+        .env("CARGO_TARGET_DIR", scratch.path().join("target"))
+        .env_remove("CLIPPY_CONF_DIR")
+        .env_remove("RUSTFLAGS")
+        .env_remove("CARGO_ENCODED_RUSTFLAGS")
+        .output()
+        .expect("cargo runs, since it runs this test")
+}
+
+#[test]
+fn the_clock_ban_of_each_pure_crate_bites() {
+    let banned = [
+        (
+            "std::time::Instant::now",
+            "pub fn a() -> std::time::Instant { std::time::Instant::now() }",
+        ),
+        (
+            "std::time::SystemTime::now",
+            "pub fn b() -> std::time::SystemTime { std::time::SystemTime::now() }",
+        ),
+        ("std::thread::sleep", "pub fn c() { std::thread::sleep(std::time::Duration::ZERO) }"),
+        ("std::thread::spawn", "pub fn d() { std::thread::spawn(|| ()); }"),
+        ("rand::rng", "pub fn e() -> u8 { rand::rng() }"),
+        ("rand::thread_rng", "pub fn f() -> u8 { rand::thread_rng() }"),
+    ];
+    let source: String = banned.iter().flat_map(|(_, code)| [*code, "\n"]).collect();
+    for (_, folder) in PURE {
+        let output = clippy_under_the_settings_of(folder, &source);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success(), "clippy passed a clock in {folder}: {said}");
+        for (method, _) in banned {
+            assert!(
+                said.contains(&format!("use of a disallowed method `{method}`")),
+                "clippy did not object to {method} in {folder}: {said}"
+            );
+        }
+    }
+}
+
+#[test]
+fn code_that_gets_its_time_as_a_value_passes_the_ban() {
+    let source = "pub fn later(now: std::time::Instant) -> std::time::Duration {\n    \
+                  now.saturating_duration_since(now)\n}\n";
+    for (_, folder) in PURE {
+        let output = clippy_under_the_settings_of(folder, source);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "clippy refused clean code in {folder}: {said}");
+    }
+}
