@@ -8,6 +8,7 @@ use crate::math::exp_neg;
 const ETA: f64 = 2.0;
 /// Share of the weight that is handed out anew at each truth.
 const SHARE: f64 = 0.01;
+const HINT: f64 = 0.04;
 /// Errors of this many scales and above are equally bad.
 const WORST_SCALES: f64 = 4.0;
 
@@ -27,16 +28,25 @@ const WORST_SCALES: f64 = 4.0;
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Hedge {
     weights: Vec<f64>,
+    eta: f64,
 }
 
 impl Hedge {
-    pub(crate) fn new(experts: usize) -> Self {
-        Self { weights: vec![1.0 / experts as f64; experts] }
+    pub(crate) fn new(experts: usize, pace: f64) -> Self {
+        Self { weights: vec![1.0 / experts as f64; experts], eta: ETA * pace }
     }
 
     /// The weighted mean of the experts' predictions.
     pub(crate) fn mix(&self, predictions: &[f64]) -> f64 {
         self.weights.iter().zip(predictions).map(|(weight, prediction)| weight * prediction).sum()
+    }
+
+    /// Weighted variance of the predictions around their mean: how much the experts disagree.
+    pub(crate) fn spread(&self, predictions: &[f64], mean: f64) -> f64 {
+        let departures = self.weights.iter().zip(predictions);
+        departures
+            .map(|(weight, prediction)| weight * (prediction - mean) * (prediction - mean))
+            .sum()
     }
 
     pub(crate) fn weights(&self) -> &[f64] {
@@ -54,15 +64,27 @@ impl Hedge {
         let mut total = 0.0;
         for (weight, prediction) in self.weights.iter_mut().zip(predictions) {
             let error = (f64::from(*prediction) - truth) / (WORST_SCALES * scale);
-            *weight *= exp_neg(ETA * (error * error).min(1.0));
+            *weight *= exp_neg(self.eta * (error * error).min(1.0));
             total += *weight;
         }
         // Weights are at least SHARE / 2n before the loss and shrink by at most exp(-ETA).
-        let uniform = 1.0 / self.weights.len() as f64;
+        self.weights.iter_mut().for_each(|weight| *weight /= total);
+        self.share(shorter);
+    }
+
+    fn share(&mut self, shorter: Option<&Hedge>) {
+        let last = self.weights.len() - 1;
+        let uniform = SHARE / self.weights.len() as f64;
+        let own = self.weights[last];
         for (index, weight) in self.weights.iter_mut().enumerate() {
-            let hint = shorter.map_or(uniform, |hedge| hedge.weights[index]);
-            let handed_out = 0.5 * (uniform + hint);
-            *weight = (1.0 - SHARE) * *weight / total + SHARE * handed_out;
+            let hinted = match shorter {
+                Some(shorter) if index < last => {
+                    let rest = (1.0 - own) / (1.0 - shorter.weights[last]);
+                    (1.0 - HINT) * *weight + HINT * rest * shorter.weights[index]
+                }
+                _ => *weight,
+            };
+            *weight = (1.0 - SHARE) * hinted + uniform;
         }
     }
 }
@@ -73,7 +95,7 @@ mod tests {
 
     #[test]
     fn follows_the_best_expert_and_changes_its_mind() {
-        let mut hedge = Hedge::new(3);
+        let mut hedge = Hedge::new(3, 1.0);
         (0..100).for_each(|_| hedge.learn(&[10.0, 14.0, 7.0], 10.0, 1.0, None));
         assert!(hedge.weights()[0] > 0.9, "{:?}", hedge.weights());
         (0..20).for_each(|_| hedge.learn(&[10.0, 14.0, 7.0], 14.0, 1.0, None));
@@ -83,7 +105,7 @@ mod tests {
 
     #[test]
     fn no_loss_however_large_loses_an_expert_or_the_sum() {
-        let mut hedge = Hedge::new(2);
+        let mut hedge = Hedge::new(2, 1.0);
         (0..1_000).for_each(|_| hedge.learn(&[1e9, 0.0], 0.0, 1e-9, None));
         assert!(hedge.weights()[0] >= SHARE / 4.0);
         assert!((hedge.mix(&[1.0, 1.0]) - 1.0).abs() < 1e-9);

@@ -10,8 +10,8 @@ const STEP: f64 = 0.03;
 const INTEGRAL_GAIN: f64 = 0.15;
 /// Sum of coverage errors at which the integrator saturates.
 const INTEGRAL_RANGE: f64 = 30.0;
-/// What the integrator keeps of its sum per truth.
-const INTEGRAL_KEEP: f64 = 0.995;
+/// What the integrator loses of its sum per truth.
+const INTEGRAL_FADE: f64 = 0.005;
 /// Trackers stay within this many scales of the mean.
 const MAX_OFFSET: f64 = 6.0;
 /// Truths the running scale remembers.
@@ -53,6 +53,9 @@ pub(crate) struct Band {
     /// Largest recent absolute residual, in sigmas.
     worst: f64,
     truths: u64,
+    /// 1 where errors of successive truths are nearly independent, less where many predictions
+    /// wait at once: slows everything down.
+    pace: f64,
 }
 
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
@@ -70,14 +73,17 @@ impl Tracker {
 }
 
 impl Band {
-    pub(crate) fn new(levels: &[f64]) -> Self {
+    /// Memory per level.
+    pub(crate) const TRACKER_BYTES: usize = size_of::<Tracker>();
+
+    pub(crate) fn new(levels: &[f64], pace: f64) -> Self {
         let tracker = |level: &f64| Tracker {
             level: *level,
             offset: (normal_quantile(*level) * NORMAL_SCALE).clamp(-MAX_OFFSET, MAX_OFFSET),
             errors: 0.0,
         };
         let trackers = levels.iter().map(tracker).collect();
-        Self { trackers, scale: 1.0, worst: 0.0, truths: 0 }
+        Self { trackers, scale: 1.0, worst: 0.0, truths: 0, pace }
     }
 
     /// The scale to use, in sigmas: the running one, and `prior` while truths are few.
@@ -112,8 +118,9 @@ impl Band {
         for tracker in &mut self.trackers {
             let covered = f64::from(u8::from(normalised <= tracker.quantile()));
             let error = tracker.level - covered;
-            tracker.errors = INTEGRAL_KEEP * tracker.errors + error;
-            tracker.offset = (tracker.offset + STEP * error).clamp(-MAX_OFFSET, MAX_OFFSET);
+            tracker.errors += self.pace * (error - INTEGRAL_FADE * tracker.errors);
+            tracker.offset =
+                (tracker.offset + STEP * self.pace * error).clamp(-MAX_OFFSET, MAX_OFFSET);
         }
         self.truths = self.truths.saturating_add(1);
         let size = (residual / sigma).abs().min(SCALE_RANGE.1);
@@ -121,7 +128,7 @@ impl Band {
             true => size.min(SCALE_CLIP * self.scale),
             false => size,
         };
-        self.scale += (clipped - self.scale) / SCALE_MEMORY.min(self.truths as f64);
+        self.scale += (clipped - self.scale) / (SCALE_MEMORY / self.pace).min(self.truths as f64);
         self.scale = self.scale.clamp(SCALE_RANGE.0, SCALE_RANGE.1);
         self.worst = (self.worst * WORST_KEEP).max(size);
     }
@@ -134,7 +141,7 @@ mod tests {
     #[test]
     fn learns_the_quantiles_of_a_skewed_residual() {
         let levels = [0.1, 0.5, 0.9];
-        let mut band = Band::new(&levels);
+        let mut band = Band::new(&levels, 1.0);
         let mut quantiles = [0.0; 3];
         let mut covered = [0.0; 3];
         for step in 0..20_000_u64 {
@@ -157,7 +164,7 @@ mod tests {
 
     #[test]
     fn a_huge_residual_widens_by_a_bounded_factor() {
-        let mut band = Band::new(&[0.5, 0.9]);
+        let mut band = Band::new(&[0.5, 0.9], 1.0);
         let residual = |step: u64| if step.is_multiple_of(2) { 1.0 } else { -1.0 };
         (0..1_000).for_each(|step| band.learn(residual(step), 1.0, band.scale(1.0)));
         let before = band.scale(1.0);

@@ -15,6 +15,9 @@ use crate::window::{MAX_WINDOW, Window};
 const PENDING: u64 = 64;
 /// Point forecasts stay below this many times the largest recent rate, plus the trend's growth.
 const MAX_GROWTH: f64 = 3.0;
+/// With more predictions than this waiting at once, learning slows down in proportion: their truths
+/// err together, and what is learned shows only after all of them.
+const INDEPENDENT_TRUTHS: f64 = 20.0;
 /// Fields of a pending row that are not predictions, features or quantiles.
 const FIXED_FIELDS: usize = 5;
 /// Most experts a series can have.
@@ -66,7 +69,8 @@ pub(crate) struct Horizon {
     band: Band,
     pending: Pending,
     score: HorizonScore,
-    /// Ordinary absolute error in the unit of the series, as of the newest step.
+    /// Ordinary absolute error in the unit of the series while the experts agree, as of the newest
+    /// step.
     error_now: f64,
 }
 
@@ -74,15 +78,16 @@ impl Horizon {
     pub(crate) fn new(step_ms: u64, horizon_ms: u64, levels: &[f64], experts: &Experts) -> Self {
         let target = Target::new(step_ms, horizon_ms);
         let stride = (horizon_ms / step_ms / PENDING).max(1);
+        let pace = (INDEPENDENT_TRUTHS / (target.end / stride) as f64).min(1.0);
         let capacity = target.end / stride + 2;
         let row_len = FIXED_FIELDS + levels.len() + FEATURES + experts.count();
         Self {
             target,
             stride,
             trend_reach: experts.trend_reach(target.centre),
-            hedge: Hedge::new(experts.count()),
+            hedge: Hedge::new(experts.count(), pace),
             rls: Rls::new(),
-            band: Band::new(levels),
+            band: Band::new(levels, pace),
             pending: Pending::new(capacity as usize, row_len),
             score: HorizonScore::new(horizon_ms, levels),
             error_now: 0.0,
@@ -91,6 +96,14 @@ impl Horizon {
 
     pub(crate) fn score(&self) -> &HorizonScore {
         &self.score
+    }
+
+    /// Memory of the horizon and its share of the forecast, in bytes.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        let weights = size_of_val(self.hedge.weights());
+        let per_level = self.score.coverage.len() * (3 * size_of::<f64>() + Band::TRACKER_BYTES);
+        let inline = size_of::<Self>() + size_of::<HorizonForecast>();
+        inline + weights + per_level + self.pending.memory_bytes()
     }
 
     /// Steps of history that its truths need.
@@ -169,9 +182,10 @@ impl Horizon {
         predictions.iter_mut().for_each(|prediction| *prediction = prediction.clamp(0.0, ceiling));
 
         let mean = self.hedge.mix(predictions).clamp(0.0, ceiling);
-        let sigma = sight.level.noise.sigma(mean, self.target.steps);
+        let noise = sight.level.noise.sigma(mean, self.target.steps);
+        let sigma = (noise * noise + self.hedge.spread(predictions, mean)).sqrt();
         let width = sigma * self.band.scale(self.prior_scale(sigma, shorter));
-        self.error_now = width;
+        self.error_now = width / sigma * noise;
         out.mean = mean;
         self.band.write(mean, sigma, width, 2.0 * ceiling + 6.0 * sigma, &mut out.quantiles);
         if keep && sight.step.is_multiple_of(self.stride) {

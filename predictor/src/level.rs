@@ -88,6 +88,11 @@ impl Level {
         self.value
     }
 
+    /// Steps that the value is the mean of.
+    pub(crate) fn steps(&self) -> u64 {
+        self.run as u64
+    }
+
     /// Whether the last step dropped what came before.
     pub(crate) fn changed(&self) -> bool {
         self.changed

@@ -49,6 +49,11 @@ impl Pending {
         &mut self.rows[slot * self.row_len..][..self.row_len]
     }
 
+    /// Heap memory, in bytes.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        size_of_val(&*self.rows) + size_of_val(&*self.due)
+    }
+
     pub(crate) fn clear(&mut self) {
         (self.head, self.len) = (0, 0);
     }

@@ -125,6 +125,12 @@ impl Forecaster {
         self.horizons.get(index).map_or(&[], Horizon::weights)
     }
 
+    /// Heap and inline memory of this forecaster, in bytes; constant from [`new`](Self::new) on.
+    pub fn memory_bytes(&self) -> usize {
+        let horizons: usize = self.horizons.iter().map(Horizon::memory_bytes).sum();
+        size_of::<Self>() + self.window.memory_bytes() + self.experts.memory_bytes() + horizons
+    }
+
     fn scores(&self) -> impl Iterator<Item = &HorizonScore> + Clone {
         self.horizons.iter().map(Horizon::score)
     }
@@ -153,7 +159,8 @@ impl Forecaster {
         self.level.observe(value, &self.window);
         let level = self.level.value();
         let sigma = self.level.noise.sigma(level, 1);
-        self.experts.observe(&Seen { value, level, changed: self.level.changed(), sigma });
+        let (level_steps, changed) = (self.level.steps(), self.level.changed());
+        self.experts.observe(&Seen { value, level, level_steps, changed, sigma });
         let keep = 1.0 - std::f64::consts::LN_2 * self.spec.step_ms as f64 / PEAK_HALF_LIFE_MS;
         self.peak = (self.peak * keep).max(self.window.mean(self.second_steps)).max(level);
         self.size = self.window.mean(self.minute_steps).max(level).max(1e-3);

@@ -47,6 +47,11 @@ impl Window {
         self.sums.len() - 1
     }
 
+    /// Heap memory, in bytes.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        size_of_val(&*self.sums) + size_of_val(&*self.seen)
+    }
+
     /// Forgets everything.
     pub(crate) fn clear(&mut self) {
         self.filled = 0;

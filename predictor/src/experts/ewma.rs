@@ -14,14 +14,20 @@ pub(crate) struct Ewma {
     mean: f64,
     memory_steps: u64,
     seen: u64,
+    /// Whether a change of the level starts it anew.
+    restarts: bool,
 }
 
 impl Ewma {
-    pub(crate) fn new(memory_steps: u64) -> Self {
-        Self { mean: 0.0, memory_steps: memory_steps.max(1), seen: 0 }
+    pub(crate) fn new(memory_steps: u64, restarts: bool) -> Self {
+        Self { mean: 0.0, memory_steps: memory_steps.max(1), seen: 0, restarts }
     }
 
     pub(crate) fn observe(&mut self, seen: &Seen) {
+        if self.restarts && seen.changed {
+            (self.mean, self.seen) = (seen.level, seen.level_steps);
+            return;
+        }
         self.seen = (self.seen + 1).min(self.memory_steps);
         self.mean += (seen.value - self.mean) / self.seen as f64;
     }

@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     fn seen(value: f64) -> Seen {
-        Seen { value, level: value, changed: false, sigma: 50.0 }
+        Seen { value, level: value, level_steps: 3, changed: false, sigma: 50.0 }
     }
 
     #[test]

@@ -19,7 +19,9 @@ use seasonal::Seasonal;
 use crate::level::Level;
 use crate::window::Window;
 
-const EWMA_MS: [u64; 2] = [5_000, 60_000];
+/// Memory of each average, and whether a change of the level starts it anew: the short one follows
+/// steps, the long one remembers what was usual before a spike.
+const EWMA_MS: [(u64, bool); 2] = [(5_000, true), (60_000, false)];
 /// Response and damping time of each Holt forecaster.
 const HOLT_MS: [(u64, u64); 3] = [(1_000, 10_000), (4_000, 40_000), (20_000, 200_000)];
 /// Trailing means that least squares looks at.
@@ -31,6 +33,8 @@ pub(crate) struct Seen {
     pub(crate) value: f64,
     /// The smoothed value, this step included.
     pub(crate) level: f64,
+    /// Steps that the smoothed value is the mean of.
+    pub(crate) level_steps: u64,
     /// Whether the level changed by more than noise can explain.
     pub(crate) changed: bool,
     /// Standard deviation of one step's noise.
@@ -62,7 +66,7 @@ impl Experts {
     pub(crate) fn new(step_ms: u64, seasons_ms: &[u64]) -> Self {
         let steps = |ms: u64| (ms / step_ms).max(1);
         Self {
-            ewmas: EWMA_MS.map(|ms| Ewma::new(steps(ms))),
+            ewmas: EWMA_MS.map(|(ms, restarts)| Ewma::new(steps(ms), restarts)),
             holts: HOLT_MS.map(|(response, damping)| Holt::new(steps(response), steps(damping))),
             seasonals: seasons_ms.iter().map(|ms| Seasonal::new(step_ms, *ms)).collect(),
             feature_steps: FEATURE_MS.map(|ms| steps(ms) as usize),
@@ -78,6 +82,11 @@ impl Experts {
     /// [`predict`](Self::predict) fills.
     pub(crate) fn count(&self) -> usize {
         2 + self.ewmas.len() + self.holts.len() + self.seasonals.len()
+    }
+
+    /// Heap memory, in bytes.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.seasonals.iter().map(Seasonal::memory_bytes).sum()
     }
 
     pub(crate) fn observe(&mut self, seen: &Seen) {

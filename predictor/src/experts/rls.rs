@@ -8,7 +8,7 @@ pub(crate) const FEATURES: usize = 7;
 /// Memory, in truths: about three hundred.
 const FORGETTING: f64 = 1.0 - 1.0 / 300.0;
 /// Initial covariance per weight; its inverse is the ridge penalty.
-const START: f64 = 4.0;
+const START: f64 = 1.0;
 /// The trace of the covariance stays below this, whatever is forgotten.
 const MAX_TRACE: f64 = 10.0 * START * FEATURES as f64;
 /// Errors beyond this, in units of the level, pull no harder.

@@ -68,6 +68,11 @@ impl Seasonal {
         }
     }
 
+    /// Memory, in bytes.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        size_of::<Self>() + size_of_val(&*self.profile) + size_of_val(&*self.cycles)
+    }
+
     fn close_bin(&mut self) {
         if self.bin_steps > 0 {
             let mean = self.bin_sum / self.bin_steps as f64;
@@ -135,7 +140,13 @@ mod tests {
                 assert_eq!(seasonal.predict(now, 400), 100.0, "nothing known of that phase yet");
             }
             let value = shape(step);
-            seasonal.observe(&Seen { value, level: value, changed: false, sigma: 1.0 });
+            seasonal.observe(&Seen {
+                value,
+                level: value,
+                level_steps: 3,
+                changed: false,
+                sigma: 1.0,
+            });
         }
         assert!((seasonal.predict(now, 300) - 300.0).abs() < 1.0);
         assert!((seasonal.predict(now, 100) - 100.0).abs() < 1.0);

@@ -3,10 +3,10 @@
 use foreshadow_predictor::{Forecaster, SeriesSpec};
 
 /// Steps per second of every series here.
-pub const STEPS_PER_S: usize = 10;
+pub(crate) const STEPS_PER_S: usize = 10;
 
 /// SplitMix64 (Steele, Lea & Flood 2014).
-pub struct Rng(pub u64);
+pub(crate) struct Rng(pub u64);
 
 impl Rng {
     fn next(&mut self) -> f64 {
@@ -31,12 +31,12 @@ impl Rng {
     }
 
     /// What a step of 100 ms sees when requests arrive at `rate` per second, as a rate.
-    pub fn observe(&mut self, rate: f64) -> f64 {
+    pub(crate) fn observe(&mut self, rate: f64) -> f64 {
         self.poisson(rate / STEPS_PER_S as f64) * STEPS_PER_S as f64
     }
 }
 
-pub fn spec(horizons_ms: &[u64]) -> SeriesSpec {
+pub(crate) fn spec(horizons_ms: &[u64]) -> SeriesSpec {
     SeriesSpec {
         step_ms: 100,
         horizons_ms: horizons_ms.to_vec(),
@@ -46,24 +46,24 @@ pub fn spec(horizons_ms: &[u64]) -> SeriesSpec {
 }
 
 /// One issued forecast at one horizon beside what came.
-pub struct Row {
-    pub at: usize,
+pub(crate) struct Row {
+    pub(crate) at: usize,
     /// The true rate at the horizon, without noise.
-    pub rate: f64,
+    pub(crate) rate: f64,
     /// The rate seen over the second centred on the horizon: what the quantiles are about.
-    pub seen: f64,
-    pub level: f64,
-    pub quantiles: [f64; 5],
+    pub(crate) seen: f64,
+    pub(crate) level: f64,
+    pub(crate) quantiles: [f64; 5],
 }
 
 impl Row {
-    pub fn median(&self) -> f64 {
+    pub(crate) fn median(&self) -> f64 {
         self.quantiles[2]
     }
 }
 
 /// Feeds `rates` with Poisson noise; returns one row per step and horizon, [horizon][step].
-pub fn follow(forecaster: &mut Forecaster, rates: &[f64], seed: u64) -> Vec<Vec<Row>> {
+pub(crate) fn follow(forecaster: &mut Forecaster, rates: &[f64], seed: u64) -> Vec<Vec<Row>> {
     let mut rng = Rng(seed);
     let seen: Vec<f64> = rates.iter().map(|rate| rng.observe(*rate)).collect();
     let horizons_ms = forecaster.spec().horizons_ms.clone();
@@ -81,7 +81,7 @@ pub fn follow(forecaster: &mut Forecaster, rates: &[f64], seed: u64) -> Vec<Vec<
                 rate: rates[start + window / 2],
                 seen: target.iter().sum::<f64>() / window as f64,
                 level: forecaster.level(),
-                quantiles: forecast.quantiles.clone().try_into().unwrap(),
+                quantiles: std::array::from_fn(|level| forecast.quantiles[level]),
             });
         }
     }
@@ -89,7 +89,7 @@ pub fn follow(forecaster: &mut Forecaster, rates: &[f64], seed: u64) -> Vec<Vec<
 }
 
 /// Share of rows whose 0.1..0.9 band holds what was seen.
-pub fn coverage<'a>(rows: impl Iterator<Item = &'a Row>) -> f64 {
+pub(crate) fn coverage<'a>(rows: impl Iterator<Item = &'a Row>) -> f64 {
     let (mut inside, mut all) = (0.0, 0.0);
     for row in rows {
         all += 1.0;
@@ -99,7 +99,7 @@ pub fn coverage<'a>(rows: impl Iterator<Item = &'a Row>) -> f64 {
 }
 
 /// Mean of a figure over rows.
-pub fn mean<'a>(rows: impl Iterator<Item = &'a Row>, figure: impl Fn(&Row) -> f64) -> f64 {
+pub(crate) fn mean<'a>(rows: impl Iterator<Item = &'a Row>, figure: impl Fn(&Row) -> f64) -> f64 {
     let (mut sum, mut all) = (0.0, 0.0);
     for row in rows {
         all += 1.0;

@@ -1,0 +1,143 @@
+//! Whatever comes in, what goes out is finite, not negative and ordered, and memory is bounded.
+
+use foreshadow_predictor::{Forecaster, SeriesSpec};
+use proptest::prelude::*;
+
+/// One call on a forecaster.
+#[derive(Clone, Copy, Debug)]
+enum Input {
+    Value(f64),
+    Repeat(f64, u16),
+    Gap(u64),
+}
+
+pub(crate) fn check(forecaster: &Forecaster) {
+    let forecast = forecaster.forecast();
+    assert!(forecaster.level().is_finite() && forecaster.level() >= 0.0);
+    for horizon in &forecast.horizons {
+        assert!(horizon.mean.is_finite() && horizon.mean >= 0.0, "{horizon:?}");
+        assert_eq!(horizon.quantiles.len(), forecast.levels.len());
+        assert!(horizon.quantiles.iter().all(|q| q.is_finite() && *q >= 0.0), "{horizon:?}");
+        assert!(horizon.quantiles.is_sorted(), "{horizon:?}");
+    }
+    let score = forecaster.score();
+    let finite = |figures: &[f64]| figures.iter().all(|figure| figure.is_finite());
+    for horizon in &score.horizons {
+        assert!(horizon.mae.is_finite() && horizon.naive_mae.is_finite(), "{horizon:?}");
+        assert!(finite(&horizon.coverage) && finite(&horizon.pinball), "{horizon:?}");
+    }
+}
+
+fn feed(forecaster: &mut Forecaster, input: Input) {
+    match input {
+        Input::Value(value) => forecaster.observe(value),
+        Input::Repeat(value, times) => (0..times % 300).for_each(|_| forecaster.observe(value)),
+        Input::Gap(steps) => forecaster.observe_gap(steps),
+    }
+    check(forecaster);
+}
+
+fn value() -> impl Strategy<Value = f64> {
+    let odd = [
+        f64::NAN,
+        f64::INFINITY,
+        f64::NEG_INFINITY,
+        1e308,
+        -1e308,
+        1e9,
+        1e9 + 1.0,
+        f64::MIN_POSITIVE / 4.0,
+        f64::MIN_POSITIVE,
+        -0.0,
+        0.0,
+    ];
+    prop_oneof![
+        prop::sample::select(odd.to_vec()).boxed(),
+        any::<f64>().boxed(),
+        (0.0..2e3).boxed()
+    ]
+}
+
+fn input() -> impl Strategy<Value = Input> {
+    prop_oneof![
+        4 => value().prop_map(Input::Value),
+        4 => (value(), any::<u16>()).prop_map(|(value, times)| Input::Repeat(value, times)),
+        1 => prop_oneof![0..200_u64, Just(u64::MAX), any::<u64>()].prop_map(Input::Gap),
+    ]
+}
+
+fn any_spec() -> impl Strategy<Value = SeriesSpec> {
+    let ms = || prop_oneof![0..20_000_u64, any::<u64>()];
+    let level = prop_oneof![0.0..1.0_f64, any::<f64>()];
+    let parts = (
+        prop_oneof![Just(100), 0..2_000_u64, any::<u64>()],
+        prop::collection::vec(ms(), 0..6),
+        prop::collection::vec(level, 0..8),
+        prop::collection::vec(ms(), 0..3),
+    );
+    parts.prop_map(|(step_ms, horizons_ms, levels, seasons_ms)| SeriesSpec {
+        step_ms,
+        horizons_ms,
+        levels,
+        seasons_ms,
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(64) })]
+
+    #[test]
+    fn no_input_breaks_a_forecaster(
+        spec in any_spec(),
+        inputs in prop::collection::vec(input(), 1..40),
+    ) {
+        let mut forecaster = Forecaster::new(spec);
+        check(&forecaster);
+        let bytes = forecaster.memory_bytes();
+        for input in inputs {
+            feed(&mut forecaster, input);
+        }
+        prop_assert_eq!(forecaster.memory_bytes(), bytes);
+        prop_assert!(bytes < 600_000, "{} bytes", bytes);
+    }
+
+    #[test]
+    fn a_checkpoint_continues_identically(
+        spec in any_spec(),
+        before in prop::collection::vec(input(), 0..20),
+        after in prop::collection::vec(input(), 1..20),
+    ) {
+        let mut original = Forecaster::new(spec);
+        before.into_iter().for_each(|input| feed(&mut original, input));
+        let text = serde_json::to_string(&original).unwrap();
+        let mut restored: Forecaster = serde_json::from_str(&text).unwrap();
+        prop_assert_eq!(serde_json::to_string(&restored).unwrap(), text);
+        for input in after {
+            feed(&mut original, input);
+            feed(&mut restored, input);
+            prop_assert_eq!(original.forecast(), restored.forecast());
+        }
+        let (left, right) = (serde_json::to_string(&original), serde_json::to_string(&restored));
+        prop_assert_eq!(left.unwrap(), right.unwrap());
+    }
+}
+
+#[test]
+fn means_stay_near_what_was_seen() {
+    // A slow climb that stops dead: no horizon may dream of much more than was ever seen.
+    let mut forecaster = Forecaster::new(crate::common::spec(&[1_000, 60_000, 600_000]));
+    let climb = (0..3_000).map(|step| f64::from(step.min(2_000)));
+    for value in climb {
+        forecaster.observe(value);
+        for horizon in &forecaster.forecast().horizons {
+            assert!(horizon.mean <= 3.0 * value.max(1.0) + 2_500.0, "{horizon:?} at {value}");
+        }
+    }
+}
+
+#[test]
+fn a_usual_series_takes_the_memory_the_docs_say() {
+    let spec = crate::common::spec(&[1_000, 5_000, 30_000, 120_000]);
+    let bytes = Forecaster::new(spec).memory_bytes();
+    assert!((25_000..45_000).contains(&bytes), "{bytes} bytes");
+}

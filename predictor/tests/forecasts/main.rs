@@ -1,0 +1,6 @@
+//! Whole forecasters on simulated series: do they foresee, are they calibrated, do they survive.
+
+mod common;
+mod hostile;
+mod replay;
+mod shapes;
