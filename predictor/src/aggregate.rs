@@ -16,12 +16,13 @@ const WORST_SCALES: f64 = 4.0;
 /// & Warmuth 1998, "Tracking the Best Expert", Machine Learning 32):
 ///
 /// ```text
-/// loss_i = min(1, (error_i / (4 scale))^2)
+/// loss_i = min(1, (error_i / (4 max(scale, m / 2)))^2)     m: mean absolute error of the experts
 /// v_i    = w_i exp(-eta loss_i) / sum_j w_j exp(-eta loss_j)
 /// w_i    = (1 - a) v_i + a (1/(2n) + q_i/2)
 /// ```
 ///
-/// `q` are the weights of the next shorter horizon, the uniform ones for the shortest. A change of
+/// Where all err far beyond the scale, as when a ramp begins after a quiet hour, `m` keeps the better
+/// apart from the worse. `q` are the weights of the next shorter horizon, the uniform ones for the shortest. A change of
 /// regime shows at a short horizon first, since its truths come sooner; sharing towards it lets
 /// the longer ones hear of it early. The share is also the discount: no expert's weight falls so
 /// low that it takes long to come back, so old losses are forgotten.
@@ -59,12 +60,17 @@ impl Hedge {
         predictions: &[f32],
         truth: f64,
         scale: f64,
+        weight: f64,
         shorter: Option<&Hedge>,
     ) {
+        let eta = self.eta * weight;
+        let errors = predictions.iter().map(|prediction| (f64::from(*prediction) - truth).abs());
+        let usual = errors.sum::<f64>() / predictions.len() as f64;
+        let worst = WORST_SCALES * scale.max(0.25 * usual);
         let mut total = 0.0;
         for (weight, prediction) in self.weights.iter_mut().zip(predictions) {
-            let error = (f64::from(*prediction) - truth) / (WORST_SCALES * scale);
-            *weight *= exp_neg(self.eta * (error * error).min(1.0));
+            let error = (f64::from(*prediction) - truth) / worst;
+            *weight *= exp_neg(eta * (error * error).min(1.0));
             total += *weight;
         }
         // Weights are at least SHARE / 2n before the loss and shrink by at most exp(-ETA).
@@ -96,9 +102,9 @@ mod tests {
     #[test]
     fn follows_the_best_expert_and_changes_its_mind() {
         let mut hedge = Hedge::new(3, 1.0);
-        (0..100).for_each(|_| hedge.learn(&[10.0, 14.0, 7.0], 10.0, 1.0, None));
+        (0..100).for_each(|_| hedge.learn(&[10.0, 14.0, 7.0], 10.0, 1.0, 1.0, None));
         assert!(hedge.weights()[0] > 0.9, "{:?}", hedge.weights());
-        (0..20).for_each(|_| hedge.learn(&[10.0, 14.0, 7.0], 14.0, 1.0, None));
+        (0..20).for_each(|_| hedge.learn(&[10.0, 14.0, 7.0], 14.0, 1.0, 1.0, None));
         assert!(hedge.weights()[1] > 0.9, "{:?}", hedge.weights());
         assert!((hedge.weights().iter().sum::<f64>() - 1.0).abs() < 1e-9);
     }
@@ -106,7 +112,7 @@ mod tests {
     #[test]
     fn no_loss_however_large_loses_an_expert_or_the_sum() {
         let mut hedge = Hedge::new(2, 1.0);
-        (0..1_000).for_each(|_| hedge.learn(&[1e9, 0.0], 0.0, 1e-9, None));
+        (0..1_000).for_each(|_| hedge.learn(&[1e9, 0.0], 0.0, 1e-9, 1.0, None));
         assert!(hedge.weights()[0] >= SHARE / 4.0);
         assert!((hedge.mix(&[1.0, 1.0]) - 1.0).abs() < 1e-9);
     }

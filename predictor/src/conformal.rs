@@ -20,7 +20,10 @@ const SCALE_MEMORY: f64 = 150.0;
 const SCALE_CLIP: f64 = 4.0;
 /// The prior scale counts as much as this many truths.
 const PRIOR_TRUTHS: f64 = 20.0;
-const SCALE_RANGE: (f64, f64) = (0.02, 1e6);
+/// The truth itself has noise of one sigma, so residuals much smaller are luck (an idle series).
+const SCALE_RANGE: (f64, f64) = (0.8, 1e6);
+/// The largest residual is taken for at least this many sigmas.
+const MIN_WORST: f64 = 2.0;
 /// What the largest residual seen keeps per truth.
 const WORST_KEEP: f64 = 0.999;
 /// Bands reach at most this many times the largest residual.
@@ -101,7 +104,7 @@ impl Band {
     /// `width` is `sigma` times the scale in use.
     pub(crate) fn write(&self, mean: f64, sigma: f64, width: f64, ceiling: f64, out: &mut [f64]) {
         let reach = match self.truths as f64 >= PRIOR_TRUTHS {
-            true => WORST_ROOM * self.worst * sigma,
+            true => WORST_ROOM * self.worst.max(MIN_WORST) * sigma,
             false => MAX_OFFSET * width,
         };
         let mut floor = 0.0_f64;

@@ -18,6 +18,9 @@ const MAX_GROWTH: f64 = 3.0;
 /// With more predictions than this waiting at once, learning slows down in proportion: their truths
 /// err together, and what is learned shows only after all of them.
 const INDEPENDENT_TRUTHS: f64 = 20.0;
+/// How much the experts' losses count when the level jumped between prediction and truth: no one
+/// could know, so whoever came closest was mostly lucky.
+const SURPRISED_WEIGHT: f64 = 0.2;
 /// Fields of a pending row that are not predictions, features or quantiles.
 const FIXED_FIELDS: usize = 5;
 /// Most experts a series can have.
@@ -34,6 +37,16 @@ pub(crate) struct Sight<'a> {
     /// Number of the newest step.
     pub(crate) step: u64,
     pub(crate) features: [f64; FEATURES],
+}
+
+/// What all horizons of a series learn from.
+pub(crate) struct Came<'a> {
+    pub(crate) window: &'a Window,
+    pub(crate) levels: &'a [f64],
+    /// Number of the newest step.
+    pub(crate) step: u64,
+    /// Number of the last step at which the level jumped; 0 when it did not, or was a ramp after all.
+    pub(crate) jumped_at: u64,
 }
 
 /// The steps, counted from now, whose mean rate a horizon means.
@@ -126,24 +139,21 @@ impl Horizon {
         self.pending.clear();
     }
 
-    /// Compares predictions that are due at `step` with what came, unless most of it went unseen.
-    pub(crate) fn settle(
-        &mut self,
-        window: &Window,
-        levels: &[f64],
-        step: u64,
-        shorter: Option<&Horizon>,
-    ) {
-        while self.pending.next_due().is_some_and(|due| due <= step) {
-            let complete = self.pending.next_due() == Some(step);
-            if complete && 2 * window.present(self.target.steps) > self.target.steps {
-                self.learn(window.mean(self.target.steps), levels, shorter);
+    /// Compares predictions that are due with what came, unless most of it went unseen.
+    pub(crate) fn settle(&mut self, came: &Came<'_>, shorter: Option<&Horizon>) {
+        while self.pending.next_due().is_some_and(|due| due <= came.step) {
+            let complete = self.pending.next_due() == Some(came.step);
+            if complete && 2 * came.window.present(self.target.steps) > self.target.steps {
+                self.learn(came, shorter);
             }
             self.pending.drop_oldest();
         }
     }
 
-    fn learn(&mut self, truth: f64, levels: &[f64], shorter: Option<&Horizon>) {
+    fn learn(&mut self, came: &Came<'_>, shorter: Option<&Horizon>) {
+        let truth = came.window.mean(self.target.steps);
+        let levels = came.levels;
+        let surprised = came.jumped_at + self.target.end > came.step;
         let (fixed, rest) = self.pending.oldest().split_at(FIXED_FIELDS);
         let (quantiles, rest) = rest.split_at(levels.len());
         let (features, predictions) = rest.split_at(FEATURES);
@@ -152,7 +162,9 @@ impl Horizon {
         let naive = f64::from(predictions[LAST]);
         let quantiles = quantiles.iter().map(|quantile| f64::from(*quantile));
         self.score.add(truth, mean, naive, levels, quantiles);
-        self.hedge.learn(predictions, truth, width, shorter.map(|horizon| &horizon.hedge));
+        let weight = if surprised { SURPRISED_WEIGHT } else { 1.0 };
+        let shorter = shorter.map(|horizon| &horizon.hedge);
+        self.hedge.learn(predictions, truth, width, weight, shorter);
         self.rls.learn(&features, ((truth - level) / size).clamp(-1e3, 1e3));
         self.band.learn(truth - mean, sigma, width);
     }

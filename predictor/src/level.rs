@@ -14,7 +14,9 @@ const DISPERSION_MEMORY: f64 = 300.0;
 /// One step may look at most this many times the variance expected, so that a jump of the level
 /// does not pass for noise.
 const DISPERSION_CLIP: f64 = 64.0;
-const DISPERSION_RANGE: (f64, f64) = (1e-6, 1e4);
+/// The floor stands for the unevenness that any real load has, and lets a load generator's perfectly
+/// even one be doubted again within seconds.
+const DISPERSION_RANGE: (f64, f64) = (1e-3, 1e4);
 
 /// Noise of a single step: `variance = dispersion x rate x steps per second`.
 ///
@@ -50,7 +52,9 @@ impl Noise {
     }
 
     fn observe(&mut self, value: f64, level: f64) {
-        if let Some(previous) = self.previous.replace(value) {
+        let previous = self.previous.replace(value);
+        // An idle series says nothing about the noise of a busy one.
+        if let Some(previous) = previous.filter(|previous| *previous > 0.0 || value > 0.0) {
             let difference = value - previous;
             let seen = difference * difference / (2.0 * self.poisson(level));
             let clipped = seen.min(DISPERSION_CLIP * self.dispersion);
@@ -161,7 +165,7 @@ mod tests {
     #[test]
     fn the_dispersion_of_a_constant_series_falls_to_its_floor() {
         let level = run(std::iter::repeat_n(50.0, 10_000));
-        assert!(level.noise.sigma(50.0, 1) < 0.1);
+        assert!(level.noise.sigma(50.0, 1) < 1.0);
         assert!(level.noise.sigma(0.0, 1) > 0.0);
     }
 }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::experts::{Experts, Seen};
-use crate::horizon::{Horizon, Sight};
+use crate::horizon::{Came, Horizon, Sight};
 use crate::level::Level;
 use crate::score::usable;
 use crate::window::{MAX_VALUE, Window};
@@ -11,6 +11,8 @@ use crate::{Forecast, HorizonForecast, HorizonScore, Score, SeriesSpec};
 
 /// Half-life of the largest recent rate.
 const PEAK_HALF_LIFE_MS: f64 = 600_000.0;
+/// Changes of the level closer than this belong to the same jump.
+const JUMP_STEPS: u64 = 5;
 
 /// Forecasts one series, step by step.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -23,6 +25,9 @@ pub struct Forecaster {
     forecast: Forecast,
     /// Steps processed; after a gap longer than all that is remembered, not steps passed.
     step: u64,
+    /// The step at which the level last changed, and the one at which it last jumped.
+    changed_at: u64,
+    jumped_at: u64,
     started: bool,
     peak: f64,
     size: f64,
@@ -56,6 +61,8 @@ impl Forecaster {
             horizons,
             forecast,
             step: 0,
+            changed_at: 0,
+            jumped_at: 0,
             started: false,
             peak: 0.0,
             size: 1.0,
@@ -147,9 +154,15 @@ impl Forecaster {
                 self.experts.skip(1);
             }
         }
+        let came = Came {
+            window: &self.window,
+            levels: &self.spec.levels,
+            step: self.step,
+            jumped_at: self.jumped_at,
+        };
         for index in 0..self.horizons.len() {
             let (shorter, rest) = self.horizons.split_at_mut(index);
-            rest[0].settle(&self.window, &self.spec.levels, self.step, shorter.last());
+            rest[0].settle(&came, shorter.last());
         }
     }
 
@@ -161,9 +174,21 @@ impl Forecaster {
         let sigma = self.level.noise.sigma(level, 1);
         let (level_steps, changed) = (self.level.steps(), self.level.changed());
         self.experts.observe(&Seen { value, level, level_steps, changed, sigma });
+        if self.level.changed() {
+            self.note_change();
+        }
         let keep = 1.0 - std::f64::consts::LN_2 * self.spec.step_ms as f64 / PEAK_HALF_LIFE_MS;
         self.peak = (self.peak * keep).max(self.window.mean(self.second_steps)).max(level);
         self.size = self.window.mean(self.minute_steps).max(level).max(1e-3);
+    }
+
+    /// Tells jumps from steep ramps: a ramp changes the level again and again, a jump changes it once,
+    /// at most twice in a row while it passes through the short window.
+    fn note_change(&mut self) {
+        let since = self.step - self.changed_at;
+        let again = (JUMP_STEPS..2 * self.second_steps as u64).contains(&since);
+        self.changed_at = self.step;
+        self.jumped_at = if again { 0 } else { self.step };
     }
 
     /// Writes the forecast anew.

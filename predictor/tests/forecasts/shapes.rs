@@ -55,6 +55,32 @@ fn ten_seconds_ahead_a_ramp_still_beats_the_last_value() {
 }
 
 #[test]
+fn a_ramp_out_of_idleness_is_seen_coming() {
+    let rows = rows(2_000, &ramp(0.0, 600.0, 20), 630..780);
+    let (ours, naive) = relative_errors(&rows);
+    assert!(ours < 0.5 * naive, "median {ours:.3}, last value {naive:.3}");
+}
+
+#[test]
+fn a_steep_ramp_is_told_from_a_jump() {
+    let (ours, naive) = relative_errors(&rows(1_000, &ramp(200.0, 1_000.0, 5), 620..650));
+    assert!(ours < 0.75 * naive, "median {ours:.3}, last value {naive:.3}");
+}
+
+#[test]
+fn a_perfectly_even_load_is_followed_like_a_noisy_one() {
+    let mut forecaster = Forecaster::new(spec(&[2_000]));
+    for (step, rate) in ramp(100.0, 600.0, 20).iter().enumerate() {
+        forecaster.observe(*rate);
+        if (650..780).contains(&step) {
+            let (now, ahead) = (*rate, forecaster.forecast().quantile(2_000, 0.5));
+            // Twenty steps of 2.5 rps ahead.
+            assert!((ahead - (now + 50.0)).abs() < 25.0, "{ahead:.0} ahead of {now:.0}, {step}");
+        }
+    }
+}
+
+#[test]
 fn the_end_of_a_ramp_is_noticed() {
     let rows = rows(2_000, &ramp(200.0, 1_000.0, 20), 860..1_300);
     let (ours, _) = relative_errors(&rows);
