@@ -7,9 +7,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::estimate::Estimate;
-use crate::queueing::{
-    service_time_ms, utilisation_from_wait, utilisation_within, wait_ratio,
-};
+use crate::queueing::{service_time_ms, utilisation_from_wait, utilisation_within, wait_ratio};
 use crate::window::Window;
 use crate::{Meters, Objective};
 
@@ -96,6 +94,8 @@ impl CapacityModel {
         let window = self.window.take(meters.in_flight);
         if window.is_telling() {
             self.learn(&window, objective);
+        } else {
+            self.former = None;
         }
     }
 
@@ -213,9 +213,8 @@ impl CapacityModel {
         let inflation = latency_ms / service.mean_ms - 1.0;
         let error = (1.0 + inflation) * (self.noise / count).sqrt() + 0.01;
         let busy_slots = rps * service.mean_ms / 1_000.0;
-        let saturation_at = |inflation: f64| {
-            rps / utilisation_from_wait(busy_slots, inflation, self.variability())
-        };
+        let saturation_at =
+            |inflation: f64| rps / utilisation_from_wait(busy_slots, inflation, self.variability());
         if inflation > LEAST_INFLATION && inflation > 3.0 * error {
             let lowest = saturation_at(inflation + 2.0 * error);
             let highest = saturation_at((inflation - 2.0 * error).max(0.01));
@@ -259,8 +258,7 @@ impl CapacityModel {
         let quantile = objective.latency_quantile.clamp(0.5, 0.9999);
         let sigma_squared = self.scv.ln_1p();
         let z = normal_quantile(quantile);
-        let tail_ms =
-            service.mean_ms * (z * sigma_squared.sqrt() - sigma_squared / 2.0).exp();
+        let tail_ms = service.mean_ms * (z * sigma_squared.sqrt() - sigma_squared / 2.0).exp();
         let budget_ms = objective.latency_ms - tail_ms;
         if budget_ms.is_nan() || budget_ms <= 0.0 {
             return HOPELESS_OBJECTIVE_SHARE;

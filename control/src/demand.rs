@@ -1,6 +1,9 @@
-//! Demand of one service: measured, smoothed and forecast.
+//! Demand of one service: measured, smoothed, forecast, and what of the forecast is believable.
 
+use foreshadow_predictor::{Forecaster, HorizonScore, MIN_SCORED, SeriesSpec};
 use serde::{Deserialize, Serialize};
+
+use crate::{HorizonView, QuantileSpec, ServiceSpec};
 
 /// What a forecaster says of a service's demand, in requests per second.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -20,4 +23,190 @@ pub struct DemandHorizon {
     pub median_rps: f64,
     /// The quantile that prepares.
     pub upper_rps: f64,
+}
+
+/// Length of one step of the series.
+const STEP_MS: u64 = 100;
+/// Horizons looked at, as far as the service wants to look.
+const HORIZONS_MS: [u64; 8] = [300, 1_000, 3_000, 10_000, 30_000, 100_000, 300_000, 600_000];
+/// Time constant of the smoothed demand: Poisson noise of a few hundred requests per second falls
+/// to a few per cent, and a step is seen within a second.
+const SMOOTHING_MS: f64 = 500.0;
+/// Time constant at which the remembered peak fades.
+const PEAK_MEMORY_MS: f64 = 600_000.0;
+/// A forecast above this multiple of the remembered peak says that the forecaster is broken.
+const ABSURD: f64 = 100.0;
+/// What is believed at most, as a multiple of the remembered peak.
+const CREDIBLE: f64 = 10.0;
+/// Demand allowed on top of both, so that a service that was idle may be forecast at all.
+const CREDIBLE_START_RPS: f64 = 10.0;
+/// A horizon whose lowest quantile was not reached this much oftener than it claims is left out:
+/// it would hold capacity that nobody asks for. Being too low is harmless; the floor is below it.
+const OVERSTATED: f64 = 0.4;
+/// Ticks between two looks at the track record.
+const REVIEW_TICKS: u32 = 10;
+/// Missing steps told to the forecaster at most, about three hours: beyond, the past is past.
+const LONGEST_GAP_STEPS: u64 = 100_000;
+
+/// Demand of one service between ticks.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Demand {
+    forecaster: Forecaster,
+    now_rps: f64,
+    peak_rps: f64,
+    observed_ms: u64,
+    /// Horizons that the track record speaks against, by increasing length.
+    misleading_ms: Vec<u64>,
+    until_review: u32,
+}
+
+/// The forecast as the laws may use it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Outlook {
+    pub(crate) now_rps: f64,
+    /// By increasing horizon; empty when the forecast is not to be used.
+    pub(crate) horizons: Vec<HorizonView>,
+    /// Why the forecast is not used, when an operator should know.
+    pub(crate) distrust: Option<&'static str>,
+}
+
+impl Demand {
+    pub(crate) fn new(spec: &ServiceSpec) -> Self {
+        let forecaster = Forecaster::new(series(spec));
+        Self {
+            forecaster,
+            now_rps: 0.0,
+            peak_rps: 0.0,
+            observed_ms: 0,
+            misleading_ms: Vec::new(),
+            until_review: REVIEW_TICKS,
+        }
+    }
+
+    /// Whether the forecaster was made for other horizons, levels or seasons than `spec` asks for.
+    pub(crate) fn must_restart_for(&self, spec: &ServiceSpec) -> bool {
+        *self.forecaster.spec() != series(spec).sanitised()
+    }
+
+    /// Takes the arrivals of `interval_ms`, after `missing_ms` in which nothing was counted.
+    pub(crate) fn observe(&mut self, arrivals: u64, interval_ms: u64, missing_ms: u64) {
+        if interval_ms == 0 {
+            return;
+        }
+        let rps = arrivals as f64 * 1_000.0 / interval_ms as f64;
+        let steps = (interval_ms + missing_ms).div_ceil(STEP_MS).min(LONGEST_GAP_STEPS);
+        if interval_ms + missing_ms >= STEP_MS * 3 / 2 && steps > 1 {
+            self.forecaster.observe_gap(steps - 1);
+        }
+        self.forecaster.observe(rps);
+        let elapsed_ms = (interval_ms + missing_ms) as f64;
+        if self.observed_ms == 0 {
+            self.now_rps = rps;
+        } else {
+            self.now_rps += (1.0 - (-elapsed_ms / SMOOTHING_MS).exp()) * (rps - self.now_rps);
+        }
+        let faded = self.peak_rps * (-elapsed_ms / PEAK_MEMORY_MS).exp();
+        self.peak_rps = faded.max(self.now_rps);
+        self.observed_ms = self.observed_ms.saturating_add(interval_ms + missing_ms);
+        self.until_review = self.until_review.saturating_sub(1);
+        if self.until_review == 0 {
+            self.until_review = REVIEW_TICKS;
+            self.review();
+        }
+    }
+
+    fn review(&mut self) {
+        let score = self.forecaster.score();
+        let Some(lowest) = score.levels.first() else { return };
+        let overstated = |h: &&HorizonScore| {
+            h.scored >= MIN_SCORED && h.coverage.first().is_some_and(|c| c - lowest > OVERSTATED)
+        };
+        self.misleading_ms =
+            score.horizons.iter().filter(overstated).map(|h| h.horizon_ms).collect();
+    }
+
+    /// What the forecaster says at the three quantiles.
+    pub(crate) fn forecast(&self, quantiles: &QuantileSpec) -> DemandForecast {
+        let forecast = self.forecaster.forecast();
+        let at = |horizon_ms: u64| DemandHorizon {
+            horizon_ms,
+            lower_rps: forecast.quantile(horizon_ms, quantiles.commit),
+            median_rps: forecast.quantile(horizon_ms, quantiles.warm),
+            upper_rps: forecast.quantile(horizon_ms, quantiles.prepare),
+        };
+        DemandForecast { horizons: forecast.horizons.iter().map(|h| at(h.horizon_ms)).collect() }
+    }
+
+    /// What may be believed of `told`, whoever told it.
+    pub(crate) fn outlook(&self, told: &DemandForecast) -> Outlook {
+        let mut outlook = Outlook { now_rps: self.now_rps, ..Outlook::default() };
+        if let Some(fault) = self.fault_of(told) {
+            outlook.distrust = Some(fault);
+            return outlook;
+        }
+        let most = CREDIBLE * self.peak_rps + CREDIBLE_START_RPS;
+        outlook.horizons = told
+            .horizons
+            .iter()
+            .filter(|h| !self.misleading_ms.contains(&h.horizon_ms))
+            .map(|h| {
+                let lower_rps = h.lower_rps.min(most);
+                let median_rps = h.median_rps.min(most).max(lower_rps);
+                let upper_rps = h.upper_rps.min(most).max(median_rps);
+                HorizonView { horizon_ms: h.horizon_ms, lower_rps, median_rps, upper_rps }
+            })
+            .collect();
+        outlook.horizons.sort_by_key(|h| h.horizon_ms);
+        if outlook.horizons.is_empty() {
+            outlook.distrust = Some("demand stayed below its lowest quantile too often");
+        }
+        outlook
+    }
+
+    fn fault_of(&self, told: &DemandForecast) -> Option<&'static str> {
+        let mut values =
+            told.horizons.iter().flat_map(|h| [h.lower_rps, h.median_rps, h.upper_rps]);
+        if told.horizons.is_empty() {
+            return Some("it has no horizons");
+        }
+        if values.clone().any(|rps| !rps.is_finite() || rps < 0.0) {
+            return Some("it holds values that are negative, infinite or no numbers");
+        }
+        let absurd = ABSURD * (self.peak_rps + CREDIBLE_START_RPS);
+        values
+            .any(|rps| rps > absurd)
+            .then_some("it is more than 100 times the highest demand of the last ten minutes")
+    }
+}
+
+impl Outlook {
+    /// Highest demand that `quantile` expects within `lead_ms`, at least what is measured now.
+    pub(crate) fn within(&self, lead_ms: u64, quantile: impl Fn(&HorizonView) -> f64) -> f64 {
+        let (mut near_ms, mut near, mut highest) = (0, self.now_rps, self.now_rps);
+        for horizon in &self.horizons {
+            let rps = quantile(horizon);
+            if horizon.horizon_ms > lead_ms {
+                let span = (horizon.horizon_ms - near_ms).max(1) as f64;
+                let share = (lead_ms - near_ms) as f64 / span;
+                return highest.max(near + share * (rps - near));
+            }
+            (near_ms, near) = (horizon.horizon_ms, rps);
+            highest = highest.max(rps);
+        }
+        highest
+    }
+}
+
+/// The series a service's demand is; one step is one tick.
+fn series(spec: &ServiceSpec) -> SeriesSpec {
+    let farthest_ms = spec.horizon_ms.max(STEP_MS);
+    let mut horizons_ms: Vec<u64> =
+        HORIZONS_MS.into_iter().filter(|ms| *ms < farthest_ms).collect();
+    horizons_ms.push(farthest_ms);
+    SeriesSpec {
+        step_ms: STEP_MS,
+        horizons_ms,
+        levels: vec![spec.quantiles.commit, spec.quantiles.warm, spec.quantiles.prepare],
+        seasons_ms: spec.seasons_ms.clone(),
+    }
 }

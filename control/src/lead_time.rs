@@ -34,10 +34,11 @@ impl LeadTimes {
         if took_ms > LONGEST_MS || from == to {
             return;
         }
-        let at = self.steps.iter().position(|s| s.from == from && s.to == to).unwrap_or_else(|| {
-            self.steps.push(Step { from, to, took_ms: VecDeque::new() });
-            self.steps.len() - 1
-        });
+        let at =
+            self.steps.iter().position(|s| s.from == from && s.to == to).unwrap_or_else(|| {
+                self.steps.push(Step { from, to, took_ms: VecDeque::new() });
+                self.steps.len() - 1
+            });
         let samples = &mut self.steps[at].took_ms;
         if samples.len() == SAMPLES {
             samples.pop_front();

@@ -2,24 +2,67 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::demand::DemandForecast;
+use crate::alerts::alerts;
+use crate::clock::Clock;
+use crate::demand::{Demand, DemandForecast, Outlook};
+use crate::fleet::{Fleet, Issued};
+use crate::provider::ProviderView;
+use crate::publish::{Published, Publisher};
+use crate::rollback::Rollback;
+use crate::scene::Scene;
+use crate::supply::Supply;
+use crate::tiers::{self, Creations};
 use crate::{
-    Health, InstanceWeight, Mode, Observation, Role, ServiceObservation, ServicePlan, ServiceSpec,
-    WEIGHT_SCALE,
+    Action, Fact, InstanceWeight, Mode, Observation, PlannedAction, PoolSpec, Role,
+    ServiceObservation, ServicePlan, ServiceSpec, Tier, WEIGHT_SCALE,
 };
+
+/// A loss counts as the cause of what is ordered for this long.
+const LOSS_MEMORY_MS: u64 = 3_000;
+/// Requests answered by the proxy itself for want of a backend, above this share, mean saturation.
+const UNSERVED_SHARE: f64 = 0.01;
 
 /// What is known of one service between ticks.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Service {
     spec: ServiceSpec,
+    clock: Clock,
+    demand: Demand,
+    fleet: Fleet,
+    provider: ProviderView,
+    rollback: Rollback,
+    publisher: Publisher,
+    /// Shadows lost or ended for a fault, and not made again yet.
+    lost_shadows: u32,
+    /// When something that served was lost last.
+    lost_at_ms: Option<u64>,
+    /// Shadows an operator wants serving, and until when.
+    operator: Option<(u32, u64)>,
 }
 
 impl Service {
     pub(crate) fn new(spec: ServiceSpec) -> Self {
-        Self { spec }
+        Self {
+            demand: Demand::new(&spec),
+            spec,
+            clock: Clock::default(),
+            fleet: Fleet::default(),
+            provider: ProviderView::default(),
+            rollback: Rollback::default(),
+            publisher: Publisher::default(),
+            lost_shadows: 0,
+            lost_at_ms: None,
+            operator: None,
+        }
     }
 
     pub(crate) fn configure(&mut self, spec: ServiceSpec) {
+        if self.demand.must_restart_for(&spec) {
+            self.demand = Demand::new(&spec);
+        }
+        if self.spec.evaluation_window_ms != spec.evaluation_window_ms {
+            self.rollback.restart();
+        }
         self.spec = spec;
     }
 
@@ -27,27 +70,168 @@ impl Service {
         &mut self,
         observation: &Observation,
         seen: &ServiceObservation,
-        _tell: &mut dyn FnMut(DemandForecast) -> DemandForecast,
+        tell: &mut dyn FnMut(DemandForecast) -> DemandForecast,
     ) -> ServicePlan {
-        let mut plan = Self::unconfigured(seen);
-        plan.act = seen.mode == Mode::Act && !observation.kill_switch;
+        let act = seen.mode == Mode::Act && !observation.kill_switch;
+        self.observe(observation, seen);
+        let outlook = self.demand.outlook(&tell(self.demand.forecast(&self.spec.quantiles)));
+        let mut plan = self.decide(seen, &outlook, observation.interval_ms, act);
+        plan.demand_rps = outlook.now_rps;
+        plan.forecast = outlook.horizons;
+        if act {
+            self.remember(seen, &plan.actions);
+        }
         plan
+    }
+
+    fn observe(&mut self, observation: &Observation, seen: &ServiceObservation) {
+        let interval_ms = observation.interval_ms.min(crate::clock::LONGEST_STEP_MS);
+        let passed_ms = self.clock.advance(observation.at_ms, interval_ms);
+        let now_ms = self.clock.now_ms();
+        let missing_ms = passed_ms.saturating_sub(interval_ms);
+        self.demand.observe(seen.arrivals, interval_ms, missing_ms);
+
+        let sighted = self.fleet.observe(&self.spec, &seen.instances, now_ms, interval_ms);
+        let mut adopted = 0;
+        for fact in &seen.facts {
+            if let Some((id, until_ms)) = self.provider.learn(fact, now_ms)
+                && let Some(known) = self.fleet.known.get_mut(&id)
+            {
+                known.blocked_until_ms = until_ms;
+                known.issued = None;
+            }
+            match fact {
+                Fact::Exited { tier, .. } => {
+                    self.lost_shadows = self.lost_shadows.saturating_add(1);
+                    if *tier == Tier::Serving {
+                        self.lost_at_ms = Some(now_ms);
+                    }
+                }
+                Fact::Adopted { .. } => adopted += 1,
+                Fact::TierReached { .. } | Fact::StepFailed { .. } => {}
+            }
+        }
+        if sighted.lost_serving {
+            self.lost_at_ms = Some(now_ms);
+        }
+        self.provider.settle(sighted.new_shadows.saturating_sub(adopted), now_ms);
+        self.provider.forgive(now_ms);
+        self.operator = self.operator.filter(|(_, until_ms)| now_ms < *until_ms);
+    }
+
+    fn decide(
+        &mut self,
+        seen: &ServiceObservation,
+        outlook: &Outlook,
+        interval_ms: u64,
+        act: bool,
+    ) -> ServicePlan {
+        let now_ms = self.clock.now_ms();
+        let members = self.fleet.members(&self.spec, &seen.instances, now_ms);
+        let capacity = members.iter().map(crate::fleet::Member::view).collect();
+        let saturated = self.is_saturated(seen);
+        let none = PoolSpec { shadow: 0, warm: 0, full: 0, max: 0 };
+        let supply = Supply::of(&members, &self.spec, self.fleet.typical_rps);
+        let mut scene = Scene {
+            spec: &self.spec,
+            pool: self.spec.pool.unwrap_or(none),
+            now_ms,
+            outlook,
+            leads: &self.provider.leads,
+            supply,
+            members,
+            actions: Vec::new(),
+        };
+        if seen.activate > 0 {
+            let until_ms = now_ms.saturating_add(self.spec.evaluation_window_ms);
+            self.operator = Some((scene.committed().saturating_add(seen.activate), until_ms));
+        }
+        let operator = self.operator.map_or(0, |(shadows, _)| shadows);
+        let lost_now =
+            self.lost_at_ms.is_some_and(|at_ms| now_ms.saturating_sub(at_ms) < LOSS_MEMORY_MS);
+        let floor = tiers::floor(&scene, saturated, operator, lost_now);
+        let culled = tiers::cull(&mut scene);
+        self.lost_shadows = self.lost_shadows.saturating_add(culled).min(scene.pool.max);
+        tiers::commit(&mut scene, floor);
+        tiers::warm(&mut scene, floor);
+        let known = &self.fleet.known;
+        self.rollback.step(&mut scene, floor, |id| known.get(&id).is_some_and(|k| k.share > 0.0));
+        let creations = Creations {
+            pending: self.provider.pending(),
+            lost: self.lost_shadows,
+            blocked: self.provider.is_blocked(now_ms),
+        };
+        tiers::create(&mut scene, floor, creations);
+        let published = self.publisher.publish(
+            &scene,
+            &mut self.fleet.known,
+            self.rollback.returning,
+            interval_ms,
+            act,
+        );
+        let refusal = self.provider.refusal(now_ms);
+        let alerts = alerts(&scene, seen.arrivals, refusal, self.spec.pool.is_some());
+        let Published { weights, advised, reasons } = published;
+        ServicePlan {
+            service: seen.service.clone(),
+            mode: seen.mode,
+            act,
+            weights,
+            advised,
+            actions: scene.actions,
+            alerts,
+            reasons,
+            demand_rps: 0.0,
+            forecast: Vec::new(),
+            capacity,
+        }
+    }
+
+    fn is_saturated(&self, seen: &ServiceObservation) -> bool {
+        let refused = seen.unserved as f64 > UNSERVED_SHARE * seen.arrivals as f64;
+        let full = |id| self.fleet.known.get(id).is_some_and(|k| k.capacity.is_saturated());
+        (refused && seen.arrivals > 0)
+            || seen
+                .instances
+                .iter()
+                .any(|i| crate::fleet::may_take_requests(i) && full(&i.instance))
+    }
+
+    /// Remembers the orders that are being carried out, so that none is given twice.
+    fn remember(&mut self, seen: &ServiceObservation, actions: &[PlannedAction]) {
+        let now_ms = self.clock.now_ms();
+        let tier_of = |id| seen.instances.iter().find(|i| i.instance == id).map(|i| i.tier);
+        for planned in actions {
+            let (id, to) = match planned.action {
+                Action::Create { .. } => {
+                    self.provider.ordered(now_ms);
+                    self.lost_shadows = self.lost_shadows.saturating_sub(1);
+                    continue;
+                }
+                Action::Move { instance, tier } => (instance, Some(tier)),
+                Action::Destroy { instance } => (instance, None),
+            };
+            let from = tier_of(id).unwrap_or(Tier::Cold);
+            let expires_ms = self.provider.expiry_ms(from, to.unwrap_or(Tier::Cold), now_ms);
+            if let Some(known) = self.fleet.known.get_mut(&id) {
+                known.issued = Some(Issued { to, expires_ms });
+            }
+        }
     }
 
     /// The plan for a service nobody described: its primaries share alike, nothing else happens.
     pub(crate) fn unconfigured(seen: &ServiceObservation) -> ServicePlan {
-        let can_serve = |role, health: &Health| {
-            role == Role::Primary && matches!(health, Health::Up | Health::Unknown)
+        let serves = |i: &crate::InstanceObservation| {
+            i.role == Role::Primary && crate::fleet::may_take_requests(i)
         };
-        let serving =
-            seen.instances.iter().filter(|i| !i.drained && can_serve(i.role, &i.health)).count();
-        let share = WEIGHT_SCALE / u32::try_from(serving.max(1)).unwrap_or(WEIGHT_SCALE);
+        let serving = crate::scene::count(seen.instances.iter().filter(|i| serves(i)));
+        let share = (WEIGHT_SCALE / serving.max(1)).max(1);
         let weights = seen
             .instances
             .iter()
             .map(|i| InstanceWeight {
                 instance: i.instance,
-                weight: if !i.drained && can_serve(i.role, &i.health) { share.max(1) } else { 0 },
+                weight: if serves(i) { share } else { 0 },
             })
             .collect();
         ServicePlan {

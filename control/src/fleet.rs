@@ -1,0 +1,283 @@
+//! The instances of one service: what is remembered of each, and how each stands in this tick.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::capacity::{Belief, CapacityModel};
+use crate::verification::{Verdict, verdict};
+use crate::{
+    Capacity, CapacityView, Health, InstanceId, InstanceObservation, Role, ServiceSpec, Tier,
+};
+
+/// Share of its capacity that an instance is given when its warm-up begins.
+const RAMP_FLOOR: f64 = 0.1;
+
+/// What is remembered of one instance between ticks.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Known {
+    pub(crate) capacity: CapacityModel,
+    /// Share of the service's requests, as slewed, 0 to 1.
+    pub(crate) share: f64,
+    /// Weight in force.
+    pub(crate) weight: u32,
+    /// Since when checks fail or it is ejected.
+    pub(crate) lost_since_ms: Option<u64>,
+    /// When it came back after that.
+    pub(crate) back_since_ms: Option<u64>,
+    pub(crate) issued: Option<Issued>,
+    /// Steps of it are refused until then.
+    pub(crate) blocked_until_ms: u64,
+}
+
+/// An order given and not yet seen to be under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Issued {
+    /// Where it should go; none when it should end.
+    pub(crate) to: Option<Tier>,
+    pub(crate) expires_ms: u64,
+}
+
+impl Known {
+    fn new(id: InstanceId) -> Self {
+        Self {
+            capacity: CapacityModel::new(id.0),
+            share: 0.0,
+            weight: 0,
+            lost_since_ms: None,
+            back_since_ms: None,
+            issued: None,
+            blocked_until_ms: 0,
+        }
+    }
+}
+
+/// How one instance stands in this tick.
+#[derive(Clone, Debug)]
+pub(crate) struct Member<'a> {
+    pub(crate) seen: &'a InstanceObservation,
+    /// The tier it will have once what is under way is done; none when it is to end.
+    pub(crate) heading: Option<Tier>,
+    /// A step is under way, ordered, or refused for now.
+    pub(crate) busy: bool,
+    /// For how long checks have failed or it has been ejected, if they do or it is.
+    pub(crate) lost_ms: Option<u64>,
+    /// May take requests now.
+    pub(crate) eligible: bool,
+    pub(crate) belief: Option<Belief>,
+    pub(crate) pinned: bool,
+    /// Capacity used in decisions: believed, or that of its peers.
+    pub(crate) rps: f64,
+    /// Part of its capacity it may be given now, 0 to 1.
+    pub(crate) ramp: f64,
+    pub(crate) verdict: Verdict,
+}
+
+impl Member<'_> {
+    pub(crate) fn id(&self) -> InstanceId {
+        self.seen.instance
+    }
+
+    /// Checks fail or it is ejected.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.lost_ms.is_some()
+    }
+
+    pub(crate) fn is_primary(&self) -> bool {
+        self.seen.role == Role::Primary
+    }
+
+    pub(crate) fn is_shadow(&self) -> bool {
+        self.seen.role == Role::Shadow
+    }
+
+    /// A shadow that is, or will be, serving and is not out of order.
+    pub(crate) fn is_committed(&self) -> bool {
+        self.is_shadow() && self.heading == Some(Tier::Serving) && !self.is_lost()
+    }
+
+    pub(crate) fn view(&self) -> CapacityView {
+        let belief = self.belief.unwrap_or(Belief {
+            rps: self.rps,
+            lower_rps: 0.0,
+            upper_rps: None,
+            identified: false,
+        });
+        CapacityView {
+            instance: self.id(),
+            rps: belief.rps,
+            lower_rps: belief.lower_rps,
+            upper_rps: belief.upper_rps,
+            pinned: self.pinned,
+        }
+    }
+}
+
+/// What changed in who is there.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Sighted {
+    /// Shadows seen for the first time.
+    pub(crate) new_shadows: u32,
+    /// An instance that had a share of the requests is gone or out of order.
+    pub(crate) lost_serving: bool,
+}
+
+/// All instances of a service, as remembered.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Fleet {
+    pub(crate) known: BTreeMap<InstanceId, Known>,
+    /// Median capacity of the instances that were last known; outlives them.
+    pub(crate) typical_rps: Option<f64>,
+}
+
+impl Fleet {
+    /// Takes in what was seen.
+    pub(crate) fn observe(
+        &mut self,
+        spec: &ServiceSpec,
+        instances: &[InstanceObservation],
+        now_ms: u64,
+        elapsed_ms: u64,
+    ) -> Sighted {
+        let mut sighted = Sighted::default();
+        self.known.retain(|id, known| {
+            let remains = instances.iter().any(|i| i.instance == *id);
+            sighted.lost_serving |= !remains && known.share > 0.0;
+            remains
+        });
+        for seen in instances {
+            let typical_rps = self.typical_rps;
+            let known = self.known.entry(seen.instance).or_insert_with(|| {
+                sighted.new_shadows += u32::from(seen.role == Role::Shadow);
+                Known::new(seen.instance)
+            });
+            known.settle(seen, now_ms);
+            sighted.lost_serving |= known.share > 0.0 && is_lost(&seen.health);
+            let warm = known.ramp(seen, spec.warm_up_ms, now_ms) >= 1.0;
+            if may_take_requests(seen) && warm {
+                if let Some(peers_rps) = typical_rps.filter(|_| seen.role == Role::Shadow) {
+                    known.capacity.expect(peers_rps);
+                }
+                known.capacity.observe(&seen.meters, elapsed_ms, &spec.objective);
+            } else {
+                known.capacity.interrupt();
+            }
+        }
+        sighted
+    }
+
+    /// How every instance stands, in the order observed.
+    pub(crate) fn members<'a>(
+        &mut self,
+        spec: &ServiceSpec,
+        instances: &'a [InstanceObservation],
+        now_ms: u64,
+    ) -> Vec<Member<'a>> {
+        let target = target_utilisation(spec);
+        let mut members: Vec<Member<'a>> = instances
+            .iter()
+            .filter_map(|seen| Some(self.known.get(&seen.instance)?.member(spec, seen, now_ms)))
+            .collect();
+        let mut beliefs: Vec<f64> = Vec::new();
+        for member in &mut members {
+            if member.belief.is_none() {
+                let known = self.known.get(&member.id());
+                member.belief = known.and_then(|k| k.capacity.belief(target));
+            }
+            beliefs.extend(member.belief.map(|b| b.rps).filter(|rps| *rps > 0.0));
+        }
+        beliefs.sort_unstable_by(f64::total_cmp);
+        self.typical_rps = beliefs.get(beliefs.len() / 2).copied().or(self.typical_rps);
+        for member in &mut members {
+            let believed = member.belief.map(|b| b.rps).or(self.typical_rps);
+            member.rps = believed.unwrap_or(1.0).max(1e-3);
+        }
+        members
+    }
+}
+
+impl Known {
+    /// Follows health, and drops an order that was carried out, is visibly under way, or is lost.
+    fn settle(&mut self, seen: &InstanceObservation, now_ms: u64) {
+        if is_lost(&seen.health) {
+            self.lost_since_ms.get_or_insert(now_ms);
+            self.back_since_ms = None;
+        } else if self.lost_since_ms.take().is_some() {
+            self.back_since_ms = Some(now_ms);
+        }
+        if let Some(issued) = self.issued {
+            let done = issued.to == Some(seen.tier) && seen.moving_to.is_none();
+            let visible = issued.to.is_some() && seen.moving_to.is_some();
+            if done || visible || now_ms >= issued.expires_ms {
+                self.issued = None;
+            }
+        }
+    }
+
+    fn ramp(&self, seen: &InstanceObservation, warm_up_ms: u64, now_ms: u64) -> f64 {
+        let served_ms = match seen.role {
+            Role::Primary => u64::MAX,
+            Role::Shadow => seen.tier_age_ms,
+        };
+        let back_ms = self.back_since_ms.map_or(u64::MAX, |since| now_ms.saturating_sub(since));
+        let warm = served_ms.min(back_ms) as f64 / warm_up_ms.max(1) as f64;
+        RAMP_FLOOR + (1.0 - RAMP_FLOOR) * warm.min(1.0)
+    }
+
+    fn member<'a>(
+        &self,
+        spec: &ServiceSpec,
+        seen: &'a InstanceObservation,
+        now_ms: u64,
+    ) -> Member<'a> {
+        let heading = match self.issued {
+            Some(issued) => issued.to,
+            None => Some(seen.moving_to.unwrap_or(seen.tier)),
+        };
+        let pinned_rps = seen.capacity_rps.or(match spec.capacity {
+            Capacity::Pinned(rps) => Some(rps),
+            Capacity::Learned => None,
+        });
+        let pinned_rps = pinned_rps.filter(|rps| rps.is_finite() && *rps > 0.0);
+        let exactly = |rps| Belief { rps, lower_rps: rps, upper_rps: Some(rps), identified: true };
+        Member {
+            seen,
+            heading,
+            busy: seen.moving_to.is_some()
+                || self.issued.is_some()
+                || now_ms < self.blocked_until_ms,
+            lost_ms: self.lost_since_ms.map(|since| now_ms.saturating_sub(since)),
+            eligible: may_take_requests(seen)
+                && (seen.role == Role::Primary || heading == Some(Tier::Serving)),
+            belief: pinned_rps.map(exactly),
+            pinned: pinned_rps.is_some(),
+            rps: 1.0,
+            ramp: self.ramp(seen, spec.warm_up_ms, now_ms),
+            verdict: verdict(seen.mirror.as_ref(), &spec.objective),
+        }
+    }
+}
+
+/// Whether health, tier and operator let an instance take requests.
+pub(crate) fn may_take_requests(seen: &InstanceObservation) -> bool {
+    if seen.drained {
+        return false;
+    }
+    match seen.role {
+        Role::Primary => matches!(seen.health, Health::Up | Health::Unknown),
+        Role::Shadow => {
+            seen.health == Health::Up
+                && seen.tier == Tier::Serving
+                && seen.moving_to.is_none_or(|to| to == Tier::Serving)
+        }
+    }
+}
+
+fn is_lost(health: &Health) -> bool {
+    matches!(health, Health::Down(_) | Health::Ejected)
+}
+
+/// The utilisation instances are filled to, as a number that can be divided by.
+pub(crate) fn target_utilisation(spec: &ServiceSpec) -> f64 {
+    if spec.target_utilisation.is_finite() { spec.target_utilisation.clamp(0.05, 1.0) } else { 0.7 }
+}

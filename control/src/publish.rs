@@ -1,0 +1,177 @@
+//! From the shares the laws want to the weights in force, in every mode, with the reason.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::fleet::Known;
+use crate::scene::Scene;
+use crate::weights::{self, Pace, Target};
+use crate::{InstanceId, InstanceWeight, Law, Reason, Tier, WEIGHT_SCALE};
+
+/// After a failure weights may move without limit for this long.
+const URGENT_MS: u64 = 2_000;
+
+/// What must be remembered to publish weights.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Publisher {
+    acting: bool,
+    urgent_until_ms: u64,
+}
+
+/// Weights to publish and why they changed.
+pub(crate) struct Published {
+    pub(crate) weights: Vec<InstanceWeight>,
+    pub(crate) advised: Vec<InstanceWeight>,
+    pub(crate) reasons: Vec<Reason>,
+}
+
+impl Publisher {
+    pub(crate) fn publish(
+        &mut self,
+        scene: &Scene<'_>,
+        known: &mut BTreeMap<InstanceId, Known>,
+        returning: Option<InstanceId>,
+        interval_ms: u64,
+        act: bool,
+    ) -> Published {
+        if act && !self.acting {
+            // Taking over starts from what is in force, not from what was only advised.
+            for known in known.values_mut() {
+                known.share = f64::from(known.weight) / f64::from(WEIGHT_SCALE);
+            }
+        }
+        self.acting = act;
+        let held = if act { Vec::new() } else { hold(scene, known) };
+
+        let demand_rps = scene.committed_rps(Tier::Warm);
+        let target = weights::fill(scene, demand_rps, returning);
+        let eligible: Vec<bool> = scene.members.iter().map(|m| m.eligible).collect();
+        let former: Vec<f64> =
+            scene.members.iter().map(|m| known.get(&m.id()).map_or(0.0, |k| k.share)).collect();
+        let mut shares = former.clone();
+        let failed = former.iter().zip(&eligible).any(|(share, can)| *share > 0.0 && !can);
+        if failed {
+            self.urgent_until_ms = scene.now_ms.saturating_add(URGENT_MS);
+        }
+        let pace = self.pace(scene, interval_ms);
+        let changed = weights::step(&mut shares, &target.shares, &eligible, pace);
+
+        let advised = as_weights(scene, &shares);
+        let mut reasons = Vec::new();
+        if changed && advised != as_weights(scene, &former) {
+            reasons.push(reason(scene, &target, demand_rps, &advised, failed, returning));
+        }
+        for (member, share) in scene.members.iter().zip(&shares) {
+            if let Some(known) = known.get_mut(&member.id()) {
+                known.share = *share;
+                if act {
+                    known.weight = weights::weight(*share);
+                }
+            }
+        }
+        if act {
+            return Published { weights: advised, advised: Vec::new(), reasons };
+        }
+        let advised = if advised == held { Vec::new() } else { advised };
+        Published { weights: held, advised, reasons }
+    }
+
+    fn pace(&self, scene: &Scene<'_>, interval_ms: u64) -> Pace {
+        let spec = scene.spec.weights;
+        let slew_per_s = if spec.slew_per_s.is_nan() { 0.5 } else { spec.slew_per_s.max(0.01) };
+        let urgent = scene.now_ms < self.urgent_until_ms;
+        let step = slew_per_s * (interval_ms.min(1_000) as f64 / 1_000.0);
+        Pace {
+            most: if urgent { 1.0 } else { step.min(1.0) },
+            hysteresis: if urgent || spec.hysteresis.is_nan() {
+                0.0
+            } else {
+                spec.hysteresis.clamp(0.0, 0.5)
+            },
+        }
+    }
+}
+
+/// The weights in force, with those at zero that may take no requests now. A primary that has
+/// none gets what the others have on average; when nobody has any, all are alike.
+fn hold(scene: &Scene<'_>, known: &mut BTreeMap<InstanceId, Known>) -> Vec<InstanceWeight> {
+    let in_force = |id: InstanceId, known: &BTreeMap<InstanceId, Known>| {
+        known.get(&id).map_or(0, |k| k.weight)
+    };
+    let primaries: Vec<u32> = scene
+        .members
+        .iter()
+        .filter(|m| m.is_primary())
+        .map(|m| in_force(m.id(), known))
+        .filter(|weight| *weight > 0)
+        .collect();
+    let count = crate::scene::count(scene.members.iter().filter(|m| m.is_primary())).max(1);
+    let average = match primaries.len() {
+        0 => (WEIGHT_SCALE / count).max(1),
+        n => (primaries.iter().sum::<u32>() / u32::try_from(n).unwrap_or(1)).max(1),
+    };
+    let mut held: Vec<InstanceWeight> = Vec::with_capacity(scene.members.len());
+    for member in &scene.members {
+        let id = member.id();
+        if member.is_primary()
+            && in_force(id, known) == 0
+            && let Some(known) = known.get_mut(&id)
+        {
+            known.weight = average;
+        }
+        let weight = if member.eligible { in_force(id, known) } else { 0 };
+        held.push(InstanceWeight { instance: id, weight });
+    }
+    if held.iter().all(|w| w.weight == 0) {
+        for (weight, member) in held.iter_mut().zip(&scene.members) {
+            weight.weight = if member.eligible { average } else { 0 };
+        }
+    }
+    held
+}
+
+fn as_weights(scene: &Scene<'_>, shares: &[f64]) -> Vec<InstanceWeight> {
+    scene
+        .members
+        .iter()
+        .zip(shares)
+        .map(|(m, share)| InstanceWeight { instance: m.id(), weight: weights::weight(*share) })
+        .collect()
+}
+
+fn reason(
+    scene: &Scene<'_>,
+    target: &Target,
+    demand_rps: f64,
+    weights: &[InstanceWeight],
+    failed: bool,
+    returning: Option<InstanceId>,
+) -> Reason {
+    let warming = scene.shadows().any(|m| m.eligible && m.ramp < 1.0);
+    let law = match returning {
+        _ if failed => Law::Failover,
+        Some(_) => Law::Rollback,
+        None if warming => Law::WarmUp,
+        None => Law::Weights,
+    };
+    let carried = if target.short {
+        "everything together carries less and is filled alike".to_owned()
+    } else {
+        format!("{:.0} rps overflow to shadows", target.overflow_rps)
+    };
+    let mut text = format!(
+        "demand is {:.0} rps now and {demand_rps:.0} rps at the lead time, primaries carry \
+         {:.0} rps at {:.0}% utilisation, {carried}; weights:",
+        scene.outlook.now_rps,
+        scene.supply.primary_rps,
+        scene.supply.target * 100.0
+    );
+    for weight in weights.iter().take(16) {
+        text.push_str(&format!(" {}={}", weight.instance, weight.weight));
+    }
+    if weights.len() > 16 {
+        text.push_str(&format!(" and {} more", weights.len() - 16));
+    }
+    Reason { law, text }
+}

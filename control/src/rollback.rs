@@ -1,0 +1,149 @@
+//! Taking back what was prepared: weights first, then tiers, in the reverse order of going up.
+
+use serde::{Deserialize, Serialize};
+
+use crate::rolling::RollingMax;
+use crate::scene::{Scene, count};
+use crate::tiers::Floor;
+use crate::{InstanceId, Law, Tier};
+
+/// Demand must fall this far below what would call a shadow back before the shadow goes, so that
+/// demand on the edge calls for nothing.
+const MARGIN: f64 = 0.9;
+/// Requests that have not ended after this long do not keep a draining shadow any longer.
+const LONGEST_DRAIN_MS: u64 = 30_000;
+
+/// What was wanted lately, and the shadow whose weight is being taken back.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Rollback {
+    /// Shadows wanted serving, warm or more, and at all.
+    wanted: RollingMax,
+    /// The shadow that is losing its weight.
+    pub(crate) returning: Option<InstanceId>,
+}
+
+impl Rollback {
+    /// The evaluation window has another length now.
+    pub(crate) fn restart(&mut self) {
+        self.wanted.clear();
+    }
+
+    /// Remembers what is wanted now and steps back one shadow where less has been wanted for a
+    /// full evaluation window. `has_weight` says whether an instance still carries any.
+    pub(crate) fn step(
+        &mut self,
+        scene: &mut Scene<'_>,
+        floor: Floor,
+        has_weight: impl Fn(InstanceId) -> bool,
+    ) {
+        let window_ms = scene.spec.evaluation_window_ms;
+        let wanted = wanted_now(scene, floor);
+        self.wanted.push(scene.now_ms, window_ms, wanted);
+        finish_drains(scene);
+        let maxima = self.wanted.maxima(scene.now_ms, window_ms);
+        let Some([serving, warm, all]) = maxima else {
+            self.returning = None;
+            return;
+        };
+        self.keep_or_choose(scene, serving);
+        if let Some(id) = self.returning {
+            if !has_weight(id) {
+                let text = format!("{id} drains: {}", less_text(scene, serving));
+                scene.order(id, Some(Tier::Draining), Law::Rollback, text);
+                self.returning = None;
+            }
+            return;
+        }
+        let stepping_down = |tier: Option<Tier>| tier == Some(Tier::Draining);
+        if scene.shadows().any(|m| stepping_down(m.heading)) {
+            return;
+        }
+        step_down_idle(scene, warm, all);
+    }
+
+    fn keep_or_choose(&mut self, scene: &Scene<'_>, serving: u32) {
+        let still_wanted = scene.committed() <= serving;
+        let gone = |id| !scene.members.iter().any(|m| m.id() == id && m.eligible && !m.busy);
+        if still_wanted || self.returning.is_some_and(gone) {
+            self.returning = None;
+        }
+        let one_underway = scene
+            .shadows()
+            .any(|m| m.seen.tier == Tier::Serving && m.heading != Some(Tier::Serving));
+        if still_wanted || self.returning.is_some() || one_underway {
+            return;
+        }
+        // The reverse of the order in which shadows are filled: far before near, new before old.
+        self.returning = scene
+            .shadows()
+            .filter(|m| m.is_committed() && m.eligible && !m.busy)
+            .max_by_key(|m| (!scene.is_near(m), std::cmp::Reverse(m.seen.tier_age_ms), m.id()))
+            .map(|m| m.id());
+    }
+}
+
+fn wanted_now(scene: &Scene<'_>, floor: Floor) -> [u32; 3] {
+    let pool = scene.pool;
+    let needed = |demand_rps: f64| scene.supply.shadows_for(demand_rps / MARGIN).min(pool.max);
+    let serving = floor.shadows.max(needed(scene.committed_rps(Tier::Warm)));
+    let running = serving.saturating_add(pool.full).saturating_add(pool.warm);
+    let warm = running.max(needed(scene.warming_rps()));
+    let all = running.saturating_add(pool.shadow).max(needed(scene.preparing_rps()));
+    [serving, warm, all.max(warm)]
+}
+
+fn less_text(scene: &Scene<'_>, serving: u32) -> String {
+    format!(
+        "for {} ms demand ({:.0} rps now) and its {} quantile stayed below what primaries \
+         ({:.0} rps at {:.0}% utilisation) and {serving} shadows carry",
+        scene.spec.evaluation_window_ms,
+        scene.outlook.now_rps,
+        scene.spec.quantiles.commit,
+        scene.supply.primary_rps,
+        scene.supply.target * 100.0
+    )
+}
+
+/// Shadows that have answered their last request go back to warm.
+fn finish_drains(scene: &mut Scene<'_>) {
+    let drained: Vec<(InstanceId, u64)> = scene
+        .shadows()
+        .filter(|m| m.seen.tier == Tier::Draining && !m.busy)
+        .filter(|m| m.seen.meters.in_flight == 0 || m.seen.tier_age_ms > LONGEST_DRAIN_MS)
+        .map(|m| (m.id(), m.seen.meters.in_flight))
+        .collect();
+    for (id, in_flight) in drained {
+        let text = format!("{id} to warm: {in_flight} requests are left on it");
+        scene.order(id, Some(Tier::Warm), Law::Rollback, text);
+    }
+}
+
+/// One surplus shadow that does not serve goes down one tier, or ends at the last.
+fn step_down_idle(scene: &mut Scene<'_>, warm: u32, all: u32) {
+    let full = count(scene.shadows().filter(|m| m.heading == Some(Tier::Full)));
+    let exist = count(scene.shadows().filter(|m| m.heading.is_some()));
+    let step = if full > scene.pool.full {
+        (Tier::Full, Some(Tier::Warm))
+    } else if scene.warm_or_more() > warm {
+        (Tier::Warm, Some(Tier::Shadow))
+    } else if exist > all {
+        (Tier::Shadow, None)
+    } else {
+        return;
+    };
+    let (from, to) = step;
+    let youngest = scene
+        .shadows()
+        .filter(|m| m.seen.tier == from && m.heading == Some(from) && !m.busy)
+        .min_by_key(|m| (scene.is_near(m), m.seen.tier_age_ms, std::cmp::Reverse(m.id())))
+        .map(|m| m.id());
+    let Some(id) = youngest else { return };
+    let goes = to.map_or_else(|| "ends".to_owned(), |tier| format!("to {tier}"));
+    let text = format!(
+        "{id} {goes}: for {} ms no more than {warm} warm shadows and {all} in all were wanted, \
+         {} and {exist} exist",
+        scene.spec.evaluation_window_ms,
+        scene.warm_or_more()
+    );
+    scene.order(id, to, Law::Rollback, text);
+}

@@ -1,0 +1,92 @@
+//! One service in one tick: what every law looks at, and the orders they have given so far.
+
+use crate::demand::Outlook;
+use crate::fleet::Member;
+use crate::lead_time::LeadTimes;
+use crate::supply::Supply;
+use crate::{
+    Action, HorizonView, InstanceId, Law, PlannedAction, PoolSpec, Reason, ServiceSpec, Tier,
+};
+
+/// The loop sees the effect of an order one tick later at the earliest.
+pub(crate) const TICK_MS: u64 = 100;
+
+/// What every law looks at.
+pub(crate) struct Scene<'a> {
+    pub(crate) spec: &'a ServiceSpec,
+    pub(crate) pool: PoolSpec,
+    pub(crate) now_ms: u64,
+    pub(crate) outlook: &'a Outlook,
+    pub(crate) leads: &'a LeadTimes,
+    pub(crate) supply: Supply,
+    pub(crate) members: Vec<Member<'a>>,
+    pub(crate) actions: Vec<PlannedAction>,
+}
+
+impl Scene<'_> {
+    /// From the order to serve to full capacity, for a shadow that stands at `from`.
+    pub(crate) fn commit_lead_ms(&self, from: Tier) -> u64 {
+        (self.leads.ms(from, Tier::Serving) + TICK_MS).saturating_add(self.spec.warm_up_ms)
+    }
+
+    /// From the order to warm up to full capacity: the order to serve comes after it.
+    pub(crate) fn warm_lead_ms(&self) -> u64 {
+        let step_ms = self.leads.ms(Tier::Shadow, Tier::Warm) + TICK_MS;
+        self.commit_lead_ms(Tier::Warm).saturating_add(step_ms)
+    }
+
+    /// From the order to create to full capacity.
+    pub(crate) fn prepare_lead_ms(&self) -> u64 {
+        let step_ms = self.leads.ms(Tier::Cold, Tier::Shadow) + TICK_MS;
+        self.warm_lead_ms().saturating_add(step_ms)
+    }
+
+    pub(crate) fn committed_rps(&self, from: Tier) -> f64 {
+        self.outlook.within(self.commit_lead_ms(from), |h: &HorizonView| h.lower_rps)
+    }
+
+    pub(crate) fn warming_rps(&self) -> f64 {
+        self.outlook.within(self.warm_lead_ms(), |h: &HorizonView| h.median_rps)
+    }
+
+    pub(crate) fn preparing_rps(&self) -> f64 {
+        self.outlook.within(self.prepare_lead_ms(), |h: &HorizonView| h.upper_rps)
+    }
+
+    pub(crate) fn shadows(&self) -> impl Iterator<Item = &Member<'_>> {
+        self.members.iter().filter(|m| m.is_shadow())
+    }
+
+    pub(crate) fn committed(&self) -> u32 {
+        count(self.members.iter().filter(|m| m.is_committed()))
+    }
+
+    /// Shadows that are, or will be, running at some size, those out of order left out.
+    pub(crate) fn warm_or_more(&self) -> u32 {
+        count(self.shadows().filter(|m| m.heading >= Some(Tier::Warm) && !m.is_lost()))
+    }
+
+    /// Orders a shadow to another tier, or its end, and lets the laws that follow see it so.
+    pub(crate) fn order(&mut self, id: InstanceId, to: Option<Tier>, law: Law, text: String) {
+        let action = match to {
+            Some(tier) => Action::Move { instance: id, tier },
+            None => Action::Destroy { instance: id },
+        };
+        self.actions.push(PlannedAction { action, reason: Reason { law, text } });
+        if let Some(member) = self.members.iter_mut().find(|m| m.id() == id) {
+            member.heading = to;
+            member.busy = true;
+            member.eligible &= to == Some(Tier::Serving);
+        }
+    }
+
+    /// Whether a primary that may take requests runs in the shadow's zone.
+    pub(crate) fn is_near(&self, member: &Member<'_>) -> bool {
+        self.members.iter().any(|m| m.is_primary() && m.eligible && m.seen.zone == member.seen.zone)
+    }
+}
+
+/// Length of an iterator as the kind of number that pools are written in.
+pub(crate) fn count<T>(items: impl Iterator<Item = T>) -> u32 {
+    u32::try_from(items.count()).unwrap_or(u32::MAX)
+}

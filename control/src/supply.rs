@@ -1,0 +1,57 @@
+//! What the instances can carry, and how many shadows a demand asks for beyond that.
+
+use crate::ServiceSpec;
+use crate::fleet::{Member, target_utilisation};
+
+/// Bound on any count of shadows, so that no quotient of measured numbers overflows.
+const MOST_SHADOWS: f64 = 10_000.0;
+
+/// What the instances of a service carry at target utilisation.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Supply {
+    /// All primaries that may take requests, in requests per second at target utilisation.
+    pub(crate) primary_rps: f64,
+    /// One shadow, likewise.
+    pub(crate) shadow_rps: f64,
+    pub(crate) target: f64,
+    /// Primaries whose checks fail or that are ejected.
+    pub(crate) lost_primaries: u32,
+    /// Whether anything is known of any instance's capacity.
+    known: bool,
+    any_primary: bool,
+}
+
+impl Supply {
+    pub(crate) fn of(members: &[Member<'_>], spec: &ServiceSpec, typical_rps: Option<f64>) -> Self {
+        let target = target_utilisation(spec);
+        let primaries = || members.iter().filter(|m| m.is_primary());
+        let committed: Vec<f64> =
+            members.iter().filter(|m| m.is_committed()).map(|m| m.rps).collect();
+        let per_shadow = if committed.is_empty() {
+            typical_rps.unwrap_or(1.0)
+        } else {
+            committed.iter().sum::<f64>() / committed.len() as f64
+        };
+        let lost = primaries().filter(|m| m.is_lost()).count();
+        Self {
+            primary_rps: primaries().filter(|m| m.eligible).map(|m| target * m.rps).sum(),
+            shadow_rps: (target * per_shadow).max(1e-3),
+            target,
+            lost_primaries: u32::try_from(lost).unwrap_or(u32::MAX),
+            known: typical_rps.is_some(),
+            any_primary: primaries().any(|m| m.eligible),
+        }
+    }
+
+    /// Shadows that must serve for `demand_rps` to be carried at target utilisation.
+    pub(crate) fn shadows_for(&self, demand_rps: f64) -> u32 {
+        if !self.known {
+            return u32::from(!self.any_primary && demand_rps > 0.0);
+        }
+        let beyond_rps = demand_rps - self.primary_rps;
+        if beyond_rps <= 0.0 {
+            return 0;
+        }
+        (beyond_rps / self.shadow_rps).ceil().min(MOST_SHADOWS) as u32
+    }
+}

@@ -1,0 +1,252 @@
+//! Which shadow goes up a tier, and when a new one is made.
+
+use crate::fleet::Member;
+use crate::scene::{Scene, count};
+use crate::verification::Verdict;
+use crate::{Action, Health, InstanceId, Law, PlannedAction, Reason, Tier};
+
+/// Failing checks are forgiven a shadow for this long before it is made anew.
+const PATIENCE_MS: u64 = 2_000;
+
+/// Shadows that must serve whatever the forecast says, and the law that says so.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Floor {
+    pub(crate) shadows: u32,
+    pub(crate) law: Law,
+}
+
+/// The floor under prediction: what is measured, lost or ordered by hand.
+pub(crate) fn floor(scene: &Scene<'_>, saturated: bool, operator: u32, lost_now: bool) -> Floor {
+    let committed = scene.committed();
+    let measured = scene.supply.shadows_for(scene.outlook.now_rps);
+    let settled = scene.shadows().filter(|m| m.is_committed()).all(|m| m.eligible && m.ramp >= 1.0);
+    let relief = if saturated && settled { committed + 1 } else { 0 };
+    let law = if lost_now { Law::Failover } else { Law::ReactiveFloor };
+    let mut floor = Floor { shadows: measured.max(relief), law };
+    if scene.supply.lost_primaries > floor.shadows {
+        floor = Floor { shadows: scene.supply.lost_primaries, law: Law::Failover };
+    }
+    if operator > floor.shadows {
+        floor = Floor { shadows: operator, law: Law::Operator };
+    }
+    Floor { shadows: floor.shadows.min(scene.pool.max), law: floor.law }
+}
+
+/// Ends shadows that cannot be used: those that disagree with the originals, and those whose
+/// checks keep failing. Returns how many.
+pub(crate) fn cull(scene: &mut Scene<'_>) -> u32 {
+    let doomed: Vec<(InstanceId, Law, String)> = scene
+        .shadows()
+        .filter(|m| !m.busy && m.heading.is_some())
+        .filter_map(|m| Some((m.id(), fault_law(m)?, fault_text(m))))
+        .collect();
+    let culled = count(doomed.iter());
+    for (id, law, text) in doomed {
+        scene.order(id, None, law, text);
+    }
+    culled
+}
+
+fn is_dead(member: &Member<'_>) -> bool {
+    !member.busy
+        && matches!(member.seen.health, Health::Down(_))
+        && member.lost_ms.is_some_and(|ms| ms >= PATIENCE_MS)
+}
+
+fn fault_law(member: &Member<'_>) -> Option<Law> {
+    if is_dead(member) {
+        return Some(Law::Recreate);
+    }
+    // One that serves is judged by its own answers; its mirrored ones are from before.
+    let serves = matches!(member.seen.tier, Tier::Serving | Tier::Draining);
+    (!serves && member.verdict != Verdict::Fit).then_some(Law::Verification)
+}
+
+fn fault_text(member: &Member<'_>) -> String {
+    let id = member.id();
+    match (&member.seen.health, member.verdict) {
+        (Health::Down(why), _) if is_dead(member) => format!(
+            "{id} has been down for {} ms ({why}): it is made anew",
+            member.lost_ms.unwrap_or(0)
+        ),
+        (_, Verdict::Disagrees(share)) => format!(
+            "{id} agrees with the originals on {:.1}% of the mirrored requests, 95% are needed: \
+             it is made anew",
+            share * 100.0
+        ),
+        (_, Verdict::TooSlow(copy_ms, original_ms)) => format!(
+            "{id} takes {copy_ms:.1} ms for mirrored requests, the originals {original_ms:.1} ms: \
+             it is made anew"
+        ),
+        _ => format!("{id} is made anew"),
+    }
+}
+
+/// Moves shadows to serving: as many as the floor asks for, then those that the commit quantile
+/// asks for at the lead time of each.
+pub(crate) fn commit(scene: &mut Scene<'_>, floor: Floor) {
+    for (id, tier) in candidates(scene) {
+        let committed = scene.committed();
+        let (law, text) = if committed < floor.shadows {
+            (floor.law, floor_text(scene, floor, committed))
+        } else {
+            let demand_rps = scene.committed_rps(tier);
+            let wanted = scene.supply.shadows_for(demand_rps).min(scene.pool.max);
+            if committed >= wanted {
+                return;
+            }
+            (Law::Commit, commit_text(scene, tier, demand_rps, wanted))
+        };
+        scene.order(id, Some(Tier::Serving), law, format!("{id} to serving: {text}"));
+    }
+}
+
+/// Shadows that could be ordered to serve, best first: readiest, nearest, oldest.
+fn candidates(scene: &Scene<'_>) -> Vec<(InstanceId, Tier)> {
+    let mut ready: Vec<&Member<'_>> = scene
+        .shadows()
+        .filter(|m| !m.busy && !m.is_lost() && !m.seen.drained && m.verdict == Verdict::Fit)
+        .filter(|m| {
+            matches!(m.seen.tier, Tier::Shadow | Tier::Warm | Tier::Full | Tier::Draining)
+                && m.heading == Some(m.seen.tier)
+        })
+        .collect();
+    ready.sort_by_key(|m| {
+        let readiness = std::cmp::Reverse(m.seen.tier);
+        (readiness, !scene.is_near(m), std::cmp::Reverse(m.seen.tier_age_ms), m.id())
+    });
+    ready.iter().map(|m| (m.id(), m.seen.tier)).collect()
+}
+
+fn floor_text(scene: &Scene<'_>, floor: Floor, committed: u32) -> String {
+    let supply = &scene.supply;
+    match floor.law {
+        Law::Operator => {
+            format!("an operator asked for {} shadows, {committed} serve", floor.shadows)
+        }
+        Law::Failover if supply.lost_primaries > 0 => format!(
+            "{} primaries are lost, {committed} shadows stand in; demand is {:.0} rps, the \
+             primaries left carry {:.0} rps at {:.0}% utilisation",
+            supply.lost_primaries,
+            scene.outlook.now_rps,
+            supply.primary_rps,
+            supply.target * 100.0
+        ),
+        _ => format!(
+            "demand now is {:.0} rps, primaries carry {:.0} rps at {:.0}% utilisation and a \
+             shadow {:.0} rps: {} shadows are needed, {committed} serve",
+            scene.outlook.now_rps,
+            supply.primary_rps,
+            supply.target * 100.0,
+            supply.shadow_rps,
+            floor.shadows
+        ),
+    }
+}
+
+fn commit_text(scene: &Scene<'_>, from: Tier, demand_rps: f64, wanted: u32) -> String {
+    format!(
+        "the {} quantile of demand within {} ms (lead from {from}) is {demand_rps:.0} rps, \
+         primaries carry {:.0} rps at {:.0}% utilisation: {wanted} shadows are needed",
+        scene.spec.quantiles.commit,
+        scene.commit_lead_ms(from),
+        scene.supply.primary_rps,
+        scene.supply.target * 100.0
+    )
+}
+
+/// Moves shadows to warm as the median asks, and keeps the pool's warm and full ones.
+pub(crate) fn warm(scene: &mut Scene<'_>, floor: Floor) {
+    let pool = scene.pool;
+    let demand_rps = scene.warming_rps();
+    let by_median = scene.supply.shadows_for(demand_rps).min(pool.max);
+    let by_pool = floor.shadows.max(scene.committed()).saturating_add(pool.warm + pool.full);
+    let missing = by_median.max(by_pool).saturating_sub(scene.warm_or_more());
+    for id in resting_at(scene, Tier::Shadow, missing) {
+        let (law, text) = if by_median > by_pool {
+            let text = format!(
+                "{id} to warm: the {} quantile of demand within {} ms is {demand_rps:.0} rps, \
+                 {by_median} shadows may be needed",
+                scene.spec.quantiles.warm,
+                scene.warm_lead_ms()
+            );
+            (Law::Warm, text)
+        } else {
+            (Law::Pool, format!("{id} to warm: the pool keeps {} warm", pool.warm))
+        };
+        scene.order(id, Some(Tier::Warm), law, text);
+    }
+    let full = count(scene.shadows().filter(|m| m.heading == Some(Tier::Full) && !m.is_lost()));
+    for id in resting_at(scene, Tier::Warm, pool.full.saturating_sub(full)) {
+        let text = format!("{id} to full: the pool keeps {} at full size", pool.full);
+        scene.order(id, Some(Tier::Full), Law::Pool, text);
+    }
+}
+
+/// The longest-standing usable shadows of a tier with nothing under way, at most `most`.
+fn resting_at(scene: &Scene<'_>, tier: Tier, most: u32) -> Vec<InstanceId> {
+    let mut resting: Vec<&Member<'_>> = scene
+        .shadows()
+        .filter(|m| m.seen.tier == tier && m.heading == Some(tier))
+        .filter(|m| !m.busy && !m.is_lost() && !m.seen.drained)
+        .collect();
+    resting.sort_by_key(|m| (!scene.is_near(m), std::cmp::Reverse(m.seen.tier_age_ms), m.id()));
+    resting.iter().take(most as usize).map(|m| m.id()).collect()
+}
+
+/// What is known of creations besides the shadows that exist.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Creations {
+    /// Ordered and not yet visible.
+    pub(crate) pending: u32,
+    /// Shadows lost and not made again yet.
+    pub(crate) lost: u32,
+    /// The provider asked not to be asked.
+    pub(crate) blocked: bool,
+}
+
+/// Makes new shadows: what the upper quantile prepares for, and what the pool lacks.
+pub(crate) fn create(scene: &mut Scene<'_>, floor: Floor, creations: Creations) {
+    if creations.blocked {
+        return;
+    }
+    let pool = scene.pool;
+    let demand_rps = scene.preparing_rps();
+    let by_upper = scene.supply.shadows_for(demand_rps).min(pool.max);
+    let kept = pool.shadow.saturating_add(pool.warm).saturating_add(pool.full);
+    let by_pool = floor.shadows.max(scene.committed()).saturating_add(kept);
+    let usable = count(scene.shadows().filter(|m| m.heading.is_some() && !is_down(m)));
+    let have = usable.saturating_add(creations.pending);
+    let exist = count(scene.shadows()).saturating_add(creations.pending);
+    let missing = by_upper.max(by_pool).saturating_sub(have).min(pool.max.saturating_sub(exist));
+    for nth in 0..missing {
+        let (law, text) = if nth < creations.lost {
+            let text = format!("{} shadows were lost: one is made in its place", creations.lost);
+            (Law::Recreate, text)
+        } else if have + nth < floor.shadows {
+            (floor.law, floor_text(scene, floor, scene.committed()))
+        } else if have + nth >= by_pool {
+            let text = format!(
+                "the {} quantile of demand within {} ms is {demand_rps:.0} rps: {by_upper} \
+                 shadows may be needed, {} exist",
+                scene.spec.quantiles.prepare,
+                scene.prepare_lead_ms(),
+                have + nth
+            );
+            (Law::Prepare, text)
+        } else {
+            let text = format!(
+                "the pool keeps {kept} shadows besides {} that serve, {} exist",
+                by_pool - kept,
+                have + nth
+            );
+            (Law::Pool, text)
+        };
+        let action = Action::Create { tier: Tier::Shadow };
+        scene.actions.push(PlannedAction { action, reason: Reason { law, text } });
+    }
+}
+
+fn is_down(member: &Member<'_>) -> bool {
+    matches!(member.seen.health, Health::Down(_))
+}
