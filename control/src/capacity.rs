@@ -11,8 +11,11 @@ use crate::queueing::{service_time_ms, utilisation_from_wait, utilisation_within
 use crate::window::Window;
 use crate::{Meters, Objective};
 
-/// Inflation below this is not told from drift of the service time.
-const LEAST_INFLATION: f64 = 0.08;
+/// An estimate with a smaller relative standard error is used as such.
+const IDENTIFIED: f64 = 0.25;
+/// Before anything tells, saturation is taken to lie at this multiple of the throughput seen.
+const VAGUE_GUESS: f64 = 2.5;
+const VAGUE_ERROR: f64 = 0.7;
 /// Inflation assumed possible even where none is seen: what bounds capacity from below.
 const UNSEEN_INFLATION: f64 = 0.05;
 /// A latency that changes by this factor at unchanged throughput is a change of the server.
@@ -24,7 +27,7 @@ const HOPELESS_OBJECTIVE_SHARE: f64 = 0.9;
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct CapacityModel {
     window: Window,
-    /// Mean latency where nothing waits, and the throughput it was seen at.
+    /// Mean latency at low load, and the throughput it was seen at.
     service: Option<Service>,
     /// Squared coefficient of variation of service times.
     scv: f64,
@@ -40,6 +43,8 @@ pub(crate) struct CapacityModel {
     former: Option<Former>,
     /// Share of saturation throughput at which the objective is still met.
     objective_share: f64,
+    /// Whether the estimate began with what peers can do.
+    expected: bool,
 }
 
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
@@ -77,6 +82,7 @@ impl CapacityModel {
         if self.saturation.is_none() && self.service.is_none() && peers_rps > 0.0 {
             self.saturation = Some(Estimate::new(peers_rps, 0.3));
             self.objective_share = 1.0;
+            self.expected = true;
         }
     }
 
@@ -181,65 +187,67 @@ impl CapacityModel {
     }
 
     fn known_saturation_rps(&self) -> f64 {
-        self.saturation.map_or(self.unsaturated_rps, |s| s.value())
+        self.identified().map_or(self.unsaturated_rps, |s| s.value())
     }
 
+    fn identified(&self) -> Option<Estimate> {
+        self.saturation.filter(|s| self.expected || s.error() < IDENTIFIED)
+    }
+
+    /// Follows the latency at low load, freed of the wait that a higher load explains.
     fn learn_service_time(&mut self, latency_ms: f64, rps: f64) {
-        let utilisation = self.saturation.map(|s| rps / s.value());
-        let variability = self.variability();
+        let wait = self.wait_model();
+        let saturation_rps = self.identified().map(|s| s.value());
         let Some(service) = &mut self.service else {
             self.service = Some(Service { mean_ms: latency_ms, seen_at_rps: rps });
+            self.saturation.get_or_insert(Estimate::new(VAGUE_GUESS * rps, VAGUE_ERROR));
             return;
         };
-        let waited = utilisation.map_or(0.0, |rho| {
-            let slots = rps * service.mean_ms / 1_000.0 / rho.max(1e-6);
-            wait_ratio(rho.min(0.95), slots, variability)
-        });
-        let seen_ms = latency_ms / (1.0 + waited);
-        let calm = rps <= 1.1 * service.seen_at_rps || utilisation.is_some_and(|rho| rho < 0.5);
-        let pace = match () {
-            () if calm => 0.2,
-            () if latency_ms < service.mean_ms => 0.2,
-            () => 0.002,
-        };
+        let inflation = saturation_rps.map_or(1.0, |c| wait(rps, c) / wait(service.seen_at_rps, c));
+        let seen_ms = latency_ms / inflation;
+        let calm = rps <= 1.25 * service.seen_at_rps;
+        let pace = if calm { 0.1 } else { 0.005 };
         service.mean_ms += pace * (seen_ms - service.mean_ms);
-        if rps < service.seen_at_rps || calm {
-            service.seen_at_rps += 0.2 * (rps - service.seen_at_rps);
+        // Low load is remembered, so that a slow rise is seen as one.
+        let pace = if rps < service.seen_at_rps { 0.2 } else { 0.002 };
+        service.seen_at_rps += pace * (rps - service.seen_at_rps);
+    }
+
+    /// Mean latency over service time, as a function of throughput and saturation throughput.
+    fn wait_model(&self) -> impl Fn(f64, f64) -> f64 + use<> {
+        let variability = self.variability();
+        let service_s = self.service.map_or(0.0, |s| s.mean_ms) / 1_000.0;
+        move |rps, saturation_rps| {
+            let slots = saturation_rps * service_s;
+            1.0 + wait_ratio(rps / saturation_rps, slots, variability)
         }
     }
 
     fn learn_inflation(&mut self, latency_ms: f64, rps: f64, count: f64) {
         let Some(service) = self.service else { return };
-        let inflation = latency_ms / service.mean_ms - 1.0;
-        let error = (1.0 + inflation) * (self.noise / count).sqrt() + 0.01;
-        let busy_slots = rps * service.mean_ms / 1_000.0;
-        let saturation_at =
-            |inflation: f64| rps / utilisation_from_wait(busy_slots, inflation, self.variability());
-        if inflation > LEAST_INFLATION && inflation > 3.0 * error {
-            let lowest = saturation_at(inflation + 2.0 * error);
-            let highest = saturation_at((inflation - 2.0 * error).max(0.01));
-            let spread = ((highest / lowest).ln() / 4.0).hypot(0.08);
-            let measured = saturation_at(inflation);
-            match &mut self.saturation {
-                Some(saturation) => saturation.update(measured, spread),
-                None => self.saturation = Some(Estimate::new(measured, spread)),
-            }
-            return;
+        let inflation = latency_ms / service.mean_ms;
+        let error = inflation * (self.noise / count).sqrt() + 0.01;
+        let wait = self.wait_model();
+        if let Some(saturation) = &mut self.saturation {
+            let least_rps = rps.max(1_000.0 / service.mean_ms) * 1.005;
+            let range = (least_rps, (100.0 * least_rps).max(2.0 * saturation.value()));
+            // Waits are approximated to about a fifth.
+            let model_error = 0.2 * (wait(rps, saturation.value()) - 1.0).min(inflation);
+            saturation.update_through(inflation, error.hypot(model_error), range, |c| {
+                wait(rps, c) / wait(service.seen_at_rps, c)
+            });
         }
-        let bound = saturation_at((inflation.max(0.0) + 2.0 * error).max(UNSEEN_INFLATION));
+        let unseen = (inflation - 1.0).max(0.0) + 2.0 * error;
+        let busy_slots = rps * service.mean_ms / 1_000.0;
+        let rho =
+            utilisation_from_wait(busy_slots, unseen.max(UNSEEN_INFLATION), self.variability());
+        let bound_rps = rps / rho;
         if self.unsaturated_rps <= 0.0 {
-            self.unsaturated_rps = bound;
-        } else if bound > self.unsaturated_rps {
-            self.unsaturated_rps += 0.3 * (bound - self.unsaturated_rps);
+            self.unsaturated_rps = bound_rps;
+        } else if bound_rps > self.unsaturated_rps {
+            self.unsaturated_rps += 0.3 * (bound_rps - self.unsaturated_rps);
         } else {
             self.unsaturated_rps *= 0.999;
-        }
-        // What is not slowed cannot be as full as believed: keeps an estimate that is too low
-        // from confirming itself by the little load it is then given.
-        if let Some(saturation) = &mut self.saturation
-            && saturation.value() < bound
-        {
-            saturation.update(bound, 0.15);
         }
     }
 
@@ -274,7 +282,7 @@ impl CapacityModel {
     /// steady load starts nothing, growth beyond what was ever seen does.
     pub(crate) fn belief(&self, target: f64) -> Option<Belief> {
         let bound = (self.unsaturated_rps * self.objective_share).max(self.proven_rps);
-        let Some(saturation) = self.saturation else {
+        let Some(saturation) = self.identified() else {
             let leaned_on = bound.max(1.15 * self.proven_rps / target);
             return (bound > 0.0).then_some(Belief {
                 rps: leaned_on,

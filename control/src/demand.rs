@@ -64,6 +64,8 @@ pub(crate) struct Demand {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Outlook {
     pub(crate) now_rps: f64,
+    /// What demand is at least now, as far as chance arrivals can be told from more demand.
+    pub(crate) sure_rps: f64,
     /// By increasing horizon; empty when the forecast is not to be used.
     pub(crate) horizons: Vec<HorizonView>,
     /// Why the forecast is not used, when an operator should know.
@@ -139,7 +141,10 @@ impl Demand {
 
     /// What may be believed of `told`, whoever told it.
     pub(crate) fn outlook(&self, told: &DemandForecast) -> Outlook {
-        let mut outlook = Outlook { now_rps: self.now_rps, ..Outlook::default() };
+        // Variance of an exponentially smoothed Poisson rate: rate / (2 x time constant).
+        let chance_rps = (self.now_rps * 1_000.0 / (2.0 * SMOOTHING_MS)).sqrt();
+        let sure_rps = (self.now_rps - 1.5 * chance_rps).max(0.0);
+        let mut outlook = Outlook { now_rps: self.now_rps, sure_rps, ..Outlook::default() };
         if let Some(fault) = self.fault_of(told) {
             outlook.distrust = Some(fault);
             return outlook;
@@ -180,9 +185,9 @@ impl Demand {
 }
 
 impl Outlook {
-    /// Highest demand that `quantile` expects within `lead_ms`, at least what is measured now.
+    /// Highest demand that `quantile` expects within `lead_ms`, at least what is surely asked now.
     pub(crate) fn within(&self, lead_ms: u64, quantile: impl Fn(&HorizonView) -> f64) -> f64 {
-        let (mut near_ms, mut near, mut highest) = (0, self.now_rps, self.now_rps);
+        let (mut near_ms, mut near, mut highest) = (0, self.sure_rps, self.sure_rps);
         for horizon in &self.horizons {
             let rps = quantile(horizon);
             if horizon.horizon_ms > lead_ms {

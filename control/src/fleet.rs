@@ -188,7 +188,16 @@ impl Fleet {
         }
         beliefs.sort_unstable_by(f64::total_cmp);
         self.typical_rps = beliefs.get(beliefs.len() / 2).copied().or(self.typical_rps);
+        // Bounds of a few instances differ by chance, what the instances can do hardly does.
+        let bounded = |m: &&Member<'_>| m.is_primary() && m.belief.is_some_and(|b| !b.identified);
+        let bounds: Vec<f64> =
+            members.iter().filter(bounded).filter_map(|m| Some(m.belief?.rps)).collect();
+        let mean_bound = bounds.iter().sum::<f64>() / bounds.len().max(1) as f64;
         for member in &mut members {
+            if bounded(&&*member) {
+                member.rps = mean_bound.max(1e-3);
+                continue;
+            }
             let believed = member.belief.map(|b| b.rps).or(self.typical_rps);
             member.rps = believed.unwrap_or(1.0).max(1e-3);
         }

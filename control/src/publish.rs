@@ -44,7 +44,7 @@ impl Publisher {
         self.acting = act;
         let held = if act { Vec::new() } else { hold(scene, known) };
 
-        let demand_rps = scene.committed_rps(Tier::Warm);
+        let demand_rps = scene.committed_rps(Tier::Warm).max(scene.outlook.now_rps);
         let target = weights::fill(scene, demand_rps, returning);
         let eligible: Vec<bool> = scene.members.iter().map(|m| m.eligible).collect();
         let former: Vec<f64> =

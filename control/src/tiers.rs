@@ -18,7 +18,7 @@ pub(crate) struct Floor {
 /// The floor under prediction: what is measured, lost or ordered by hand.
 pub(crate) fn floor(scene: &Scene<'_>, saturated: bool, operator: u32, lost_now: bool) -> Floor {
     let committed = scene.committed();
-    let measured = scene.supply.shadows_for(scene.outlook.now_rps);
+    let measured = scene.supply.shadows_for(scene.outlook.sure_rps);
     let settled = scene.shadows().filter(|m| m.is_committed()).all(|m| m.eligible && m.ramp >= 1.0);
     let relief = if saturated && settled { committed + 1 } else { 0 };
     let law = if lost_now { Law::Failover } else { Law::ReactiveFloor };

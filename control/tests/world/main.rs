@@ -1,0 +1,9 @@
+//! The controller against a small simulated world: queues, start-up delays, faults and lies.
+
+mod failures;
+mod hostile;
+mod invariants;
+mod modes;
+mod ramps;
+mod random;
+mod sim;

@@ -1,0 +1,447 @@
+//! The world: instances that queue and warm up, a provider that takes its time, a proxy that
+//! follows the weights.
+
+use std::collections::BTreeMap;
+
+use foreshadow_control::{
+    Action, Capacity, Controller, DemandForecast, Fact, Health, InstanceId, InstanceObservation,
+    LatencySummary, Meters, MirrorSummary, Mode, Objective, Observation, Plan, PoolSpec,
+    QuantileSpec, Role, ServiceName, ServiceObservation, ServiceSpec, Tier, WeightSpec,
+};
+
+use crate::random::Random;
+
+pub(crate) const TICK_MS: u64 = 100;
+pub(crate) const OBJECTIVE_MS: f64 = 200.0;
+/// A client waits no longer.
+const PATIENCE_MS: f64 = 2_000.0;
+
+pub(crate) fn spec() -> ServiceSpec {
+    ServiceSpec {
+        name: ServiceName::from("shop"),
+        objective: Objective {
+            latency_ms: OBJECTIVE_MS,
+            latency_quantile: 0.99,
+            error_rate: 0.001,
+        },
+        capacity: Capacity::Learned,
+        target_utilisation: 0.7,
+        pool: Some(PoolSpec { shadow: 1, warm: 1, full: 0, max: 4 }),
+        quantiles: QuantileSpec { prepare: 0.9, warm: 0.5, commit: 0.25 },
+        weights: WeightSpec { slew_per_s: 0.5, hysteresis: 0.02 },
+        horizon_ms: 30_000,
+        seasons_ms: Vec::new(),
+        evaluation_window_ms: 10_000,
+        warm_up_ms: 1_000,
+    }
+}
+
+/// What instances and provider are like.
+#[derive(Clone, Debug)]
+pub(crate) struct Nature {
+    pub(crate) primaries: u64,
+    /// Requests an instance works on at once.
+    pub(crate) slots: usize,
+    pub(crate) service_ms: f64,
+    pub(crate) cv: f64,
+    /// A fresh shadow takes twice as long at first, and its usual time after this.
+    pub(crate) warm_up_ms: f64,
+    pub(crate) create_ms: u64,
+    pub(crate) warm_ms: u64,
+    pub(crate) serve_ms: u64,
+    pub(crate) seed: u64,
+}
+
+impl Default for Nature {
+    fn default() -> Self {
+        Self {
+            primaries: 2,
+            slots: 4,
+            service_ms: 20.0,
+            cv: 0.5,
+            warm_up_ms: 500.0,
+            create_ms: 800,
+            warm_ms: 200,
+            serve_ms: 150,
+            seed: 1,
+        }
+    }
+}
+
+impl Nature {
+    /// What all primaries together can answer per second.
+    pub(crate) fn primary_rps(&self) -> f64 {
+        self.primaries as f64 * self.slots as f64 * 1_000.0 / self.service_ms
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Instance {
+    pub(crate) role: Role,
+    pub(crate) tier: Tier,
+    moving: Option<(Tier, u64, u64)>,
+    reached_ms: u64,
+    pub(crate) health: Health,
+    pub(crate) mirror: Option<MirrorSummary>,
+    /// Multiplies service times.
+    pub(crate) slowness: f64,
+    busy_until_ms: Vec<f64>,
+    /// End and latency of requests being answered.
+    pending: Vec<(f64, f64)>,
+    meters: Meters,
+}
+
+/// What became of the requests.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Outcome {
+    pub(crate) requests: u64,
+    pub(crate) slow: u64,
+    pub(crate) failed: u64,
+}
+
+impl Outcome {
+    pub(crate) fn bad(&self) -> u64 {
+        self.slow + self.failed
+    }
+}
+
+/// What can go wrong with the provider.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Provider {
+    Works,
+    /// Every creation fails and asks for this back-off.
+    Fails(u64),
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct World {
+    pub(crate) nature: Nature,
+    pub(crate) controller: Controller,
+    pub(crate) instances: BTreeMap<InstanceId, Instance>,
+    pub(crate) mode: Mode,
+    pub(crate) kill_switch: bool,
+    pub(crate) activate: u32,
+    pub(crate) provider: Provider,
+    pub(crate) outcome: Outcome,
+    pub(crate) at_ms: u64,
+    tick: u64,
+    weights: BTreeMap<InstanceId, u32>,
+    facts: Vec<Fact>,
+    random: Random,
+    next_id: u64,
+}
+
+impl World {
+    pub(crate) fn new(nature: Nature, spec: ServiceSpec) -> Self {
+        let random = Random::seeded(nature.seed);
+        let mut world = Self {
+            controller: Controller::new(vec![spec]),
+            instances: BTreeMap::new(),
+            mode: Mode::Act,
+            kill_switch: false,
+            activate: 0,
+            provider: Provider::Works,
+            outcome: Outcome::default(),
+            at_ms: 0,
+            tick: 0,
+            weights: BTreeMap::new(),
+            facts: Vec::new(),
+            random,
+            next_id: 1,
+            nature,
+        };
+        for _ in 0..world.nature.primaries {
+            let id = world.add(Role::Primary, Tier::Serving);
+            world.weights.insert(id, 1);
+        }
+        world
+    }
+
+    fn add(&mut self, role: Role, tier: Tier) -> InstanceId {
+        let id = InstanceId(self.next_id);
+        self.next_id += 1;
+        let instance = Instance {
+            role,
+            tier,
+            moving: None,
+            reached_ms: self.at_ms,
+            health: Health::Up,
+            mirror: None,
+            slowness: 1.0,
+            busy_until_ms: vec![0.0; self.nature.slots],
+            pending: Vec::new(),
+            meters: Meters::default(),
+        };
+        self.instances.insert(id, instance);
+        id
+    }
+
+    pub(crate) fn weight(&self, id: InstanceId) -> u32 {
+        self.weights.get(&id).copied().unwrap_or(0)
+    }
+
+    pub(crate) fn serving_shadows(&self) -> usize {
+        self.shadows_at(Tier::Serving)
+    }
+
+    pub(crate) fn shadows_at(&self, tier: Tier) -> usize {
+        self.instances.values().filter(|i| i.role == Role::Shadow && i.tier == tier).count()
+    }
+
+    /// The process ends: a primary goes down, a shadow disappears.
+    pub(crate) fn kill(&mut self, id: InstanceId) {
+        let Some(instance) = self.instances.get_mut(&id) else { return };
+        self.outcome.failed += instance.pending.len() as u64;
+        if instance.role == Role::Primary {
+            instance.health = Health::Down("process ended".to_owned());
+            instance.pending.clear();
+        } else {
+            let tier = instance.tier;
+            self.instances.remove(&id);
+            self.facts.push(Fact::Exited { instance: id, tier, detail: "signal 9".to_owned() });
+        }
+    }
+
+    /// One tick: requests at `demand_rps` follow the last weights, then the controller decides.
+    pub(crate) fn step(&mut self, demand_rps: f64) -> (Observation, Plan) {
+        self.step_told(demand_rps, |_, forecast| forecast)
+    }
+
+    pub(crate) fn step_told(
+        &mut self,
+        demand_rps: f64,
+        tell: impl FnMut(&ServiceName, DemandForecast) -> DemandForecast,
+    ) -> (Observation, Plan) {
+        let observation = self.observe(demand_rps);
+        let plan = self.controller.tick_with(&observation, tell);
+        self.carry_out(&plan);
+        (observation, plan)
+    }
+
+    /// Runs for a while; `look` sees every tick.
+    pub(crate) fn run(
+        &mut self,
+        duration_ms: u64,
+        demand_rps: impl Fn(u64) -> f64,
+        mut look: impl FnMut(&mut Self, &Observation, &Plan),
+    ) {
+        let start_ms = self.at_ms;
+        while self.at_ms < start_ms + duration_ms {
+            let (observation, plan) = self.step(demand_rps(self.at_ms - start_ms));
+            look(self, &observation, &plan);
+        }
+    }
+
+    /// Lets a tick pass and returns what was seen in it.
+    pub(crate) fn observe(&mut self, demand_rps: f64) -> Observation {
+        let (mut arrivals, mut unserved) = (0, 0);
+        let mut at = self.at_ms as f64;
+        let end = at + TICK_MS as f64;
+        loop {
+            at += self.random.exponential(1_000.0 / demand_rps.max(1e-3));
+            if at >= end {
+                break;
+            }
+            arrivals += 1;
+            self.outcome.requests += 1;
+            unserved += u64::from(!self.request(at));
+        }
+        self.at_ms += TICK_MS;
+        self.tick += 1;
+        self.advance_steps();
+        let objective_ms = OBJECTIVE_MS;
+        let instances = self
+            .instances
+            .iter_mut()
+            .map(|(id, i)| i.seen(*id, self.at_ms, objective_ms, &mut self.outcome))
+            .collect();
+        let service = ServiceObservation {
+            service: ServiceName::from("shop"),
+            mode: self.mode,
+            arrivals,
+            unserved,
+            instances,
+            facts: std::mem::take(&mut self.facts),
+            activate: std::mem::take(&mut self.activate),
+        };
+        Observation {
+            tick: self.tick,
+            at_ms: self.at_ms,
+            interval_ms: TICK_MS,
+            kill_switch: self.kill_switch,
+            services: vec![service],
+        }
+    }
+
+    /// Sends one request by weight, past instances that refuse it; false when nobody takes it.
+    fn request(&mut self, at: f64) -> bool {
+        let takes = |i: &Instance| i.health == Health::Up && i.tier == Tier::Serving;
+        let able: Vec<(InstanceId, u32)> = self
+            .weights
+            .iter()
+            .filter(|(id, w)| **w > 0 && self.instances.get(id).is_some_and(takes))
+            .map(|(id, w)| (*id, *w))
+            .collect();
+        let total: u64 = able.iter().map(|(_, w)| u64::from(*w)).sum();
+        if total == 0 {
+            self.outcome.failed += 1;
+            return false;
+        }
+        let mut drawn = self.random.below(total);
+        let mut picked = able[0].0;
+        for (id, weight) in able {
+            picked = id;
+            if drawn < u64::from(weight) {
+                break;
+            }
+            drawn -= u64::from(weight);
+        }
+        let service_ms = self.random.lognormal(self.nature.service_ms, self.nature.cv);
+        let warm_up_ms = self.nature.warm_up_ms;
+        if let Some(instance) = self.instances.get_mut(&picked) {
+            let failed = instance.take(at, service_ms, warm_up_ms);
+            self.outcome.failed += u64::from(failed);
+        }
+        true
+    }
+
+    fn advance_steps(&mut self) {
+        for (id, instance) in &mut self.instances {
+            let Some((tier, done_ms, begun_ms)) = instance.moving else { continue };
+            if done_ms <= self.at_ms {
+                let from = instance.tier;
+                instance.tier = tier;
+                instance.moving = None;
+                instance.reached_ms = self.at_ms;
+                self.facts.push(Fact::TierReached {
+                    instance: *id,
+                    from,
+                    tier,
+                    took_ms: done_ms - begun_ms,
+                });
+            }
+        }
+    }
+
+    pub(crate) fn carry_out(&mut self, plan: &Plan) {
+        let service = &plan.services[0];
+        self.weights = service.weights.iter().map(|w| (w.instance, w.weight)).collect();
+        if !service.act {
+            return;
+        }
+        for planned in &service.actions {
+            match planned.action {
+                Action::Create { tier } => match self.provider {
+                    Provider::Works => {
+                        let id = self.add(Role::Shadow, Tier::Cold);
+                        self.begin(id, tier);
+                    }
+                    Provider::Fails(retry_in_ms) => self.facts.push(Fact::StepFailed {
+                        instance: None,
+                        to: tier,
+                        error: "out of memory".to_owned(),
+                        retry_in_ms,
+                    }),
+                },
+                Action::Move { instance, tier } => self.begin(instance, tier),
+                Action::Destroy { instance } => {
+                    let gone = self.instances.remove(&instance).expect("only what exists is ended");
+                    self.outcome.failed += gone.pending.len() as u64;
+                }
+            }
+        }
+    }
+
+    fn begin(&mut self, id: InstanceId, tier: Tier) {
+        let nature = self.nature.clone();
+        let now_ms = self.at_ms;
+        let instance = self.instances.get_mut(&id).expect("only what exists is moved");
+        assert!(instance.moving.is_none(), "{id} is moved to {tier} while it is being moved");
+        let took_ms = match (instance.tier, tier) {
+            (Tier::Cold, _) => nature.create_ms,
+            (Tier::Shadow, Tier::Serving) => nature.warm_ms + nature.serve_ms,
+            (Tier::Shadow, _) => nature.warm_ms,
+            (_, Tier::Serving) => nature.serve_ms,
+            _ => 0,
+        };
+        if tier == Tier::Draining {
+            instance.tier = Tier::Draining;
+            instance.reached_ms = now_ms;
+        } else {
+            instance.moving = Some((tier, now_ms + took_ms, now_ms));
+        }
+    }
+}
+
+impl Instance {
+    /// Queues a request; true when its client gives up.
+    fn take(&mut self, at: f64, service_ms: f64, warm_up_ms: f64) -> bool {
+        self.meters.requests += 1;
+        let served_ms = if self.role == Role::Shadow { at - self.reached_ms as f64 } else { 1e12 };
+        let cold = 1.0 + (1.0 - served_ms / warm_up_ms.max(1.0)).max(0.0);
+        let slot = self
+            .busy_until_ms
+            .iter_mut()
+            .min_by(|a, b| a.total_cmp(b))
+            .expect("every instance has a slot");
+        let begins = slot.max(at);
+        if begins - at > PATIENCE_MS {
+            self.meters.timeouts += 1;
+            return true;
+        }
+        let ends = begins + service_ms * cold * self.slowness;
+        *slot = ends;
+        self.pending.push((ends, ends - at));
+        false
+    }
+
+    fn seen(
+        &mut self,
+        id: InstanceId,
+        now_ms: u64,
+        objective_ms: f64,
+        outcome: &mut Outcome,
+    ) -> InstanceObservation {
+        let mut latencies: Vec<f64> = Vec::new();
+        self.pending.retain(|(ends, latency)| {
+            let pending = *ends > now_ms as f64;
+            if !pending {
+                latencies.push(*latency);
+            }
+            pending
+        });
+        latencies.sort_by(f64::total_cmp);
+        let over = latencies.iter().filter(|ms| **ms > objective_ms).count() as u64;
+        outcome.slow += over;
+        let quantile = |q: f64| {
+            let last = latencies.len().saturating_sub(1);
+            latencies.get((q * last as f64).round() as usize).copied().unwrap_or(0.0)
+        };
+        let mut meters = std::mem::take(&mut self.meters);
+        meters.ok = latencies.len() as u64;
+        meters.in_flight = self.pending.len() as u64;
+        meters.latency = LatencySummary {
+            count: latencies.len() as u64,
+            sum_ms: latencies.iter().sum(),
+            over_objective: over,
+            p50_ms: quantile(0.5),
+            p90_ms: quantile(0.9),
+            p99_ms: quantile(0.99),
+            max_ms: quantile(1.0),
+        };
+        InstanceObservation {
+            instance: id,
+            role: self.role,
+            tier: self.tier,
+            moving_to: self.moving.map(|(tier, _, _)| tier),
+            tier_age_ms: now_ms - self.reached_ms,
+            zone: String::new(),
+            capacity_rps: None,
+            health: self.health.clone(),
+            drained: false,
+            meters,
+            kernel: None,
+            mirror: self.mirror,
+        }
+    }
+}
