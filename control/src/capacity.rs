@@ -13,6 +13,8 @@ use crate::{Meters, Objective};
 
 /// An estimate with a smaller relative standard error is used as such.
 const IDENTIFIED: f64 = 0.25;
+/// Windows that the latency at low load is averaged over.
+const BASE_WINDOWS: f64 = 15.0;
 /// Before anything tells, saturation is taken to lie at this multiple of the throughput seen.
 const VAGUE_GUESS: f64 = 2.5;
 const VAGUE_ERROR: f64 = 0.7;
@@ -51,6 +53,8 @@ pub(crate) struct CapacityModel {
 struct Service {
     mean_ms: f64,
     seen_at_rps: f64,
+    /// Windows it is the mean of, as far as they still count.
+    windows: f64,
 }
 
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
@@ -177,7 +181,7 @@ impl CapacityModel {
         let slots = known_rps * service.mean_ms / 1_000.0;
         let changed_ms = service_time_ms(latency_ms, rps, slots, self.variability());
         let scale = service.mean_ms / changed_ms;
-        self.service = Some(Service { mean_ms: changed_ms, seen_at_rps: rps });
+        self.service = Some(Service { mean_ms: changed_ms, seen_at_rps: rps, windows: 1.0 });
         self.unsaturated_rps *= scale;
         self.proven_rps *= scale.min(1.0);
         if let Some(saturation) = &mut self.saturation {
@@ -199,14 +203,17 @@ impl CapacityModel {
         let wait = self.wait_model();
         let saturation_rps = self.identified().map(|s| s.value());
         let Some(service) = &mut self.service else {
-            self.service = Some(Service { mean_ms: latency_ms, seen_at_rps: rps });
+            self.service = Some(Service { mean_ms: latency_ms, seen_at_rps: rps, windows: 1.0 });
             self.saturation.get_or_insert(Estimate::new(VAGUE_GUESS * rps, VAGUE_ERROR));
             return;
         };
         let inflation = saturation_rps.map_or(1.0, |c| wait(rps, c) / wait(service.seen_at_rps, c));
         let seen_ms = latency_ms / inflation;
         let calm = rps <= 1.25 * service.seen_at_rps;
-        let pace = if calm { 0.1 } else { 0.005 };
+        if calm {
+            service.windows = (service.windows + 1.0).min(BASE_WINDOWS);
+        }
+        let pace = if calm { 1.0 / service.windows } else { 0.005 };
         service.mean_ms += pace * (seen_ms - service.mean_ms);
         // Low load is remembered, so that a slow rise is seen as one.
         let pace = if rps < service.seen_at_rps { 0.2 } else { 0.002 };
@@ -226,7 +233,8 @@ impl CapacityModel {
     fn learn_inflation(&mut self, latency_ms: f64, rps: f64, count: f64) {
         let Some(service) = self.service else { return };
         let inflation = latency_ms / service.mean_ms;
-        let error = inflation * (self.noise / count).sqrt() + 0.01;
+        let chance = (self.noise / count * (1.0 + 1.0 / service.windows)).sqrt();
+        let error = inflation * chance + 0.01;
         let wait = self.wait_model();
         if let Some(saturation) = &mut self.saturation {
             let least_rps = rps.max(1_000.0 / service.mean_ms) * 1.005;
