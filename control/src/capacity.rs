@@ -13,8 +13,14 @@ use crate::{Meters, Objective};
 
 /// An estimate with a smaller relative standard error is used as such.
 const IDENTIFIED: f64 = 0.25;
+/// What all windows of an instance share: the formula, and the latency at low load.
+const SYSTEMATIC_ERROR: f64 = 0.15;
 /// Windows that the latency at low load is averaged over.
 const BASE_WINDOWS: f64 = 15.0;
+/// Up to this multiple of the low load's throughput a window belongs to the low load.
+const CALM: f64 = 1.15;
+/// Below this one the low load is lower than thought, and is soon forgotten as it was.
+const CLEARLY_LOWER: f64 = 0.8;
 /// Before anything tells, saturation is taken to lie at this multiple of the throughput seen.
 const VAGUE_GUESS: f64 = 2.5;
 const VAGUE_ERROR: f64 = 0.7;
@@ -70,8 +76,8 @@ pub(crate) struct Belief {
     pub(crate) rps: f64,
     pub(crate) lower_rps: f64,
     pub(crate) upper_rps: Option<f64>,
-    /// Whether `rps` is an estimate; otherwise it is a bound that decisions may lean on.
-    pub(crate) identified: bool,
+    /// Relative standard error of `rps`; large where it is a bound that decisions may lean on.
+    pub(crate) error: f64,
 }
 
 impl CapacityModel {
@@ -198,7 +204,7 @@ impl CapacityModel {
         self.saturation.filter(|s| self.expected || s.error() < IDENTIFIED)
     }
 
-    /// Follows the latency at low load, freed of the wait that a higher load explains.
+    /// Follows the latency at low load; at higher load only as far as the wait does not explain it.
     fn learn_service_time(&mut self, latency_ms: f64, rps: f64) {
         let wait = self.wait_model();
         let saturation_rps = self.identified().map(|s| s.value());
@@ -207,23 +213,34 @@ impl CapacityModel {
             self.saturation.get_or_insert(Estimate::new(VAGUE_GUESS * rps, VAGUE_ERROR));
             return;
         };
-        let inflation = saturation_rps.map_or(1.0, |c| wait(rps, c) / wait(service.seen_at_rps, c));
-        let seen_ms = latency_ms / inflation;
-        let calm = rps <= 1.25 * service.seen_at_rps;
-        if calm {
-            service.windows = (service.windows + 1.0).min(BASE_WINDOWS);
+        if rps < CLEARLY_LOWER * service.seen_at_rps {
+            service.windows = service.windows.min(3.0);
         }
-        let pace = if calm { 1.0 / service.windows } else { 0.005 };
-        service.mean_ms += pace * (seen_ms - service.mean_ms);
-        // Low load is remembered, so that a slow rise is seen as one.
-        let pace = if rps < service.seen_at_rps { 0.2 } else { 0.002 };
-        service.seen_at_rps += pace * (rps - service.seen_at_rps);
+        if rps <= CALM * service.seen_at_rps {
+            service.windows = (service.windows + 1.0).min(BASE_WINDOWS);
+            let pace = 1.0 / service.windows;
+            service.mean_ms += pace * (latency_ms - service.mean_ms);
+            service.seen_at_rps += pace * (rps - service.seen_at_rps);
+        } else if let Some(c) = saturation_rps {
+            let seen_ms = latency_ms * wait(service.seen_at_rps, c) / wait(rps, c);
+            service.mean_ms += 0.005 * (seen_ms - service.mean_ms);
+        }
+    }
+
+    /// The latency at low load without the wait that is in it even there.
+    fn service_ms(&self) -> f64 {
+        let Some(service) = self.service else { return 0.0 };
+        let Some(saturation) = self.identified() else { return service.mean_ms };
+        let rps = saturation.value();
+        let slots = rps * service.mean_ms / 1_000.0;
+        let rho = (service.seen_at_rps / rps).min(0.9);
+        service.mean_ms / (1.0 + wait_ratio(rho, slots, self.variability()))
     }
 
     /// Mean latency over service time, as a function of throughput and saturation throughput.
     fn wait_model(&self) -> impl Fn(f64, f64) -> f64 + use<> {
         let variability = self.variability();
-        let service_s = self.service.map_or(0.0, |s| s.mean_ms) / 1_000.0;
+        let service_s = self.service_ms() / 1_000.0;
         move |rps, saturation_rps| {
             let slots = saturation_rps * service_s;
             1.0 + wait_ratio(rps / saturation_rps, slots, variability)
@@ -296,7 +313,7 @@ impl CapacityModel {
                 rps: leaned_on,
                 lower_rps: bound,
                 upper_rps: None,
-                identified: false,
+                error: 2.0 * IDENTIFIED,
             });
         };
         let rps = (saturation.value() * self.objective_share).max(self.proven_rps);
@@ -304,7 +321,7 @@ impl CapacityModel {
             rps,
             lower_rps: (saturation.lower() * self.objective_share).max(self.proven_rps),
             upper_rps: Some((saturation.upper() * self.objective_share).max(rps)),
-            identified: true,
+            error: saturation.error().hypot(SYSTEMATIC_ERROR),
         })
     }
 }

@@ -13,6 +13,9 @@ use crate::{
 /// Share of its capacity that an instance is given when its warm-up begins.
 const RAMP_FLOOR: f64 = 0.1;
 
+/// How much instances of one service are taken to differ in capacity, as a relative deviation.
+const ALIKE: f64 = 0.15;
+
 /// What is remembered of one instance between ticks.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Known {
@@ -101,13 +104,13 @@ impl Member<'_> {
             rps: self.rps,
             lower_rps: 0.0,
             upper_rps: None,
-            identified: false,
+            error: 1.0,
         });
         CapacityView {
             instance: self.id(),
-            rps: belief.rps,
-            lower_rps: belief.lower_rps,
-            upper_rps: belief.upper_rps,
+            rps: self.rps,
+            lower_rps: belief.lower_rps.min(self.rps),
+            upper_rps: belief.upper_rps.map(|upper| upper.max(self.rps)),
             pinned: self.pinned,
         }
     }
@@ -126,7 +129,7 @@ pub(crate) struct Sighted {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Fleet {
     pub(crate) known: BTreeMap<InstanceId, Known>,
-    /// Median capacity of the instances that were last known; outlives them.
+    /// What the instances last known could do in common; outlives them.
     pub(crate) typical_rps: Option<f64>,
 }
 
@@ -178,28 +181,22 @@ impl Fleet {
             .iter()
             .filter_map(|seen| Some(self.known.get(&seen.instance)?.member(spec, seen, now_ms)))
             .collect();
-        let mut beliefs: Vec<f64> = Vec::new();
         for member in &mut members {
             if member.belief.is_none() {
                 let known = self.known.get(&member.id());
                 member.belief = known.and_then(|k| k.capacity.belief(target));
             }
-            beliefs.extend(member.belief.map(|b| b.rps).filter(|rps| *rps > 0.0));
         }
-        beliefs.sort_unstable_by(f64::total_cmp);
-        self.typical_rps = beliefs.get(beliefs.len() / 2).copied().or(self.typical_rps);
-        // Bounds of a few instances differ by chance, what the instances can do hardly does.
-        let bounded = |m: &&Member<'_>| m.is_primary() && m.belief.is_some_and(|b| !b.identified);
-        let bounds: Vec<f64> =
-            members.iter().filter(bounded).filter_map(|m| Some(m.belief?.rps)).collect();
-        let mean_bound = bounds.iter().sum::<f64>() / bounds.len().max(1) as f64;
+        let beliefs: Vec<Belief> =
+            members.iter().filter_map(|m| m.belief).filter(|b| b.rps > 0.0).collect();
+        self.typical_rps = common_rps(&beliefs).or(self.typical_rps);
         for member in &mut members {
-            if bounded(&&*member) {
-                member.rps = mean_bound.max(1e-3);
-                continue;
-            }
-            let believed = member.belief.map(|b| b.rps).or(self.typical_rps);
-            member.rps = believed.unwrap_or(1.0).max(1e-3);
+            let rps = match (member.belief, self.typical_rps) {
+                (Some(belief), _) if member.pinned => belief.rps,
+                (Some(belief), Some(typical_rps)) => shrunk_rps(&belief, typical_rps),
+                (_, typical_rps) => typical_rps.unwrap_or(1.0),
+            };
+            member.rps = rps.max(1e-3);
         }
         members
     }
@@ -248,7 +245,7 @@ impl Known {
             Capacity::Learned => None,
         });
         let pinned_rps = pinned_rps.filter(|rps| rps.is_finite() && *rps > 0.0);
-        let exactly = |rps| Belief { rps, lower_rps: rps, upper_rps: Some(rps), identified: true };
+        let exactly = |rps| Belief { rps, lower_rps: rps, upper_rps: Some(rps), error: 0.0 };
         Member {
             seen,
             heading,
@@ -265,6 +262,22 @@ impl Known {
             verdict: verdict(seen.mirror.as_ref(), &spec.objective),
         }
     }
+}
+
+/// Mean of the logarithms, each counting by its precision.
+fn common_rps(beliefs: &[Belief]) -> Option<f64> {
+    let precision = |b: &Belief| 1.0 / (b.error * b.error + ALIKE * ALIKE);
+    let total: f64 = beliefs.iter().map(precision).sum();
+    let sum: f64 = beliefs.iter().map(|b| precision(b) * b.rps.ln()).sum();
+    (total > 0.0).then(|| (sum / total).exp())
+}
+
+/// An estimate drawn towards its peers', the more the less certain it is (James and Stein 1961):
+/// instances of one service differ less than what is measured of them.
+fn shrunk_rps(belief: &Belief, typical_rps: f64) -> f64 {
+    let own = 1.0 / (belief.error * belief.error).max(1e-6);
+    let peers = 1.0 / (ALIKE * ALIKE);
+    ((own * belief.rps.max(1e-3).ln() + peers * typical_rps.ln()) / (own + peers)).exp()
 }
 
 /// Whether health, tier and operator let an instance take requests.
