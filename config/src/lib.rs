@@ -3,11 +3,20 @@
 //! [`load`] reads a YAML, TOML or JSON file, all of one schema, and gives a [`Config`] that holds
 //! no nonsense, or [`Errors`] that name everything wrong with the file at once.
 
+mod check;
 mod checked;
 mod diagnostic;
+mod expand;
+mod raw;
+mod reader;
+mod tree;
 mod units;
 
+use std::io::Read as _;
 use std::path::Path;
+
+use raw::{RawConfig, Read as _};
+use reader::{Problem, Reader};
 
 pub use checked::*;
 pub use diagnostic::{Diagnostic, Errors};
@@ -40,14 +49,33 @@ impl Format {
 pub type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 /// Reads and checks the file at `path`; its extension says its format, and `${VAR}` in its values
-/// is taken from the environment of the process.
+/// is taken from the environment of the process. A token file is read too.
 ///
 /// # Errors
 ///
 /// Everything wrong with the file, or that it cannot be read.
 pub fn load(path: &Path) -> Result<Config, Errors> {
-    let text = std::fs::read_to_string(path).unwrap_or_default();
-    parse(&text, Format::Yaml, &path.display().to_string(), &|name| std::env::var(name).ok())
+    let name = path.display().to_string();
+    let whole = |problem: Problem| Errors::new(vec![problem.about(&name)]);
+    let format = Format::of(path)
+        .ok_or_else(|| whole(Problem::new("another extension", ".yaml, .yml, .toml or .json")))?;
+    let text = read_text(path).map_err(|error| {
+        let found = format!("a file that cannot be read ({error})");
+        whole(Problem::new(found, "a configuration in UTF-8"))
+    })?;
+    parse(&text, format, &name, &|name| std::env::var(name).ok())
+}
+
+/// At most one byte more than may be read, so that a huge file costs no memory.
+fn read_text(path: &Path) -> std::io::Result<String> {
+    let mut bytes = Vec::new();
+    let limit = tree::max_text_bytes() + 1;
+    std::fs::File::open(path)?.take(limit).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 == limit {
+        // Too long to be read anyway; the cut may have hit the middle of a character.
+        return Ok(String::from_utf8_lossy(&bytes).into_owned());
+    }
+    String::from_utf8(bytes).map_err(|error| std::io::Error::other(error.utf8_error()))
 }
 
 /// Reads and checks `text`; `name` stands for the file in errors, and `env` answers `${VAR}`.
@@ -55,31 +83,38 @@ pub fn load(path: &Path) -> Result<Config, Errors> {
 /// # Errors
 ///
 /// Everything wrong with the text.
-pub fn parse(_text: &str, _format: Format, name: &str, _env: Env) -> Result<Config, Errors> {
-    Err(Errors::new(vec![Diagnostic {
-        file: name.to_owned(),
-        line: 0,
-        column: 0,
-        path: String::new(),
-        found: "text".to_owned(),
-        expected: "a reader, which comes next".to_owned(),
-        nearest: None,
-        help: None,
-        excerpt: None,
-        width: 1,
-    }]))
+pub fn parse(text: &str, format: Format, name: &str, env: Env) -> Result<Config, Errors> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let mut reader = Reader::new(text, name, env);
+    let config = match tree::read(text, format) {
+        Ok(root) => {
+            RawConfig::read(&root, &mut reader).and_then(|raw| check::config(raw, &mut reader))
+        }
+        Err(faults) => {
+            for fault in faults {
+                reader.fault_of_text(fault);
+            }
+            None
+        }
+    };
+    reader.finish(config)
 }
 
 /// The JSON Schema of the configuration, the same for all formats.
 #[must_use]
 pub fn json_schema() -> serde_json::Value {
-    serde_json::Value::Null
+    schemars::SchemaGenerator::default().into_root_schema_for::<RawConfig>().to_value()
 }
 
 impl Config {
     /// The configuration with every default, as YAML that [`parse`] reads as an equal value.
+    ///
+    /// A token that was written in the file is shown as `***`, which [`parse`] refuses, so that a
+    /// printed configuration never runs with a token that others know.
     #[must_use]
     pub fn to_yaml(&self) -> String {
-        String::new()
+        let yaml = serde_saphyr::to_string(self).expect("plain values have a form in YAML");
+        // A dollar sign can only stand in texts, and means the same in all ways to quote one.
+        expand::escape(&yaml)
     }
 }

@@ -17,6 +17,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 pub use address::{Cidr, CidrError};
+pub(crate) use admin::MASK;
 pub use admin::{Admin, AdminAddress, Secret, Token};
 pub use listener::{Limits, Listener, ListenerTimeouts, Protocol};
 pub use route::{HostMatch, PathMatch, Route, RouteMatch};

@@ -1,0 +1,103 @@
+//! The admin API: who may reach it.
+
+use std::io::Read as _;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+
+use crate::raw::{Either, RawAdmin, RawToken, TokenText, is_token};
+use crate::reader::{At, Field, Problem, Reader};
+use crate::{Admin, AdminAddress, Listener, Secret, Token};
+
+/// Longest token file that is read, in bytes.
+const MAX_TOKEN_BYTES: u64 = 4096;
+
+pub(super) fn admin(raw: Field<RawAdmin>, listeners: &[Listener], r: &mut Reader<'_>) -> Admin {
+    let raw = raw.value().unwrap_or_default();
+    let no_token = raw.token.is_absent();
+    let token = raw.token.given().and_then(|at| token(at, r));
+    let default = SocketAddr::from((Ipv4Addr::LOCALHOST, 9900));
+    let Some(At { value: address, place }) = raw.address.given() else {
+        return Admin { address: AdminAddress::Tcp(default), token };
+    };
+    if let AdminAddress::Tcp(tcp) = address.0 {
+        if !tcp.ip().to_canonical().is_loopback() && no_token {
+            let problem = Problem::new(
+                format!("{tcp}, which others can reach, without a token"),
+                "a loopback address, a Unix socket, or a token",
+            );
+            let help = "add `token: { env: NAME }` or `token: { file: PATH }` to admin, \
+                        or use 127.0.0.1";
+            r.report(&place, problem.help(help));
+        }
+        if let Some(listener) = listeners.iter().find(|listener| listener.address == tcp) {
+            let expected = format!("an address other than that of listener {:?}", listener.name);
+            r.report(&place, Problem::new(tcp.to_string(), expected));
+        }
+    }
+    Admin { address: address.0, token }
+}
+
+fn token(at: At<Either<TokenText, RawToken>>, r: &mut Reader<'_>) -> Option<Token> {
+    let table = match at.value {
+        Either::Short(TokenText(text)) => return Some(Token::Value(Secret::new(text))),
+        Either::Table(table) => *table,
+    };
+    match (table.env, table.file) {
+        (Field::Given(env), Field::Absent) => {
+            let variable = env.value.0;
+            let Some(value) = r.env(&variable) else {
+                let problem =
+                    Problem::new(format!("{variable}, which is not set"), "a variable that is set");
+                r.report(&env.place, problem);
+                return None;
+            };
+            let secret = secret(&value).or_else(|| {
+                r.report(&env.place, malformed(&variable));
+                None
+            })?;
+            Some(Token::Env { variable, secret })
+        }
+        (Field::Absent, Field::Given(file)) => {
+            let path = file.value.0;
+            let name = path.display().to_string();
+            match read(&path) {
+                Ok(text) => match secret(&text) {
+                    Some(secret) => return Some(Token::File { path, secret }),
+                    None => r.report(&file.place, malformed(&name)),
+                },
+                Err(error) => {
+                    let found = format!("{name}, which cannot be read ({error})");
+                    r.report(&file.place, Problem::new(found, "a file with the token"));
+                }
+            }
+            None
+        }
+        (Field::Invalid, _) | (_, Field::Invalid) => None,
+        (Field::Given(_), Field::Given(_)) => {
+            r.report(&at.place, Problem::new("env and file", "one of the two"));
+            None
+        }
+        (Field::Absent, Field::Absent) => {
+            r.report(&at.place, Problem::new("neither env nor file", "one of the two"));
+            None
+        }
+    }
+}
+
+fn malformed(place: &str) -> Problem {
+    Problem::new(
+        format!("another text in {place}"),
+        "a token of at least 8 printable ASCII characters without spaces",
+    )
+}
+
+fn secret(text: &str) -> Option<Secret> {
+    let text = text.trim_end();
+    is_token(text).then(|| Secret::new(text.to_owned()))
+}
+
+fn read(path: &Path) -> std::io::Result<String> {
+    let mut text = String::new();
+    std::fs::File::open(path)?.take(MAX_TOKEN_BYTES).read_to_string(&mut text)?;
+    Ok(text)
+}

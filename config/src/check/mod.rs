@@ -1,0 +1,106 @@
+//! Raw tables to checked values: ranges, defaults, and what must fit together.
+//!
+//! Every function here gives a value even when it reports an error, so that one run finds all of
+//! them; the value is thrown away then.
+
+mod admin;
+mod listener;
+mod range;
+mod service;
+mod shadows;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use foreshadow_control::ServiceName;
+
+use crate::raw::{List, Map, RawConfig, RawLog, RawRecording, RawService};
+use crate::reader::{Field, Problem, Reader, quote};
+use crate::{Config, Log, LogFormat, LogLevel, Recording, Reload, Service};
+
+/// The configuration, or nothing where a part of it is missing; both after reports.
+pub(crate) fn config(raw: RawConfig, r: &mut Reader<'_>) -> Option<Config> {
+    let names = service_names(&raw.services, r);
+    let listeners = match raw.listeners.given() {
+        Some(list) if list.value.0.is_empty() => {
+            r.report(&list.place, Problem::new("an empty list", "at least one listener"));
+            None
+        }
+        Some(list) => Some(listener::listeners(list.value, names.as_deref(), r)),
+        None => None,
+    };
+    let services = raw.services.value().map(|map| services(map, r));
+    let workers = raw.workers;
+    let reload = raw.reload.value().unwrap_or_default();
+    let listeners = listeners.unwrap_or_default();
+    Some(Config {
+        admin: admin::admin(raw.admin, &listeners, r),
+        state_dir: raw.state_dir.value().map_or_else(|| "foreshadow-state".into(), |p| p.0),
+        workers: range::size(workers, 1..=1024, cores(), r),
+        log: log(raw.log.value().unwrap_or_default()),
+        drain_timeout: range::time(raw.drain_timeout, 0..=range::HOUR_MS, 30_000, r),
+        reload: Reload { watch: reload.watch.value().is_none_or(|flag| flag.0) },
+        recording: raw.recording.value().map(|raw| recording(raw, r)),
+        services: services?,
+        listeners,
+    })
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, |cores| cores.get().min(1024))
+}
+
+/// The names that routes may use; nothing when the table of services could not be read.
+fn service_names(services: &Field<Map<RawService>>, r: &mut Reader<'_>) -> Option<Vec<String>> {
+    let Field::Given(services) = services else { return None };
+    let mut names = Vec::new();
+    for (name, _) in &services.value.0 {
+        if !is_name(&name.value) {
+            let problem = Problem::new(
+                format!("the name {}", quote(&name.value)),
+                "1 to 63 letters, digits, -, _ or ., beginning with a letter or digit",
+            );
+            r.report(&name.place, problem);
+        }
+        names.push(name.value.clone());
+    }
+    Some(names)
+}
+
+fn is_name(name: &str) -> bool {
+    name.len() <= 63
+        && name.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+}
+
+fn services(map: Map<RawService>, r: &mut Reader<'_>) -> BTreeMap<ServiceName, Service> {
+    let mut services = BTreeMap::new();
+    for (name, raw) in map.0 {
+        if let Some(raw) = raw.given() {
+            services.insert(ServiceName::from(name.value.as_str()), service::service(raw.value, r));
+        }
+    }
+    services
+}
+
+fn log(raw: RawLog) -> Log {
+    Log {
+        level: raw.level.value().map_or(LogLevel::Info, |level| level.0),
+        format: raw.format.value().map_or(LogFormat::Auto, |format| format.0),
+    }
+}
+
+fn recording(raw: RawRecording, r: &mut Reader<'_>) -> Recording {
+    Recording {
+        path: raw.path.value().map_or_else(PathBuf::new, |path| path.0),
+        max_size: range::bytes(raw.max_size, 1 << 20..=u64::MAX, 256 << 20, r),
+    }
+}
+
+/// The items of a list, or those of the default where the list is absent or wrong.
+fn items<T, U>(field: Field<List<T>>, default: Vec<U>, convert: impl Fn(T) -> U) -> Vec<U> {
+    match field.value() {
+        Some(list) => list.0.into_iter().map(|item| convert(item.value)).collect(),
+        None => default,
+    }
+}

@@ -1,0 +1,107 @@
+//! Values within bounds, or their defaults.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use crate::raw::{Bytes, Count, Share, Slew, Time};
+use crate::reader::{Field, Problem, Reader};
+use crate::units;
+
+pub(super) const SECOND_MS: u64 = 1_000;
+pub(super) const MINUTE_MS: u64 = 60 * SECOND_MS;
+pub(super) const HOUR_MS: u64 = 60 * MINUTE_MS;
+pub(super) const DAY_MS: u64 = 24 * HOUR_MS;
+
+/// The value if it is within `range`; reports it if not.
+fn within<T, V: PartialOrd + Copy>(
+    field: Field<T>,
+    value: impl Fn(&T) -> V,
+    range: RangeInclusive<V>,
+    format: impl Fn(V) -> String,
+    r: &mut Reader<'_>,
+) -> Option<V> {
+    let at = field.given()?;
+    let value = value(&at.value);
+    if range.contains(&value) {
+        return Some(value);
+    }
+    let expected = if value < *range.start() {
+        format!("at least {}", format(*range.start()))
+    } else {
+        format!("at most {}", format(*range.end()))
+    };
+    r.report(&at.place, Problem::new(format(value), expected));
+    None
+}
+
+pub(super) fn count(
+    field: Field<Count>,
+    range: RangeInclusive<u32>,
+    default: u32,
+    r: &mut Reader<'_>,
+) -> u32 {
+    let range = u64::from(*range.start())..=u64::from(*range.end());
+    let value = within(field, |count| count.0, range, |count| count.to_string(), r);
+    value.and_then(|count| u32::try_from(count).ok()).unwrap_or(default)
+}
+
+pub(super) fn size(
+    field: Field<Count>,
+    range: RangeInclusive<u32>,
+    default: usize,
+    r: &mut Reader<'_>,
+) -> usize {
+    if field.is_absent() {
+        return default;
+    }
+    usize::try_from(count(field, range, 1, r)).unwrap_or(default)
+}
+
+/// A duration; bounds and default in milliseconds.
+pub(super) fn time(
+    field: Field<Time>,
+    range_ms: RangeInclusive<u64>,
+    default_ms: u64,
+    r: &mut Reader<'_>,
+) -> Duration {
+    let range =
+        Duration::from_millis(*range_ms.start())..=Duration::from_millis(*range_ms.end());
+    let value = within(field, |time| time.0, range, units::duration::format, r);
+    value.unwrap_or(Duration::from_millis(default_ms))
+}
+
+pub(super) fn share(
+    field: Field<Share>,
+    range: RangeInclusive<f64>,
+    default: f64,
+    r: &mut Reader<'_>,
+) -> f64 {
+    within(field, |share| share.0, range, units::percent::format, r).unwrap_or(default)
+}
+
+pub(super) fn slew(
+    field: Field<Slew>,
+    range: RangeInclusive<f64>,
+    default: f64,
+    r: &mut Reader<'_>,
+) -> f64 {
+    let format = |slew| format!("{}/s", units::percent::format(slew));
+    within(field, |slew| slew.0, range, format, r).unwrap_or(default)
+}
+
+pub(super) fn bytes(
+    field: Field<Bytes>,
+    range: RangeInclusive<u64>,
+    default: u64,
+    r: &mut Reader<'_>,
+) -> u64 {
+    optional_bytes(field, range, r).unwrap_or(default)
+}
+
+pub(super) fn optional_bytes(
+    field: Field<Bytes>,
+    range: RangeInclusive<u64>,
+    r: &mut Reader<'_>,
+) -> Option<u64> {
+    within(field, |bytes| bytes.0, range, units::size::format, r)
+}

@@ -1,0 +1,258 @@
+//! Services: defaults, ranges, and figures that must fit each other.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use foreshadow_control::{Capacity, Mode, Objective, QuantileSpec, WeightSpec};
+
+use super::items;
+use super::range::{self, DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS};
+use super::shadows::shadows;
+use crate::raw::{
+    BackendAddress, CheckKind, Either, List, RawEjection, RawForecast, RawHealth, RawObjective,
+    RawPrimary, RawRetries, RawService, RawTimeouts, RawWeights, Time,
+};
+use crate::reader::{At, Field, Place, Problem, Reader};
+use crate::units::{self, control::LATENCY_KEYS};
+use crate::{
+    Connections, Ejection, Forecast, Health, HealthCheck, Primary, Retries, RetryOn, Service,
+    StatusRange, Timeouts,
+};
+
+pub(super) fn service(raw: RawService, r: &mut Reader<'_>) -> Service {
+    let connections = raw.connections.value().unwrap_or_default();
+    Service {
+        primaries: primaries(raw.primaries, r),
+        objective: objective(raw.objective, r),
+        capacity: raw.capacity.value().map_or(Capacity::Learned, |capacity| capacity.0),
+        target_utilisation: range::share(raw.target_utilisation, 0.01..=1.0, 0.75, r),
+        health: health(raw.health.value().unwrap_or_default(), r),
+        mode: raw.mode.value().map_or(Mode::Advise, |mode| mode.0),
+        shadows: raw.shadows.value().map(|raw| shadows(raw, r)),
+        forecast: forecast(raw.forecast.value().unwrap_or_default(), r),
+        weights: weights(raw.weights.value().unwrap_or_default(), r),
+        warm_up: range::time(raw.warm_up, 0..=HOUR_MS, 5_000, r),
+        timeouts: timeouts(raw.timeouts.value().unwrap_or_default(), r),
+        retries: retries(raw.retries.value().unwrap_or_default(), r),
+        ejection: ejection(raw.ejection.value().unwrap_or_default(), r),
+        panic: raw.panic.value().and_then(|panic| panic.0),
+        connections: Connections { max_idle: range::size(connections.max_idle, 0..=65_536, 64, r) },
+    }
+}
+
+fn primaries(
+    field: Field<List<Either<BackendAddress, RawPrimary>>>,
+    r: &mut Reader<'_>,
+) -> Vec<Primary> {
+    let Some(list) = field.given() else { return Vec::new() };
+    if list.value.0.is_empty() {
+        r.report(&list.place, Problem::new("an empty list", "at least one instance"));
+    }
+    let mut seen: HashMap<_, Place> = HashMap::new();
+    let mut primaries = Vec::with_capacity(list.value.0.len());
+    for At { value, place } in list.value.0 {
+        let (address, zone, capacity_rps) = match value {
+            Either::Short(address) => (At { value: address, place }, String::new(), None),
+            Either::Table(table) => {
+                let zone = table.zone.value().map_or_else(String::new, |zone| zone.0);
+                let capacity = table.capacity.value().map(|rate| rate.0);
+                match table.address.given() {
+                    Some(address) => (address, zone, capacity),
+                    None => continue,
+                }
+            }
+        };
+        let place = address.place;
+        let address = address.value.0;
+        if let Some(earlier) = seen.get(&address) {
+            let expected = format!("each address once; it is also on line {}", r.line(earlier));
+            r.report(&place, Problem::new(format!("{address} again"), expected));
+        } else {
+            seen.insert(address, place);
+            primaries.push(Primary { address, zone, capacity_rps });
+        }
+    }
+    primaries
+}
+
+fn objective(field: Field<RawObjective>, r: &mut Reader<'_>) -> Objective {
+    let default = Objective { latency_ms: 500.0, latency_quantile: 0.99, error_rate: 0.01 };
+    let Some(At { value: raw, place }) = field.given() else { return default };
+    let error_rate = range::share(raw.error_rate, 0.0..=1.0, default.error_rate, r);
+    let latencies =
+        [raw.latency_p50, raw.latency_p90, raw.latency_p95, raw.latency_p99, raw.latency_p999];
+    let mut given = latencies.into_iter().zip(LATENCY_KEYS).filter(|(f, _)| !f.is_absent());
+    let Some((latency, (_, latency_quantile))) = given.next() else {
+        return Objective { error_rate, ..default };
+    };
+    let more: Vec<_> = given.map(|(_, (key, _))| key).collect();
+    if !more.is_empty() {
+        let problem = Problem::new(format!("another latency, {}", more.join(", ")), "one latency");
+        r.report(&place, problem.help("keep the one that matters most"));
+    }
+    let latency = range::time(latency, 1..=10 * MINUTE_MS, 500, r);
+    Objective { latency_ms: latency.as_secs_f64() * 1e3, latency_quantile, error_rate }
+}
+
+fn health(raw: RawHealth, r: &mut Reader<'_>) -> Health {
+    let interval = range::time(raw.interval, 10..=HOUR_MS, SECOND_MS, r);
+    let timeout = match raw.timeout.given() {
+        None => interval.min(Duration::from_secs(1)),
+        Some(timeout) => at_most(timeout, interval, "the interval", r),
+    };
+    let kind = raw.r#type.value().map(|kind| kind.0);
+    let path = raw.path;
+    if kind == Some(CheckKind::Tcp) {
+        let places = [
+            ("path", place(&path)),
+            ("host", place(&raw.host)),
+            ("expect", place(&raw.expect)),
+        ];
+        for (key, place) in places {
+            if let Some(place) = place {
+                let problem = Problem::new(format!("{key} in a tcp check"), "no such key");
+                r.report(place, problem.help("use `type: http` to ask for a path"));
+            }
+        }
+    }
+    let asks = !path.is_absent() || !raw.host.is_absent() || !raw.expect.is_absent();
+    let check = if kind == Some(CheckKind::Http) || kind.is_none() && asks {
+        HealthCheck::Http {
+            path: path.value().map_or_else(|| "/".to_owned(), |path| path.0),
+            host: raw.host.value().map(|host| host.0),
+            expect: expect(raw.expect, r),
+        }
+    } else {
+        HealthCheck::Tcp
+    };
+    Health {
+        check,
+        interval,
+        timeout,
+        rise: range::count(raw.rise, 1..=100, 2, r),
+        fall: range::count(raw.fall, 1..=100, 2, r),
+    }
+}
+
+fn expect(field: Field<List<crate::raw::Status>>, r: &mut Reader<'_>) -> Vec<StatusRange> {
+    if let Field::Given(list) = &field
+        && list.value.0.is_empty()
+    {
+        let place = list.place.clone();
+        r.report(&place, Problem::new("an empty list", "at least one status"));
+    }
+    items(field, vec![StatusRange { first: 200, last: 399 }], |status| status.0)
+}
+
+fn place<T>(field: &Field<T>) -> Option<&Place> {
+    match field {
+        Field::Given(at) => Some(&at.place),
+        _ => None,
+    }
+}
+
+/// A duration from 1 ms up to `limit`, which `name` stands for.
+fn at_most(at: At<Time>, limit: Duration, name: &str, r: &mut Reader<'_>) -> Duration {
+    let value = at.value.0;
+    if value < Duration::from_millis(1) {
+        let found = units::duration::format(value);
+        r.report(&at.place, Problem::new(found, "at least 1ms"));
+    } else if value > limit {
+        let limit = units::duration::format(limit);
+        let found = units::duration::format(value);
+        r.report(&at.place, Problem::new(found, format!("at most {name}, {limit}")));
+    }
+    value
+}
+
+fn forecast(raw: RawForecast, r: &mut Reader<'_>) -> Forecast {
+    let mut seasons: Vec<Duration> = Vec::new();
+    match raw.seasons.value() {
+        None => seasons.push(Duration::from_millis(DAY_MS)),
+        Some(list) => {
+            for season in list.0 {
+                let field = Field::Given(season);
+                let season = range::time(field, MINUTE_MS..=366 * DAY_MS, DAY_MS, r);
+                if !seasons.contains(&season) {
+                    seasons.push(season);
+                }
+            }
+        }
+    }
+    let quantiles = raw.quantiles.given();
+    let place = quantiles.as_ref().map(|at| at.place.clone());
+    let raw_quantiles = quantiles.map(|at| at.value).unwrap_or_default();
+    let quantiles = QuantileSpec {
+        prepare: range::share(raw_quantiles.prepare, 0.01..=0.999, 0.95, r),
+        warm: range::share(raw_quantiles.warm, 0.01..=0.999, 0.5, r),
+        commit: range::share(raw_quantiles.commit, 0.01..=0.999, 0.1, r),
+    };
+    let QuantileSpec { prepare, warm, commit } = quantiles;
+    if let Some(place) = place
+        && (commit > warm || warm > prepare)
+    {
+        let [commit, warm, prepare] = [commit, warm, prepare].map(units::percent::format);
+        let found = format!("commit {commit}, warm {warm}, prepare {prepare}");
+        r.report(&place, Problem::new(found, "commit <= warm <= prepare"));
+    }
+    Forecast {
+        horizon: range::time(raw.horizon, 100..=10 * MINUTE_MS, 30_000, r),
+        seasons,
+        quantiles,
+        evaluation_window: range::time(raw.evaluation_window, SECOND_MS..=HOUR_MS, 10_000, r),
+    }
+}
+
+fn weights(raw: RawWeights, r: &mut Reader<'_>) -> WeightSpec {
+    WeightSpec {
+        slew_per_s: range::slew(raw.slew, 0.01..=100.0, 0.5, r),
+        hysteresis: range::share(raw.hysteresis, 0.0..=0.5, 0.02, r),
+    }
+}
+
+fn timeouts(raw: RawTimeouts, r: &mut Reader<'_>) -> Timeouts {
+    let total = range::time(raw.total, 1..=DAY_MS, MINUTE_MS, r);
+    let capped = |field: Field<Time>, default_ms, r: &mut Reader<'_>| match field.given() {
+        None => total.min(Duration::from_millis(default_ms)),
+        Some(at) => at_most(at, total, "the total", r),
+    };
+    Timeouts {
+        connect: capped(raw.connect, SECOND_MS, r),
+        first_byte: capped(raw.first_byte, 15 * SECOND_MS, r),
+        total,
+        idle: range::time(raw.idle, 1..=DAY_MS, MINUTE_MS, r),
+    }
+}
+
+fn retries(raw: RawRetries, r: &mut Reader<'_>) -> Retries {
+    let mut on = items(raw.on, vec![RetryOn::ConnectFailure, RetryOn::Reset], |on| on.0);
+    let mut seen = std::collections::HashSet::new();
+    on.retain(|on| seen.insert(*on));
+    Retries {
+        attempts: range::count(raw.attempts, 1..=10, 2, r),
+        budget: range::share(raw.budget, 0.0..=1.0, 0.2, r),
+        min_per_second: range::count(raw.min_per_second, 0..=1_000_000, 10, r),
+        on,
+    }
+}
+
+fn ejection(raw: RawEjection, r: &mut Reader<'_>) -> Ejection {
+    let base = range::time(raw.base, 10..=DAY_MS, 10_000, r);
+    let max = match raw.max.given() {
+        None => base.max(Duration::from_millis(5 * MINUTE_MS)),
+        Some(max) if max.value.0 < base => {
+            let expected = format!("at least the base, {}", units::duration::format(base));
+            let found = units::duration::format(max.value.0);
+            r.report(&max.place, Problem::new(found, expected));
+            base
+        }
+        Some(max) => range::time(Field::Given(max), 10..=7 * DAY_MS, 5 * MINUTE_MS, r),
+    };
+    Ejection {
+        consecutive_errors: range::count(raw.consecutive_errors, 1..=1000, 5, r),
+        base,
+        max,
+        max_ejected: range::share(raw.max_ejected, 0.0..=1.0, 0.5, r),
+        probation: range::time(raw.probation, 0..=DAY_MS, 10_000, r),
+    }
+}

@@ -1,0 +1,357 @@
+//! Numbers, units and names: the kinds of single values.
+
+use std::time::Duration;
+
+use foreshadow_control::{Capacity, Mode};
+
+use super::Read;
+use crate::reader::{Problem, Reader, Scalar};
+use crate::tree::Node;
+use crate::units;
+use crate::{LogFormat, LogLevel, OnExit, PortRange, RetryOn, StatusRange};
+
+/// Declares a kind of single value: what it looks like, its JSON Schema, and how it is read.
+macro_rules! leaf {
+    (
+        $(#[doc = $doc:literal])*
+        $name:ident($kind:ty), $form:expr, $schema:tt,
+        |$scalar:ident| $parse:expr, |$wrong:ident| $help:expr
+    ) => {
+        $(#[doc = $doc])*
+        #[derive(Debug)]
+        pub(crate) struct $name(pub(crate) $kind);
+
+        impl $crate::raw::Read for $name {
+            fn form() -> String {
+                $form.to_owned()
+            }
+
+            fn read(
+                node: &$crate::tree::Node,
+                r: &mut $crate::reader::Reader<'_>,
+            ) -> Option<Self> {
+                let $scalar = &r.scalar(node, &Self::form())?;
+                let value: Option<$kind> = $parse;
+                if value.is_none() {
+                    let $wrong = $scalar;
+                    let help: Option<&str> = $help;
+                    let mut problem = $crate::reader::Problem::new($wrong.describe(), $form);
+                    problem.help = help.map(str::to_owned);
+                    r.fault(&node.span, problem);
+                }
+                value.map(Self)
+            }
+        }
+
+        impl schemars::JsonSchema for $name {
+            fn inline_schema() -> bool {
+                true
+            }
+
+            fn schema_name() -> std::borrow::Cow<'static, str> {
+                stringify!($name).into()
+            }
+
+            fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                schemars::json_schema!($schema)
+            }
+        }
+    };
+    ($(#[doc = $doc:literal])* $name:ident($kind:ty), $form:expr, $schema:tt,
+        |$scalar:ident| $parse:expr) => {
+        $crate::raw::leaf::leaf! {
+            $(#[doc = $doc])*
+            $name($kind), $form, $schema, |$scalar| $parse, |_wrong| None
+        }
+    };
+}
+pub(super) use leaf;
+
+impl Scalar<'_> {
+    /// The text, if it is one.
+    pub(crate) fn text(&self) -> Option<&str> {
+        match self {
+            Self::Text(text, _) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// The integer; a text counts when a variable was filled in.
+    pub(crate) fn integer(&self) -> Option<i64> {
+        match self {
+            Self::Integer(integer) => Some(*integer),
+            Self::Text(text, true) => text.trim().parse().ok(),
+            _ => None,
+        }
+    }
+
+    /// The finite number; a text counts when a variable was filled in.
+    pub(crate) fn number(&self) -> Option<f64> {
+        let number = match self {
+            #[expect(clippy::cast_precision_loss, reason = "no figure here needs 53 bits")]
+            Self::Integer(integer) => Some(*integer as f64),
+            Self::Float(float) => Some(*float),
+            Self::Text(text, true) => text.trim().parse().ok(),
+            _ => None,
+        };
+        number.filter(|number| number.is_finite())
+    }
+
+    /// The truth value; a text counts when a variable was filled in.
+    pub(crate) fn bool(&self) -> Option<bool> {
+        match self {
+            Self::Bool(bool) => Some(*bool),
+            Self::Text(text, true) => text.trim().parse().ok(),
+            _ => None,
+        }
+    }
+
+    fn is_number_in_quotes(&self) -> bool {
+        matches!(self, Self::Text(text, false) if text.parse::<f64>().is_ok())
+    }
+}
+
+const QUOTES: &str = "remove the quotes";
+
+leaf! {
+    /// A count.
+    Count(u64), "a whole number",
+    { "anyOf": [{ "type": "integer", "minimum": 0 }, { "type": "string", "pattern": "\\$\\{" }] },
+    |scalar| scalar.integer().and_then(|n| u64::try_from(n).ok()),
+    |wrong| wrong.is_number_in_quotes().then_some(QUOTES)
+}
+
+leaf! {
+    /// A switch.
+    Flag(bool), "true or false",
+    { "anyOf": [{ "type": "boolean" }, { "type": "string", "pattern": "\\$\\{" }] },
+    |scalar| scalar.bool()
+}
+
+leaf! {
+    /// A duration.
+    Time(Duration), units::duration::FORM,
+    { "type": "string", "pattern": "^([0-9.]+(ns|us|ms|s|m|h|d))+$|\\$\\{" },
+    |scalar| scalar.text().and_then(units::duration::parse)
+}
+
+leaf! {
+    /// A share as a fraction: a percentage, 0, or a number with a point up to 1.0.
+    Share(f64), units::percent::FORM,
+    { "anyOf": [
+        { "type": "string", "pattern": "^[0-9.]+%$|\\$\\{" },
+        { "type": "number", "minimum": 0, "maximum": 1 },
+    ] },
+    |scalar| match scalar {
+        Scalar::Integer(0) => Some(0.0),
+        Scalar::Float(share) => Some(*share).filter(|share| (0.0..=1.0).contains(share)),
+        other => other.text().and_then(units::percent::parse),
+    },
+    |wrong| matches!(wrong, Scalar::Integer(_) | Scalar::Float(_)).then_some("add the % sign")
+}
+
+leaf! {
+    /// A size in bytes.
+    Bytes(u64), units::size::FORM,
+    { "type": "string", "pattern": "^[0-9.]+([KMGTk]?i?B)$|\\$\\{" },
+    |scalar| scalar.text().and_then(units::size::parse)
+}
+
+leaf! {
+    /// Requests per second.
+    Rate(f64), units::rate::FORM,
+    { "anyOf": [
+        { "type": "string", "pattern": "^[0-9.]+(rps|/s)$|\\$\\{" },
+        { "type": "number", "exclusiveMinimum": 0 },
+    ] },
+    |scalar| scalar.number().or_else(|| units::rate::parse(scalar.text()?)).filter(|r| *r > 0.0)
+}
+
+leaf! {
+    /// How capacity is known.
+    CapacityChoice(Capacity), "auto, or requests per second such as 400rps",
+    { "anyOf": [
+        { "type": "string", "pattern": "^(auto|[0-9.]+(rps|/s))$|\\$\\{" },
+        { "type": "number", "exclusiveMinimum": 0 },
+    ] },
+    |scalar| match scalar.text() {
+        Some("auto") => Some(Capacity::Learned),
+        text => scalar
+            .number()
+            .or_else(|| units::rate::parse(text?))
+            .filter(|rate| *rate > 0.0)
+            .map(Capacity::Pinned),
+    }
+}
+
+leaf! {
+    /// A share per second.
+    Slew(f64), "a share per second such as 50%/s",
+    { "type": "string", "pattern": "^[0-9.]+%/s$|\\$\\{" },
+    |scalar| scalar.text().and_then(|text| units::percent::parse(text.strip_suffix("/s")?))
+}
+
+leaf! {
+    /// When all instances are used, healthy or not.
+    Panic(Option<f64>), "off, on, or the share of usable instances such as 25%",
+    { "anyOf": [
+        { "type": "string", "pattern": "^(off|on|[0-9.]+%)$|\\$\\{" },
+        { "type": "boolean" },
+    ] },
+    |scalar| match (scalar.bool(), scalar.text()) {
+        (Some(false), _) | (_, Some("off")) => Some(None),
+        (Some(true), _) | (_, Some("on")) => Some(Some(0.0)),
+        (None, text) => text
+            .and_then(units::percent::parse)
+            .filter(|share| *share <= 1.0)
+            .map(Some),
+    }
+}
+
+leaf! {
+    /// A status or a range of them.
+    Status(StatusRange), "a status or a range of them, such as 200 or 200-399",
+    { "anyOf": [
+        { "type": "integer", "minimum": 100, "maximum": 599 },
+        { "type": "string", "pattern": "^[1-5][0-9][0-9](-[1-5][0-9][0-9])?$|\\$\\{" },
+    ] },
+    |scalar| {
+        let status = |text: &str| text.parse().ok().filter(|s| (100..=599_u16).contains(s));
+        match (scalar.integer(), scalar.text()) {
+            (Some(one), _) => status(&one.to_string()).map(|s| StatusRange { first: s, last: s }),
+            (None, text) => text.and_then(|text| {
+                let (first, last) = text.split_once('-').unwrap_or((text, text));
+                let range = StatusRange { first: status(first)?, last: status(last)? };
+                (range.first <= range.last).then_some(range)
+            }),
+        }
+    }
+}
+
+leaf! {
+    /// A range of ports.
+    Ports(PortRange), "auto, or a range of ports such as 20000-29999",
+    { "type": "string", "pattern": "^(auto|[0-9]+-[0-9]+)$|\\$\\{" },
+    |scalar| match scalar.text() {
+        Some("auto") => Some(DEFAULT_PORTS),
+        text => text.and_then(|text| {
+            let (first, last) = text.split_once('-')?;
+            let range = PortRange { first: first.parse().ok()?, last: last.parse().ok()? };
+            (range.first > 0 && range.first <= range.last).then_some(range)
+        }),
+    }
+}
+
+/// Ports given to instances where the file names none.
+pub(crate) const DEFAULT_PORTS: PortRange = PortRange { first: 20_000, last: 29_999 };
+
+/// A value that is one of a few names.
+#[derive(Debug)]
+pub(crate) struct OneOf<T>(pub(crate) T);
+
+/// The names that a [`OneOf`] may have.
+pub(crate) trait Choice: Copy + 'static {
+    const NAME: &'static str;
+    const NAMES: &'static [(&'static str, Self)];
+    /// What is said of names that mean something, but not here.
+    const REFUSED: &'static [(&'static str, &'static str)] = &[];
+}
+
+impl<T: Choice> Read for OneOf<T> {
+    fn form() -> String {
+        let names: Vec<_> = T::NAMES.iter().map(|(name, _)| *name).collect();
+        if let [name] = names[..] { name.to_owned() } else { format!("one of {}", names.join(", ")) }
+    }
+
+    fn read(node: &Node, r: &mut Reader<'_>) -> Option<Self> {
+        let scalar = r.scalar(node, &Self::form())?;
+        let text = scalar.text().unwrap_or_default();
+        if let Some((_, value)) = T::NAMES.iter().find(|(name, _)| *name == text) {
+            return Some(Self(*value));
+        }
+        let mut problem = Problem::new(scalar.describe(), Self::form());
+        problem = match T::REFUSED.iter().find(|(name, _)| *name == text) {
+            Some((_, help)) => problem.help(*help),
+            None => problem.nearest(text, T::NAMES.iter().map(|(name, _)| *name)),
+        };
+        r.fault(&node.span, problem);
+        None
+    }
+}
+
+impl<T: Choice> schemars::JsonSchema for OneOf<T> {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        T::NAME.into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        let names: Vec<_> = T::NAMES.iter().map(|(name, _)| *name).collect();
+        schemars::json_schema!({
+            "anyOf": [{ "enum": names }, { "type": "string", "pattern": "\\$\\{" }],
+        })
+    }
+}
+
+impl Choice for Mode {
+    const NAME: &'static str = "Mode";
+    const NAMES: &'static [(&'static str, Self)] =
+        &[("observe", Self::Observe), ("advise", Self::Advise), ("act", Self::Act)];
+}
+
+impl Choice for LogLevel {
+    const NAME: &'static str = "LogLevel";
+    const NAMES: &'static [(&'static str, Self)] = &[
+        ("error", Self::Error),
+        ("warn", Self::Warn),
+        ("info", Self::Info),
+        ("debug", Self::Debug),
+        ("trace", Self::Trace),
+    ];
+}
+
+impl Choice for LogFormat {
+    const NAME: &'static str = "LogFormat";
+    const NAMES: &'static [(&'static str, Self)] =
+        &[("auto", Self::Auto), ("text", Self::Text), ("json", Self::Json)];
+}
+
+impl Choice for OnExit {
+    const NAME: &'static str = "OnExit";
+    const NAMES: &'static [(&'static str, Self)] =
+        &[("destroy", Self::Destroy), ("keep", Self::Keep)];
+}
+
+impl Choice for RetryOn {
+    const NAME: &'static str = "RetryOn";
+    const NAMES: &'static [(&'static str, Self)] = &[
+        ("connect_failure", Self::ConnectFailure),
+        ("reset", Self::Reset),
+        ("5xx", Self::ServerError),
+    ];
+}
+
+impl Choice for crate::Protocol {
+    const NAME: &'static str = "Protocol";
+    const NAMES: &'static [(&'static str, Self)] = &[("http", Self::Http)];
+    const REFUSED: &'static [(&'static str, &'static str)] = &[
+        ("tcp", "tcp is not available in this version"),
+        ("udp", "udp is not available in this version"),
+        ("https", "tls is not available in this version"),
+    ];
+}
+
+/// The kinds of health check.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CheckKind {
+    Http,
+    Tcp,
+}
+
+impl Choice for CheckKind {
+    const NAME: &'static str = "HealthCheckType";
+    const NAMES: &'static [(&'static str, Self)] = &[("http", Self::Http), ("tcp", Self::Tcp)];
+}

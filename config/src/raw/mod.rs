@@ -1,0 +1,20 @@
+//! The schema: each table as it is written, before it is checked.
+//!
+//! A table is declared once with [`table!`]; its keys, their descriptions, the reader and the
+//! JSON Schema all come from that declaration.
+
+mod leaf;
+mod listener;
+mod read;
+mod root;
+mod service;
+mod shadows;
+mod text;
+
+pub(crate) use leaf::*;
+pub(crate) use listener::*;
+pub(crate) use read::{Either, List, Map, Read};
+pub(crate) use root::*;
+pub(crate) use service::*;
+pub(crate) use shadows::*;
+pub(crate) use text::*;

@@ -1,0 +1,88 @@
+//! The top of the file, and the tables that stand alone.
+
+use foreshadow_control::Mode;
+
+use super::read::table;
+use super::{
+    AdminPlace, Bytes, Count, Either, FilePath, Flag, List, Map, OneOf, RawListener, RawService,
+    Time, TokenText, VariableName,
+};
+use crate::{LogFormat, LogLevel};
+
+/// How a mode is written.
+pub(crate) type ModeName = OneOf<Mode>;
+
+table! {
+    /// Configuration of Foreshadow. In every value, ${NAME} and ${NAME:-default} stand for
+    /// environment variables, and $$ is a dollar sign.
+    RawConfig {
+        /// Where clients connect.
+        listeners: List<RawListener> = required,
+        /// The services behind the proxy, by name.
+        services: Map<RawService> = required,
+        /// The admin API, metrics and dashboard.
+        admin: RawAdmin,
+        /// Directory for history, decisions and the instance registry; made when absent.
+        /// Default: foreshadow-state, in the working directory.
+        state_dir: FilePath,
+        /// Worker threads of the data plane, 1 to 1024. Default: one per core.
+        workers: Count,
+        /// What is logged and how.
+        log: RawLog,
+        /// Longest wait for requests in flight at the end, up to 1h. Default: 30s.
+        drain_timeout: Time,
+        /// When the file is read again.
+        reload: RawReload,
+        /// Where ticks are recorded for replay. Default: nowhere.
+        recording: RawRecording,
+    }
+}
+
+table! {
+    /// The admin API, metrics and dashboard.
+    RawAdmin {
+        /// IP address and port, or unix:/path. Default: 127.0.0.1:9900.
+        address: AdminPlace,
+        /// The bearer token that callers must send; required unless the address is loopback or a
+        /// Unix socket. The token itself, or a table that says where to find it.
+        token: Either<TokenText, RawToken>,
+    }
+}
+
+table! {
+    /// Where the token comes from: one of the two.
+    RawToken {
+        /// The environment variable that holds it.
+        env: VariableName,
+        /// The file that holds it.
+        file: FilePath,
+    }
+}
+
+table! {
+    /// What is logged and how.
+    RawLog {
+        /// The least severe level that is logged. Default: info.
+        level: OneOf<LogLevel>,
+        /// How a line looks; auto is text on a terminal and JSON elsewhere. Default: auto.
+        format: OneOf<LogFormat>,
+    }
+}
+
+table! {
+    /// When the file is read again; SIGHUP always does.
+    RawReload {
+        /// Whether a change of the file reloads it. Default: true.
+        watch: Flag,
+    }
+}
+
+table! {
+    /// Where ticks are recorded for replay.
+    RawRecording {
+        /// The file.
+        path: FilePath = required,
+        /// Bound on the file, 1MiB or more. Default: 256MiB.
+        max_size: Bytes,
+    }
+}

@@ -1,0 +1,189 @@
+//! Services as written.
+
+use super::leaf::CheckKind;
+use super::read::table;
+use super::{
+    BackendAddress, CapacityChoice, Count, Either, HostHeader, List, ModeName, OneOf, Panic, Rate,
+    RawShadows, Share, Slew, Status, Text, Time, UrlTarget,
+};
+use crate::RetryOn;
+
+table! {
+    /// One application behind the proxy.
+    RawService {
+        /// The instances that always run: addresses, or tables with more about each.
+        primaries: List<Either<BackendAddress, RawPrimary>> = required,
+        /// What clients were promised.
+        objective: RawObjective,
+        /// Capacity of an instance: auto learns it, a rate such as 400rps pins it. Default: auto.
+        capacity: CapacityChoice,
+        /// Share of its capacity that an instance is filled to. Default: 75%.
+        target_utilisation: Share,
+        /// How instances are checked. Default: whether a TCP connection opens.
+        health: RawHealth,
+        /// What Foreshadow may do: observe looks only, advise publishes the plan and does nothing,
+        /// act carries it out. Default: advise.
+        mode: ModeName,
+        /// Where more instances come from. Default: nowhere.
+        shadows: RawShadows,
+        /// How demand is forecast and which quantile starts what.
+        forecast: RawForecast,
+        /// How fast weights may move.
+        weights: RawWeights,
+        /// Warm-up time assumed for an instance until one was seen, up to 1h. Default: 5s.
+        warm_up: Time,
+        /// How long instances may take.
+        timeouts: RawTimeouts,
+        /// When a request is tried again.
+        retries: RawRetries,
+        /// When an instance that answers badly sits out.
+        ejection: RawEjection,
+        /// Use all instances, healthy or not, once the share of usable ones is at or below this;
+        /// on is 0%: when none is usable. Default: off.
+        panic: Panic,
+        /// Connections kept to instances.
+        connections: RawConnections,
+    }
+}
+
+table! {
+    /// An instance that always runs.
+    RawPrimary {
+        /// IP address and port.
+        address: BackendAddress = required,
+        /// Where it runs. Default: no zone.
+        zone: Text,
+        /// Capacity pinned for this instance, such as 400rps. Default: that of the service.
+        capacity: Rate,
+    }
+}
+
+table! {
+    /// What clients were promised: one latency, and an error rate. Default: latency_p99 500ms.
+    RawObjective {
+        /// Latency of half of the requests.
+        latency_p50: Time,
+        /// Latency of 90% of the requests.
+        latency_p90: Time,
+        /// Latency of 95% of the requests.
+        latency_p95: Time,
+        /// Latency of 99% of the requests.
+        latency_p99: Time,
+        /// Latency of 99.9% of the requests.
+        latency_p999: Time,
+        /// Highest share of failed requests. Default: 1%.
+        error_rate: Share,
+    }
+}
+
+table! {
+    /// How instances are checked.
+    RawHealth {
+        /// http asks for a path, tcp opens a connection. Default: http where a path is given.
+        r#type: OneOf<CheckKind>,
+        /// Path and query to ask for. Default: /.
+        path: UrlTarget,
+        /// The Host header. Default: the instance's address.
+        host: HostHeader,
+        /// Statuses that pass. Default: 200-399.
+        expect: List<Status>,
+        /// From the start of a check to that of the next, 10ms to 1h. Default: 1s.
+        interval: Time,
+        /// Longest wait for an answer, at most the interval. Default: 1s, or the interval.
+        timeout: Time,
+        /// Passed checks in a row until an instance is up, 1 to 100. Default: 2.
+        rise: Count,
+        /// Failed checks in a row until an instance is down, 1 to 100. Default: 2.
+        fall: Count,
+    }
+}
+
+table! {
+    /// How demand is forecast and which quantile starts what.
+    RawForecast {
+        /// The farthest horizon that decisions look at, 100ms to 10m. Default: 30s.
+        horizon: Time,
+        /// Known periods of demand, 1m to 366d. Default: [24h].
+        seasons: List<Time>,
+        /// Which quantile of demand starts which step.
+        quantiles: RawQuantiles,
+        /// Demand must stay below the committed level this long before a rollback starts, 1s to 1h.
+        /// Default: 10s.
+        evaluation_window: Time,
+    }
+}
+
+table! {
+    /// Which quantile of demand starts which step; commit <= warm <= prepare.
+    RawQuantiles {
+        /// Prepares: makes shadows. Default: 95%.
+        prepare: Share,
+        /// Warms shadows up. Default: 50%.
+        warm: Share,
+        /// Commits: full size and traffic. Default: 10%.
+        commit: Share,
+    }
+}
+
+table! {
+    /// How fast weights may move; failures are exempt.
+    RawWeights {
+        /// Largest change of an instance's share of the traffic, 1%/s to 10000%/s. Default: 50%/s.
+        slew: Slew,
+        /// Smaller changes of share are not made, up to 50%. Default: 2%.
+        hysteresis: Share,
+    }
+}
+
+table! {
+    /// How long instances may take.
+    RawTimeouts {
+        /// To open a connection, 1ms to 5m. Default: 1s.
+        connect: Time,
+        /// From the end of the request to the first byte of the answer, 1ms to 1h. Default: 15s.
+        first_byte: Time,
+        /// From the request's first byte to the answer's last, retries included, 1ms to 1d.
+        /// Default: 60s.
+        total: Time,
+        /// An unused connection is closed after this, up to 1d. Default: 60s.
+        idle: Time,
+    }
+}
+
+table! {
+    /// When a request is tried again; once it was sent, only if it is idempotent.
+    RawRetries {
+        /// Tries in all, the first included, 1 to 10; 1 turns retries off. Default: 2.
+        attempts: Count,
+        /// Retries may be this share of all requests. Default: 20%.
+        budget: Share,
+        /// Retries per second allowed beyond the budget, up to 1000000. Default: 10.
+        min_per_second: Count,
+        /// What is tried again. Default: [connect_failure, reset].
+        on: List<OneOf<RetryOn>>,
+    }
+}
+
+table! {
+    /// When an instance that answers badly sits out.
+    RawEjection {
+        /// Errors in a row that eject an instance, 1 to 1000. Default: 5.
+        consecutive_errors: Count,
+        /// How long it sits out first; each next time twice as long, 10ms to 1d. Default: 10s.
+        base: Time,
+        /// Longest time out, at least the base, up to 7d. Default: 5m.
+        max: Time,
+        /// Largest share of instances that sit out at once; 0 turns ejection off. Default: 50%.
+        max_ejected: Share,
+        /// After its return, one error ejects it again for this long, up to 1d. Default: 10s.
+        probation: Time,
+    }
+}
+
+table! {
+    /// Connections kept to instances.
+    RawConnections {
+        /// Unused connections kept open, per instance and worker, up to 65536. Default: 64.
+        max_idle: Count,
+    }
+}

@@ -1,0 +1,92 @@
+//! Shadows and their providers as written.
+
+use super::read::table;
+use super::{
+    Bytes, Count, FilePath, List, Map, OneOf, Ports, Share, Text, Time, Word,
+};
+use crate::OnExit;
+
+table! {
+    /// The shadow instances of a service.
+    RawShadows {
+        /// What makes them.
+        provider: RawProvider = required,
+        /// How many are kept ready.
+        pool: RawPool,
+        /// Where they run. Default: no zone.
+        zone: Text,
+        /// Copies of requests that warm shadows get.
+        mirror: RawMirror,
+        /// What becomes of them when Foreshadow ends: destroy, or keep for the next start.
+        /// Default: destroy.
+        on_exit: OneOf<OnExit>,
+    }
+}
+
+table! {
+    /// What makes shadow instances.
+    RawProvider {
+        /// Processes on this machine.
+        process: RawProcess = required,
+    }
+}
+
+table! {
+    /// Processes on this machine. In command and env, {port}, {id}, {service} and {address} stand
+    /// for those of the instance; {port} or {address} must be there.
+    RawProcess {
+        /// The program and its arguments.
+        command: List<Word> = required,
+        /// Working directory. Default: that of Foreshadow.
+        dir: FilePath,
+        /// Environment variables set beyond Foreshadow's own.
+        env: Map<Word>,
+        /// User id it runs as. Default: that of Foreshadow.
+        uid: Count,
+        /// Group id it runs as. Default: that of Foreshadow.
+        gid: Count,
+        /// Longest time from its start until its health check passes, up to 1h. Default: 30s.
+        start_timeout: Time,
+        /// Time between SIGTERM and SIGKILL, up to 1h. Default: 10s.
+        stop_timeout: Time,
+        /// Ports given to instances. Default: 20000-29999.
+        ports: Ports,
+        /// CPU by tier.
+        cpu: RawCpu,
+        /// Bound on its memory, 1MiB or more. Default: none.
+        memory_limit: Bytes,
+    }
+}
+
+table! {
+    /// CPU by tier, as a share of one core; a full instance has no limit.
+    RawCpu {
+        /// At tier warm, 1% to 100%. Default: 20%.
+        warm: Share,
+    }
+}
+
+table! {
+    /// How many shadows are kept ready, by tier.
+    RawPool {
+        /// Created and frozen. Default: 1.
+        shadow: Count,
+        /// Running scaled down. Default: 1.
+        warm: Count,
+        /// Full size. Default: 0.
+        full: Count,
+        /// Bound on all shadows, serving ones included, up to 1000. Default: 4, or what the others
+        /// add up to.
+        max: Count,
+    }
+}
+
+table! {
+    /// Copies of safe requests, sent to warm shadows and never waited for.
+    RawMirror {
+        /// Share of requests that are copied. Default: 5%.
+        share: Share,
+        /// Copies under way at once, up to 65536; beyond it none are made. Default: 16.
+        max_in_flight: Count,
+    }
+}
