@@ -16,12 +16,12 @@ fn example(name: &str) -> PathBuf {
 }
 
 fn examples() -> Vec<(PathBuf, Config)> {
-    let files = std::fs::read_dir(example("")).unwrap();
+    let files = std::fs::read_dir(example("")).expect("the examples are there");
     let mut examples: Vec<_> = files
         .map(|file| {
-            let path = file.unwrap().path();
-            let text = std::fs::read_to_string(&path).unwrap();
-            let format = Format::of(&path).unwrap();
+            let path = file.expect("an entry of the directory").path();
+            let text = std::fs::read_to_string(&path).expect("an example is text");
+            let format = Format::of(&path).expect("an example has a known extension");
             let config = parse(&text, format, &path.display().to_string(), &no_env);
             (path, config.unwrap_or_else(|errors| panic!("{errors}")))
         })
@@ -65,7 +65,10 @@ fn the_design_is_read_as_it_is_written() {
     assert_eq!((shop.objective.latency_ms, shop.objective.latency_quantile), (50.0, 0.99));
     assert_eq!(shop.objective.error_rate, 0.001);
     let HealthCheck::Http { path, host, expect } = &shop.health.check else { panic!() };
-    assert_eq!((path.as_str(), host, expect[0].to_string().as_str()), ("/healthz", &None, "200-399"));
+    assert_eq!(
+        (path.as_str(), host, expect[0].to_string().as_str()),
+        ("/healthz", &None, "200-399")
+    );
     let shadows = shop.shadows.as_ref().unwrap();
     let pool = shadows.pool;
     assert_eq!((pool.shadow, pool.warm, pool.full, pool.max), (1, 1, 0, 4));
@@ -106,9 +109,32 @@ fn what_is_printed_is_read_back_as_the_same() {
 
 #[test]
 fn texts_of_every_kind_survive_printing() {
-    let odd = ["yes", "null", "1e3", "a: b # c", "*x", "${HOME}", "a$$b", "'q' \"q\"", "", " x ",
-        "line\nbreak", "tab\t", "ünï", "-", "{json: 1}", "0x10", "~", "2001-01-01", "%", "@", "\u{7f}",
-        "\u{2028}", "\u{feff}x", &"long words ".repeat(30)];
+    let odd = [
+        "yes",
+        "null",
+        "1e3",
+        "a: b # c",
+        "*x",
+        "${HOME}",
+        "a$$b",
+        "'q' \"q\"",
+        "",
+        " x ",
+        "line\nbreak",
+        "tab\t",
+        "ünï",
+        "-",
+        "{json: 1}",
+        "0x10",
+        "~",
+        "2001-01-01",
+        "%",
+        "@",
+        "\u{7f}",
+        "\u{2028}",
+        "\u{feff}x",
+        &"long words ".repeat(30),
+    ];
     let words: Vec<_> = odd.iter().map(|word| word.replace('$', "$$")).collect();
     let command: Vec<_> = ["p".to_owned(), "{port}".to_owned()].into_iter().chain(words).collect();
     let json = serde_json::json!({
@@ -154,14 +180,14 @@ fn accepts(schema: &Value, value: &Value, root: &Value) -> Result<(), String> {
     };
     let typed = match &schema["type"] {
         Value::String(name) => fits(name),
-        Value::Array(names) => names.iter().any(|name| fits(name.as_str().unwrap())),
+        Value::Array(names) => names.iter().filter_map(Value::as_str).any(fits),
         _ => schema["enum"].as_array().is_some_and(|names| names.contains(value)),
     };
     if !typed {
         return Err(format!("{value} is not {schema}"));
     }
-    let items = value.as_array().into_iter().flatten();
-    items.map(|item| accepts(&schema["items"], item, root)).collect::<Result<(), _>>()?;
+    let mut items = value.as_array().into_iter().flatten();
+    items.try_for_each(|item| accepts(&schema["items"], item, root))?;
     for (key, value) in value.as_object().into_iter().flatten() {
         match (&schema["properties"][key], &schema["additionalProperties"]) {
             (Value::Null, extra @ Value::Object(_)) => accepts(extra, value, root)?,
@@ -169,8 +195,8 @@ fn accepts(schema: &Value, value: &Value, root: &Value) -> Result<(), String> {
             (property, _) => accepts(property, value, root).map_err(|e| format!("{key}: {e}"))?,
         }
     }
-    for key in schema["required"].as_array().into_iter().flatten() {
-        if value.get(key.as_str().unwrap()).is_none() {
+    for key in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+        if value.get(key).is_none() {
             return Err(format!("no {key}"));
         }
     }

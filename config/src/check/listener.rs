@@ -5,8 +5,8 @@ use std::hash::Hash;
 
 use foreshadow_control::ServiceName;
 
-use super::range::{self, DAY_MS, HOUR_MS};
 use super::items;
+use super::range::{self, DAY_MS, HOUR_MS};
 use crate::raw::{List, RawListener, RawMatch, RawPathMatch, RawRoute};
 use crate::reader::{At, Field, Place, Problem, Reader, quote};
 use crate::{

@@ -64,8 +64,7 @@ pub(super) fn time(
     default_ms: u64,
     r: &mut Reader<'_>,
 ) -> Duration {
-    let range =
-        Duration::from_millis(*range_ms.start())..=Duration::from_millis(*range_ms.end());
+    let range = Duration::from_millis(*range_ms.start())..=Duration::from_millis(*range_ms.end());
     let value = within(field, |time| time.0, range, units::duration::format, r);
     value.unwrap_or(Duration::from_millis(default_ms))
 }

@@ -103,11 +103,8 @@ fn health(raw: RawHealth, r: &mut Reader<'_>) -> Health {
     let kind = raw.r#type.value().map(|kind| kind.0);
     let path = raw.path;
     if kind == Some(CheckKind::Tcp) {
-        let places = [
-            ("path", place(&path)),
-            ("host", place(&raw.host)),
-            ("expect", place(&raw.expect)),
-        ];
+        let places =
+            [("path", place(&path)), ("host", place(&raw.host)), ("expect", place(&raw.expect))];
         for (key, place) in places {
             if let Some(place) = place {
                 let problem = Problem::new(format!("{key} in a tcp check"), "no such key");

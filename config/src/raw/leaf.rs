@@ -260,7 +260,11 @@ pub(crate) trait Choice: Copy + 'static {
 impl<T: Choice> Read for OneOf<T> {
     fn form() -> String {
         let names: Vec<_> = T::NAMES.iter().map(|(name, _)| *name).collect();
-        if let [name] = names[..] { name.to_owned() } else { format!("one of {}", names.join(", ")) }
+        if let [name] = names[..] {
+            name.to_owned()
+        } else {
+            format!("one of {}", names.join(", "))
+        }
     }
 
     fn read(node: &Node, r: &mut Reader<'_>) -> Option<Self> {

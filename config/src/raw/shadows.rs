@@ -1,9 +1,7 @@
 //! Shadows and their providers as written.
 
 use super::read::table;
-use super::{
-    Bytes, Count, FilePath, List, Map, OneOf, Ports, Share, Text, Time, Word,
-};
+use super::{Bytes, Count, FilePath, List, Map, OneOf, Ports, Share, Text, Time, Word};
 use crate::OnExit;
 
 table! {

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 
 use super::Read;
 use super::leaf::leaf;
+use crate::checked::MASK;
 use crate::expand::is_name;
 use crate::reader::{Problem, Reader, Scalar};
-use crate::checked::MASK;
 use crate::tree::Node;
 use crate::{AdminAddress, Cidr, HostMatch};
 

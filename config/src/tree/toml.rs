@@ -55,10 +55,12 @@ impl Reader<'_> {
         }
         let value = match value.into_inner() {
             DeValue::String(text) => Value::Text(text.into_owned()),
-            DeValue::Integer(number) => match i64::from_str_radix(number.as_str(), number.radix()) {
-                Ok(number) => Value::Integer(number),
-                Err(_) => Value::Float(number.as_str().parse().unwrap_or(f64::NAN)),
-            },
+            DeValue::Integer(number) => {
+                match i64::from_str_radix(number.as_str(), number.radix()) {
+                    Ok(number) => Value::Integer(number),
+                    Err(_) => Value::Float(number.as_str().parse().unwrap_or(f64::NAN)),
+                }
+            }
             DeValue::Float(number) => Value::Float(number.as_str().parse().unwrap_or(f64::NAN)),
             DeValue::Boolean(bool) => Value::Bool(bool),
             DeValue::Datetime(_) => Value::Other("a date"),

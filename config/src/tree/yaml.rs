@@ -172,20 +172,13 @@ fn depth(node: &Node) -> usize {
 
 fn refuse(tag: Option<&Tag>, span: &Span) -> Result<(), Fault> {
     match tag {
-        Some(tag) => {
-            Err(Fault::new(span.clone(), format!("the tag {}", tag.original()), "no tag"))
-        }
+        Some(tag) => Err(Fault::new(span.clone(), format!("the tag {}", tag.original()), "no tag")),
         None => Ok(()),
     }
 }
 
 /// A scalar by the core schema of YAML 1.2: `yes` and `on` are texts.
-fn scalar(
-    text: &str,
-    style: ScalarStyle,
-    tag: Option<&Tag>,
-    span: &Span,
-) -> Result<Value, Fault> {
+fn scalar(text: &str, style: ScalarStyle, tag: Option<&Tag>, span: &Span) -> Result<Value, Fault> {
     if tag.is_some_and(|tag| tag.core_suffix() == Some("str")) || style != ScalarStyle::Plain {
         return Ok(Value::Text(text.to_owned()));
     }

@@ -42,6 +42,9 @@ fn scale(whole: &str, fraction: &str, unit: u128) -> Option<u128> {
 
 /// A finite number as plain decimal text, its point moved right by `shift` digits.
 fn decimal(value: f64, shift: i32) -> String {
+    if value == 0.0 {
+        return "0".to_owned();
+    }
     let scientific = format!("{value:e}");
     let (mantissa, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
     let exponent = exponent.parse::<i32>().unwrap_or(0) + shift;

@@ -1,0 +1,294 @@
+//! What is said of wrong configurations: everything at once, and where.
+
+use foreshadow_config::{Config, Errors, Format, parse};
+
+fn env(name: &str) -> Option<String> {
+    match name {
+        "PORT" => Some("8081".to_owned()),
+        "WORKERS" => Some("3".to_owned()),
+        "WORD" => Some("many".to_owned()),
+        _ => None,
+    }
+}
+
+fn read(text: &str, format: Format) -> Result<Config, Errors> {
+    let name = match format {
+        Format::Yaml => "config.yaml",
+        Format::Toml => "config.toml",
+        Format::Json => "config.json",
+    };
+    parse(text, format, name, &env)
+}
+
+/// Each error as `line:column path`, and its message.
+fn errors(text: &str, format: Format) -> Vec<(String, String)> {
+    let errors = read(text, format).expect_err("the text is wrong");
+    errors.iter().map(|d| (format!("{}:{} {}", d.line, d.column, d.path), d.message())).collect()
+}
+
+const TEN_YAML: &str = r#"listeners:
+  - address: 127.0.0.1:8080
+    routes:
+      - match: { host: shop.example.com }
+        service: shpo
+  - address: 127.0.0.1:8080
+    routes: [{ service: shop }]
+services:
+  shop:
+    primaries: [127.0.0.1:9001, 127.0.0.1]
+    mode: atc
+    objectve: { latency_p99: 50ms }
+    warm_up: 5
+    retries: { attempts: 99 }
+    capacity: "${CAPACITY}"
+    health: fast
+  web:
+    mode: act
+"#;
+
+const TEN_TOML: &str = r#"[[listeners]]
+address = "127.0.0.1:8080"
+routes = [{ match = { host = "shop.example.com" }, service = "shpo" }]
+
+[[listeners]]
+address = "127.0.0.1:8080"
+routes = [{ service = "shop" }]
+
+[services.shop]
+primaries = ["127.0.0.1:9001", "127.0.0.1"]
+mode = "atc"
+objectve = { latency_p99 = "50ms" }
+warm_up = 5
+retries = { attempts = 99 }
+capacity = "${CAPACITY}"
+health = "fast"
+
+[services.web]
+mode = "act"
+"#;
+
+const TEN_JSON: &str = r#"{
+  "listeners": [
+    { "address": "127.0.0.1:8080",
+      "routes": [{ "match": { "host": "shop.example.com" }, "service": "shpo" }] },
+    { "address": "127.0.0.1:8080", "routes": [{ "service": "shop" }] }
+  ],
+  "services": {
+    "shop": {
+      "primaries": ["127.0.0.1:9001", "127.0.0.1"],
+      "mode": "atc",
+      "objectve": { "latency_p99": "50ms" },
+      "warm_up": 5,
+      "retries": { "attempts": 99 },
+      "capacity": "${CAPACITY}",
+      "health": "fast"
+    },
+    "web": { "mode": "act" }
+  }
+}"#;
+
+/// The path, the start of the message after it, and the place in each format.
+const TEN: [(&str, &str, [&str; 3]); 10] = [
+    (
+        "listeners[0].routes[0].service",
+        r#"found "shpo", expected a service of this file: shop, web; did you mean "shop"?"#,
+        ["5:18", "3:62", "4:72"],
+    ),
+    (
+        "listeners[1].address",
+        "found 127.0.0.1:8080 again, expected each address once; it is also on line",
+        ["6:14", "6:11", "5:18"],
+    ),
+    (
+        "services.shop.primaries[1]",
+        r#"found "127.0.0.1", expected an IP address and a port, such as 127.0.0.1:8080"#,
+        ["10:33", "10:32", "9:39"],
+    ),
+    (
+        "services.shop.mode",
+        r#"found "atc", expected one of observe, advise, act; did you mean "act"?"#,
+        ["11:11", "11:8", "10:15"],
+    ),
+    (
+        "services.shop.objectve",
+        r#"found unknown key "objectve", expected one of primaries, objective, "#,
+        ["12:5", "12:1", "11:7"],
+    ),
+    (
+        "services.shop.warm_up",
+        "found 5, expected a duration with its unit, such as 50ms",
+        ["13:14", "13:11", "12:18"],
+    ),
+    (
+        "services.shop.retries.attempts",
+        "found 99, expected at most 10",
+        ["14:26", "14:24", "13:32"],
+    ),
+    (
+        "services.shop.capacity",
+        "found ${CAPACITY}, which is not set, expected a variable of the environment",
+        ["15:15", "15:12", "14:19"],
+    ),
+    ("services.shop.health", r#"found "fast", expected a table"#, ["16:13", "16:10", "15:17"]),
+    ("services.web", r#"found no "primaries", expected a list, "#, ["17:3", "18:11", "17:5"]),
+];
+
+#[test]
+fn ten_errors_are_found_in_one_run_in_every_format() {
+    let texts = [(TEN_YAML, Format::Yaml), (TEN_TOML, Format::Toml), (TEN_JSON, Format::Json)];
+    for (index, (text, format)) in texts.into_iter().enumerate() {
+        let found = errors(text, format);
+        let all: Vec<_> = found.iter().map(|(place, m)| format!("{place} {m}")).collect();
+        for ((place, message), (path, start, places)) in found.iter().zip(TEN) {
+            assert_eq!(*place, format!("{} {path}", places[index]), "{format:?} {all:#?}");
+            assert!(message.starts_with(&format!("{path}: {start}")), "{message}");
+        }
+        assert_eq!(found.len(), 10, "{format:?} {all:#?}");
+    }
+}
+
+#[test]
+fn errors_print_like_those_of_a_compiler() {
+    let text = TEN_YAML.replace("service: shpo", "service: shop");
+    let shown = read(&text, Format::Yaml).unwrap_err().to_string();
+    let expected = "\
+config.yaml:11:11: services.shop.mode: found \"atc\", expected one of observe, advise, act; \
+did you mean \"act\"?
+   11 |     mode: atc
+      |           ^^^
+";
+    assert!(shown.contains(expected), "{shown}");
+    assert!(shown.contains("      = help: set CAPACITY, or give a default: ${CAPACITY:-...}"));
+}
+
+/// A sound configuration with `more` in its service and `top` beside it.
+fn with(top: &str, more: &str) -> String {
+    format!(
+        "listeners: [{{ address: ':80', routes: [{{ service: s }}] }}]\n\
+         services:\n  s:\n    primaries: ['127.0.0.1:1']\n    {}\n{top}\n",
+        more.replace('\n', "\n    ")
+    )
+}
+
+fn only_error(top: &str, more: &str) -> String {
+    let text = with(top, more);
+    let mut found = errors(&text, Format::Yaml);
+    assert_eq!(found.len(), 1, "{text}\n{found:#?}");
+    found.remove(0).1
+}
+
+#[test]
+fn figures_that_do_not_fit_each_other_are_refused() {
+    for (more, message) in [
+        ("health: { interval: 1s, timeout: 2s }", "found 2s, expected at most the interval, 1s"),
+        ("timeouts: { connect: 2s, total: 1s }", "found 2s, expected at most the total, 1s"),
+        ("ejection: { base: 1m, max: 1s }", "found 1s, expected at least the base, 1m"),
+        ("forecast: { quantiles: { commit: 60% } }", "expected commit <= warm <= prepare"),
+        ("objective: { latency_p50: 1s, latency_p99: 2s }", "found another latency, latency_p99"),
+        ("health: { type: tcp, path: / }", "found path in a tcp check"),
+        ("forecast: { horizon: 11m }", "found 11m, expected at most 10m"),
+        ("target_utilisation: 0%", "found 0%, expected at least 1%"),
+        ("target_utilisation: 75", "found 75, expected a share such as 75% or 0.75"),
+        ("capacity: 0", "found 0, expected auto, or requests per second"),
+        ("panic: 150%", "expected off, on, or the share"),
+        ("shadows: {}", "found no \"provider\""),
+        ("zone: a", "zone: found unknown key"),
+    ] {
+        let found = only_error("", more);
+        assert!(found.contains(message), "{more}: {found}");
+    }
+}
+
+#[test]
+fn shadows_are_checked_as_a_whole() {
+    let shadows = |process: &str, rest: &str| {
+        only_error("", &format!("shadows: {{ provider: {{ process: {{ {process} }} }} {rest} }}"))
+    };
+    for (process, rest, message) in [
+        ("command: [./a]", "", "found a command without {port}"),
+        ("command: [./a, '{prot}']", "", "did you mean \"{port}\"?"),
+        ("command: []", "", "found an empty list, expected a program"),
+        ("command: [a, '{port}'], ports: 30-20", "", "expected auto, or a range of ports"),
+        ("command: [a, '{port}'], ports: 10-12", "", "expected at least 4, the most shadows"),
+        ("command: [a, '{port}']", ", pool: { warm: 3, max: 2 }", "expected at least 4: shadow 1"),
+        ("command: [a, '{port}'], env: { 'A B': x }", "", "the name of an environment variable"),
+    ] {
+        let found = shadows(process, rest);
+        assert!(found.contains(message), "{process} {rest}: {found}");
+    }
+    let text =
+        with("", "shadows: { provider: { process: { command: [a], env: { P: '{port}' } } } }");
+    assert!(read(&text, Format::Yaml).is_ok());
+    let text =
+        with("", r#"shadows: { provider: { process: { command: [a, '{"x": {}}{port}'] } } }"#);
+    assert!(read(&text, Format::Yaml).is_ok());
+}
+
+#[test]
+fn duplicates_name_both_lines() {
+    let text = with("", "mode: act\nmode: observe");
+    let found = errors(&text, Format::Yaml);
+    assert_eq!(found[0].0, "6:5 services.s.mode");
+    assert!(found[0].1.ends_with("expected each key once; it is also on line 5"), "{found:?}");
+
+    let routes = "listeners:\n- address: ':80'\n  routes:\n  - service: s\n  - match: { path: { \
+                  prefix: / } }\n    service: s\nservices: { s: { primaries: ['127.0.0.1:1'] } }";
+    let found = errors(routes, Format::Yaml);
+    assert_eq!(found.len(), 1);
+    assert!(found[0].1.contains("found a route for */ again"), "{found:?}");
+    assert!(found[0].1.ends_with("it is also on line 4"), "{found:?}");
+
+    let toml = "workers = 1\nworkers = 2\n";
+    assert!(errors(toml, Format::Toml)[0].0.starts_with("2:1"), "{:?}", errors(toml, Format::Toml));
+}
+
+#[test]
+fn variables_stand_for_numbers_and_addresses() {
+    let text = "listeners: [{ address: \"127.0.0.1:${PORT}\", routes: [{ service: s }] }]\n\
+                services: { s: { primaries: ['127.0.0.1:${BACKEND:-9001}'], capacity: auto } }\n\
+                workers: ${WORKERS:-4}\nreload: { watch: \"${WATCH:-false}\" }\n";
+    let config = read(text, Format::Yaml).unwrap_or_else(|errors| panic!("{errors}"));
+    assert_eq!(config.listeners[0].address.port(), 8081);
+    assert_eq!(config.services["s"].primaries[0].address.port(), 9001);
+    assert_eq!((config.workers, config.reload.watch), (3, false));
+
+    let found = only_error("workers: ${WORD}", "");
+    assert!(found.contains("found \"many\" (with ${...} filled in), expected a whole"), "{found}");
+    let found = only_error("workers: '4'", "");
+    assert!(found.contains("found \"4\", expected a whole number"), "{found}");
+}
+
+#[test]
+fn addresses_say_what_is_wrong_with_them() {
+    for (address, help) in [
+        ("web:8080", "host names are not resolved"),
+        ("127.0.0.1", "add the port"),
+        ("'::1'", "add the port"),
+        ("127.0.0.1:0", "a port is a number"),
+        ("127.0.0.1:70000", "a port is a number"),
+        ("http://127.0.0.1:80", "without the scheme"),
+    ] {
+        let text = format!(
+            "listeners: [{{ address: {address}, routes: [{{ service: s }}] }}]\n\
+             services: {{ s: {{ primaries: ['127.0.0.1:1'] }} }}"
+        );
+        let errors = read(&text, Format::Yaml).unwrap_err();
+        assert_eq!(errors.len(), 1, "{errors}");
+        assert!(errors.to_string().contains(help), "{errors}");
+    }
+    for address in [":8080", "'*:8080'", "localhost:8080", "'[::1]:8080'", "0.0.0.0:8080"] {
+        let text = format!(
+            "listeners: [{{ address: {address}, routes: [{{ service: s }}] }}]\n\
+             services: {{ s: {{ primaries: ['127.0.0.1:1'] }} }}"
+        );
+        assert!(read(&text, Format::Yaml).is_ok(), "{address}");
+    }
+}
+
+#[test]
+fn what_this_version_lacks_is_said() {
+    let text = "listeners: [{ address: ':80', protocol: tcp, routes: [{ service: s }] }]\n\
+                services: { s: { primaries: ['127.0.0.1:1'] } }";
+    let errors = read(text, Format::Yaml).unwrap_err().to_string();
+    assert!(errors.contains("tcp is not available in this version"), "{errors}");
+}
