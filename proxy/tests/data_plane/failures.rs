@@ -1,0 +1,241 @@
+//! Backends that fail, and what clients see of it.
+
+use std::time::{Duration, Instant};
+
+use foreshadow_proxy::{RetryPolicy, UpstreamPolicy};
+use socket2::SockRef;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::support::{Backend, Rig, table, until, within};
+
+fn reset(stream: TcpStream) {
+    SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
+}
+
+fn no_retries() -> UpstreamPolicy {
+    let retries = RetryPolicy { attempts: 0, ..RetryPolicy::default() };
+    UpstreamPolicy { retries, ..UpstreamPolicy::default() }
+}
+
+#[tokio::test]
+async fn a_refused_connection_is_retried_elsewhere_unseen() {
+    let good = Backend::http("good").await;
+    let rig = Rig::start(&[Backend::refusing().await, good.address]).await;
+    let mut client = rig.client().await;
+    for method in ["GET", "POST"].repeat(20) {
+        client.send(format!("{method} / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n")).await;
+        let answer = client.answer().await;
+        assert_eq!((answer.status, answer.text()), (200, "good"));
+    }
+    assert_eq!(good.requests(), 40);
+}
+
+#[tokio::test]
+async fn a_post_is_retried_when_no_connection_could_be_made_with_its_body() {
+    let good = Backend::http("good").await;
+    let rig = Rig::start(&[Backend::refusing().await, good.address]).await;
+    for _ in 0..10 {
+        let mut client = rig.client().await;
+        client.send("POST /length HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello").await;
+        assert_eq!(client.answer().await.text(), "5");
+    }
+}
+
+#[tokio::test]
+async fn a_get_is_retried_after_a_reset_and_a_post_is_not() {
+    let bad = Backend::raw(|stream, _| async { reset(stream) }).await;
+    let good = Backend::http("good").await;
+    // One bad backend alone first, so that the request surely meets it.
+    let rig = Rig::with(UpstreamPolicy::default(), &[bad.address]).await;
+    let mut client = rig.client().await;
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello").await;
+    assert_eq!(client.answer().await.status, 502);
+    assert_eq!(bad.requests(), 1);
+    rig.plane.publish(&table(UpstreamPolicy::default(), &[bad.address, good.address])).unwrap();
+    for _ in 0..20 {
+        let answer = rig.get("/").await;
+        assert_eq!((answer.status, answer.text()), (200, "good"));
+    }
+    assert_eq!(good.requests(), 20);
+}
+
+#[tokio::test]
+async fn gateway_errors_are_retried_elsewhere_and_passed_on_where_nothing_else_is_left() {
+    let bad = Backend::raw(|mut stream, _| async move {
+        let reply = b"HTTP/1.1 503 Busy\r\nContent-Length: 4\r\nX-From: bad\r\n\r\nbusy";
+        stream.write_all(reply).await.unwrap();
+    })
+    .await;
+    let good = Backend::http("good").await;
+    let rig = Rig::start(&[bad.address]).await;
+    let answer = rig.get("/").await;
+    assert_eq!((answer.status, answer.text()), (503, "busy"));
+    assert_eq!(answer.header("x-from"), Some("bad"));
+    rig.plane.publish(&table(UpstreamPolicy::default(), &[bad.address, good.address])).unwrap();
+    for _ in 0..20 {
+        assert_eq!(rig.get("/").await.text(), "good");
+    }
+}
+
+#[tokio::test]
+async fn without_retries_failures_have_their_own_statuses() {
+    let refusing = Backend::refusing().await;
+    let answer = Rig::with(no_retries(), &[refusing]).await.get("/").await;
+    assert_eq!(answer.status, 502);
+    assert!(answer.header("content-length").is_some(), "{}", answer.head);
+    assert_eq!(answer.header("server"), None);
+
+    let closing = Backend::raw(|stream, _| async { drop(stream) }).await;
+    assert_eq!(Rig::with(no_retries(), &[closing.address]).await.get("/").await.status, 502);
+
+    let lying = Backend::raw(|mut stream, _| async move {
+        stream.write_all(b"SMTP ready\r\n\r\n").await.unwrap();
+    })
+    .await;
+    assert_eq!(Rig::with(no_retries(), &[lying.address]).await.get("/").await.status, 502);
+}
+
+#[tokio::test]
+async fn no_backend_is_a_503_that_says_when_to_come_back() {
+    let rig = Rig::start(&[]).await;
+    let mut client = rig.client().await;
+    let answer = client.get("/").await;
+    assert_eq!(answer.status, 503);
+    assert!(answer.header("retry-after").is_some());
+    // It is an ordinary answer: the connection goes on.
+    assert_eq!(client.get("/").await.status, 503);
+    let drained = rig.plane.drain_meters();
+    assert_eq!((drained[0].arrivals, drained[0].unserved), (2, 2));
+}
+
+#[tokio::test]
+async fn a_host_without_route_is_a_404() {
+    let rig = Rig::start(&[]).await;
+    rig.plane.publish(&foreshadow_proxy::TableSpec::default()).unwrap();
+    assert_eq!(rig.get("/").await.status, 404);
+}
+
+#[tokio::test]
+async fn a_silent_backend_is_a_504_after_the_first_byte_timeout() {
+    let backend = Backend::http("slow").await;
+    let policy = UpstreamPolicy {
+        first_byte_timeout: Duration::from_millis(100),
+        ..UpstreamPolicy::default()
+    };
+    let rig = Rig::with(policy, &[backend.address]).await;
+    let started = Instant::now();
+    let answer = rig.get("/hold").await;
+    assert_eq!(answer.status, 504);
+    assert!(started.elapsed() >= Duration::from_millis(100));
+    until("the timeout counted", || {
+        rig.plane.drain_meters();
+        rig.plane.totals()[0].instances[0].meters.timeouts == 1
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_long_upload_does_not_run_into_the_first_byte_timeout() {
+    let backend = Backend::http("ok").await;
+    let first_byte = Duration::from_millis(150);
+    let policy = UpstreamPolicy { first_byte_timeout: first_byte, ..UpstreamPolicy::default() };
+    let rig = Rig::with(policy, &[backend.address]).await;
+    let mut client = rig.client().await;
+    client.send("POST /length HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\n").await;
+    for byte in ["a", "b", "c", "d"] {
+        // The passing of time is what is tested here.
+        tokio::time::sleep(first_byte / 2).await;
+        client.send(byte).await;
+    }
+    assert_eq!(client.answer().await.text(), "4");
+}
+
+#[tokio::test]
+async fn the_total_timeout_ends_an_answer_that_trickles() {
+    let backend = Backend::raw(|mut stream, _| async move {
+        let head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+        stream.write_all(head).await.unwrap();
+        while stream.write_all(b"1\r\nx\r\n").await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    let policy =
+        UpstreamPolicy { total_timeout: Duration::from_millis(300), ..UpstreamPolicy::default() };
+    let rig = Rig::with(policy, &[backend.address]).await;
+    let mut client = rig.client().await;
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    let cut = within("the total timeout", client.try_answer(false)).await;
+    assert!(cut.is_err(), "the answer must not look complete: {cut:?}");
+}
+
+#[tokio::test]
+async fn an_answer_cut_short_does_not_look_complete() {
+    for framing in
+        ["Content-Length: 100\r\n\r\nhello", "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"]
+    {
+        let backend = Backend::raw(move |mut stream, _| async move {
+            stream.write_all(format!("HTTP/1.1 200 OK\r\n{framing}").as_bytes()).await.unwrap();
+        })
+        .await;
+        let rig = Rig::start(&[backend.address]).await;
+        let mut client = rig.client().await;
+        client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        assert!(within("the cut", client.try_answer(false)).await.is_err(), "{framing:?}");
+        until("the failure counted", || {
+            rig.plane.drain_meters();
+            rig.plane.totals()[0].instances[0].meters.read_errors == 1
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_goes_away_is_not_the_backends_failure() {
+    let backend = Backend::raw(|mut stream, _| async move {
+        let head = b"HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n";
+        if stream.write_all(head).await.is_err() {
+            return;
+        }
+        while stream.write_all(&[0; 65536]).await.is_ok() {}
+    })
+    .await;
+    let rig = Rig::start(&[backend.address]).await;
+    let mut client = rig.client().await;
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    client.stream.read_u8().await.unwrap();
+    reset(client.stream);
+    until("the abort counted", || {
+        rig.plane.drain_meters();
+        rig.plane.totals()[0].instances[0].aborted == 1
+    })
+    .await;
+    let meters = rig.plane.totals()[0].instances[0].meters;
+    assert_eq!((meters.requests, meters.read_errors, meters.timeouts), (1, 0, 0));
+}
+
+#[tokio::test]
+async fn idle_upstream_connections_are_reused_and_a_dead_one_is_replaced() {
+    let backend = Backend::http("ok").await;
+    let rig = Rig::start(&[backend.address]).await;
+    let mut client = rig.client().await;
+    for _ in 0..20 {
+        assert_eq!(client.get("/").await.text(), "ok");
+    }
+    assert_eq!((backend.requests(), backend.connections()), (20, 1));
+
+    // Every connection serves one request and is then closed without notice.
+    let fickle = Backend::raw(|mut stream, _| async move {
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await.unwrap();
+        // Wait for the next request on the connection, then drop it.
+        let mut byte = [0_u8; 1];
+        drop(stream.read(&mut byte).await);
+    })
+    .await;
+    rig.plane.publish(&table(UpstreamPolicy::default(), &[fickle.address])).unwrap();
+    for _ in 0..3 {
+        assert_eq!(client.get("/").await.text(), "ok");
+    }
+    assert_eq!(fickle.connections(), 3);
+}

@@ -1,0 +1,119 @@
+//! What backends and clients learn of the proxy between them.
+
+use crate::support::{Answer, Backend, Rig};
+
+/// The fields a backend got, those the proxy speaks in only.
+fn forwarded(answer: &Answer) -> Vec<&str> {
+    let names = ["x-forwarded-", "forwarded:", "via:"];
+    answer.text().lines().filter(|line| names.iter().any(|name| line.starts_with(name))).collect()
+}
+
+async fn exchange(rig: &Rig, fields: &str) -> Answer {
+    let mut client = rig.client().await;
+    client.send(format!("GET /head HTTP/1.1\r\nHost: shop.example:8080\r\n{fields}\r\n")).await;
+    client.answer().await
+}
+
+const CLAIMS: &str = "X-Forwarded-For: 10.0.0.1\r\nX-Forwarded-Proto: https\r\n\
+                      X-Forwarded-Host: other\r\nForwarded: for=10.0.0.1;proto=https\r\n\
+                      Via: 1.1 edge\r\n";
+
+#[tokio::test]
+async fn claims_of_strangers_are_replaced() {
+    let backend = Backend::http("ok").await;
+    let rig = Rig::start(&[backend.address]).await;
+    for fields in ["", CLAIMS] {
+        let answer = exchange(&rig, fields).await;
+        let mut got = forwarded(&answer);
+        got.retain(|line| *line != "via: 1.1 edge");
+        got.sort_unstable();
+        assert_eq!(
+            got,
+            [
+                "forwarded: for=127.0.0.1;host=\"shop.example:8080\";proto=http",
+                "via: 1.1 foreshadow",
+                "x-forwarded-for: 127.0.0.1",
+                "x-forwarded-host: shop.example:8080",
+                "x-forwarded-proto: http",
+            ],
+        );
+    }
+}
+
+#[tokio::test]
+async fn claims_of_trusted_proxies_are_extended() {
+    let backend = Backend::http("ok").await;
+    let rig = Rig::tuned(Default::default(), &[backend.address], |spec| {
+        spec.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
+    })
+    .await;
+    let answer = exchange(&rig, CLAIMS).await;
+    let mut got = forwarded(&answer);
+    got.sort_unstable();
+    assert_eq!(
+        got,
+        [
+            "forwarded: for=10.0.0.1;proto=https, \
+             for=127.0.0.1;host=\"shop.example:8080\";proto=http",
+            "via: 1.1 edge",
+            "via: 1.1 foreshadow",
+            "x-forwarded-for: 10.0.0.1, 127.0.0.1",
+            "x-forwarded-host: other",
+            "x-forwarded-proto: https",
+        ],
+    );
+}
+
+#[tokio::test]
+async fn hop_by_hop_fields_stay_on_their_hop() {
+    let backend = Backend::http("ok").await;
+    let rig = Rig::start(&[backend.address]).await;
+    let fields = "Connection: X-Secret, keep-alive\r\nX-Secret: 1\r\nKeep-Alive: timeout=9\r\n\
+                  Proxy-Connection: keep-alive\r\nTE: gzip\r\nUpgrade: h2c\r\nX-Kept: 2\r\n";
+    let answer = exchange(&rig, fields).await;
+    let seen = answer.text();
+    for name in ["x-secret", "keep-alive", "proxy-connection", "te:", "upgrade", "connection:"] {
+        assert!(!seen.lines().any(|line| line.starts_with(name)), "{name} in {seen}");
+    }
+    assert!(seen.contains("x-kept: 2"), "{seen}");
+    assert!(seen.contains("host: shop.example:8080"), "{seen}");
+
+    let answer = rig.get("/hop").await;
+    assert_eq!(answer.header("x-hop"), None);
+    assert_eq!(answer.header("x-end"), Some("2"));
+    assert_eq!(answer.header("via"), Some("1.1 foreshadow"));
+}
+
+#[tokio::test]
+async fn an_absolute_target_reaches_the_backend_in_origin_form() {
+    let backend = Backend::http("ok").await;
+    let rig = Rig::start(&[backend.address]).await;
+    let mut client = rig.client().await;
+    client.send("GET http://shop/head?x=1 HTTP/1.1\r\nHost: shop\r\n\r\n").await;
+    let answer = client.answer().await;
+    assert!(answer.text().starts_with("GET /head?x=1\n"), "{}", answer.text());
+}
+
+#[tokio::test]
+async fn http_1_0_clients_get_answers_they_understand() {
+    let backend = Backend::http("ok").await;
+    let rig = Rig::start(&[backend.address]).await;
+    let mut client = rig.client().await;
+    client.send("GET /head HTTP/1.0\r\n\r\n").await;
+    let answer = client.answer().await;
+    assert!(answer.text().contains("via: 1.0 foreshadow"), "{}", answer.text());
+    assert_eq!(answer.header("connection"), Some("close"));
+    assert_eq!(client.closed().await, Ok(()));
+
+    // A body without length: no chunks for a client that cannot read them.
+    let mut client = rig.client().await;
+    client.send("POST /echo HTTP/1.0\r\nContent-Length: 5\r\n\r\nhello").await;
+    let answer = client.answer().await;
+    assert_eq!((answer.header("transfer-encoding"), answer.text()), (None, "hello"));
+
+    let mut client = rig.client().await;
+    for _ in 0..2 {
+        client.send("GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n").await;
+        assert_eq!(client.answer().await.text(), "ok");
+    }
+}
