@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 use bytes::{Bytes, BytesMut};
 use http::header::{CONNECTION, FORWARDED, HOST, HeaderName, TE, TRAILER, UPGRADE, VIA};
-use http::{HeaderMap, HeaderValue, StatusCode, Uri, Version};
+use http::{HeaderMap, HeaderValue, StatusCode, Version};
 use pingora::http::{RequestHeader, ResponseHeader};
 
 use crate::head::is_token;
@@ -41,12 +41,7 @@ pub(crate) struct ClientSide {
 ///
 /// Those of the header map, when a value cannot be represented.
 pub(crate) fn request(request: &mut RequestHeader, client: ClientSide) -> pingora::Result<()> {
-    if request.uri.authority().is_some() {
-        let path = request.uri.path_and_query().cloned();
-        if let Some(origin_form) = path.and_then(|path| Uri::try_from(path.as_str()).ok()) {
-            request.set_uri(origin_form);
-        }
-    }
+    to_origin_form(request)?;
     let address = client.address.to_canonical();
     let host = request.headers.get(HOST).cloned();
     let mut text = BytesMut::with_capacity(192);
@@ -72,6 +67,42 @@ pub(crate) fn request(request: &mut RequestHeader, client: ClientSide) -> pingor
     }
     let via = if client.version == Version::HTTP_10 { VIA_10 } else { VIA_11 };
     request.append_header(VIA, via).map(drop)
+}
+
+/// Scheme, authority and the rest of an absolute-form target, as they were received.
+fn split_absolute(target: &[u8]) -> Option<(&str, &[u8])> {
+    if matches!(target.first(), None | Some(b'/' | b'*')) {
+        return None;
+    }
+    let start = target.windows(3).position(|window| window == b"://")? + 3;
+    let rest = &target[start..];
+    let end = rest.iter().position(|&byte| matches!(byte, b'/' | b'?')).unwrap_or(rest.len());
+    Some((std::str::from_utf8(&rest[..end]).ok()?, &rest[end..]))
+}
+
+/// The host a request is for, port included: that of its target, else that of `Host`.
+pub(crate) fn host(request: &RequestHeader) -> &str {
+    match split_absolute(request.raw_path()) {
+        Some((authority, _)) => authority,
+        None => request.headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default(),
+    }
+}
+
+/// An origin server is asked in origin-form (RFC 9112, section 3.2.1), with the authority in
+/// `Host`.
+fn to_origin_form(request: &mut RequestHeader) -> pingora::Result<()> {
+    let Some((authority, rest)) = split_absolute(request.raw_path()) else { return Ok(()) };
+    let host = authority.to_owned();
+    let mut path = Vec::with_capacity(rest.len() + 1);
+    if rest.first() != Some(&b'/') {
+        path.push(b'/');
+    }
+    path.extend_from_slice(rest);
+    request.set_raw_path(&path)?;
+    if !request.headers.contains_key(HOST) {
+        request.insert_header(HOST, host)?;
+    }
+    Ok(())
 }
 
 /// Removes what concerned only the connection to the backend and adds `Via`.
@@ -245,7 +276,7 @@ mod tests {
 
     #[test]
     fn absolute_targets_become_origin_form() {
-        let mut header = RequestHeader::build("GET", b"http://a/x?y=1", None).unwrap();
+        let mut header = RequestHeader::build("GET", b"http://a:80/x?y=1", None).unwrap();
         let client = ClientSide {
             address: [127, 0, 0, 1].into(),
             trusted: false,
@@ -253,7 +284,8 @@ mod tests {
             proto: "http",
         };
         request(&mut header, client).unwrap();
-        assert_eq!(header.uri, "/x?y=1");
+        assert_eq!(header.raw_path(), b"/x?y=1");
+        assert_eq!(values(&header.headers, "host"), ["a:80"]);
         assert_eq!(values(&header.headers, "via"), ["1.0 foreshadow"]);
     }
 

@@ -3,7 +3,6 @@
 use std::os::fd::{BorrowedFd, RawFd};
 use std::sync::Arc;
 
-use http::header::HOST;
 use pingora::proxy::Session;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType, Result};
@@ -11,6 +10,7 @@ use tokio::time::Instant;
 
 use super::context::{Attempt, RequestCtx, Snapshot};
 use super::{Engine, within};
+use crate::forward;
 use crate::hooks::{CompletedRequest, SocketProbe};
 use crate::{Answer, Backend, Outcome, Pick};
 
@@ -20,12 +20,7 @@ impl Engine {
         let Some(connection) = ctx.connection.clone() else { return Ok(false) };
         let table = self.shared.table.load();
         let request = session.req_header();
-        let host = request
-            .headers
-            .get(HOST)
-            .and_then(|host| host.to_str().ok())
-            .or_else(|| request.uri.authority().map(|authority| authority.as_str()))
-            .unwrap_or_default();
+        let host = forward::host(request);
         let listener = connection.listener().spec();
         let service = table.route(&listener.name, host, request.uri.path()).cloned();
         drop(table);

@@ -92,6 +92,9 @@ async fn an_absolute_target_reaches_the_backend_in_origin_form() {
     client.send("GET http://shop/head?x=1 HTTP/1.1\r\nHost: shop\r\n\r\n").await;
     let answer = client.answer().await;
     assert!(answer.text().starts_with("GET /head?x=1\n"), "{}", answer.text());
+    client.send("GET http://old/head HTTP/1.0\r\n\r\n").await;
+    let answer = client.answer().await;
+    assert!(answer.text().contains("host: old\n"), "{}", answer.text());
 }
 
 #[tokio::test]
