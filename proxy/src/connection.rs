@@ -43,6 +43,8 @@ pub(crate) enum Verdict {
     LateWriting,
     /// Its body violates the chunked coding.
     Malformed,
+    /// Its time was over while the client still sent it.
+    LateReading,
 }
 
 impl Connection {
@@ -105,6 +107,7 @@ impl Connection {
             1 => Verdict::LateWaiting,
             2 => Verdict::LateWriting,
             3 => Verdict::Malformed,
+            4 => Verdict::LateReading,
             _ => Verdict::Fine,
         }
     }

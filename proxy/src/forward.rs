@@ -80,11 +80,15 @@ fn split_absolute(target: &[u8]) -> Option<(&str, &[u8])> {
     Some((std::str::from_utf8(&rest[..end]).ok()?, &rest[end..]))
 }
 
-/// The host a request is for, port included: that of its target, else that of `Host`.
+/// The host a request is for, without port: that of its target, else that of `Host`.
 pub(crate) fn host(request: &RequestHeader) -> &str {
-    match split_absolute(request.raw_path()) {
-        Some((authority, _)) => authority,
-        None => request.headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default(),
+    let field = || request.headers.get(HOST).and_then(|host| host.to_str().ok());
+    let target = split_absolute(request.raw_path()).map(|(authority, _)| authority);
+    let authority = target.or_else(field).unwrap_or_default();
+    match authority.rfind(':') {
+        // The colons of a bracketed address are its own.
+        Some(colon) if !authority[colon..].contains(']') => &authority[..colon],
+        _ => authority,
     }
 }
 
@@ -272,6 +276,22 @@ mod tests {
         let header = forwarded("::ffff:192.0.2.7", false, &[]);
         assert_eq!(values(&header.headers, "x-forwarded-for"), ["192.0.2.7"]);
         assert_eq!(values(&header.headers, "forwarded"), ["for=192.0.2.7;proto=http"]);
+    }
+
+    #[test]
+    fn the_host_is_that_of_the_target_then_of_the_field() {
+        for (target, field, host) in [
+            ("/", "a.example", "a.example"),
+            ("/", "a.example:8080", "a.example"),
+            ("/", "[::1]:80", "[::1]"),
+            ("/", "[::1]", "[::1]"),
+            ("http://b:1/x", "b:1", "b"),
+            ("*", "c", "c"),
+        ] {
+            let mut header = RequestHeader::build("OPTIONS", target.as_bytes(), None).unwrap();
+            header.append_header("host", field).unwrap();
+            assert_eq!(super::host(&header), host, "{target} {field}");
+        }
     }
 
     #[test]

@@ -165,6 +165,11 @@ impl ClientStream {
 
     /// Between the end of a request and its answer: only a reset or the deadline is news.
     fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // What was gathered goes out before waiting: a backend that pauses must not hold back what
+        // it has already said.
+        if let Poll::Ready(Err(error)) = self.poll_write_out(cx) {
+            return Poll::Ready(Err(error));
+        }
         // A closed sending side is no abort: the client may be waiting for its answer (RFC 9112,
         // section 9.6). A client that is gone shows when the answer is written.
         if !self.half_closed && self.input.is_empty() {
@@ -224,7 +229,7 @@ impl AsyncRead for ClientStream {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Ok(())),
                 Poll::Ready(Ok(_)) => {}
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                Poll::Pending => return this.poll_deadline(cx, Verdict::LateWaiting).map(Err),
+                Poll::Pending => return this.poll_deadline(cx, Verdict::LateReading).map(Err),
             }
         }
         Poll::Ready(this.take(buf))

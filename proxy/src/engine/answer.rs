@@ -68,6 +68,9 @@ fn reply_to(error: &Error, ctx: &RequestCtx) -> Option<(u16, &'static str)> {
         Some(Verdict::LateWaiting | Verdict::LateWriting) => {
             return Some((504, "the backend took too long"));
         }
+        Some(Verdict::LateReading) => {
+            return Some((408, "the request body did not arrive in time"));
+        }
         Some(Verdict::Malformed) => return Some((400, "malformed request body")),
         Some(Verdict::Fine) | None => {}
     }

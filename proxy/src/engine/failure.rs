@@ -137,7 +137,7 @@ fn may_repeat(session: &Session) -> bool {
 fn blame(error: &Error, ctx: &RequestCtx) -> Option<Answer> {
     match ctx.connection.as_ref().map(|connection| connection.verdict()) {
         Some(Verdict::LateWaiting) => return Some(Answer::Timeout),
-        Some(Verdict::LateWriting | Verdict::Malformed) => return None,
+        Some(Verdict::LateReading | Verdict::LateWriting | Verdict::Malformed) => return None,
         Some(Verdict::Fine) | None => {}
     }
     if error.esource() != &ErrorSource::Upstream {

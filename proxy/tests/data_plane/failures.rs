@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use foreshadow_proxy::{RetryPolicy, UpstreamPolicy};
+use foreshadow_control::Health;
+use foreshadow_proxy::{CheckKind, HealthCheck, RetryPolicy, UpstreamPolicy};
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -238,4 +239,88 @@ async fn idle_upstream_connections_are_reused_and_a_dead_one_is_replaced() {
         assert_eq!(client.get("/").await.text(), "ok");
     }
     assert_eq!(fickle.connections(), 3);
+}
+
+#[tokio::test]
+async fn a_put_is_retried_with_the_body_that_was_kept_and_not_without() {
+    let bad = Backend::raw(|mut stream, _| async move {
+        // Read some of the body, so that it was surely sent.
+        let mut byte = [0_u8; 1];
+        drop(stream.read(&mut byte).await);
+        reset(stream);
+    })
+    .await;
+    let good = Backend::http("good").await;
+    let retries = RetryPolicy { min_per_s: 1000.0, ..RetryPolicy::default() };
+    let policy = UpstreamPolicy { retries, ..UpstreamPolicy::default() };
+    let rig = Rig::with(policy.clone(), &[bad.address, good.address]).await;
+    while bad.requests() == 0 {
+        let mut client = rig.client().await;
+        client.send("PUT /length HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello").await;
+        let answer = client.answer().await;
+        assert_eq!((answer.status, answer.text()), (200, "5"));
+    }
+    // More than what is kept for a retry: the client must learn of the failure.
+    let rig = Rig::with(policy, &[bad.address, good.address]).await;
+    let before = bad.requests();
+    while bad.requests() == before {
+        let client = rig.client().await;
+        let (mut read, mut write) = client.stream.into_split();
+        let upload = tokio::spawn(async move {
+            let head = "PUT /length HTTP/1.1\r\nHost: a\r\nContent-Length: 3000000\r\nConnection: close\r\n\r\n";
+            // The proxy may answer and close before everything is sent.
+            if write.write_all(head.as_bytes()).await.is_ok() {
+                drop(write.write_all(&[b'x'; 3_000_000]).await);
+            }
+        });
+        let mut answer = Vec::new();
+        within("the answer", read.read_to_end(&mut answer)).await.unwrap();
+        upload.await.unwrap();
+        let status = String::from_utf8_lossy(&answer[9..12]).into_owned();
+        assert_eq!(status, if bad.requests() == before { "200" } else { "502" });
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_stops_sending_is_not_the_backends_failure() {
+    let backend = Backend::http("ok").await;
+    let policy =
+        UpstreamPolicy { total_timeout: Duration::from_millis(200), ..UpstreamPolicy::default() };
+    let rig = Rig::with(policy, &[backend.address]).await;
+    let mut client = rig.client().await;
+    client.send("POST /length HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhello").await;
+    assert_eq!(client.answer().await.status, 408);
+    until("the abort counted", || {
+        rig.plane.drain_meters();
+        rig.plane.totals()[0].instances[0].aborted == 1
+    })
+    .await;
+    assert_eq!(rig.plane.totals()[0].instances[0].meters.timeouts, 0);
+}
+
+#[tokio::test]
+async fn active_checks_take_a_dead_backend_out_and_bring_it_back() {
+    let good = Backend::http("good").await;
+    let address = Backend::refusing().await;
+    let policy = UpstreamPolicy {
+        health: Some(HealthCheck {
+            kind: CheckKind::Tcp,
+            interval: Duration::from_millis(20),
+            timeout: Duration::from_secs(1),
+            rise: 2,
+            fall: 2,
+        }),
+        ..UpstreamPolicy::default()
+    };
+    let rig = Rig::with(policy, &[address, good.address]).await;
+    let health = || {
+        let drained = rig.plane.drain_meters();
+        let instances = &drained[0].instances;
+        let wanted = u64::from(address.port());
+        instances.iter().find(|i| i.instance.0 == wanted).unwrap().health.clone()
+    };
+    until("it is down", || matches!(health(), Health::Down(_))).await;
+    let listener = tokio::net::TcpListener::bind(address).await.unwrap();
+    until("it is up", || health() == Health::Up).await;
+    drop(listener);
 }

@@ -243,3 +243,50 @@ async fn a_thousand_idle_connections_block_nobody() {
         assert_eq!(client.get("/").await.text(), "ok");
     }
 }
+
+#[tokio::test]
+async fn what_a_pausing_backend_has_said_is_passed_on() {
+    let gate = Arc::new(tokio::sync::Semaphore::new(0));
+    let opened = Arc::clone(&gate);
+    let backend = Backend::raw(move |mut stream, _| {
+        let gate = Arc::clone(&opened);
+        async move {
+            let start = b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello";
+            stream.write_all(start).await.unwrap();
+            gate.acquire().await.unwrap().forget();
+            stream.write_all(b"world").await.unwrap();
+        }
+    })
+    .await;
+    let rig = Rig::start(&[backend.address]).await;
+    let mut client = rig.client().await;
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    let mut start = Vec::new();
+    within("the first half", async {
+        while !start.ends_with(b"hello") {
+            client.stream.read_buf(&mut start).await.unwrap();
+        }
+    })
+    .await;
+    gate.add_permits(1);
+    let mut end = [0_u8; 5];
+    within("the second half", client.stream.read_exact(&mut end)).await.unwrap();
+    assert_eq!(&end, b"world");
+}
+
+#[tokio::test]
+async fn an_early_answer_reaches_a_client_that_is_still_sending() {
+    let backend = Backend::raw(|mut stream, _| async move {
+        let reply = b"HTTP/1.1 413 Too Large\r\nContent-Length: 3\r\nConnection: close\r\n\r\nbig";
+        stream.write_all(reply).await.unwrap();
+        stream.shutdown().await.unwrap();
+        let mut sink = vec![0; 65536];
+        while matches!(stream.read(&mut sink).await, Ok(count) if count > 0) {}
+    })
+    .await;
+    let rig = Rig::start(&[backend.address]).await;
+    let mut client = rig.client().await;
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\nstart").await;
+    let answer = client.answer().await;
+    assert_eq!((answer.status, answer.text()), (413, "big"));
+}
