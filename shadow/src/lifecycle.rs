@@ -52,11 +52,17 @@ impl Lifecycle {
         (self.step.is_some() || self.tier != self.target).then_some(self.target)
     }
 
+    /// Whether nothing runs and nothing is to be made.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.tier == Tier::Cold && self.target == Tier::Cold
+    }
+
     /// Sets where it should stand; the newest target wins, and a shadow that is to be ended stays
     /// so. Takes effect after the step under way.
     pub fn aim(&mut self, target: Tier) {
         let ending = self.target == Tier::Cold && self.tier != Tier::Cold;
-        if !ending && !(self.tier == Tier::Cold && self.target == Tier::Cold) {
+        if !ending && !self.is_over() {
             self.target = normal(self.tier, target);
         }
     }

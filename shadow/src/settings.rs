@@ -20,8 +20,9 @@ pub struct ManagerSettings {
     /// One provider of each kind that may have made instances in earlier runs; it ends those
     /// whose service is no longer configured and sweeps what a crash left behind.
     pub janitors: Vec<Arc<dyn Provider>>,
-    /// Steps carried out at the same time over all services; further ones wait their turn.
-    pub concurrent_steps: usize,
+    /// Instances being made at the same time over all services; further ones wait their turn.
+    /// Becoming ready does not count, so that an instance that hangs holds nobody up.
+    pub concurrent_creates: usize,
 }
 
 /// Whether shadows outlive a graceful stop of Foreshadow.

@@ -105,8 +105,15 @@ impl ProcessHost {
     ) -> Result<(), ProviderError> {
         let pidfd = Arc::new(pidfd);
         let (ended, exit) = watch::channel(None);
-        let ready = AsyncFd::with_interest(Arc::clone(&pidfd), Interest::READABLE)
-            .map_err(ProviderError::io("watch", format!("process {}", state.identity.pid)))?;
+        #[expect(unsafe_code, reason = "the only registration tokio does not deprecate")]
+        // SAFETY: the value registered owns the descriptor through its `Arc`, which is never
+        // replaced, so the descriptor stays open and the same until it is deregistered.
+        let ready =
+            unsafe { AsyncFd::register_with_interest(Arc::clone(&pidfd), Interest::READABLE) }
+                .map_err(|error| {
+                    let subject = format!("process {}", state.identity.pid);
+                    ProviderError::io("watch", subject)(error.into())
+                })?;
         let leader = (!state.leaf.holds_tree()).then_some(state.identity.pid);
         tokio::spawn(async move {
             if let Err(error) = ready.readable().await {

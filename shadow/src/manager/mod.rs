@@ -1,0 +1,357 @@
+//! The manager: takes actions, keeps what is known of every shadow, and hands facts back.
+//!
+//! Each shadow has one task (`runner`) that walks it towards its target; the manager only sets
+//! targets. There is no queue of actions: the newest target of a shadow is all that waits, so what
+//! can pile up is bounded by the pools' `max`.
+
+mod ready;
+mod replace;
+mod runner;
+mod start;
+mod steps;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use foreshadow_control::{Action, Fact, InstanceId, ServiceName, Tier};
+use tokio::sync::{Semaphore, watch};
+use tokio::time::Instant;
+
+use self::runner::Runner;
+use crate::backoff::Backoff;
+use crate::error::ShadowError;
+use crate::facts::Facts;
+use crate::ids::Ids;
+use crate::lifecycle::Lifecycle;
+use crate::registry::Registry;
+use crate::settings::{ManagerSettings, OnExit, Readiness, ServiceShadows, ShadowInstance};
+use crate::state_dir::StateLock;
+
+/// Executes plans on providers and owns every shadow; a cheap handle.
+#[derive(Clone)]
+pub struct Manager {
+    inner: Arc<Inner>,
+}
+
+/// What the manager and its runners share.
+struct Inner {
+    state: Mutex<State>,
+    facts: Facts,
+    ids: Ids,
+    registry: Registry,
+    readiness: Arc<dyn Readiness>,
+    creates: Semaphore,
+    /// Runners that have not finished.
+    running: watch::Sender<usize>,
+    runtime: tokio::runtime::Handle,
+    origin: Instant,
+    _lock: StateLock,
+}
+
+/// Held for map operations only, never across an await and never by a request: the tick, the
+/// runners and the admin API meet here a few times per tick.
+#[derive(Default)]
+struct State {
+    services: BTreeMap<ServiceName, Arc<ServiceShadows>>,
+    pools: BTreeMap<ServiceName, Pool>,
+    entries: BTreeMap<InstanceId, Entry>,
+    closed: bool,
+}
+
+/// What outlives the instances of a service.
+#[derive(Default)]
+struct Pool {
+    backoff: Backoff,
+    /// Instances that failed or ended by themselves.
+    restarts: u64,
+    /// Outdated instances that may be ended now; see `replace`.
+    replacements: u32,
+}
+
+/// One shadow as the manager sees it.
+struct Entry {
+    view: ShadowInstance,
+    since: Instant,
+    fingerprint: String,
+    order: watch::Sender<Order>,
+}
+
+/// What a runner is told.
+#[derive(Clone)]
+struct Order {
+    target: Tier,
+    settings: Arc<ServiceShadows>,
+    /// Stop without touching the instance; the next start adopts it.
+    leave: bool,
+}
+
+impl Manager {
+    /// Opens the registry, takes over what still runs from before, ends what should not run, and
+    /// is ready for actions. Must be called on a Tokio runtime with IO and time, which then
+    /// carries all its work.
+    ///
+    /// # Errors
+    /// When another Foreshadow holds the state directory, it cannot be written, the database
+    /// cannot be used, or a provider cannot say what it left behind.
+    pub async fn start(
+        settings: ManagerSettings,
+        readiness: Arc<dyn Readiness>,
+    ) -> Result<Self, ShadowError> {
+        start::start(settings, readiness).await.map(|inner| Self { inner })
+    }
+
+    /// Carries actions out. Returns at once: creations are admitted or refused here, everything
+    /// else sets the target of a shadow, whose steps then run outside the caller. What is refused
+    /// comes back as [`Fact::StepFailed`].
+    pub fn apply(&self, service: &ServiceName, actions: &[Action]) {
+        for action in actions {
+            let refused = match *action {
+                Action::Create { tier } => {
+                    self.create(service, tier).err().map(|refusal| (None, tier, refusal))
+                }
+                Action::Move { instance, tier } => self
+                    .inner
+                    .aim(service, instance, tier)
+                    .err()
+                    .map(|refusal| (Some(instance), tier, refusal)),
+                Action::Destroy { instance } => self
+                    .inner
+                    .aim(service, instance, Tier::Cold)
+                    .err()
+                    .map(|refusal| (Some(instance), Tier::Cold, refusal)),
+            };
+            if let Some((instance, to, Refusal { error, retry_in })) = refused {
+                let retry_in_ms = whole_ms(retry_in);
+                self.inner
+                    .facts
+                    .push(service, Fact::StepFailed { instance, to, error, retry_in_ms });
+            }
+        }
+    }
+
+    /// Every shadow that exists now, those being made or ended included, ordered by id.
+    #[must_use]
+    pub fn snapshot(&self) -> Vec<ShadowInstance> {
+        let state = self.inner.lock();
+        let now = Instant::now();
+        state
+            .entries
+            .values()
+            .map(|entry| ShadowInstance {
+                tier_age_ms: whole_ms(now.saturating_duration_since(entry.since)),
+                ..entry.view.clone()
+            })
+            .collect()
+    }
+
+    /// What happened since the last call, oldest first; bounded.
+    #[must_use]
+    pub fn take_facts(&self) -> Vec<(ServiceName, Fact)> {
+        self.inner.facts.take()
+    }
+
+    /// The id of a primary: the same for the same service and address for the life of the
+    /// database, and never that of a shadow.
+    ///
+    /// # Errors
+    /// When the registry cannot be read or written.
+    pub async fn primary_id(
+        &self,
+        service: &ServiceName,
+        address: SocketAddr,
+    ) -> Result<InstanceId, ShadowError> {
+        self.inner.registry.primary_id(service.clone(), address).await
+    }
+
+    /// Takes new settings. Shadows of services that are gone are ended; shadows whose provider
+    /// settings changed are replaced one by one while they do not serve; all others go on
+    /// untouched under the new times and limits.
+    pub fn reconfigure(&self, services: Vec<ServiceShadows>) {
+        replace::reconfigure(&self.inner, services);
+    }
+
+    /// Ends or leaves every shadow, as its service says, all at the same time, and waits for it;
+    /// at most for the longest stop timeout and some seconds more.
+    pub async fn shutdown(&self) {
+        const SLACK: Duration = Duration::from_secs(15);
+        let mut longest = Duration::ZERO;
+        {
+            let mut state = self.inner.lock();
+            state.closed = true;
+            for entry in state.entries.values() {
+                entry.order.send_modify(|order| {
+                    longest = longest.max(order.settings.stop_timeout);
+                    match order.settings.on_exit {
+                        OnExit::Destroy => order.target = Tier::Cold,
+                        OnExit::Keep => order.leave = true,
+                    }
+                });
+            }
+        }
+        let mut running = self.inner.running.subscribe();
+        let done = tokio::time::timeout(longest + SLACK, running.wait_for(|left| *left == 0)).await;
+        if done.is_err() {
+            let left = *self.inner.running.borrow();
+            tracing::error!(left, "shadows did not end in time; the next start takes them over");
+        }
+        if let Err(error) = self.inner.registry.flush().await {
+            tracing::error!(%error, "the instance registry may miss the last changes");
+        }
+    }
+
+    /// Admits or refuses a new shadow and starts making it.
+    fn create(&self, service: &ServiceName, tier: Tier) -> Result<(), Refusal> {
+        if matches!(tier, Tier::Cold | Tier::Draining) {
+            return Err(Refusal::now(format!("a shadow cannot be made for tier {tier}")));
+        }
+        let inner = &self.inner;
+        let now = inner.now();
+        let mut state = inner.lock();
+        if state.closed {
+            return Err(Refusal::now("foreshadow is stopping".to_owned()));
+        }
+        let settings =
+            state.services.get(service).cloned().ok_or_else(|| {
+                Refusal::now(format!("service {service} has no provider of shadows"))
+            })?;
+        let existing = state.entries.values().filter(|e| e.view.service == *service).count();
+        if existing >= settings.max as usize {
+            let max = settings.max;
+            return Err(Refusal::now(format!(
+                "{existing} shadows exist and the pool's max is {max}"
+            )));
+        }
+        let pool = state.pools.entry(service.clone()).or_default();
+        let retry_in = pool.backoff.remaining(now);
+        if !retry_in.is_zero() {
+            let failures = pool.backoff.failures();
+            let error = format!("backing off after {failures} failures in a row");
+            return Err(Refusal { error, retry_in });
+        }
+        let restarts = pool.restarts;
+        let (id, refill) = inner.ids.next();
+        if refill {
+            let inner = Arc::clone(inner);
+            self.inner.runtime.spawn(async move {
+                if let Err(error) = inner.ids.refill().await {
+                    tracing::error!(%error, "no more ids can be reserved");
+                }
+            });
+        }
+        let id = id.ok_or_else(|| {
+            Refusal::now("no ids are left and the registry gives no more; see the log".to_owned())
+        })?;
+        let machine = Lifecycle::new(tier);
+        let runner = inner.enter(&mut state, id, settings, machine, None, restarts);
+        drop(state);
+        inner.spawn(runner);
+        Ok(())
+    }
+}
+
+/// Why an action was not taken, and for how long the like will not be.
+struct Refusal {
+    error: String,
+    retry_in: Duration,
+}
+
+impl Refusal {
+    fn now(error: String) -> Self {
+        Self { error, retry_in: Duration::ZERO }
+    }
+}
+
+impl Inner {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Time since the manager started.
+    fn now(&self) -> Duration {
+        self.origin.elapsed()
+    }
+
+    /// Sets where a shadow should stand.
+    fn aim(&self, service: &ServiceName, id: InstanceId, tier: Tier) -> Result<(), Refusal> {
+        let mut state = self.lock();
+        let entry = state
+            .entries
+            .get_mut(&id)
+            .filter(|entry| entry.view.service == *service)
+            .ok_or_else(|| Refusal::now(format!("service {service} has no shadow {id}")))?;
+        entry.order.send_if_modified(|order| {
+            let new = order.target != tier && order.target != Tier::Cold;
+            if new {
+                order.target = tier;
+            }
+            new
+        });
+        if entry.view.tier != tier && entry.view.moving_to != Some(Tier::Cold) {
+            entry.view.moving_to = Some(tier);
+        }
+        Ok(())
+    }
+
+    /// Enters a shadow and makes its runner, which the caller starts.
+    fn enter(
+        self: &Arc<Self>,
+        state: &mut State,
+        id: InstanceId,
+        settings: Arc<ServiceShadows>,
+        machine: Lifecycle,
+        found: Option<start::Found>,
+        restarts: u64,
+    ) -> Runner {
+        let target = machine.moving_to().unwrap_or_else(|| machine.tier());
+        let now = Instant::now();
+        let view = ShadowInstance {
+            id,
+            service: settings.service.clone(),
+            address: found.as_ref().map(|found| found.handle.address),
+            tier: machine.tier(),
+            moving_to: machine.moving_to(),
+            tier_age_ms: 0,
+            zone: settings.zone.clone(),
+            provider: settings.provider.name(),
+            pid: found.as_ref().and_then(|found| found.handle.pid),
+            restarts,
+            outdated: found.as_ref().is_some_and(|found| found.outdated),
+        };
+        let age = found.as_ref().map_or(Duration::ZERO, |found| found.tier_age);
+        let since = now.checked_sub(age).unwrap_or(now);
+        let fingerprint = found
+            .as_ref()
+            .map_or_else(|| settings.provider.fingerprint(), |found| found.fingerprint.clone());
+        let order = Order { target, settings, leave: false };
+        let (order, orders) = watch::channel(order);
+        state.entries.insert(id, Entry { view, since, fingerprint, order });
+        Runner::new(Arc::clone(self), id, machine, orders, found.map(|found| found.handle))
+    }
+
+    fn spawn(&self, runner: Runner) {
+        self.running.send_modify(|running| *running += 1);
+        self.runtime.spawn(runner.run());
+    }
+
+    /// Changes what is seen of a shadow, if it is still there.
+    fn update(&self, id: InstanceId, change: impl FnOnce(&mut Entry)) {
+        if let Some(entry) = self.lock().entries.get_mut(&id) {
+            change(entry);
+        }
+    }
+
+    /// Notes a failure that delays further creations; returns for how long.
+    fn failed(&self, settings: &ServiceShadows, started: Duration) -> Duration {
+        let (now, jitter) = (self.now(), rand::random());
+        let mut state = self.lock();
+        let pool = state.pools.entry(settings.service.clone()).or_default();
+        pool.restarts += 1;
+        pool.backoff.failed(&settings.backoff, started, now, jitter)
+    }
+}
+
+fn whole_ms(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}

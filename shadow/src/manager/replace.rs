@@ -1,0 +1,90 @@
+//! New settings: what goes, what stays, and the gradual replacement of outdated shadows.
+//!
+//! Outdated shadows are ended one at a time: one when the settings change, and one more each time
+//! a shadow made under the new settings has become ready. A new command that does not work
+//! therefore costs one shadow, not the pool.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use foreshadow_control::{ServiceName, Tier};
+
+use super::{Inner, State};
+use crate::settings::ServiceShadows;
+
+pub(super) fn reconfigure(inner: &Inner, services: Vec<ServiceShadows>) {
+    let new: BTreeMap<ServiceName, Arc<ServiceShadows>> =
+        services.into_iter().map(|s| (s.service.clone(), Arc::new(s))).collect();
+    let prints: BTreeMap<&ServiceName, String> =
+        new.iter().map(|(name, settings)| (name, settings.provider.fingerprint())).collect();
+    let mut state = inner.lock();
+    for entry in state.entries.values_mut() {
+        let Some(settings) = new.get(&entry.view.service) else {
+            entry.order.send_modify(|order| order.target = Tier::Cold);
+            entry.view.moving_to = Some(Tier::Cold);
+            continue;
+        };
+        entry.view.outdated = prints.get(&entry.view.service) != Some(&entry.fingerprint);
+        entry.view.zone.clone_from(&settings.zone);
+        entry.order.send_modify(|order| {
+            // A shadow stays with the provider that made it; all else applies at once.
+            let provider = Arc::clone(&order.settings.provider);
+            order.settings = Arc::new(ServiceShadows { provider, ..(**settings).clone() });
+        });
+    }
+    let changed: Vec<ServiceName> = new
+        .iter()
+        .filter(|(name, settings)| {
+            let old = state.services.get(*name).map(|old| old.provider.fingerprint());
+            old.as_ref() != Some(&settings.provider.fingerprint())
+        })
+        .map(|(name, _)| name.clone())
+        .collect();
+    state.services = new;
+    for service in changed {
+        let pool = state.pools.entry(service.clone()).or_default();
+        // The new settings may be the cure: they need not wait out the failures of the old.
+        pool.backoff.succeeded();
+        pool.replacements = 1;
+        retire(&mut state, &service);
+    }
+}
+
+/// A shadow reached a tier: fresh ones make room for one more replacement.
+pub(super) fn reached(state: &mut State, service: &ServiceName, from: Tier, outdated: bool) {
+    if from == Tier::Cold && !outdated {
+        let left = state.entries.values().filter(|e| e.view.service == *service && e.view.outdated);
+        let left = u32::try_from(left.count()).unwrap_or(u32::MAX);
+        if let Some(pool) = state.pools.get_mut(service) {
+            pool.replacements = pool.replacements.saturating_add(1).min(left);
+        }
+    }
+    retire(state, service);
+}
+
+/// Ends as many outdated shadows as may go now, least ready first; none that serves, drains, or
+/// is on its way to serve.
+fn retire(state: &mut State, service: &ServiceName) {
+    let Some(pool) = state.pools.get_mut(service) else { return };
+    let mut candidates: Vec<_> = state
+        .entries
+        .values_mut()
+        .filter(|entry| {
+            let busy = |tier| matches!(tier, Tier::Serving | Tier::Draining | Tier::Cold);
+            entry.view.service == *service
+                && entry.view.outdated
+                && !busy(entry.view.tier)
+                && !entry.view.moving_to.is_some_and(busy)
+        })
+        .collect();
+    candidates.sort_by_key(|entry| (entry.view.tier, entry.view.id));
+    for entry in candidates {
+        if pool.replacements == 0 {
+            return;
+        }
+        pool.replacements -= 1;
+        tracing::info!(%service, instance = %entry.view.id, "made under old settings; replacing it");
+        entry.order.send_modify(|order| order.target = Tier::Cold);
+        entry.view.moving_to = Some(Tier::Cold);
+    }
+}

@@ -1,0 +1,287 @@
+//! The task of one shadow: walks it to where it should stand, sees it end, keeps it in order.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use foreshadow_control::{Fact, InstanceId, Tier};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::steps::StepError;
+use super::{Inner, Order, replace, whole_ms};
+use crate::lifecycle::{Failure, Lifecycle};
+use crate::provider::Handle;
+use crate::settings::ServiceShadows;
+
+/// Pause before a step that failed without harm is tried again; doubled each time.
+const RETRY: Duration = Duration::from_millis(250);
+const LONGEST_RETRY: Duration = Duration::from_secs(10);
+
+/// Walks one shadow.
+pub(super) struct Runner {
+    pub(super) inner: Arc<Inner>,
+    pub(super) id: InstanceId,
+    pub(super) orders: watch::Receiver<Order>,
+    pub(super) settings: Arc<ServiceShadows>,
+    pub(super) handle: Option<Handle>,
+    machine: Lifecycle,
+    /// When it was begun, on the manager's clock.
+    began: Duration,
+    /// When it last began to run: an end soon after that is a failure to run.
+    pub(super) woken: Instant,
+    stable: bool,
+    retry_at: Option<Instant>,
+    retries: u32,
+    next_check: Option<Instant>,
+}
+
+/// Counts a runner out, however it ends.
+struct Done(Arc<Inner>);
+
+impl Drop for Done {
+    fn drop(&mut self) {
+        self.0.running.send_modify(|running| *running -= 1);
+    }
+}
+
+impl Runner {
+    pub(super) fn new(
+        inner: Arc<Inner>,
+        id: InstanceId,
+        machine: Lifecycle,
+        orders: watch::Receiver<Order>,
+        handle: Option<Handle>,
+    ) -> Self {
+        let settings = Arc::clone(&orders.borrow().settings);
+        let began = inner.now();
+        let mut runner = Self {
+            inner,
+            id,
+            orders,
+            settings,
+            handle,
+            machine,
+            began,
+            woken: Instant::now(),
+            stable: false,
+            retry_at: None,
+            retries: 0,
+            next_check: None,
+        };
+        runner.plan_check();
+        runner
+    }
+
+    /// Runs until the shadow is gone or to be left alone.
+    pub(super) async fn run(mut self) {
+        let _done = Done(Arc::clone(&self.inner));
+        if self.handle.is_some() {
+            self.settle().await;
+        }
+        loop {
+            let leave = self.sync();
+            if leave && self.machine.tier() != Tier::Cold {
+                return;
+            }
+            if leave || self.machine.is_over() {
+                return self.end().await;
+            }
+            let step = if self.retry_at.is_some() { None } else { self.machine.begin() };
+            let outcome = match step {
+                None => self.idle().await,
+                Some(Tier::Cold) => return self.end().await,
+                Some(to) => self.step(to).await,
+            };
+            match outcome {
+                Ok(()) => {}
+                Err(StepError::Called) => self.machine.fail(Failure::Stays),
+                Err(StepError::Stays { to, error }) => self.stays(to, error),
+                Err(error) if self.machine.tier() == Tier::Cold => {
+                    return self.never_ran(error.into_text()).await;
+                }
+                Err(StepError::Lost { to, error }) => {
+                    self.inner.facts.push(&self.settings.service, self.step_failed(to, &error, 0));
+                    return self.gone(error).await;
+                }
+                Err(StepError::Exited(detail)) => return self.gone(detail).await,
+            }
+        }
+    }
+
+    /// Takes the newest order and shows where the shadow stands; returns whether to leave it.
+    fn sync(&mut self) -> bool {
+        let mut state = self.inner.lock();
+        let order = self.orders.borrow_and_update().clone();
+        let target_before = self.machine.moving_to();
+        self.machine.aim(order.target);
+        if self.machine.moving_to() != target_before {
+            self.retry_at = None;
+        }
+        if let Some(entry) = state.entries.get_mut(&self.id) {
+            entry.view.tier = self.machine.tier();
+            entry.view.moving_to = self.machine.moving_to();
+        }
+        self.settings = order.settings;
+        order.leave
+    }
+
+    async fn step(&mut self, to: Tier) -> Result<(), StepError> {
+        let started = Instant::now();
+        self.carry_out(self.machine.tier(), to).await?;
+        let from = self.machine.complete();
+        self.retries = 0;
+        self.plan_check();
+        {
+            let mut state = self.inner.lock();
+            if let Some(entry) = state.entries.get_mut(&self.id) {
+                entry.view.tier = to;
+                entry.view.moving_to = self.machine.moving_to();
+                entry.since = Instant::now();
+                let outdated = entry.view.outdated;
+                replace::reached(&mut state, &self.settings.service, from, outdated);
+            }
+        }
+        let took_ms = whole_ms(started.elapsed());
+        let fact = Fact::TierReached { instance: self.id, from, tier: to, took_ms };
+        self.inner.facts.push(&self.settings.service, fact);
+        tracing::debug!(service = %self.settings.service, instance = %self.id, %from, %to, took_ms, "tier reached");
+        self.record(self.inner.registry.tier(self.id, to).await);
+        Ok(())
+    }
+
+    /// Waits for whatever comes first: its end, an order, or something due.
+    async fn idle(&mut self) -> Result<(), StepError> {
+        let provider = Arc::clone(&self.settings.provider);
+        let parked = self.machine.tier() == Tier::Shadow && self.machine.moving_to().is_none();
+        let check = self.next_check.filter(|_| parked);
+        let stable = (!self.stable).then(|| self.woken + self.settings.backoff.stable_after);
+        let due = |at: Option<Instant>| async move {
+            match at {
+                Some(at) => tokio::time::sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        let handle = self.handle.clone();
+        let exited = async {
+            match &handle {
+                Some(handle) => provider.exited(handle).await.0,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            detail = exited => return Err(StepError::Exited(detail)),
+            changed = self.orders.changed() => {
+                // The entry, which holds the sender, is only removed by this task.
+                debug_assert!(changed.is_ok(), "an entry went away under its runner");
+                return Ok(());
+            }
+            () = due(self.retry_at) => self.retry_at = None,
+            () = due(stable) => {
+                self.stable = true;
+                if let Some(pool) = self.inner.lock().pools.get_mut(&self.settings.service) {
+                    pool.backoff.succeeded();
+                }
+            }
+            () = due(check) => {
+                self.plan_check();
+                return self.check_parked().await;
+            }
+        }
+        Ok(())
+    }
+
+    /// A step failed without harm: it is tried again after a while, unless an order comes.
+    fn stays(&mut self, to: Tier, error: String) {
+        self.machine.fail(Failure::Stays);
+        let pause = RETRY.saturating_mul(1 << self.retries.min(6)).min(LONGEST_RETRY);
+        self.retries += 1;
+        self.retry_at = Some(Instant::now() + pause);
+        tracing::warn!(service = %self.settings.service, instance = %self.id, %to, error, "a step failed");
+        let fact = self.step_failed(to, &error, whole_ms(pause));
+        self.inner.facts.push(&self.settings.service, fact);
+    }
+
+    /// It could not be made, or was never ready.
+    async fn never_ran(mut self, error: String) {
+        let service = self.settings.service.clone();
+        let pause = self.inner.failed(&self.settings, self.began);
+        let retry_in_ms = whole_ms(pause);
+        tracing::error!(%service, instance = %self.id, error, retry_in_ms, "a shadow could not be made");
+        self.leave_view();
+        self.inner.facts.push(&service, self.step_failed(Tier::Shadow, &error, retry_in_ms));
+        self.destroy(Duration::ZERO).await;
+    }
+
+    /// It ended by itself, or is of no use any more: seen at once, cleaned up after.
+    async fn gone(mut self, detail: String) {
+        let service = self.settings.service.clone();
+        if self.woken.elapsed() < self.settings.backoff.stable_after {
+            self.inner.failed(&self.settings, self.began);
+        } else if let Some(pool) = self.inner.lock().pools.get_mut(&service) {
+            pool.restarts += 1;
+        }
+        let tier = self.machine.tier();
+        tracing::warn!(%service, instance = %self.id, %tier, detail, "a shadow ended");
+        self.leave_view();
+        self.inner.facts.push(&service, Fact::Exited { instance: self.id, tier, detail });
+        self.destroy(Duration::ZERO).await;
+    }
+
+    /// Ends it as ordered.
+    async fn end(mut self) {
+        let started = Instant::now();
+        let from = self.machine.tier();
+        self.destroy(self.settings.stop_timeout).await;
+        self.leave_view();
+        if from != Tier::Cold {
+            let took_ms = whole_ms(started.elapsed());
+            let fact = Fact::TierReached { instance: self.id, from, tier: Tier::Cold, took_ms };
+            self.inner.facts.push(&self.settings.service, fact);
+        }
+    }
+
+    /// Destroys it and forgets it, trying until that succeeds: what may still run must not be
+    /// forgotten.
+    async fn destroy(&mut self, grace: Duration) {
+        let mut pause = RETRY;
+        while let Some(handle) = &self.handle {
+            match self.settings.provider.destroy(handle, grace).await {
+                Ok(()) => self.handle = None,
+                Err(error) => {
+                    let error = error.to_string();
+                    let fact = self.step_failed(Tier::Cold, &error, whole_ms(pause));
+                    tracing::error!(service = %self.settings.service, instance = %self.id, error, "could not be ended");
+                    self.inner.facts.push(&self.settings.service, fact);
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(LONGEST_RETRY);
+                }
+            }
+        }
+        self.record(self.inner.registry.ended(self.id).await);
+    }
+
+    /// Removes it from what is seen; frees its place in the pool.
+    fn leave_view(&self) {
+        self.inner.lock().entries.remove(&self.id);
+    }
+
+    fn step_failed(&self, to: Tier, error: &str, retry_in_ms: u64) -> Fact {
+        let error = error.to_owned();
+        Fact::StepFailed { instance: Some(self.id), to, error, retry_in_ms }
+    }
+
+    pub(super) fn record(&self, written: Result<(), crate::error::ShadowError>) {
+        if let Err(error) = written {
+            tracing::error!(instance = %self.id, %error, "the registry misses a change");
+        }
+    }
+
+    /// Parked checks are spread by a tenth each way, so that a pool is not woken all at once.
+    fn plan_check(&mut self) {
+        self.next_check = self
+            .settings
+            .parked_check
+            .map(|every| Instant::now() + every.mul_f64(rand::random_range(0.9..=1.1)));
+    }
+}

@@ -1,0 +1,154 @@
+//! Starting: lock, registry, and what to do with the instances of the run before.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use foreshadow_control::{Fact, InstanceId, Tier};
+use tokio::sync::{Semaphore, watch};
+use tokio::time::Instant;
+
+use super::runner::Runner;
+use super::{Inner, State};
+use crate::error::ShadowError;
+use crate::facts::Facts;
+use crate::ids::Ids;
+use crate::lifecycle::Lifecycle;
+use crate::provider::{Adoption, Handle, Provider};
+use crate::registry::{Registry, Row, unix_ms};
+use crate::settings::{ManagerSettings, Readiness, ServiceShadows};
+use crate::state_dir::StateLock;
+
+/// An instance of the run before that still runs.
+pub(super) struct Found {
+    pub(super) handle: Handle,
+    pub(super) fingerprint: String,
+    pub(super) outdated: bool,
+    pub(super) tier_age: Duration,
+}
+
+/// Name of the database in the state directory, shared with the other parts.
+const DATABASE: &str = "foreshadow.db";
+
+pub(super) async fn start(
+    settings: ManagerSettings,
+    readiness: Arc<dyn Readiness>,
+) -> Result<Arc<Inner>, ShadowError> {
+    let lock = StateLock::take(&settings.state_dir)?;
+    let registry = Registry::open(&settings.state_dir.join(DATABASE)).await?;
+    let ids = Ids::new(registry.clone()).await?;
+    let services =
+        settings.services.into_iter().map(|s| (s.service.clone(), Arc::new(s))).collect();
+    let inner = Arc::new(Inner {
+        state: Mutex::new(State { services, ..State::default() }),
+        facts: Facts::default(),
+        ids,
+        registry,
+        readiness,
+        creates: Semaphore::new(settings.concurrent_creates.max(1)),
+        running: watch::channel(0).0,
+        runtime: tokio::runtime::Handle::current(),
+        origin: Instant::now(),
+        _lock: lock,
+    });
+    let mut kept = BTreeSet::new();
+    let mut runners = Vec::new();
+    let mut forgotten = Vec::new();
+    for row in inner.registry.rows().await? {
+        let id = row.id;
+        match adopt(&inner, &settings.janitors, row).await? {
+            Some(runner) => {
+                kept.insert(id);
+                runners.push(runner);
+            }
+            None => forgotten.push(id),
+        }
+    }
+    sweep(&inner, &settings.janitors, &kept).await?;
+    // Only now is it sure that nothing of these runs.
+    for id in forgotten {
+        inner.registry.ended(id).await?;
+    }
+    for runner in runners {
+        inner.spawn(runner);
+    }
+    Ok(inner)
+}
+
+/// Takes over one instance; `None` when nothing of it is left to take over.
+async fn adopt(
+    inner: &Arc<Inner>,
+    janitors: &[Arc<dyn Provider>],
+    row: Row,
+) -> Result<Option<Runner>, ShadowError> {
+    let current = inner.lock().services.get(&row.service).cloned();
+    let wanted = current.filter(|settings| settings.provider.name() == row.provider);
+    let janitor = || janitors.iter().find(|provider| provider.name() == row.provider).cloned();
+    let is_wanted = wanted.is_some();
+    let Some(settings) = wanted.or_else(|| {
+        janitor().map(|provider| Arc::new(ServiceShadows::new(row.service.clone(), provider)))
+    }) else {
+        tracing::error!(
+            service = %row.service, instance = %row.id, provider = row.provider,
+            "an instance of an earlier run may still be running, but no such provider is there"
+        );
+        return Ok(None);
+    };
+    // One that was never ready, or never recorded, is ended by the sweep.
+    let Some(handle) = row.handle.filter(|_| row.tier != Tier::Cold) else { return Ok(None) };
+    match settings.provider.adopt(&handle).await {
+        Err(error) => {
+            // The sweep decides: it ends the instance, or fails and with it the start.
+            tracing::error!(service = %row.service, instance = %row.id, %error, "cannot be taken over");
+            Ok(None)
+        }
+        Ok(Adoption::Gone(why)) => {
+            tracing::info!(service = %row.service, instance = %row.id, why, "not taken over");
+            Ok(None)
+        }
+        Ok(Adoption::Running) => {
+            let mut machine = Lifecycle::adopted(row.tier);
+            if !is_wanted {
+                machine.aim(Tier::Cold);
+            }
+            let found = Found {
+                handle,
+                outdated: row.fingerprint != settings.provider.fingerprint(),
+                fingerprint: row.fingerprint,
+                tier_age: Duration::from_millis(unix_ms().saturating_sub(row.tier_since_ms)),
+            };
+            if is_wanted {
+                let fact = Fact::Adopted { instance: row.id, tier: row.tier };
+                inner.facts.push(&row.service, fact);
+            }
+            tracing::info!(service = %row.service, instance = %row.id, tier = %row.tier, "taken over");
+            let mut state = inner.lock();
+            if found.outdated {
+                state.pools.entry(row.service).or_default().replacements = 1;
+            }
+            Ok(Some(inner.enter(&mut state, row.id, settings, machine, Some(found), 0)))
+        }
+    }
+}
+
+/// Lets every kind of provider end what is not among the instances taken over.
+async fn sweep(
+    inner: &Inner,
+    janitors: &[Arc<dyn Provider>],
+    kept: &BTreeSet<InstanceId>,
+) -> Result<(), ShadowError> {
+    let keep: Vec<InstanceId> = kept.iter().copied().collect();
+    let mut providers: Vec<Arc<dyn Provider>> = janitors.to_vec();
+    for settings in inner.lock().services.values() {
+        if providers.iter().all(|known| known.name() != settings.provider.name()) {
+            providers.push(Arc::clone(&settings.provider));
+        }
+    }
+    for provider in providers {
+        let ended = provider.sweep(&keep).await?;
+        if ended > 0 {
+            tracing::warn!(provider = provider.name(), ended, "ended what a crash had left behind");
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,187 @@
+//! What each step between two tiers does to the instance.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use foreshadow_control::{Fact, Tier};
+use tokio::time::Instant;
+
+use super::ready::{CallOff, Waited, wait_ready};
+use super::runner::Runner;
+use crate::error::ProviderError;
+use crate::provider::{CpuShare, CreateRequest, Handle};
+
+/// A creation that met something of the outside is repeated this often before it counts as failed.
+const ATTEMPTS: u32 = 3;
+/// Longest time a parked shadow may need to answer a check; it has been ready before.
+const PARKED_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Why a step, or a wait between steps, ended early.
+pub(super) enum StepError {
+    /// The shadow stays where it is; the step can be tried again.
+    Stays { to: Tier, error: String },
+    /// The shadow cannot be relied on any more.
+    Lost { to: Tier, error: String },
+    /// It ended by itself.
+    Exited(String),
+    /// An order made the step pointless.
+    Called,
+}
+
+impl StepError {
+    pub(super) fn into_text(self) -> String {
+        match self {
+            Self::Stays { error, .. } | Self::Lost { error, .. } | Self::Exited(error) => error,
+            Self::Called => "called off".to_owned(),
+        }
+    }
+}
+
+impl Runner {
+    pub(super) async fn carry_out(&mut self, from: Tier, to: Tier) -> Result<(), StepError> {
+        let stays = |e: ProviderError| StepError::Stays { to, error: e.to_string() };
+        let provider = Arc::clone(&self.settings.provider);
+        let warm = CpuShare::Percent(self.settings.warm_cpu_percent);
+        if from == Tier::Cold {
+            return self.make().await;
+        }
+        let handle = self.handle.clone().ok_or(StepError::Called)?;
+        match (from, to) {
+            (Tier::Shadow, Tier::Warm) => {
+                provider.set_share(&handle, warm).await.map_err(stays)?;
+                provider.thaw(&handle).await.map_err(stays)?;
+                self.woken = Instant::now();
+                self.verify(&handle, to).await
+            }
+            (Tier::Warm, Tier::Full) => {
+                provider.set_share(&handle, CpuShare::Unlimited).await.map_err(stays)?;
+                self.verify(&handle, to).await
+            }
+            (_, Tier::Warm) => provider.set_share(&handle, warm).await.map_err(stays),
+            (_, Tier::Shadow) => provider.freeze(&handle).await.map_err(stays),
+            // The rest is bookkeeping: who gets requests is decided by weights.
+            _ => Ok(()),
+        }
+    }
+
+    /// Makes the instance, waits until it answers, and parks it.
+    async fn make(&mut self) -> Result<(), StepError> {
+        let to = Tier::Shadow;
+        let lost = |error: String| StepError::Lost { to, error };
+        let provider = Arc::clone(&self.settings.provider);
+        let service = self.settings.service.clone();
+        let intent = self.inner.registry.creating(
+            self.id,
+            service.clone(),
+            provider.name(),
+            provider.fingerprint(),
+        );
+        intent.await.map_err(|e| lost(e.to_string()))?;
+        let tier = self.orders.borrow().target;
+        let request = CreateRequest { id: self.id, service, tier };
+        for attempt in 1.. {
+            let handle = {
+                let _permit = self.inner.creates.acquire().await;
+                provider.create(&request).await.map_err(|e| lost(e.to_string()))?
+            };
+            self.handle = Some(handle.clone());
+            self.inner.registry.created(&handle).await.map_err(|e| lost(e.to_string()))?;
+            let (address, pid) = (handle.address, handle.pid);
+            self.inner.update(self.id, |entry| {
+                entry.view.address = Some(address);
+                entry.view.pid = pid;
+            });
+            let patience = self.settings.start_timeout;
+            let why = match self.wait(&handle, patience, CallOff::AtTheEnd).await {
+                Waited::Ready => {
+                    self.woken = Instant::now();
+                    return provider.freeze(&handle).await.map_err(|e| lost(e.to_string()));
+                }
+                Waited::Called => return Err(StepError::Called),
+                Waited::Exited(detail) => format!("{detail} before it was ready"),
+                Waited::Late(why) => why,
+            };
+            let diagnosis = provider.diagnose(&handle).await;
+            let error = quoting(why, &diagnosis.last_lines);
+            if !diagnosis.collision || attempt >= ATTEMPTS {
+                return Err(lost(error));
+            }
+            tracing::warn!(service = %request.service, instance = %self.id, error, "its port was taken meanwhile; trying another");
+            provider.destroy(&handle, Duration::ZERO).await.map_err(|e| lost(e.to_string()))?;
+            self.handle = None;
+        }
+        Ok(())
+    }
+
+    /// The readiness check after a change that could have broken the instance.
+    async fn verify(&mut self, handle: &Handle, to: Tier) -> Result<(), StepError> {
+        let patience = self.settings.start_timeout;
+        match self.wait(handle, patience, CallOff::AtTheEnd).await {
+            Waited::Ready => Ok(()),
+            Waited::Exited(detail) => Err(StepError::Exited(detail)),
+            Waited::Called => Err(StepError::Called),
+            Waited::Late(why) => {
+                let error = format!("readiness failed on the way to {to}: {why}");
+                Err(StepError::Lost { to, error })
+            }
+        }
+    }
+
+    /// Wakes a parked shadow, asks whether it still answers, and parks it again.
+    pub(super) async fn check_parked(&mut self) -> Result<(), StepError> {
+        let to = Tier::Shadow;
+        let stays = |e: ProviderError| StepError::Stays { to, error: e.to_string() };
+        let provider = Arc::clone(&self.settings.provider);
+        let Some(handle) = self.handle.clone() else { return Ok(()) };
+        provider.thaw(&handle).await.map_err(stays)?;
+        let patience = self.settings.start_timeout.min(PARKED_PATIENCE);
+        match self.wait(&handle, patience, CallOff::AtAnyOrder).await {
+            Waited::Ready | Waited::Called => provider.freeze(&handle).await.map_err(stays),
+            Waited::Exited(detail) => Err(StepError::Exited(detail)),
+            // Its tier did not change, so there is no failed step to report, only its end.
+            Waited::Late(why) => {
+                Err(StepError::Exited(format!("readiness failed while parked: {why}")))
+            }
+        }
+    }
+
+    /// Brings an instance that was taken over into the state its tier asks for: the run before
+    /// may have ended in the middle of a step.
+    pub(super) async fn settle(&mut self) {
+        let Some(handle) = self.handle.clone() else { return };
+        let provider = Arc::clone(&self.settings.provider);
+        let tier = self.inner.lock().entries.get(&self.id).map(|entry| entry.view.tier);
+        let result = match tier {
+            Some(Tier::Shadow) => provider.freeze(&handle).await,
+            Some(tier) => {
+                let share = match tier {
+                    Tier::Warm => CpuShare::Percent(self.settings.warm_cpu_percent),
+                    _ => CpuShare::Unlimited,
+                };
+                match provider.set_share(&handle, share).await {
+                    Ok(()) => provider.thaw(&handle).await,
+                    Err(error) => Err(error),
+                }
+            }
+            None => Ok(()),
+        };
+        if let (Err(error), Some(to)) = (result, tier) {
+            let error = format!("taken over, but not brought back to its tier: {error}");
+            tracing::warn!(service = %self.settings.service, instance = %self.id, error);
+            let fact = Fact::StepFailed { instance: Some(self.id), to, error, retry_in_ms: 0 };
+            self.inner.facts.push(&self.settings.service, fact);
+        }
+    }
+
+    async fn wait(&mut self, handle: &Handle, patience: Duration, call_off: CallOff) -> Waited {
+        let provider = Arc::clone(&self.settings.provider);
+        wait_ready(&self.inner, &*provider, handle, patience, &mut self.orders, call_off).await
+    }
+}
+
+fn quoting(why: String, last_lines: &[String]) -> String {
+    if last_lines.is_empty() {
+        return format!("{why}; it wrote nothing");
+    }
+    format!("{why}; it wrote last: {}", last_lines.join(" | "))
+}
