@@ -193,3 +193,68 @@ impl Schedule {
             .min()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_what_the_command_line_gives() {
+        let spec: FaultSpec = "slow:factor=3,share=0.5,after=10s,for=500ms".parse().unwrap();
+        let expected = FaultSpec {
+            kind: FaultKind::Slow,
+            share: 0.5,
+            factor: 3.0,
+            after_ms: 10_000,
+            for_ms: 500,
+        };
+        assert_eq!(spec, expected);
+        assert_eq!("crash".parse(), Ok(FaultSpec::new(FaultKind::Crash)));
+    }
+
+    #[test]
+    fn names_the_remedy_for_what_it_cannot_read() {
+        for (text, remedy) in [
+            ("boom", "crash, hang, slow"),
+            ("slow:factor", "factor=5"),
+            ("slow:speed=2", "share=0.5"),
+            ("errors:share=2", "from 0 to 1"),
+            ("errors:share=NaN", "from 0 to 1"),
+            ("slow:factor=0", "0.01"),
+            ("crash:after=5", "like 20ms"),
+        ] {
+            let error = text.parse::<FaultSpec>().unwrap_err().to_string();
+            assert!(error.contains(remedy), "{text}: {error}");
+        }
+        let json = r#"{"kind":"errors","share":-1}"#;
+        assert!(serde_json::from_str::<FaultSpec>(json).unwrap().checked().is_err());
+    }
+
+    #[test]
+    fn the_latest_active_fault_wins_and_none_clears() {
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let kind = |schedule: &Schedule, ms| schedule.active(at(ms)).map(|fault| fault.kind);
+        let mut schedule = Schedule::default();
+        schedule.add(FaultSpec::new(FaultKind::Slow), start);
+        let errors = FaultSpec { after_ms: 100, for_ms: 50, ..FaultSpec::new(FaultKind::Errors) };
+        schedule.add(errors, start);
+        assert_eq!(kind(&schedule, 99), Some(FaultKind::Slow));
+        assert_eq!(schedule.next_change(at(99)), Some(at(100)));
+        assert_eq!(kind(&schedule, 100), Some(FaultKind::Errors));
+        assert_eq!(schedule.next_change(at(100)), Some(at(150)));
+        assert_eq!(kind(&schedule, 150), Some(FaultKind::Slow));
+        assert_eq!(schedule.next_change(at(150)), None);
+        schedule.add(FaultSpec::new(FaultKind::None), at(160));
+        assert_eq!(kind(&schedule, 160), None);
+    }
+
+    #[test]
+    fn no_number_of_faults_fills_the_memory() {
+        let mut schedule = Schedule::default();
+        for _ in 0..10 * MAX_ENTRIES {
+            schedule.add(FaultSpec::new(FaultKind::Slow), Instant::now());
+        }
+        assert_eq!(schedule.entries.len(), MAX_ENTRIES);
+    }
+}

@@ -294,3 +294,68 @@ fn micros(time: Duration) -> u64 {
 fn millis(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::profile::Profile;
+    use super::*;
+
+    fn ms(millis: u64) -> Duration {
+        Duration::from_millis(millis)
+    }
+
+    fn recorder() -> Recorder {
+        let profile = Profile::parse("hold:10rps:3s").unwrap();
+        Recorder::new(&LoadSpec::new("http://127.0.0.1/", profile), 1_000_000)
+    }
+
+    #[test]
+    fn a_late_answer_counts_in_the_second_in_which_it_was_due() {
+        let mut recorder = recorder();
+        recorder.issued(ms(900), ms(901));
+        recorder.issued(ms(2_100), ms(2_100));
+        let seconds = recorder.seconds(0);
+        assert_eq!(seconds.len(), 3);
+        assert!(!seconds[0].settled && seconds[1].settled && !seconds[2].settled);
+        recorder.ended(ms(900), ms(2_900), &Outcome::Completed);
+        recorder.ended(ms(2_100), ms(2_101), &Outcome::Failed(FailureKind::Status, Some(503)));
+        recorder.close(ms(2_901));
+        let seconds = recorder.seconds(0);
+        assert!(seconds.iter().all(|second| second.settled));
+        assert_eq!((seconds[0].completed, seconds[0].over_objective), (1, 1));
+        assert!((seconds[0].latency.max_ms - 2_000.0).abs() < 20.0, "{:?}", seconds[0]);
+        assert_eq!((seconds[2].failed.status, seconds[2].over_objective), (1, 1));
+        assert_eq!(seconds[2].latency.count, 0, "a quick failure is no quick service");
+        assert_eq!(seconds[2].unix_ms, 1_002_000);
+        let report = recorder.report();
+        assert_eq!((report.totals.offered, report.totals.in_flight), (2, 0));
+        assert_eq!(report.ended_unix_ms, 1_002_901);
+        assert_eq!(
+            recorder.failures(0),
+            [FailureEvent {
+                scheduled_unix_ms: 1_002_100,
+                failed_unix_ms: 1_002_101,
+                kind: FailureKind::Status,
+                status: Some(503),
+            }]
+        );
+        assert!(recorder.failures(7).is_empty());
+    }
+
+    #[test]
+    fn failures_and_names_are_bounded() {
+        let mut recorder = recorder();
+        for _ in 0..MAX_FAILURES_KEPT + 5 {
+            recorder.issued(ms(1), ms(1));
+            recorder.ended(ms(1), ms(2), &Outcome::Failed(FailureKind::Connect, None));
+        }
+        for name in 0..MAX_INSTANCES_KEPT + 5 {
+            recorder.answered_by(&name.to_string(), ms(3));
+        }
+        let report = recorder.report();
+        assert_eq!(report.failures.len(), MAX_FAILURES_KEPT);
+        assert_eq!(report.failures_not_kept, 5);
+        assert_eq!(report.totals.failed.connect as usize, MAX_FAILURES_KEPT + 5);
+        assert_eq!(report.totals.instances.len(), MAX_INSTANCES_KEPT);
+    }
+}
