@@ -106,6 +106,10 @@ fn a_timeout_counts_from_the_scheduled_time() {
     let report = handle.join().unwrap();
     check(&report);
     assert_eq!(report.totals.failed.timeout, 30, "{:?}", report.totals);
+    assert_eq!(report.seconds_beyond_objective(), 1);
+    let whole = report.failures_between(report.started_unix_ms, report.ended_unix_ms + 1);
+    assert_eq!(whole.count(), 30);
+    assert_eq!(report.failures_between(0, report.started_unix_ms + 149).count(), 0);
     for failure in &report.failures {
         assert!(failure.failed_unix_ms - failure.scheduled_unix_ms >= 149, "{failure:?}");
         assert!(failure.scheduled_unix_ms >= report.started_unix_ms);
@@ -183,6 +187,20 @@ fn a_full_backlog_fails_at_once() {
     let report = handle.join().unwrap();
     check(&report);
     assert_eq!(report.totals.completed, 3);
+    let length_ms = report.ended_unix_ms - report.started_unix_ms;
+    assert!(length_ms < support::DEADLINE.as_millis() as u64, "it ends before the timeout");
+}
+
+#[test]
+fn a_pause_is_part_of_the_run() {
+    let backend = backend();
+    let report = load::start(spec(backend.address(), "hold:100rps:100ms,pause:1s"));
+    let report = report.unwrap().join().unwrap();
+    check(&report);
+    assert_eq!(report.totals.completed, 10);
+    assert!(report.ended_unix_ms - report.started_unix_ms >= 1_100, "{report:?}");
+    let offered: Vec<u64> = report.seconds.iter().map(|second| second.offered).collect();
+    assert_eq!(offered, [10, 0]);
 }
 
 #[test]
@@ -195,6 +213,7 @@ fn a_stop_ends_the_arrivals_but_not_the_requests() {
     let report = handle.join().unwrap();
     check(&report);
     assert!(report.totals.completed >= 5 && report.totals.failed.total() == 0);
+    assert!(report.ended_unix_ms - report.started_unix_ms < 3_600_000);
 }
 
 #[test]
@@ -271,6 +290,7 @@ fn the_command_explains_what_it_cannot_read() {
         (&["--trace", "/nonexistent/trace"], "/nonexistent/trace"),
         (&[], "--profile"),
         (&["--profile", "hold:1rps:1s", "--header", "x"], "NAME: VALUE"),
+        (&["--profile", "hold:1rps:1s", "--json", "/nonexistent/out"], "/nonexistent/out"),
         (&["--profile", "hold:1rps:1s", "--target", "ftp://x/"], "http://127.0.0.1:8080/"),
     ] {
         let output = testbed(args);

@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 use super::arrivals::Spread;
 use super::profile::Profile;
-use super::report::{Latency, LoadReport};
+use super::report::{Latency, LoadReport, SecondStats};
 use super::spec::LoadSpec;
 use crate::units;
 
@@ -111,22 +111,28 @@ impl Args {
 /// When the load cannot be started or its report cannot be written. Failed requests are a result,
 /// not an error.
 pub fn run(args: Args) -> anyhow::Result<()> {
-    let handle = super::start(args.spec()?)?;
+    let spec = args.spec()?;
+    let stdout = args.json.as_deref() == Some(Path::new("-"));
+    // Opened before the load: a path that cannot be written must not cost a whole run.
+    let file = match &args.json {
+        Some(path) if !stdout => Some(
+            std::fs::File::create(path)
+                .with_context(|| format!("cannot write {}", path.display()))?,
+        ),
+        _ => None,
+    };
+    let handle = super::start(spec)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(watch(&handle, args.quiet))?;
     let report = handle.join()?;
-    match &args.json {
-        Some(path) if path == Path::new("-") => {
-            write_json(io::stdout().lock(), &report)?;
-            write_table(io::stderr().lock(), &report)?;
-        }
-        Some(path) => {
-            let file = std::fs::File::create(path)
-                .with_context(|| format!("cannot write {}", path.display()))?;
-            write_json(io::BufWriter::new(file), &report)?;
-            write_table(io::stdout().lock(), &report)?;
-        }
-        None => write_table(io::stdout().lock(), &report)?,
+    if let Some(file) = file {
+        write_json(io::BufWriter::new(file), &report)?;
+    }
+    if stdout {
+        write_json(io::stdout().lock(), &report)?;
+        write_table(io::stderr().lock(), &report)?;
+    } else {
+        write_table(io::stdout().lock(), &report)?;
     }
     Ok(())
 }
@@ -147,22 +153,28 @@ async fn watch(handle: &super::LoadHandle, quiet: bool) -> anyhow::Result<()> {
             continue;
         }
         let seconds = handle.snapshot_from(printed);
-        for second in seconds.iter().take(seconds.len().saturating_sub(1)) {
-            writeln!(
-                io::stderr().lock(),
-                "{:>5} s {:>7} rps {:>7} ok {:>6} failed  p50 {:>8.1}  p99 {:>8.1}  max {:>8.1} ms",
-                second.second,
-                second.offered,
-                second.completed,
-                second.failed.total(),
-                second.latency.p50_ms,
-                second.latency.p99_ms,
-                second.latency.max_ms,
-            )?;
+        let newest = seconds.last().map_or(0, |second| second.second);
+        // A second may stay open for as long as the timeout; its line cannot wait for that.
+        for second in seconds.iter().take_while(|it| it.settled || newest - it.second > 2) {
+            write_line(io::stderr().lock(), second)?;
             printed = second.second + 1;
         }
     }
     Ok(())
+}
+
+fn write_line(mut out: impl Write, second: &SecondStats) -> io::Result<()> {
+    let SecondStats { second, offered, completed, failed, latency, .. } = second;
+    let failed = failed.total();
+    writeln!(
+        out,
+        "{second:>5} s {offered:>7} rps {completed:>7} ok {failed:>6} failed {:>6} open  \
+         p50 {:>8.1}  p99 {:>8.1}  max {:>8.1} ms",
+        offered - completed - failed,
+        latency.p50_ms,
+        latency.p99_ms,
+        latency.max_ms,
+    )
 }
 
 fn write_json(mut out: impl Write, report: &LoadReport) -> anyhow::Result<()> {
@@ -176,7 +188,6 @@ fn write_table(mut out: impl Write, report: &LoadReport) -> io::Result<()> {
     let LoadReport { totals, latency, generator_lag, .. } = report;
     let seconds = (report.ended_unix_ms - report.started_unix_ms) as f64 / 1e3;
     let failed = totals.failed;
-    let over = |second: &&super::SecondStats| second.latency.p99_ms > report.objective_ms;
     writeln!(out, "target        {} {}", report.method, report.target)?;
     writeln!(
         out,
@@ -198,10 +209,10 @@ fn write_table(mut out: impl Write, report: &LoadReport) -> io::Result<()> {
     writeln!(out, "latency       {}", in_words(latency))?;
     writeln!(
         out,
-        "beyond {} ms  {} requests, p99 in {} of {} seconds",
+        "beyond {} ms  {} requests, {} of {} seconds by their p99",
         report.objective_ms,
         totals.over_objective,
-        report.seconds.iter().filter(over).count(),
+        report.seconds_beyond_objective(),
         report.seconds.len()
     )?;
     writeln!(out, "generator lag {}", in_words(generator_lag))?;

@@ -89,11 +89,13 @@ impl Engine {
         self.shared.started.elapsed()
     }
 
-    /// Issues every arrival when it is due, then waits for all outcomes.
+    /// Issues every arrival when it is due, until the profile is over and every request has its
+    /// outcome. A stop, or a dropped handle, ends the profile early.
     async fn drive(self: Rc<Self>, timer: Timer, mut stopped: watch::Receiver<bool>) {
         let mut arrivals =
             Arrivals::new(self.spec.profile.clone(), self.spec.spread, self.spec.seed);
         let mut next = arrivals.next();
+        let mut end = self.spec.profile.duration();
         loop {
             let now = self.now();
             while let Some(due) = next.filter(|due| *due <= now) {
@@ -101,8 +103,17 @@ impl Engine {
                 next = arrivals.next();
             }
             self.expire_waiting();
+            let issuing = now < end || next.is_some();
+            if issuing {
+                self.shared.with(|recorder| recorder.advance(now));
+            } else if self.in_flight.get() == 0 {
+                break;
+            }
+            // Empty seconds are to be seen as well, so it wakes at every border of a second.
+            let border = Duration::from_secs(now.as_secs() + 1);
             let expiry = self.waiting.borrow().front().map(|&due| due + self.spec.timeout);
-            let Some(wake) = next.into_iter().chain(expiry).min() else { break };
+            let wake = next.into_iter().chain(expiry).chain([end]).filter(|&at| at > now);
+            let wake = wake.min().map_or(border, |at| at.min(border));
             tokio::select! {
                 woken = timer.sleep_until(self.shared.started + wake) => {
                     if let Err(error) = woken {
@@ -110,8 +121,11 @@ impl Engine {
                         break;
                     }
                 }
-                // A dropped handle ends the load like a stop.
-                _changed = stopped.changed(), if next.is_some() => next = None,
+                () = self.all_ended.notified(), if !issuing => {}
+                _changed = stopped.changed(), if issuing => {
+                    next = None;
+                    end = now;
+                }
             }
         }
         while self.in_flight.get() > 0 {

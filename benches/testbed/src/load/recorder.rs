@@ -102,9 +102,14 @@ impl Recorder {
         self.base.totals.offered += 1;
         self.base.totals.in_flight += 1;
         self.lag.saturating_record(micros(now.saturating_sub(due)));
-        if let Some(Second::Open { stats, .. }) = self.seconds.last_mut() {
+        if let Some(Second::Open { stats, .. }) = self.seconds.get_mut(due.as_secs() as usize) {
             stats.offered += 1;
         }
+    }
+
+    /// It is `now`, and every request due before was issued.
+    pub(super) fn advance(&mut self, now: Duration) {
+        self.open_until(now.as_secs() as usize);
     }
 
     /// The request that was due at `due` ended at `now`.
@@ -180,7 +185,7 @@ impl Recorder {
         self.base.totals.reconnects += 1;
     }
 
-    /// No more requests will be due after `now`.
+    /// The run ended at `now`.
     pub(super) fn close(&mut self, now: Duration) {
         self.base.ended_unix_ms = self.base.ended_unix_ms.max(self.unix_ms(now));
         for index in 0..self.seconds.len() {

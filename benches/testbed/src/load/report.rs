@@ -163,7 +163,7 @@ pub struct LoadReport {
     pub seed: u64,
     /// Start of the load in Unix milliseconds.
     pub started_unix_ms: u64,
-    /// End of the last request in Unix milliseconds.
+    /// End of the run in Unix milliseconds: that of the profile, or of the last request if later.
     pub ended_unix_ms: u64,
     /// Latency objective in milliseconds.
     pub objective_ms: f64,
@@ -182,4 +182,32 @@ pub struct LoadReport {
     pub failures: Vec<FailureEvent>,
     /// Failures beyond those kept.
     pub failures_not_kept: u64,
+}
+
+impl SecondStats {
+    /// Whether the 99th percentile of this second's requests lies beyond the objective, with
+    /// every failed request counted as beyond it. False while nothing was due.
+    #[must_use]
+    pub fn is_beyond_objective(&self) -> bool {
+        self.over_objective * 100 > self.offered
+    }
+}
+
+impl LoadReport {
+    /// Seconds for which [`SecondStats::is_beyond_objective`] holds.
+    #[must_use]
+    pub fn seconds_beyond_objective(&self) -> usize {
+        self.seconds.iter().filter(|second| second.is_beyond_objective()).count()
+    }
+
+    /// The failures that ended within `from_unix_ms..to_unix_ms`. Those in
+    /// `failures_not_kept` are missing here.
+    pub fn failures_between(
+        &self,
+        from_unix_ms: u64,
+        to_unix_ms: u64,
+    ) -> impl Iterator<Item = &FailureEvent> {
+        let window = from_unix_ms..to_unix_ms;
+        self.failures.iter().filter(move |failure| window.contains(&failure.failed_unix_ms))
+    }
 }
