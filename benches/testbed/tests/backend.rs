@@ -8,7 +8,9 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use foreshadow_testbed::backend::{self, Args, BackendError, BackendHandle, FaultKind, FaultSpec};
+use foreshadow_testbed::backend::{
+    self, Args, BackendError, BackendHandle, FaultKind, FaultSpec, Stats,
+};
 use rustix::process::Signal;
 use support::{Client, Process, fault, get, stats, wait_for};
 
@@ -107,13 +109,22 @@ fn a_refused_port_opens_again() {
         _ => None,
     };
     let mut kept = Client::connect(address);
+    let mut other = Client::connect(address);
+    assert_eq!(other.ask("GET", "/", "").header("connection"), None);
     assert_eq!(kept.ask("POST", "/_testbed/fault", r#"{"kind":"refuse"}"#).status, 200);
     wait_for("a refused connection", refused);
+    let ask_stats = |kept: &mut Client| -> Stats {
+        serde_json::from_str(&kept.ask("GET", "/_testbed/stats", "").body).unwrap()
+    };
+    assert_eq!(ask_stats(&mut kept).fault, Some(FaultSpec::new(FaultKind::Refuse)));
+    assert_eq!(other.ask("GET", "/", "").header("connection"), Some("close"));
     assert_eq!(kept.ask("POST", "/_testbed/fault", NONE).status, 200);
     wait_for("an open port", || TcpStream::connect(address).ok());
-    fault(address, r#"{"kind":"refuse","for_ms":300}"#);
-    assert_eq!(kept.ask("GET", "/", "").header("connection"), Some("close"));
-    wait_for("a refused connection", refused);
+
+    // Without anybody's help, too.
+    let timed = r#"{"kind":"refuse","for_ms":100}"#;
+    assert_eq!(kept.ask("POST", "/_testbed/fault", timed).status, 200);
+    wait_for("the end of the fault", || ask_stats(&mut kept).fault.is_none().then_some(()));
     wait_for("an open port", || TcpStream::connect(address).ok());
     assert_eq!(get(address, "/").status, 200);
 }
@@ -174,7 +185,7 @@ fn the_port_opens_after_the_start_up_with_the_memory_held() {
 
 #[test]
 fn sigterm_lets_requests_in_flight_finish() {
-    let mut backend = Process::start(&["--service-time", "300ms"]);
+    let mut backend = Process::start(&["--service-time", "1s"]);
     let mut idle = Client::connect(backend.address);
     assert_eq!(idle.ask("GET", "/healthz", "").status, 200);
     let mut busy = Client::connect(backend.address);

@@ -73,9 +73,8 @@ fn a_hang_omits_nothing_and_shows_in_every_latency() {
     let backend = backend();
     // Fewer connections than hanging requests: the wait for one has to count as well.
     let spec = LoadSpec { connections: 8, ..spec(backend.address(), "hold:200rps:2s") };
-    let handle = load::start(spec).unwrap();
-    wait_for("the first answer", || (handle.totals().completed > 0).then_some(()));
     fault(backend.address(), HANG);
+    let handle = load::start(spec).unwrap();
     // A closed loop would stop at the eight that hang.
     wait_for("requests in flight to grow with the time", || {
         (handle.totals().in_flight >= 150).then_some(())

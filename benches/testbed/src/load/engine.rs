@@ -131,7 +131,7 @@ impl Engine {
         while self.in_flight.get() > 0 {
             self.all_ended.notified().await;
         }
-        self.shared.with(|recorder| recorder.close(self.now()));
+        self.shared.with(|recorder| recorder.close(end, self.now()));
     }
 
     /// Gives a due request to a parked worker, a new worker, or the queue, in this order.

@@ -185,8 +185,9 @@ impl Recorder {
         self.base.totals.reconnects += 1;
     }
 
-    /// The run ended at `now`.
-    pub(super) fn close(&mut self, now: Duration) {
+    /// The run ended at `now`, its profile at `end`.
+    pub(super) fn close(&mut self, end: Duration, now: Duration) {
+        self.open_until((end.as_secs_f64().ceil() as usize).saturating_sub(1));
         self.base.ended_unix_ms = self.base.ended_unix_ms.max(self.unix_ms(now));
         for index in 0..self.seconds.len() {
             self.settle(index);
@@ -324,7 +325,7 @@ mod tests {
         assert!(!seconds[0].settled && seconds[1].settled && !seconds[2].settled);
         recorder.ended(ms(900), ms(2_900), &Outcome::Completed);
         recorder.ended(ms(2_100), ms(2_101), &Outcome::Failed(FailureKind::Status, Some(503)));
-        recorder.close(ms(2_901));
+        recorder.close(ms(3_000), ms(3_001));
         let seconds = recorder.seconds(0);
         assert!(seconds.iter().all(|second| second.settled));
         assert_eq!((seconds[0].completed, seconds[0].over_objective), (1, 1));
@@ -334,7 +335,7 @@ mod tests {
         assert_eq!(seconds[2].unix_ms, 1_002_000);
         let report = recorder.report();
         assert_eq!((report.totals.offered, report.totals.in_flight), (2, 0));
-        assert_eq!(report.ended_unix_ms, 1_002_901);
+        assert_eq!(report.ended_unix_ms, 1_003_001);
         assert_eq!(
             recorder.failures(0),
             [FailureEvent {
