@@ -39,14 +39,14 @@ struct Backend {
 
 impl Backend {
     async fn start(answer: Answer) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has free ports");
+        let address = listener.local_addr().expect("a bound socket has an address");
         let (tell, heads) = mpsc::unbounded_channel();
         let connections = Arc::new(Mutex::new(0));
         let counted = Arc::clone(&connections);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                *counted.lock().unwrap() += 1;
+                *counted.lock().expect("nobody panics with it") += 1;
                 tokio::spawn(serve(stream, answer.clone(), tell.clone()));
             }
         });
@@ -68,13 +68,13 @@ async fn serve(mut stream: TcpStream, answer: Answer, tell: mpsc::UnboundedSende
         }
         let Some(end) = read.windows(4).position(|w| w == b"\r\n\r\n") else { continue };
         let head: Vec<u8> = read.drain(..end + 4).collect();
-        if tell.send(String::from_utf8(head).unwrap()).is_err() {
+        if tell.send(String::from_utf8_lossy(&head).into_owned()).is_err() {
             return;
         }
         let text = match &answer {
             Answer::With(text) | Answer::ThenClose(text) => text,
             Answer::Held(permits) => {
-                permits.acquire().await.unwrap().forget();
+                permits.acquire().await.expect("it is never closed").forget();
                 OK
             }
         };
