@@ -47,7 +47,8 @@ impl Tally {
         let mut summary = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         summary.compared += 1;
         summary.agreed += u64::from(agreed);
-        summary.original_sum_ms += original_ms;
+        // A sum that once held NaN would say nothing ever after; `max` takes NaN for 0.
+        summary.original_sum_ms += original_ms.max(0.0);
         summary.copy_sum_ms += copy_ms;
     }
 }
@@ -161,6 +162,17 @@ fn same_class(original: u16, copy: u16) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_latency_that_is_no_number_does_not_spoil_the_sums() {
+        let tally = Tally::default();
+        for original_ms in [f64::NAN, -1.0, 4.0] {
+            tally.record(true, original_ms, 2.0);
+        }
+        let expected =
+            MirrorSummary { compared: 3, agreed: 3, original_sum_ms: 4.0, copy_sum_ms: 6.0 };
+        assert_eq!(tally.summary(), expected);
+    }
 
     #[test]
     fn statuses_agree_by_class() {
