@@ -30,7 +30,8 @@ pub(crate) fn expand(text: &str, env: Env) -> Expanded {
             rest = after;
         } else if let Some(reference) = after.strip_prefix('{') {
             let Some((reference, after)) = reference.split_once('}') else {
-                return Expanded::Malformed(format!("${{{reference}"));
+                // What follows is not shown: it may be the rest of a password.
+                return Expanded::Malformed("${ without }".to_owned());
             };
             let (name, default) = match reference.split_once(":-") {
                 Some((name, default)) => (name, Some(default)),
@@ -106,7 +107,7 @@ mod tests {
     fn mistakes_are_named() {
         assert_eq!(expand("${NONE}", &env), Expanded::Unset("NONE".to_owned()));
         assert_eq!(expand("${A B}", &env), Expanded::Malformed("${A B}".to_owned()));
-        assert_eq!(expand("x${PORT", &env), Expanded::Malformed("${PORT".to_owned()));
+        assert_eq!(expand("x${PORT", &env), Expanded::Malformed("${ without }".to_owned()));
         assert_eq!(expand("${}", &env), Expanded::Malformed("${}".to_owned()));
     }
 

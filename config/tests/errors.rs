@@ -129,7 +129,11 @@ const TEN: [(&str, &str, [&str; 3]); 10] = [
         "found ${CAPACITY}, which is not set, expected a variable of the environment",
         ["15:15", "15:12", "14:19"],
     ),
-    ("services.shop.health", r#"found "fast", expected a table"#, ["16:13", "16:10", "15:17"]),
+    (
+        "services.shop.health",
+        r#"found "fast", expected a table with type, path, "#,
+        ["16:13", "16:10", "15:17"],
+    ),
     ("services.web", r#"found no "primaries", expected a list, "#, ["17:3", "18:11", "17:5"]),
 ];
 
@@ -191,6 +195,9 @@ fn figures_that_do_not_fit_each_other_are_refused() {
         ("target_utilisation: 75", "found 75, expected a share such as 75% or 0.75"),
         ("capacity: 0", "found 0, expected auto, or requests per second"),
         ("panic: 150%", "expected off, on, or the share"),
+        ("shadows: { provider: { docker: {} } }", "docker\", expected process"),
+        ("shadows: { provider: { proces: {} } }", "did you mean \"process\"?"),
+        ("health: { timeout: 1s, interval: 500 }", "found 500, expected a duration"),
         ("shadows: {}", "found no \"provider\""),
         ("zone: a", "zone: found unknown key"),
     ] {
@@ -210,7 +217,11 @@ fn shadows_are_checked_as_a_whole() {
         ("command: []", "", "found an empty list, expected a program"),
         ("command: [a, '{port}'], ports: 30-20", "", "expected auto, or a range of ports"),
         ("command: [a, '{port}'], ports: 10-12", "", "expected at least 4, the most shadows"),
-        ("command: [a, '{port}']", ", pool: { warm: 3, max: 2 }", "expected at least 4: shadow 1"),
+        (
+            "command: [a, '{port}']",
+            ", pool: { shadow: 1, warm: 2, max: 2 }",
+            "at least 3: shadow 1 + warm 2 + full 0",
+        ),
         ("command: [a, '{port}'], env: { 'A B': x }", "", "the name of an environment variable"),
     ] {
         let found = shadows(process, rest);
@@ -291,4 +302,49 @@ fn what_this_version_lacks_is_said() {
                 services: { s: { primaries: ['127.0.0.1:1'] } }";
     let errors = read(text, Format::Yaml).unwrap_err().to_string();
     assert!(errors.contains("tcp is not available in this version"), "{errors}");
+}
+
+#[test]
+fn a_misspelt_key_is_not_missing_too() {
+    let text = "listenrs: []\nservices: { s: { primarys: ['127.0.0.1:1'] } }";
+    let found = errors(text, Format::Yaml);
+    let places: Vec<_> = found.iter().map(|(place, _)| place.as_str()).collect();
+    assert_eq!(places, ["1:1 listenrs", "2:18 services.s.primarys"], "{found:#?}");
+}
+
+#[test]
+fn a_service_is_not_the_proxy_itself() {
+    for (listener, primary, circle) in [
+        ("127.0.0.1:80", "127.0.0.1:80", true),
+        ("0.0.0.0:80", "127.0.0.1:80", true),
+        ("0.0.0.0:80", "127.0.0.1:81", false),
+        ("0.0.0.0:80", "192.0.2.1:80", false),
+    ] {
+        let text = format!(
+            "listeners: [{{ address: '{listener}', routes: [{{ service: s }}] }}]\n\
+             services: {{ s: {{ primaries: ['{primary}'] }} }}"
+        );
+        let found = read(&text, Format::Yaml).map_err(|errors| errors.to_string());
+        assert_eq!(found.is_err(), circle, "{listener} {primary}");
+        if let Err(shown) = found {
+            assert!(shown.contains("round in a circle"), "{shown}");
+        }
+    }
+}
+
+#[test]
+fn a_small_pool_needs_no_more_than_its_bound() {
+    for (pool, expected) in [
+        ("{ max: 1 }", (0, 1, 0, 1)),
+        ("{ max: 2 }", (1, 1, 0, 2)),
+        ("{}", (1, 1, 0, 4)),
+        ("{ shadow: 6 }", (6, 0, 0, 6)),
+        ("{ warm: 0, max: 1 }", (1, 0, 0, 1)),
+    ] {
+        let process = "process: { command: [a, '{port}'] }";
+        let text = with("", &format!("shadows: {{ provider: {{ {process} }}, pool: {pool} }}"));
+        let config = read(&text, Format::Yaml).unwrap_or_else(|errors| panic!("{errors}"));
+        let spec = config.service_specs()[0].pool.unwrap();
+        assert_eq!((spec.shadow, spec.warm, spec.full, spec.max), expected, "{pool}");
+    }
 }

@@ -10,6 +10,7 @@ mod service;
 mod shadows;
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use foreshadow_control::ServiceName;
@@ -29,10 +30,11 @@ pub(crate) fn config(raw: RawConfig, r: &mut Reader<'_>) -> Option<Config> {
         Some(list) => Some(listener::listeners(list.value, names.as_deref(), r)),
         None => None,
     };
-    let services = raw.services.value().map(|map| services(map, r));
     let workers = raw.workers;
     let reload = raw.reload.value().unwrap_or_default();
     let listeners = listeners.unwrap_or_default();
+    let listens: Vec<_> = listeners.iter().map(|listener| listener.address).collect();
+    let services = raw.services.value().map(|map| services(map, &listens, r));
     Some(Config {
         admin: admin::admin(raw.admin, &listeners, r),
         state_dir: raw.state_dir.value().map_or_else(|| "foreshadow-state".into(), |p| p.0),
@@ -73,11 +75,16 @@ fn is_name(name: &str) -> bool {
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
 }
 
-fn services(map: Map<RawService>, r: &mut Reader<'_>) -> BTreeMap<ServiceName, Service> {
+fn services(
+    map: Map<RawService>,
+    listens: &[SocketAddr],
+    r: &mut Reader<'_>,
+) -> BTreeMap<ServiceName, Service> {
     let mut services = BTreeMap::new();
     for (name, raw) in map.0 {
         if let Some(raw) = raw.given() {
-            services.insert(ServiceName::from(name.value.as_str()), service::service(raw.value, r));
+            let service = service::service(raw.value, listens, r);
+            services.insert(ServiceName::from(name.value.as_str()), service);
         }
     }
     services

@@ -1,6 +1,7 @@
 //! Services: defaults, ranges, and figures that must fit each other.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use foreshadow_control::{Capacity, Mode, Objective, QuantileSpec, WeightSpec};
@@ -19,10 +20,11 @@ use crate::{
     StatusRange, Timeouts,
 };
 
-pub(super) fn service(raw: RawService, r: &mut Reader<'_>) -> Service {
+/// Checks a service; `listens` is where the proxy itself listens.
+pub(super) fn service(raw: RawService, listens: &[SocketAddr], r: &mut Reader<'_>) -> Service {
     let connections = raw.connections.value().unwrap_or_default();
     Service {
-        primaries: primaries(raw.primaries, r),
+        primaries: primaries(raw.primaries, listens, r),
         objective: objective(raw.objective, r),
         capacity: raw.capacity.value().map_or(Capacity::Learned, |capacity| capacity.0),
         target_utilisation: range::share(raw.target_utilisation, 0.01..=1.0, 0.75, r),
@@ -42,6 +44,7 @@ pub(super) fn service(raw: RawService, r: &mut Reader<'_>) -> Service {
 
 fn primaries(
     field: Field<List<Either<BackendAddress, RawPrimary>>>,
+    listens: &[SocketAddr],
     r: &mut Reader<'_>,
 ) -> Vec<Primary> {
     let Some(list) = field.given() else { return Vec::new() };
@@ -64,6 +67,10 @@ fn primaries(
         };
         let place = address.place;
         let address = address.value.0;
+        if listens.iter().any(|listen| reaches(address, *listen)) {
+            let problem = Problem::new(address.to_string(), "an address that is not a listener's");
+            r.report(&place, problem.help("requests would go round in a circle"));
+        }
         if let Some(earlier) = seen.get(&address) {
             let expected = format!("each address once; it is also on line {}", r.line(earlier));
             r.report(&place, Problem::new(format!("{address} again"), expected));
@@ -73,6 +80,12 @@ fn primaries(
         }
     }
     primaries
+}
+
+/// Whether a connection to `address` on this machine ends at `listen`.
+fn reaches(address: SocketAddr, listen: SocketAddr) -> bool {
+    let everywhere = listen.ip().is_unspecified() && address.ip().is_loopback();
+    address == listen || everywhere && address.port() == listen.port()
 }
 
 fn objective(field: Field<RawObjective>, r: &mut Reader<'_>) -> Objective {

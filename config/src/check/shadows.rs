@@ -7,7 +7,7 @@ use foreshadow_control::PoolSpec;
 use super::items;
 use super::range::{self, HOUR_MS};
 use crate::expand::is_name;
-use crate::raw::{DEFAULT_PORTS, List, Map, RawPool, RawProcess, RawShadows, Word};
+use crate::raw::{Count, DEFAULT_PORTS, List, Map, RawPool, RawProcess, RawShadows, Word};
 use crate::reader::{Field, Place, Problem, Reader, quote};
 use crate::{CpuShare, Mirror, OnExit, PortRange, ProcessProvider, Provider, Shadows};
 
@@ -32,18 +32,28 @@ pub(super) fn shadows(raw: RawShadows, r: &mut Reader<'_>) -> Shadows {
 
 fn pool(field: Field<RawPool>, r: &mut Reader<'_>) -> PoolSpec {
     let raw = field.value().unwrap_or_default();
-    let shadow = range::count(raw.shadow, 0..=1000, 1, r);
-    let warm = range::count(raw.warm, 0..=1000, 1, r);
-    let full = range::count(raw.full, 0..=1000, 0, r);
-    let kept = shadow + warm + full;
     let place = match &raw.max {
         Field::Given(at) => Some(at.place.clone()),
         _ => None,
     };
-    let max = range::count(raw.max, 1..=1000, kept.max(4), r);
+    let given = |field: &Field<Count>| match field {
+        Field::Given(at) => u32::try_from(at.value.0).unwrap_or(u32::MAX),
+        _ => 0,
+    };
+    let wanted = [&raw.shadow, &raw.warm, &raw.full].map(given);
+    let wanted = wanted.into_iter().fold(0, u32::saturating_add);
+    let max = range::count(raw.max, 1..=1000, wanted.clamp(4, 1000), r);
+    // Defaults give way to a small bound; only figures that were written can exceed it.
+    let spare = max.saturating_sub(wanted);
+    let warm_default = if raw.warm.is_absent() { spare.min(1) } else { 0 };
+    let shadow_default = (spare - warm_default).min(1);
+    let shadow = range::count(raw.shadow, 0..=1000, shadow_default, r);
+    let warm = range::count(raw.warm, 0..=1000, warm_default, r);
+    let full = range::count(raw.full, 0..=1000, 0, r);
     if let Some(place) = place
-        && max < kept
+        && max < shadow + warm + full
     {
+        let kept = shadow + warm + full;
         let expected = format!("at least {kept}: shadow {shadow} + warm {warm} + full {full}");
         r.report(&place, Problem::new(max.to_string(), expected));
     }
@@ -84,7 +94,7 @@ fn process(field: Field<RawProcess>, pool: PoolSpec, r: &mut Reader<'_>) -> Proc
     }
 }
 
-fn id(field: Field<crate::raw::Count>, r: &mut Reader<'_>) -> Option<u32> {
+fn id(field: Field<Count>, r: &mut Reader<'_>) -> Option<u32> {
     // The last id means "no change" to the system calls that set it.
     (!field.is_absent()).then(|| range::count(field, 0..=u32::MAX - 1, 0, r))
 }

@@ -35,19 +35,58 @@ pub(super) fn key(field: &'static str) -> &'static str {
     field.strip_prefix("r#").unwrap_or(field)
 }
 
-pub(super) fn unknown(entry: &Entry, keys: &[&'static str], r: &mut Reader<'_>) {
-    let keys = keys.iter().map(|name| key(name));
-    let problem = Problem::new(
-        format!("unknown key {}", quote(&entry.key)),
-        format!("one of {}", keys.clone().collect::<Vec<_>>().join(", ")),
-    );
-    let problem = problem.nearest(&entry.key, keys);
-    r.below(&entry.key, &entry.key_span, |r| r.fault(&entry.key_span, problem));
+/// Keys that mean something to other versions.
+const NOT_YET: [&str; 8] =
+    ["tls", "docker", "kubernetes", "vm", "webhook", "rules", "coordinator", "affinity"];
+
+/// What went wrong with the keys of a table.
+#[derive(Debug)]
+pub(crate) struct Keys {
+    valid: Vec<&'static str>,
+    /// The valid keys that unknown ones were most likely meant to be.
+    meant: Vec<String>,
+    unknown: bool,
 }
 
-pub(super) fn missing(field: &'static str, form: String, r: &mut Reader<'_>) {
-    let place = r.lead();
-    r.report(&place, Problem::new(format!("no {:?}", key(field)), form));
+impl Keys {
+    pub(super) fn new(fields: &[&'static str]) -> Self {
+        let valid = fields.iter().map(|field| key(field)).collect();
+        Self { valid, meant: Vec::new(), unknown: false }
+    }
+
+    /// Reports a key that the table does not have.
+    pub(super) fn unknown(&mut self, entry: &Entry, r: &mut Reader<'_>) {
+        let expected = match self.valid[..] {
+            [key] => key.to_owned(),
+            _ => format!("one of {}", self.valid.join(", ")),
+        };
+        let found = format!("unknown key {}", quote(&entry.key));
+        let mut problem = Problem::new(found, expected);
+        if NOT_YET.contains(&entry.key.as_str()) {
+            problem = problem.help(format!("{} is not available in this version", entry.key));
+        } else {
+            problem = problem.nearest(&entry.key, self.valid.iter().copied());
+        }
+        self.unknown = true;
+        self.meant.extend(problem.nearest.clone());
+        r.below(&entry.key, &entry.key_span, |r| r.fault(&entry.key_span, problem));
+    }
+
+    /// Reports a key that must be there, unless a report about an unknown key says so already.
+    pub(super) fn missing(&self, field: &'static str, form: String, r: &mut Reader<'_>) {
+        let key = key(field);
+        let is_only_key = self.valid.len() == 1;
+        if self.unknown && is_only_key || self.meant.iter().any(|meant| meant == key) {
+            return;
+        }
+        let place = r.lead();
+        r.report(&place, Problem::new(format!("no {key:?}"), form));
+    }
+
+    /// What the table looks like, for messages.
+    pub(super) fn form(&self) -> String {
+        format!("a table with {}", self.valid.join(", "))
+    }
 }
 
 /// Declares a table of the schema: each key with its description and kind; `= required` marks
@@ -74,20 +113,21 @@ macro_rules! table {
                 node: &$crate::tree::Node,
                 r: &mut $crate::reader::Reader<'_>,
             ) -> Option<Self> {
-                let entries = r.entries(node, &Self::form())?;
+                let mut keys = $crate::raw::read::Keys::new(&[$(stringify!($field)),*]);
+                let entries = r.entries(node, &keys.form())?;
                 let mut table = Self::default();
                 for entry in entries {
                     $(if entry.key == $crate::raw::read::key(stringify!($field)) {
                         table.$field = $crate::raw::read::field(entry, r);
                         continue;
                     })*
-                    $crate::raw::read::unknown(entry, &[$(stringify!($field)),*], r);
+                    keys.unknown(entry, r);
                 }
                 $($(
                     let $required = table.$field.is_absent();
                     if $required {
                         let form = <$kind as $crate::raw::read::Read>::form();
-                        $crate::raw::read::missing(stringify!($field), form, r);
+                        keys.missing(stringify!($field), form, r);
                     }
                 )?)*
                 Some(table)

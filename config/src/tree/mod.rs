@@ -65,7 +65,7 @@ impl Fault {
     }
 
     fn syntax(span: Span, format: &str, message: &str) -> Self {
-        Self::new(span, format!("text that is not {format}"), format!("{format}: {message}"))
+        Self::new(span, format!("a syntax error ({message})"), format!("valid {format}"))
     }
 
     fn too_deep(span: Span) -> Self {
