@@ -249,6 +249,10 @@ fn duplicates_name_both_lines() {
     assert!(found[0].1.contains("found a route for */ again"), "{found:?}");
     assert!(found[0].1.ends_with("it is also on line 4"), "{found:?}");
 
+    let json = r#"{ "listeners": [], "services": {}, "workers": 1, "workers": 2 }"#;
+    let found = errors(json, Format::Json);
+    assert_eq!(found[1].0, "1:50 workers", "{found:?}");
+
     let toml = "workers = 1\nworkers = 2\n";
     assert!(errors(toml, Format::Toml)[0].0.starts_with("2:1"), "{:?}", errors(toml, Format::Toml));
 }

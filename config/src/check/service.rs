@@ -104,7 +104,11 @@ fn objective(field: Field<RawObjective>, r: &mut Reader<'_>) -> Objective {
         r.report(&place, problem.help("keep the one that matters most"));
     }
     let latency = range::time(latency, 1..=10 * MINUTE_MS, 500, r);
-    Objective { latency_ms: latency.as_secs_f64() * 1e3, latency_quantile, error_rate }
+    Objective {
+        latency_ms: units::duration::to_fractional_ms(latency),
+        latency_quantile,
+        error_rate,
+    }
 }
 
 fn health(raw: RawHealth, r: &mut Reader<'_>) -> Health {

@@ -22,8 +22,8 @@ pub(crate) fn objective<S: Serializer>(value: &Objective, out: S) -> Result<S::O
     });
     let mut map = out.serialize_map(Some(2))?;
     if let Some((key, _)) = nearest {
-        let latency = std::time::Duration::try_from_secs_f64(value.latency_ms / 1e3);
-        map.serialize_entry(key, &duration::format(latency.unwrap_or_default()))?;
+        let latency = duration::from_fractional_ms(value.latency_ms);
+        map.serialize_entry(key, &duration::format(latency))?;
     }
     map.serialize_entry("error_rate", &percent::format(value.error_rate))?;
     map.end()

@@ -54,6 +54,19 @@ pub(crate) fn to_ms(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// Milliseconds with their fraction; 70 ms is exactly 70.
+pub(crate) fn to_fractional_ms(duration: Duration) -> f64 {
+    #[expect(clippy::cast_precision_loss, reason = "exact up to 100 days")]
+    let ns = duration.as_nanos() as f64;
+    ns / 1e6
+}
+
+/// The duration that [`to_fractional_ms`] was given, to the nanosecond.
+pub(crate) fn from_fractional_ms(ms: f64) -> Duration {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it saturates")]
+    Duration::from_nanos((ms * 1e6).round() as u64)
+}
+
 pub(crate) fn serialize<S: Serializer>(value: &Duration, out: S) -> Result<S::Ok, S::Error> {
     out.serialize_str(&format(*value))
 }
@@ -90,6 +103,14 @@ mod tests {
     }
 
     #[test]
+    fn whole_milliseconds_stay_whole() {
+        for ms in 0..10_000_u32 {
+            let duration = Duration::from_millis(u64::from(ms));
+            assert_eq!(to_fractional_ms(duration), f64::from(ms));
+        }
+    }
+
+    #[test]
     fn nonsense_is_refused() {
         for text in [
             "",
@@ -118,6 +139,12 @@ mod tests {
         fn what_is_written_is_read_back(ns in any::<u64>()) {
             let duration = Duration::from_nanos(ns);
             prop_assert_eq!(parse(&format(duration)), Some(duration));
+        }
+
+        #[test]
+        fn fractional_milliseconds_lose_nothing(ns in 0..600_000_000_000_u64) {
+            let duration = Duration::from_nanos(ns);
+            prop_assert_eq!(from_fractional_ms(to_fractional_ms(duration)), duration);
         }
 
         #[test]
