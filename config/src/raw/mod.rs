@@ -3,6 +3,7 @@
 //! A table is declared once with [`table!`]; its keys, their descriptions, the reader and the
 //! JSON Schema all come from that declaration.
 
+mod choice;
 mod leaf;
 mod listener;
 mod read;
@@ -11,6 +12,7 @@ mod service;
 mod shadows;
 mod text;
 
+pub(crate) use choice::*;
 pub(crate) use leaf::*;
 pub(crate) use listener::*;
 pub(crate) use read::{Either, List, Map, Read};

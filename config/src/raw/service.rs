@@ -1,10 +1,9 @@
 //! Services as written.
 
-use super::leaf::CheckKind;
 use super::read::table;
 use super::{
-    BackendAddress, CapacityChoice, Count, Either, HostHeader, List, ModeName, OneOf, Panic, Rate,
-    RawShadows, Share, Slew, Status, Text, Time, UrlTarget,
+    BackendAddress, CapacityChoice, CheckKind, Count, Either, HostHeader, List, ModeName, OneOf,
+    Panic, Rate, RawShadows, Share, Slew, Status, Text, Time, UrlTarget,
 };
 use crate::RetryOn;
 
