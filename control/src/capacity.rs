@@ -15,6 +15,10 @@ use crate::{Meters, Objective};
 const IDENTIFIED: f64 = 0.25;
 /// What all windows of an instance share: the formula, and the latency at low load.
 const SYSTEMATIC_ERROR: f64 = 0.15;
+/// After an abrupt change an instance is an individual for this many windows.
+const APART_WINDOWS: u32 = 60;
+/// The error reported meanwhile: small, so that peers do not talk the change away.
+const APART_ERROR: f64 = 0.05;
 /// Windows that the latency at low load is averaged over.
 const BASE_WINDOWS: f64 = 15.0;
 /// Up to this multiple of the low load's throughput a window belongs to the low load.
@@ -53,6 +57,8 @@ pub(crate) struct CapacityModel {
     objective_share: f64,
     /// Whether the estimate began with what peers can do.
     expected: bool,
+    /// Windows for which it is not taken to be like its peers, since it changed by itself.
+    apart_windows: u32,
 }
 
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
@@ -127,6 +133,7 @@ impl CapacityModel {
         let misses = window.misses(objective.latency_quantile);
         let service_ms = self.service.map_or(latency_ms, |s| s.mean_ms);
         let saturated = misses && latency_ms > 1.5 * service_ms && window.is_piling_up();
+        self.apart_windows = self.apart_windows.saturating_sub(1);
         if let Some(saturation) = &mut self.saturation {
             saturation.age(window.elapsed_s());
         }
@@ -191,8 +198,9 @@ impl CapacityModel {
         self.unsaturated_rps *= scale;
         self.proven_rps *= scale.min(1.0);
         if let Some(saturation) = &mut self.saturation {
-            saturation.scale(scale, 0.2);
+            saturation.scale(scale, 0.05);
         }
+        self.apart_windows = APART_WINDOWS;
         true
     }
 
@@ -313,7 +321,7 @@ impl CapacityModel {
                 rps: leaned_on,
                 lower_rps: bound,
                 upper_rps: None,
-                error: 2.0 * IDENTIFIED,
+                error: if self.apart_windows > 0 { APART_ERROR } else { 2.0 * IDENTIFIED },
             });
         };
         let rps = (saturation.value() * self.objective_share).max(self.proven_rps);
@@ -321,7 +329,11 @@ impl CapacityModel {
             rps,
             lower_rps: (saturation.lower() * self.objective_share).max(self.proven_rps),
             upper_rps: Some((saturation.upper() * self.objective_share).max(rps)),
-            error: saturation.error().hypot(SYSTEMATIC_ERROR),
+            error: if self.apart_windows > 0 {
+                APART_ERROR
+            } else {
+                saturation.error().hypot(SYSTEMATIC_ERROR)
+            },
         })
     }
 }

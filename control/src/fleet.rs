@@ -65,7 +65,9 @@ pub(crate) struct Member<'a> {
     pub(crate) busy: bool,
     /// For how long checks have failed or it has been ejected, if they do or it is.
     pub(crate) lost_ms: Option<u64>,
-    /// May take requests now.
+    /// May take requests now, as far as it and orders already given are concerned.
+    pub(crate) able: bool,
+    /// The same, with the orders of this tick.
     pub(crate) eligible: bool,
     pub(crate) belief: Option<Belief>,
     pub(crate) pinned: bool,
@@ -128,6 +130,7 @@ pub(crate) struct Sighted {
 /// All instances of a service, as remembered.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Fleet {
+    #[serde(with = "as_pairs")]
     pub(crate) known: BTreeMap<InstanceId, Known>,
     /// What the instances last known could do in common; outlives them.
     pub(crate) typical_rps: Option<f64>,
@@ -246,6 +249,8 @@ impl Known {
         });
         let pinned_rps = pinned_rps.filter(|rps| rps.is_finite() && *rps > 0.0);
         let exactly = |rps| Belief { rps, lower_rps: rps, upper_rps: Some(rps), error: 0.0 };
+        let able = may_take_requests(seen)
+            && (seen.role == Role::Primary || heading == Some(Tier::Serving));
         Member {
             seen,
             heading,
@@ -253,14 +258,35 @@ impl Known {
                 || self.issued.is_some()
                 || now_ms < self.blocked_until_ms,
             lost_ms: self.lost_since_ms.map(|since| now_ms.saturating_sub(since)),
-            eligible: may_take_requests(seen)
-                && (seen.role == Role::Primary || heading == Some(Tier::Serving)),
+            able,
+            eligible: able,
             belief: pinned_rps.map(exactly),
             pinned: pinned_rps.is_some(),
             rps: 1.0,
             ramp: self.ramp(seen, spec.warm_up_ms, now_ms),
             verdict: verdict(seen.mirror.as_ref(), &spec.objective),
         }
+    }
+}
+
+/// The map as a list of pairs: JSON has no numbers for keys, and inside a tagged enum they are not
+/// read back from text.
+mod as_pairs {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use super::{BTreeMap, InstanceId, Known};
+
+    pub(super) fn serialize<S: Serializer>(
+        known: &BTreeMap<InstanceId, Known>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(known)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<BTreeMap<InstanceId, Known>, D::Error> {
+        Ok(Vec::<(InstanceId, Known)>::deserialize(deserializer)?.into_iter().collect())
     }
 }
 

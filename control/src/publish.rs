@@ -27,21 +27,24 @@ pub(crate) struct Published {
 }
 
 impl Publisher {
+    /// Follows the mode. Taking over starts from what is in force, not from what was only advised.
+    pub(crate) fn follow(&mut self, act: bool, known: &mut BTreeMap<InstanceId, Known>) {
+        if act && !self.acting {
+            for known in known.values_mut() {
+                known.share = f64::from(known.weight) / f64::from(WEIGHT_SCALE);
+            }
+        }
+        self.acting = act;
+    }
+
     pub(crate) fn publish(
         &mut self,
         scene: &Scene<'_>,
         known: &mut BTreeMap<InstanceId, Known>,
         returning: Option<InstanceId>,
         interval_ms: u64,
-        act: bool,
     ) -> Published {
-        if act && !self.acting {
-            // Taking over starts from what is in force, not from what was only advised.
-            for known in known.values_mut() {
-                known.share = f64::from(known.weight) / f64::from(WEIGHT_SCALE);
-            }
-        }
-        self.acting = act;
+        let act = self.acting;
         let held = if act { Vec::new() } else { hold(scene, known) };
 
         let demand_rps = scene.committed_rps(Tier::Warm).max(scene.outlook.now_rps);
@@ -120,12 +123,12 @@ fn hold(scene: &Scene<'_>, known: &mut BTreeMap<InstanceId, Known>) -> Vec<Insta
         {
             known.weight = average;
         }
-        let weight = if member.eligible { in_force(id, known) } else { 0 };
+        let weight = if member.able { in_force(id, known) } else { 0 };
         held.push(InstanceWeight { instance: id, weight });
     }
     if held.iter().all(|w| w.weight == 0) {
         for (weight, member) in held.iter_mut().zip(&scene.members) {
-            weight.weight = if member.eligible { average } else { 0 };
+            weight.weight = if member.able { average } else { 0 };
         }
     }
     held

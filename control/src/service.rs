@@ -127,6 +127,7 @@ impl Service {
         act: bool,
     ) -> ServicePlan {
         let now_ms = self.clock.now_ms();
+        self.publisher.follow(act, &mut self.fleet.known);
         let members = self.fleet.members(&self.spec, &seen.instances, now_ms);
         let capacity = members.iter().map(crate::fleet::Member::view).collect();
         let saturated = self.is_saturated(seen);
@@ -167,7 +168,6 @@ impl Service {
             &mut self.fleet.known,
             self.rollback.returning,
             interval_ms,
-            act,
         );
         let refusal = self.provider.refusal(now_ms);
         let alerts = alerts(&scene, seen.arrivals, refusal, self.spec.pool.is_some());

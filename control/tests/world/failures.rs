@@ -1,1 +1,218 @@
-//! x
+//! Instances that die, slow down or answer wrongly, and a provider that cannot deliver.
+
+use foreshadow_control::{
+    Action, AlertKind, Health, InstanceId, Law, MirrorSummary, Observation, Plan, Role, Tier,
+};
+
+use crate::sim::{Nature, Outcome, Provider, World, spec};
+
+fn calm_world(seed: u64, share: f64) -> World {
+    let mut world = World::new(Nature { seed, ..Nature::default() }, spec());
+    let rps = share * world.nature.primary_rps();
+    world.run(40_000, |_| rps, |_, _, _| {});
+    // What was called for while capacity was unknown goes back before the test begins.
+    while world.serving_shadows() + world.shadows_at(Tier::Draining) > 0 {
+        assert!(world.at_ms < 400_000, "shadows serve for ever");
+        world.step(rps);
+    }
+    world.outcome = Outcome::default();
+    world
+}
+
+fn laws(plan: &Plan) -> Vec<Law> {
+    plan.services[0].actions.iter().map(|a| a.reason.law).collect()
+}
+
+#[test]
+fn a_dead_primary_is_replaced_within_five_ticks() {
+    for seed in 0..5 {
+        let mut world = calm_world(seed, 0.4);
+        let rps = 0.4 * world.nature.primary_rps();
+        world.kill(InstanceId(1));
+        world.outcome = Outcome::default();
+        let (_, plan) = world.step(rps);
+        assert_eq!(world.weight(InstanceId(1)), 0, "dropped in the tick that sees it");
+        assert!(laws(&plan).contains(&Law::Failover), "{:?}", plan.services[0].actions);
+        let weighted_shadow = |world: &World| {
+            world.instances.iter().any(|(id, i)| i.role == Role::Shadow && world.weight(*id) > 0)
+        };
+        let served = (0..5).any(|_| {
+            world.step(rps);
+            weighted_shadow(&world)
+        });
+        assert!(served, "seed {seed}: a shadow serves within five ticks");
+        world.run(20_000, |_| rps, |_, _, _| {});
+        assert_eq!(world.outcome.failed, 0);
+        assert_eq!(world.shadows_at(Tier::Warm), 1, "the pool is whole again");
+    }
+}
+
+#[test]
+fn a_primary_that_returns_takes_over_gently_and_sends_the_shadow_back() {
+    let mut world = calm_world(1, 0.35);
+    let rps = 0.35 * world.nature.primary_rps();
+    world.kill(InstanceId(1));
+    world.run(15_000, |_| rps, |_, _, _| {});
+    assert_eq!(world.serving_shadows(), 1);
+    if let Some(primary) = world.instances.get_mut(&InstanceId(1)) {
+        primary.health = Health::Up;
+    }
+    let (_, plan) = world.step(rps);
+    let total: u32 = plan.services[0].weights.iter().map(|w| w.weight).sum();
+    assert!(world.weight(InstanceId(1)) * 5 < total, "not at once: {:?}", plan.services[0].weights);
+    world.run(40_000, |_| rps, |_, _, _| {});
+    assert_eq!(world.serving_shadows(), 0);
+    assert!(world.weight(InstanceId(1)) > 3_000);
+}
+
+#[test]
+fn serving_shadows_that_die_are_replaced_and_made_anew() {
+    let mut world = calm_world(2, 0.4);
+    let full_rps = world.nature.primary_rps();
+    world.run(20_000, |_| full_rps, |_, _, _| {});
+    let serving: Vec<InstanceId> = world
+        .instances
+        .iter()
+        .filter(|(_, i)| i.role == Role::Shadow && i.tier == Tier::Serving)
+        .map(|(id, _)| *id)
+        .collect();
+    let before = serving.len();
+    assert!(before >= 1);
+    for id in serving {
+        world.kill(id);
+    }
+    let mut seen = Vec::new();
+    let look = |_: &mut World, _: &Observation, plan: &Plan| seen.extend(laws(plan));
+    world.run(3_000, |_| full_rps, look);
+    assert!(seen.contains(&Law::Failover), "{seen:?}");
+    assert!(seen.contains(&Law::Recreate), "{seen:?}");
+    world.run(5_000, |_| full_rps, |_, _, _| {});
+    assert!(world.serving_shadows() >= 1);
+    assert!(world.instances.len() >= 2 + before);
+}
+
+#[test]
+fn a_provider_that_fails_is_left_alone_for_as_long_as_it_asks() {
+    let mut world = World::new(Nature::default(), spec());
+    world.provider = Provider::Fails(5_000);
+    let rps = 0.4 * world.nature.primary_rps();
+    let mut creations = Vec::new();
+    let mut alerted = 0;
+    let look = |world: &mut World, _: &Observation, plan: &Plan| {
+        let service = &plan.services[0];
+        let creates = |a: &Action| matches!(a, Action::Create { .. });
+        if service.actions.iter().any(|a| creates(&a.action)) {
+            creations.push(world.at_ms);
+        }
+        for alert in service.alerts.iter().filter(|a| a.kind == AlertKind::ProviderFailing) {
+            assert!(alert.text.contains("out of memory"), "{}", alert.text);
+            alerted += 1;
+        }
+    };
+    world.run(30_000, |_| rps, look);
+    assert!((5..=7).contains(&creations.len()), "{creations:?}");
+    assert!(creations.windows(2).all(|pair| pair[1] - pair[0] >= 5_000), "{creations:?}");
+    assert!(alerted > 250, "the alert stands: {alerted} of 300 ticks");
+
+    world.provider = Provider::Works;
+    let mut last = Vec::new();
+    let look = |_: &mut World, _: &Observation, plan: &Plan| {
+        last.clone_from(&plan.services[0].alerts);
+    };
+    world.run(10_000, |_| rps, look);
+    assert_eq!(world.instances.len(), 4);
+    assert!(last.is_empty(), "{last:?}");
+}
+
+#[test]
+fn a_shadow_that_disagrees_never_serves() {
+    let mut world = calm_world(3, 0.4);
+    let full_rps = world.nature.primary_rps();
+    let wrong = |world: &mut World| {
+        for instance in world.instances.values_mut().filter(|i| i.tier == Tier::Warm) {
+            instance.mirror = Some(MirrorSummary {
+                compared: 40,
+                agreed: 30,
+                original_sum_ms: 800.0,
+                copy_sum_ms: 800.0,
+            });
+        }
+    };
+    wrong(&mut world);
+    let warm: Vec<InstanceId> =
+        world.instances.iter().filter(|(_, i)| i.tier == Tier::Warm).map(|(id, _)| *id).collect();
+    let (_, plan) = world.step(1.2 * full_rps);
+    let destroyed = plan.services[0]
+        .actions
+        .iter()
+        .find(|a| a.action == Action::Destroy { instance: warm[0] })
+        .expect("it is made anew");
+    assert_eq!(destroyed.reason.law, Law::Verification);
+    assert!(destroyed.reason.text.contains("75.0%"), "{}", destroyed.reason.text);
+}
+
+#[test]
+fn a_server_that_slows_down_is_believed_within_three_seconds() {
+    for seed in 0..5 {
+        let mut world = calm_world(seed, 0.45);
+        let rps = 0.45 * world.nature.primary_rps();
+        let (_, plan) = world.step(rps);
+        let before = plan.services[0].capacity[0].rps;
+        if let Some(primary) = world.instances.get_mut(&InstanceId(1)) {
+            primary.slowness = 1.8;
+        }
+        let mut lowest = before;
+        let look = |_: &mut World, _: &Observation, plan: &Plan| {
+            lowest = lowest.min(plan.services[0].capacity[0].rps);
+        };
+        world.run(6_000, |_| rps, look);
+        assert!(lowest < 0.85 * before, "seed {seed}: {before} to {lowest}");
+    }
+}
+
+#[test]
+fn nothing_left_to_serve_is_said() {
+    let mut world = calm_world(5, 0.2);
+    world.provider = Provider::Fails(60_000);
+    for id in world.instances.keys().copied().collect::<Vec<_>>() {
+        world.kill(id);
+    }
+    let (_, plan) = world.step(50.0);
+    let service = &plan.services[0];
+    assert!(service.alerts.iter().any(|a| a.kind == AlertKind::NoCapacity));
+    assert!(service.weights.iter().all(|w| w.weight == 0));
+}
+
+#[test]
+fn more_than_the_pool_allows_is_a_shortage() {
+    let mut world = calm_world(6, 0.4);
+    let full_rps = world.nature.primary_rps();
+    let mut short = 0;
+    let look = |world: &mut World, _: &Observation, plan: &Plan| {
+        let alerts = &plan.services[0].alerts;
+        short += alerts.iter().filter(|a| a.kind == AlertKind::Shortage).count();
+        let shadows = world.instances.values().filter(|i| i.role == Role::Shadow).count();
+        assert!(shadows <= 4, "the pool's max holds");
+    };
+    world.run(30_000, |ms| full_rps * (0.4 + ms as f64 / 6_000.0).min(4.0), look);
+    assert!(short > 100, "{short}");
+}
+
+#[test]
+fn an_ejected_primary_gets_nothing_and_comes_back_by_ramp() {
+    let mut world = calm_world(7, 0.3);
+    let rps = 0.3 * world.nature.primary_rps();
+    if let Some(primary) = world.instances.get_mut(&InstanceId(2)) {
+        primary.health = Health::Ejected;
+    }
+    world.step(rps);
+    assert_eq!(world.weight(InstanceId(2)), 0);
+    if let Some(primary) = world.instances.get_mut(&InstanceId(2)) {
+        primary.health = Health::Up;
+    }
+    world.step(rps);
+    let first = world.weight(InstanceId(2));
+    assert!(first > 0);
+    world.run(10_000, |_| rps, |_, _, _| {});
+    assert!(world.weight(InstanceId(2)) > 2 * first);
+}
