@@ -108,7 +108,13 @@ impl Registry {
 
     /// Reserves `count` ids that nobody else gets, ever; returns the first.
     pub(crate) async fn reserve_ids(&self, count: u32) -> Result<u64, ShadowError> {
-        self.call(move |db| take_ids(db, count)).await
+        self.call(move |db| {
+            db.pragma_update(None, "synchronous", "FULL")?;
+            let first = take_ids(db, count);
+            db.pragma_update(None, "synchronous", "NORMAL")?;
+            first
+        })
+        .await
     }
 
     /// The id of a primary, the same for the life of the database.
@@ -118,6 +124,7 @@ impl Registry {
         address: SocketAddr,
     ) -> Result<InstanceId, ShadowError> {
         self.call(move |db| {
+            db.pragma_update(None, "synchronous", "FULL")?;
             let transaction = db.transaction()?;
             let key = params![service.as_str(), address.to_string()];
             let known: Option<u64> = transaction
@@ -137,12 +144,13 @@ impl Registry {
                 }
             };
             transaction.commit()?;
+            db.pragma_update(None, "synchronous", "NORMAL")?;
             Ok(InstanceId(id))
         })
         .await
     }
 
-    /// Records that an instance is about to be made; returns once that is on disk.
+    /// Records that an instance is about to be made; returns once that is written.
     pub(crate) async fn creating(
         &self,
         id: InstanceId,
@@ -163,7 +171,7 @@ impl Registry {
         .await
     }
 
-    /// Records what was made; returns once that is on disk.
+    /// Records what was made; returns once that is written.
     pub(crate) async fn created(&self, handle: &Handle) -> Result<(), ShadowError> {
         let handle = handle.clone();
         self.call(move |db| {
@@ -178,8 +186,8 @@ impl Registry {
         .await
     }
 
-    /// Records a tier reached. Does not wait for the disk: an instance adopted at the tier before
-    /// is brought in order by the next plan.
+    /// Records a tier reached. Does not wait for the write, which other users of the database may
+    /// hold up: an instance adopted at the tier before is brought in order by the next plan.
     pub(crate) async fn tier(&self, id: InstanceId, tier: Tier) -> Result<(), ShadowError> {
         let now = unix_ms();
         self.post(move |db| {
@@ -200,7 +208,7 @@ impl Registry {
         .await
     }
 
-    /// Returns once everything asked before is on disk.
+    /// Returns once everything asked before is written.
     pub(crate) async fn flush(&self) -> Result<(), ShadowError> {
         self.call(|_| Ok(())).await
     }
@@ -247,8 +255,9 @@ fn connect(path: &Path) -> Result<Connection, ShadowError> {
     let mut db = Connection::open(path).map_err(fail)?;
     db.busy_timeout(Duration::from_secs(5)).map_err(fail)?;
     db.pragma_update(None, "journal_mode", "WAL").map_err(fail)?;
-    // An id handed out must stay handed out even when the power fails.
-    db.pragma_update(None, "synchronous", "FULL").map_err(fail)?;
+    // Safe against a crash of this process. When the power fails, what the rows describe is gone
+    // as well; only ids, which must not be given out again, are written more carefully.
+    db.pragma_update(None, "synchronous", "NORMAL").map_err(fail)?;
     migrate(&mut db, path)?;
     Ok(db)
 }

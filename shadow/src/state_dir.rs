@@ -1,11 +1,17 @@
 //! The state directory: made, locked against a second Foreshadow, and named by a short marker.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{Read as _, Seek as _, Write as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use crate::error::ShadowError;
+use crate::process::procfs::Identity;
+
+/// A process killed while it started an instance leaves a child that holds the lock until it
+/// executes its program; that is waited for.
+const PATIENCE: Duration = Duration::from_secs(5);
+const POLL: Duration = Duration::from_millis(5);
 
 /// Holds the directory for this process until dropped or until the process ends. The descriptor
 /// is close-on-exec, so instances that outlive Foreshadow do not hold the lock.
@@ -16,32 +22,35 @@ pub(crate) struct StateLock {
 
 impl StateLock {
     /// Makes the directory where needed and locks it.
-    pub(crate) fn take(dir: &Path) -> Result<Self, ShadowError> {
+    pub(crate) async fn take(dir: &Path) -> Result<Self, ShadowError> {
         let fail = |source| ShadowError::StateDir { dir: dir.to_owned(), source };
         std::fs::create_dir_all(dir).map_err(fail)?;
         let path = dir.join("foreshadow.lock");
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(path)
-            .map_err(fail)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let mut text = String::new();
-                file.read_to_string(&mut text).map_err(fail)?;
-                let pid = text.trim();
-                let holder = if pid.is_empty() { String::new() } else { format!(" (pid {pid})") };
-                return Err(ShadowError::Locked { dir: dir.to_owned(), holder });
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false).mode(0o600);
+        let file = options.open(&path).map_err(fail)?;
+        let start = Instant::now();
+        loop {
+            match file.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::Error(source)) => return Err(fail(source)),
+                Err(TryLockError::WouldBlock) => {
+                    let text = std::fs::read_to_string(&path).map_err(fail)?;
+                    let holder = serde_json::from_str::<Identity>(&text).ok();
+                    let alive = holder.as_ref().is_some_and(Identity::is_alive);
+                    if alive || start.elapsed() > PATIENCE {
+                        let holder = holder
+                            .map_or_else(String::new, |holder| format!(" (pid {})", holder.pid));
+                        return Err(ShadowError::Locked { dir: dir.to_owned(), holder });
+                    }
+                }
             }
-            Err(TryLockError::Error(source)) => return Err(fail(source)),
+            tokio::time::sleep(POLL).await;
         }
+        let me = Identity::of(std::process::id());
+        let text = serde_json::to_vec(&me).map_err(|e| fail(e.into()))?;
         file.set_len(0).map_err(fail)?;
-        file.rewind().map_err(fail)?;
-        writeln!(file, "{}", std::process::id()).map_err(fail)?;
+        file.write_all_at(&text, 0).map_err(fail)?;
         Ok(Self { _file: file })
     }
 }
@@ -71,14 +80,30 @@ pub(crate) fn marker(dir: &Path) -> Result<String, ShadowError> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_second_lock_is_refused_with_the_holder_and_works_after_the_first_is_gone() {
+    #[tokio::test]
+    async fn a_second_lock_is_refused_with_the_holder_and_works_after_the_first_is_gone() {
         let dir = tempfile::tempdir().unwrap();
-        let first = StateLock::take(dir.path()).unwrap();
-        let error = StateLock::take(dir.path()).unwrap_err().to_string();
+        let first = StateLock::take(dir.path()).await.unwrap();
+        let error = StateLock::take(dir.path()).await.unwrap_err().to_string();
         assert!(error.contains(&format!("(pid {})", std::process::id())), "{error}");
         drop(first);
-        StateLock::take(dir.path()).unwrap();
+        StateLock::take(dir.path()).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_lock_left_behind_by_a_dead_process_is_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let held = StateLock::take(dir.path()).await.unwrap();
+        let mut dead = Identity::of(std::process::id()).unwrap();
+        dead.start_ticks += 1;
+        let path = dir.path().join("foreshadow.lock");
+        std::fs::write(path, serde_json::to_vec(&dead).unwrap()).unwrap();
+        let dir = dir.path().to_owned();
+        let waiting = tokio::spawn(async move { StateLock::take(&dir).await });
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished());
+        drop(held);
+        waiting.await.unwrap().unwrap();
     }
 
     #[test]

@@ -34,7 +34,7 @@ pub(super) async fn start(
     settings: ManagerSettings,
     readiness: Arc<dyn Readiness>,
 ) -> Result<Arc<Inner>, ShadowError> {
-    let lock = StateLock::take(&settings.state_dir)?;
+    let lock = StateLock::take(&settings.state_dir).await?;
     let registry = Registry::open(&settings.state_dir.join(DATABASE)).await?;
     let ids = Ids::new(registry.clone()).await?;
     let services =

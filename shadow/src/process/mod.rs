@@ -6,7 +6,7 @@ mod facilities;
 mod host;
 mod logs;
 mod ports;
-mod procfs;
+pub(crate) mod procfs;
 mod signals;
 mod spawn;
 
