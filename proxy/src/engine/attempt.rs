@@ -2,6 +2,7 @@
 
 use std::os::fd::{BorrowedFd, RawFd};
 use std::sync::Arc;
+use std::time::Duration;
 
 use pingora::proxy::Session;
 use pingora::upstreams::peer::HttpPeer;
@@ -13,6 +14,9 @@ use super::{Engine, within};
 use crate::forward;
 use crate::hooks::{CompletedRequest, SocketProbe};
 use crate::{Answer, Backend, Outcome, Pick};
+
+/// How much later than the deadline the engine's own timeouts fire.
+const BACKSTOP: Duration = Duration::from_millis(500);
 
 impl Engine {
     /// Routes a request and chooses its first backend; true when it has been answered here.
@@ -81,9 +85,10 @@ impl Engine {
         peer.options.total_connection_timeout = Some(connect);
         peer.options.idle_timeout = Some(policy.idle_timeout);
         if !ctx.tunnel {
-            // The deadline kept with the client's stream comes first; these bound the cases in
-            // which the engine does not look at that stream, such as a backend that stops reading.
-            let whole = within(policy.total_timeout, ctx.deadline);
+            // The deadline kept with the client's stream comes first and knows who is late. These
+            // bound the cases in which the engine does not look at that stream, such as a backend
+            // that stops reading.
+            let whole = within(policy.total_timeout, ctx.deadline) + BACKSTOP;
             peer.options.read_timeout = Some(whole);
             peer.options.write_timeout = Some(whole);
         }

@@ -1,5 +1,7 @@
 //! The data plane on real sockets, against real backends that answer, hang, reset and lie.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail the test that uses them")]
+
 mod failures;
 mod forwarding;
 mod listeners;

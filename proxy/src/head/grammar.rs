@@ -1,0 +1,88 @@
+//! The pieces of a head by their grammar.
+
+use std::ops::Range;
+
+use super::Refusal;
+
+/// Checks a request target and returns where the authority of an absolute-form one lies.
+pub(super) fn check_target(method: &[u8], target: &[u8]) -> Result<Option<Range<usize>>, Refusal> {
+    let invalid = Refusal::BadRequest("invalid request target");
+    // Bytes from 0x80 are outside the grammar, yet common in the wild and read alike everywhere.
+    if target.iter().any(|&b| b <= 0x20 || b == 0x7f || b == b'#') {
+        return Err(invalid);
+    }
+    if target.first() == Some(&b'/') || (target == b"*" && method == b"OPTIONS") {
+        return Ok(None);
+    }
+    let start = [&b"http://"[..], b"https://"]
+        .iter()
+        .find(|scheme| {
+            target.get(..scheme.len()).is_some_and(|prefix| prefix.eq_ignore_ascii_case(scheme))
+        })
+        .map(|scheme| scheme.len())
+        .ok_or(invalid)?;
+    let len = target[start..]
+        .iter()
+        .position(|&b| matches!(b, b'/' | b'?'))
+        .unwrap_or(target.len() - start);
+    let authority = start..start + len;
+    if !is_host(&target[authority.clone()]) {
+        return Err(invalid);
+    }
+    Ok(Some(authority))
+}
+
+/// `HTTP-version` of RFC 9112, section 2.3, whatever its numbers.
+pub(super) fn is_version(text: &[u8]) -> bool {
+    matches!(text, [b'H', b'T', b'T', b'P', b'/', major, b'.', minor]
+        if major.is_ascii_digit() && minor.is_ascii_digit())
+}
+
+/// `tchar` of RFC 9110, section 5.6.2.
+pub(crate) fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+/// `uri-host [ ":" port ]` (RFC 9110, section 7.2), which must not be empty for http.
+pub(super) fn is_host(value: &[u8]) -> bool {
+    let (host_ok, port) = if value.first() == Some(&b'[') {
+        let Some(close) = value.iter().position(|&b| b == b']') else { return false };
+        let literal = &value[1..close];
+        let address = literal.split(|&b| b == b'%').next().unwrap_or_default();
+        let valid = std::str::from_utf8(address)
+            .is_ok_and(|text| text.parse::<std::net::Ipv6Addr>().is_ok())
+            && literal.len() == address.len();
+        (valid, &value[close + 1..])
+    } else {
+        let len = value.iter().position(|&b| b == b':').unwrap_or(value.len());
+        let name = &value[..len];
+        let valid = !name.is_empty()
+            && name.iter().all(|&b| b.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=%".contains(&b));
+        (valid, &value[len..])
+    };
+    let port_ok = match port {
+        [] => true,
+        [b':', digits @ ..] => {
+            digits.len() <= 5
+                && digits.iter().all(u8::is_ascii_digit)
+                && digits.iter().fold(0_u32, |sum, &b| sum * 10 + u32::from(b - b'0')) <= 65_535
+        }
+        _ => false,
+    };
+    host_ok && port_ok
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_are_checked() {
+        for host in ["a", "a.example:80", "127.0.0.1:1", "[::1]:8080", "[::1]", "a_b", "a:"] {
+            assert!(is_host(host.as_bytes()), "{host}");
+        }
+        for host in ["", ":80", "a b", "a/b", "u@a", "a:x", "a:70000", "[::1", "[::g]", "[::1]x"] {
+            assert!(!is_host(host.as_bytes()), "{host}");
+        }
+    }
+}
