@@ -1,22 +1,24 @@
 //! One backend: what is known of it outlives every table it is in.
 
 pub(crate) mod latency;
+pub(crate) mod outcome;
 pub(crate) mod registry;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use foreshadow_control::{Health, InstanceId, ServiceName};
 
 use crate::budget::RetryBudget;
 use crate::ejection::{Ejection, EjectionSlots, Verdict};
-use crate::health::verdict::ActiveHealth;
+use crate::health::verdict::{ActiveHealth, CheckFailure};
 use crate::meters::{BackendMeters, Padded, ServiceMeters, WorkerId};
 use crate::table::policy::UpstreamPolicy;
 use latency::LatencyEstimate;
+use outcome::Outcome;
 
 /// Milliseconds since the data plane started; the only clock of ejection, budget and latency.
 #[derive(Clone, Copy, Debug)]
@@ -67,56 +69,6 @@ pub struct Backend {
     answered: AtomicBool,
     active: ActiveHealth,
     meters: BackendMeters,
-}
-
-/// How a request to a backend ended.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Outcome {
-    /// What came back.
-    pub answer: Answer,
-    /// Time from sending the request to the last byte of the answer, or to the failure.
-    pub latency: Duration,
-    /// Bytes received from the backend.
-    pub bytes_in: u64,
-    /// Bytes sent to the backend.
-    pub bytes_out: u64,
-    /// Whether this was a second or later attempt.
-    pub retry: bool,
-}
-
-/// What a backend answered, or how it failed to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Answer {
-    /// A complete answer with this status.
-    Status(u16),
-    /// Nobody listens at the address.
-    ConnectRefused,
-    /// The connection could not be made for another reason: reset in the handshake, unreachable.
-    ConnectFailed,
-    /// The connection was not there within the connect timeout.
-    ConnectTimeout,
-    /// The connection broke before the answer was complete.
-    Reset,
-    /// What came back was not a well-formed answer.
-    Malformed,
-    /// The first byte, or the whole answer, did not come in time.
-    Timeout,
-}
-
-impl Answer {
-    fn verdict(self, all_server_errors: bool) -> Verdict {
-        match self {
-            Self::ConnectRefused => Verdict::Refused,
-            Self::Status(502..=504) => Verdict::Failure,
-            Self::Status(500..) if all_server_errors => Verdict::Failure,
-            Self::Status(_) => Verdict::Success,
-            Self::ConnectFailed
-            | Self::ConnectTimeout
-            | Self::Reset
-            | Self::Malformed
-            | Self::Timeout => Verdict::Failure,
-        }
-    }
 }
 
 impl Backend {
@@ -175,22 +127,23 @@ impl Backend {
     #[must_use]
     pub fn is_usable(&self, now_ms: u64) -> bool {
         !self.active.is_down()
-            && self.ejection.state().usable(now_ms, &self.service.policy.load().ejection)
+            && (self.ejection.is_closed()
+                || self.ejection.usable(now_ms, &self.service.policy.load().ejection))
     }
 
     /// Claims the right to send a request now: always there, unless health forbids requests or a
     /// backend on probation has no trial left.
     pub(crate) fn admit(&self, now_ms: u64) -> bool {
         !self.active.is_down()
-            && self.ejection.admit(
-                now_ms,
-                &self.service.policy.load().ejection,
-                &self.service.slots,
-            )
+            && (self.ejection.is_closed()
+                || self.ejection.admit(
+                    now_ms,
+                    &self.service.policy.load().ejection,
+                    &self.service.slots,
+                ))
     }
 
     /// Counts a request as sent and in flight until the guard is gone.
-    #[must_use]
     pub fn begin(self: &Arc<Self>, worker: WorkerId, now_ms: u64) -> InFlightGuard {
         self.in_flight.0.fetch_add(1, Relaxed);
         self.meters.began(worker);
@@ -292,8 +245,6 @@ impl Backend {
         }
     }
 }
-
-pub(crate) use crate::health::verdict::CheckFailure;
 
 impl Drop for Backend {
     fn drop(&mut self) {

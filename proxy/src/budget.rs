@@ -147,7 +147,10 @@ mod tests {
         let budget = RetryBudget::new(0.0, 100.0, 0);
         let taken: u32 = thread::scope(|scope| {
             let workers: Vec<_> = (0..4)
-                .map(|_| scope.spawn(|| (0..1000).map(|_| u32::from(budget.try_withdraw(0))).sum()))
+                .map(|_| {
+                    scope
+                        .spawn(|| (0..1000).map(|_| u32::from(budget.try_withdraw(0))).sum::<u32>())
+                })
                 .collect();
             workers.into_iter().map(|worker| worker.join().unwrap()).sum::<u32>()
         });

@@ -1,19 +1,15 @@
 //! Passive ejection: a backend that keeps failing real requests sits out for a while.
-//!
-//! ```text
-//!            `consecutive_errors` failures in a row, or a refused connection
-//!   Closed ----------------------------------------------------------------> Ejected
-//!     ^                                                                     |      ^
-//!     | every trial answered                                   time is over |      | a trial failed:
-//!     +------------------------------ Probation <---------------------------+      | twice as long
-//!                                         +----------------------------------------+
-//! ```
+
+mod state;
 
 use std::sync::atomic::{
     AtomicU64,
     Ordering::{AcqRel, Acquire, Release},
 };
 use std::time::Duration;
+
+use state::State;
+pub(crate) use state::Verdict;
 
 /// When a backend is ejected and for how long.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -44,175 +40,6 @@ impl Default for EjectionPolicy {
             all_server_errors: false,
         }
     }
-}
-
-/// What a request says of the backend it was sent to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
-    Success,
-    Failure,
-    /// Nobody listens: one such answer is proof enough.
-    Refused,
-}
-
-/// Where a backend stands. Times are milliseconds of the shared clock.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum State {
-    /// Takes requests. `level` is the number of doublings of the next ejection.
-    Closed { since_ms: u64, failures: u16, level: u8 },
-    /// Takes none until the time is over.
-    Ejected { until_ms: u64, level: u8 },
-    /// Takes `trials` more requests; `wanted` of them must still succeed.
-    Probation { since_ms: u64, trials: u8, wanted: u8, level: u8 },
-}
-
-impl State {
-    /// Whether a request may be sent now.
-    pub(crate) fn usable(self, now_ms: u64, policy: &EjectionPolicy) -> bool {
-        self.after_admission(now_ms, policy).is_some()
-    }
-
-    /// A request wants to go to the backend: none if it may not.
-    fn after_admission(self, now_ms: u64, policy: &EjectionPolicy) -> Option<Self> {
-        match self.after_wait(now_ms, policy) {
-            closed @ Self::Closed { .. } => Some(closed),
-            Self::Ejected { .. } => None,
-            Self::Probation { trials, since_ms, wanted, level } => {
-                let trials = trials.checked_sub(1)?;
-                Some(Self::Probation { trials, since_ms, wanted, level })
-            }
-        }
-    }
-
-    /// Time passes. Trials whose outcome never came (an aborted client) are granted again.
-    fn after_wait(self, now_ms: u64, policy: &EjectionPolicy) -> Self {
-        let trials = policy.probation_requests.max(1);
-        match self {
-            Self::Ejected { until_ms, level } if now_ms >= until_ms => {
-                Self::Probation { since_ms: now_ms, trials, wanted: trials, level }
-            }
-            Self::Probation { since_ms, trials: 0, wanted, level }
-                if now_ms >= since_ms.saturating_add(millis(policy.base)) =>
-            {
-                Self::Probation { since_ms: now_ms, trials, wanted, level }
-            }
-            other => other,
-        }
-    }
-
-    /// A request that was sent at `started_ms` has ended. Bad news from before the present state
-    /// began says nothing new and is ignored. `jitter` is uniform in 0 to 1.
-    fn after_outcome(
-        self,
-        verdict: Verdict,
-        started_ms: u64,
-        now_ms: u64,
-        jitter: f64,
-        policy: &EjectionPolicy,
-    ) -> Self {
-        let eject = |level| Self::Ejected {
-            until_ms: now_ms.saturating_add(duration_ms(level, jitter, policy)),
-            level,
-        };
-        match (self, verdict) {
-            (Self::Ejected { .. }, _) => self,
-            (Self::Closed { since_ms, level, .. }, Verdict::Success) => {
-                Self::Closed { since_ms, failures: 0, level }
-            }
-            (Self::Closed { since_ms, .. } | Self::Probation { since_ms, .. }, _)
-                if started_ms < since_ms =>
-            {
-                self
-            }
-            (Self::Closed { since_ms, failures, level }, bad) => {
-                let failures = failures.saturating_add(1);
-                let enough = policy.consecutive_errors > 0 && failures >= policy.consecutive_errors;
-                let quiet = now_ms.saturating_sub(since_ms) >= millis(policy.max);
-                let level = if quiet { 0 } else { level };
-                if enough || bad == Verdict::Refused {
-                    eject(level)
-                } else {
-                    Self::Closed { since_ms, failures, level }
-                }
-            }
-            (Self::Probation { since_ms, trials, wanted, level }, Verdict::Success) => {
-                match wanted.saturating_sub(1) {
-                    0 => Self::Closed { since_ms: now_ms, failures: 0, level: level + 1 },
-                    wanted => Self::Probation { since_ms, trials, wanted, level },
-                }
-            }
-            (Self::Probation { level, .. }, _) => eject(level + 1),
-        }
-        .with_bounded_level()
-    }
-
-    /// The state of a backend that deserves ejection while the service can spare no more.
-    fn spared(now_ms: u64, level: u8) -> Self {
-        Self::Closed { since_ms: now_ms, failures: 0, level }
-    }
-
-    fn is_ejected(self) -> bool {
-        matches!(self, Self::Ejected { .. })
-    }
-
-    fn level(self) -> u8 {
-        match self {
-            Self::Closed { level, .. }
-            | Self::Ejected { level, .. }
-            | Self::Probation { level, .. } => level,
-        }
-    }
-
-    fn with_bounded_level(mut self) -> Self {
-        match &mut self {
-            Self::Closed { level, .. }
-            | Self::Ejected { level, .. }
-            | Self::Probation { level, .. } => *level = (*level).min(LEVEL_MAX),
-        }
-        self
-    }
-
-    /// One word: tag (2 bits), level (6), time (40), and two counts (8 each) or one (16).
-    fn pack(self) -> u64 {
-        let (tag, level, time_ms, counts) = match self {
-            Self::Closed { since_ms, failures, level } => (0, level, since_ms, failures),
-            Self::Ejected { until_ms, level } => (1, level, until_ms, 0),
-            Self::Probation { since_ms, trials, wanted, level } => {
-                (2, level, since_ms, u16::from_be_bytes([trials, wanted]))
-            }
-        };
-        tag << 62
-            | u64::from(level.min(LEVEL_MAX)) << 56
-            | time_ms.min(TIME_MAX_MS) << 16
-            | u64::from(counts)
-    }
-
-    fn unpack(word: u64) -> Self {
-        let level = (word >> 56) as u8 & LEVEL_MAX;
-        let time_ms = word >> 16 & TIME_MAX_MS;
-        let counts = word as u16;
-        let [trials, wanted] = counts.to_be_bytes();
-        match word >> 62 {
-            0 => Self::Closed { since_ms: time_ms, failures: counts, level },
-            1 => Self::Ejected { until_ms: time_ms, level },
-            _ => Self::Probation { since_ms: time_ms, trials, wanted, level },
-        }
-    }
-}
-
-const LEVEL_MAX: u8 = (1 << 6) - 1;
-/// 34 years.
-const TIME_MAX_MS: u64 = (1 << 40) - 1;
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// `base * 2^level`, at most `max`, plus up to a tenth so that backends ejected together do not
-/// come back together.
-fn duration_ms(level: u8, jitter: f64, policy: &EjectionPolicy) -> u64 {
-    let doubled = policy.base.as_millis() as f64 * 2f64.powi(i32::from(level));
-    (doubled.min(policy.max.as_millis() as f64) * (1.0 + 0.1 * jitter)) as u64
 }
 
 /// How many backends of a service are ejected, and how many may be.
@@ -259,8 +86,12 @@ impl Ejection {
         Self { word: AtomicU64::new(closed.pack()) }
     }
 
-    pub(crate) fn state(&self) -> State {
+    fn state(&self) -> State {
         State::unpack(self.word.load(Acquire))
+    }
+
+    pub(crate) fn usable(&self, now_ms: u64, policy: &EjectionPolicy) -> bool {
+        self.state().usable(now_ms, policy)
     }
 
     pub(crate) fn is_ejected(&self) -> bool {
@@ -298,8 +129,7 @@ impl Ejection {
         policy: &EjectionPolicy,
         slots: &EjectionSlots,
     ) -> bool {
-        matches!(self.state(), State::Closed { .. })
-            || self.change(slots, false, now_ms, |state| state.after_admission(now_ms, policy))
+        self.change(slots, false, now_ms, |state| state.after_admission(now_ms, policy))
     }
 
     /// Lets time pass, so that an ejection ends even where no request asks for the backend.
@@ -362,5 +192,108 @@ impl Ejection {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const POLICY: EjectionPolicy = EjectionPolicy {
+        consecutive_errors: 1,
+        base: Duration::from_millis(100),
+        max: Duration::from_millis(400),
+        max_ejected_share: 0.5,
+        probation_requests: 1,
+        all_server_errors: false,
+    };
+
+    #[test]
+    fn failures_never_eject_more_than_the_share_but_refusals_do() {
+        let slots = EjectionSlots::default();
+        slots.set_limit(5, POLICY.max_ejected_share);
+        let backends: Vec<Ejection> = (0..5).map(|_| Ejection::new(0)).collect();
+        for backend in &backends {
+            backend.record(Verdict::Failure, 1, 1, &POLICY, &slots);
+        }
+        assert_eq!(backends.iter().filter(|b| b.is_ejected()).count(), 2);
+        for backend in &backends {
+            backend.record(Verdict::Refused, 2, 2, &POLICY, &slots);
+        }
+        assert_eq!(backends.iter().filter(|b| b.is_ejected()).count(), 5);
+        for backend in &backends {
+            backend.close(3, &slots);
+        }
+        assert_eq!(slots.ejected(), 0);
+    }
+
+    #[test]
+    fn an_ejection_ends_without_requests() {
+        let slots = EjectionSlots::default();
+        let backend = Ejection::new(0);
+        backend.record(Verdict::Refused, 1, 1, &POLICY, &slots);
+        backend.wait(50, &POLICY, &slots);
+        assert!(backend.is_ejected());
+        backend.wait(112, &POLICY, &slots);
+        assert!(!backend.is_ejected());
+        assert_eq!(slots.ejected(), 0);
+        assert!(backend.admit(112, &POLICY, &slots));
+        assert!(!backend.admit(112, &POLICY, &slots), "one trial only");
+        backend.record(Verdict::Success, 112, 113, &POLICY, &slots);
+        assert!(backend.is_closed());
+    }
+
+    proptest! {
+        #[test]
+        fn slots_taken_are_backends_ejected(
+            events in prop::collection::vec((0usize..4, 0u8..6, 0u64..60), 1..300),
+        ) {
+            let slots = EjectionSlots::default();
+            slots.set_limit(4, 0.5);
+            let backends: Vec<Ejection> = (0..4).map(|_| Ejection::new(0)).collect();
+            let mut now_ms = 0;
+            for (which, event, later) in events {
+                now_ms += later;
+                let backend = &backends[which];
+                let before = slots.ejected();
+                match event {
+                    0 => backend.record(Verdict::Success, now_ms, now_ms, &POLICY, &slots),
+                    1 => backend.record(Verdict::Failure, now_ms, now_ms, &POLICY, &slots),
+                    2 => backend.record(Verdict::Refused, now_ms, now_ms, &POLICY, &slots),
+                    3 => backend.close(now_ms, &slots),
+                    4 => backend.wait(now_ms, &POLICY, &slots),
+                    _ => { backend.admit(now_ms, &POLICY, &slots); }
+                }
+                let ejected = backends.iter().filter(|b| b.is_ejected()).count() as u64;
+                prop_assert_eq!(slots.ejected(), ejected);
+                prop_assert!(event == 2 || ejected <= before.max(2));
+            }
+        }
+    }
+
+    #[test]
+    fn threads_neither_leak_a_slot_nor_exceed_the_limit() {
+        let slots = EjectionSlots::default();
+        slots.set_limit(8, 0.5);
+        let backends: Vec<Ejection> = (0..8).map(|_| Ejection::new(0)).collect();
+        thread::scope(|scope| {
+            for worker in 0..4u64 {
+                let (slots, backends) = (&slots, &backends);
+                scope.spawn(move || {
+                    for i in 0..20_000u64 {
+                        let backend = &backends[(i * (worker + 3) % 8) as usize];
+                        let verdict = if i % 3 == 0 { Verdict::Success } else { Verdict::Failure };
+                        backend.admit(i, &POLICY, slots);
+                        backend.record(verdict, i, i, &POLICY, slots);
+                        assert!(slots.ejected() <= 4);
+                    }
+                });
+            }
+        });
+        assert_eq!(slots.ejected(), backends.iter().filter(|b| b.is_ejected()).count() as u64);
     }
 }

@@ -26,8 +26,9 @@ mod table;
 mod worker;
 
 pub use alias::AliasTable;
+pub use backend::outcome::{Answer, Outcome};
 pub use backend::registry::Registry;
-pub use backend::{Answer, Backend, Clock, InFlightGuard, Outcome};
+pub use backend::{Backend, Clock, InFlightGuard};
 pub use budget::RetryBudget;
 pub use cidr::{Cidr, CidrError};
 pub use ejection::EjectionPolicy;

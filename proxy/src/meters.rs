@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use foreshadow_control::{KernelSample, LatencySummary, Meters};
 
-use crate::backend::{Answer, Outcome};
+use crate::backend::outcome::{Answer, Outcome};
 use crate::histogram::{AtomicHistogram, LatencyCounts, quantile_us};
 
 /// A worker of the data plane, from 0 up. Each worker that counts needs a number of its own for

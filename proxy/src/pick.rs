@@ -156,7 +156,7 @@ impl Service {
         }
         // Both draws failed: anything usable, from a random start so that no neighbour of a failed
         // backend inherits all of its load.
-        let found = self.from_random_start(rng).find(|e| allowed(e) && e.backend.admit(now_ms));
+        let found = self.serving_from_random(rng).find(|e| allowed(e) && e.backend.admit(now_ms));
         match found {
             Some(entry) => Pick::Backend(&entry.backend),
             None => self.last_resort(worker, rng, tried, now_ms),
@@ -213,7 +213,7 @@ impl Service {
         }
     }
 
-    fn from_random_start(&self, rng: &mut impl Rng) -> impl Iterator<Item = &Entry> {
+    fn serving_from_random(&self, rng: &mut impl Rng) -> impl Iterator<Item = &Entry> {
         let start = (rng.next_u64() % self.serving.len() as u64) as usize;
         let (before, after) = self.serving.split_at(start);
         after.iter().chain(before)
@@ -227,7 +227,7 @@ impl Service {
         now_ms: u64,
     ) -> Pick<'_> {
         if self.policy.panic {
-            let untried = self.from_random_start(rng).find(|e| !tried.contains(&e.backend.id()));
+            let untried = self.serving_from_random(rng).find(|e| !tried.contains(&e.backend.id()));
             if let Some(entry) = untried {
                 self.state.meters.panicked(worker);
                 return Pick::Backend(&entry.backend);
