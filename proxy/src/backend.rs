@@ -285,3 +285,16 @@ impl Drop for InFlightGuard {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::histogram::AtomicHistogram;
+
+    #[test]
+    fn memory_is_what_the_documentation_says() {
+        assert!(size_of::<Backend>() <= 768, "{}", size_of::<Backend>());
+        assert_eq!(BackendMeters::BYTES_PER_WORKER, 256);
+        assert!(size_of::<AtomicHistogram>() <= 3700);
+    }
+}

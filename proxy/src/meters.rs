@@ -119,6 +119,9 @@ pub(crate) struct BackendCounts {
 }
 
 impl BackendMeters {
+    #[cfg(test)]
+    pub(crate) const BYTES_PER_WORKER: usize = size_of::<Padded<BackendCell>>();
+
     pub(crate) fn new(workers: usize) -> Self {
         Self { cells: (0..workers.max(1)).map(|_| Padded::default()).collect() }
     }

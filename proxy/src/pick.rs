@@ -154,10 +154,7 @@ impl Service {
                 return Pick::Backend(&entry.backend);
             }
         }
-        // Both draws failed: anything usable, from a random start so that no neighbour of a failed
-        // backend inherits all of its load.
-        let found = self.serving_from_random(rng).find(|e| allowed(e) && e.backend.admit(now_ms));
-        match found {
+        match self.any_usable(rng, allowed, now_ms) {
             Some(entry) => Pick::Backend(&entry.backend),
             None => self.last_resort(worker, rng, tried, now_ms),
         }
@@ -213,10 +210,25 @@ impl Service {
         }
     }
 
-    fn serving_from_random(&self, rng: &mut impl Rng) -> impl Iterator<Item = &Entry> {
-        let start = (rng.next_u64() % self.serving.len() as u64) as usize;
-        let (before, after) = self.serving.split_at(start);
-        after.iter().chain(before)
+    /// Both draws failed: one draw by weight among all that are allowed, in linear time. A mere
+    /// search from the failed draw would give its load to whoever stands next to it.
+    fn any_usable(
+        &self,
+        rng: &mut impl Rng,
+        allowed: impl Fn(&&Entry) -> bool,
+        now_ms: u64,
+    ) -> Option<&Entry> {
+        let total: f64 = self.serving.iter().filter(&allowed).map(|entry| entry.share).sum();
+        let mut left = unit(rng) * total;
+        let drawn = self.serving.iter().filter(&allowed).find(|entry| {
+            left -= entry.share;
+            left < 0.0
+        });
+        // The one drawn may have lost its last trial meanwhile; then any will do.
+        drawn
+            .into_iter()
+            .chain(self.serving.iter().filter(&allowed))
+            .find(|entry| entry.backend.admit(now_ms))
     }
 
     fn last_resort(
@@ -227,8 +239,10 @@ impl Service {
         now_ms: u64,
     ) -> Pick<'_> {
         if self.policy.panic {
-            let untried = self.serving_from_random(rng).find(|e| !tried.contains(&e.backend.id()));
-            if let Some(entry) = untried {
+            let start = (unit(rng) * self.serving.len() as f64) as usize;
+            let (before, after) = self.serving.split_at(start.min(self.serving.len()));
+            let untried = |entry: &&Entry| !tried.contains(&entry.backend.id());
+            if let Some(entry) = after.iter().chain(before).find(untried) {
                 self.state.meters.panicked(worker);
                 return Pick::Backend(&entry.backend);
             }
@@ -236,6 +250,11 @@ impl Service {
         let usable = self.serving.iter().any(|entry| entry.backend.is_usable(now_ms));
         Pick::None(if usable || self.policy.panic { NoBackend::Tried } else { NoBackend::Unusable })
     }
+}
+
+/// Uniform in 0 to 1, the latter excluded.
+fn unit(rng: &mut impl Rng) -> f64 {
+    (rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64
 }
 
 impl Entry {

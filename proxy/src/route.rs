@@ -186,7 +186,11 @@ impl Paths {
                 return Some(service);
             }
             let reach = end.min(self.longest_prefix + 1);
-            end = bytes[..reach].iter().rposition(|&byte| byte == b'/')?;
+            let Some(slash) = bytes[..reach].iter().rposition(|&byte| byte == b'/') else {
+                // A path without any slash (`OPTIONS *`) is below the root all the same.
+                return self.prefix.get("").copied();
+            };
+            end = slash;
         }
     }
 }

@@ -55,7 +55,7 @@ pub struct ServiceTotals {
 
 /// What one backend counted since it was first in a table.
 ///
-/// The histogram starts below 2 kB and grows with the slowest answer to at most 28 kB.
+/// The histogram starts at 2 kB and grows with the slowest answer to at most 28 kB.
 #[derive(Clone, Debug)]
 pub struct InstanceTotals {
     /// The backend.
