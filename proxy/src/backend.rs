@@ -77,7 +77,6 @@ impl Backend {
         address: SocketAddr,
         service: Arc<ServiceState>,
         workers: usize,
-        now_ms: u64,
     ) -> Self {
         Self {
             id,
@@ -85,7 +84,7 @@ impl Backend {
             service,
             in_flight: Padded::default(),
             latency: Padded::default(),
-            ejection: Ejection::new(now_ms),
+            ejection: Ejection::new(),
             refused: AtomicBool::new(false),
             answered: AtomicBool::new(false),
             active: ActiveHealth::default(),

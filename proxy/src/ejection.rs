@@ -81,8 +81,8 @@ pub(crate) struct Ejection {
 }
 
 impl Ejection {
-    pub(crate) fn new(now_ms: u64) -> Self {
-        let closed = State::Closed { since_ms: now_ms, failures: 0, level: 0 };
+    pub(crate) fn new() -> Self {
+        let closed = State::Closed { since_ms: 0, failures: 0, level: 0 };
         Self { word: AtomicU64::new(closed.pack()) }
     }
 
@@ -216,7 +216,7 @@ mod tests {
     fn failures_never_eject_more_than_the_share_but_refusals_do() {
         let slots = EjectionSlots::default();
         slots.set_limit(5, POLICY.max_ejected_share);
-        let backends: Vec<Ejection> = (0..5).map(|_| Ejection::new(0)).collect();
+        let backends: Vec<Ejection> = (0..5).map(|_| Ejection::new()).collect();
         for backend in &backends {
             backend.record(Verdict::Failure, 1, 1, &POLICY, &slots);
         }
@@ -234,7 +234,7 @@ mod tests {
     #[test]
     fn an_ejection_ends_without_requests() {
         let slots = EjectionSlots::default();
-        let backend = Ejection::new(0);
+        let backend = Ejection::new();
         backend.record(Verdict::Refused, 1, 1, &POLICY, &slots);
         backend.wait(50, &POLICY, &slots);
         assert!(backend.is_ejected());
@@ -254,7 +254,7 @@ mod tests {
         ) {
             let slots = EjectionSlots::default();
             slots.set_limit(4, 0.5);
-            let backends: Vec<Ejection> = (0..4).map(|_| Ejection::new(0)).collect();
+            let backends: Vec<Ejection> = (0..4).map(|_| Ejection::new()).collect();
             let mut now_ms = 0;
             for (which, event, later) in events {
                 now_ms += later;
@@ -279,7 +279,7 @@ mod tests {
     fn threads_neither_leak_a_slot_nor_exceed_the_limit() {
         let slots = EjectionSlots::default();
         slots.set_limit(8, 0.5);
-        let backends: Vec<Ejection> = (0..8).map(|_| Ejection::new(0)).collect();
+        let backends: Vec<Ejection> = (0..8).map(|_| Ejection::new()).collect();
         thread::scope(|scope| {
             for worker in 0..4u64 {
                 let (slots, backends) = (&slots, &backends);

@@ -154,8 +154,7 @@ impl Registry {
     ) -> Arc<Backend> {
         let mut books = self.books();
         let (backend, _) = books.backends.entry(id).or_insert_with(|| {
-            let now_ms = self.clock.now_ms();
-            let backend = Backend::new(id, address, Arc::clone(service), self.workers, now_ms);
+            let backend = Backend::new(id, address, Arc::clone(service), self.workers);
             (Arc::new(backend), InstanceTotals::new(id))
         });
         Arc::clone(backend)

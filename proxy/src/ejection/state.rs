@@ -67,8 +67,9 @@ impl State {
         }
     }
 
-    /// A request that was sent at `started_ms` has ended. Bad news from before the present state
-    /// began says nothing new and is ignored. `jitter` is uniform in 0 to 1.
+    /// A request that was sent at `started_ms` has ended. News from before the present state began
+    /// is ignored, but for a refused connection: that is true now, whenever the request began.
+    /// `jitter` is uniform in 0 to 1.
     pub(super) fn after_outcome(
         self,
         verdict: Verdict,
@@ -87,7 +88,7 @@ impl State {
                 Self::Closed { since_ms, failures: 0, level }
             }
             (Self::Closed { since_ms, .. } | Self::Probation { since_ms, .. }, _)
-                if started_ms < since_ms =>
+                if started_ms < since_ms && verdict != Verdict::Refused =>
             {
                 self
             }
@@ -229,6 +230,8 @@ mod tests {
             (probation(1100, 1, 2, 0), Failure, 1100, 1200, ejected(3200, 1)),
             (probation(1100, 1, 2, 0), Refused, 1100, 1200, ejected(3200, 1)),
             (probation(1100, 1, 2, 0), Failure, 90, 1200, probation(1100, 1, 2, 0)),
+            (probation(1100, 1, 2, 0), Refused, 90, 1200, ejected(3200, 1)),
+            (closed(50, 0, 0), Refused, 40, 100, ejected(1100, 0)),
             (probation(1100, 1, 2, 0), Success, 90, 1200, probation(1100, 1, 2, 0)),
         ];
         for (before, verdict, started_ms, now_ms, after) in table {

@@ -132,3 +132,16 @@ fn start(backend: &Arc<Backend>, check: Option<HealthCheck>, clock: Clock) -> Ru
 fn jittered(interval: Duration, random: f64) -> Duration {
     interval.mul_f64(0.9 + 0.2 * random)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_interval_is_shifted_by_a_tenth_at_most() {
+        let second = Duration::from_secs(1);
+        assert_eq!(jittered(second, 0.0), Duration::from_millis(900));
+        assert_eq!(jittered(second, 0.5), second);
+        assert_eq!(jittered(second, 1.0), Duration::from_millis(1100));
+    }
+}
