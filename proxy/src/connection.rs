@@ -165,7 +165,7 @@ async fn requests(
         let (inner, _settings) = reused.consume();
         let Ok(ours) = inner.into_any().downcast::<ClientStream>() else { return };
         stream = ours;
-        if !stream.at_boundary() {
+        if !stream.settle() {
             return;
         }
     }

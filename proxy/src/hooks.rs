@@ -39,7 +39,8 @@ pub struct CompletedRequest {
 
 /// Asks the kernel about a connection to an instance.
 pub trait SocketProbe: Send + Sync + 'static {
-    /// One sample, or `None` when the kernel does not say. Called on a worker thread for every
-    /// sixteenth request: it must take no more than microseconds.
+    /// One sample, or `None` when the kernel does not say; `retransmits` counts since the last
+    /// sample of the same connection. Called on a worker thread, once a request in sixteen has its
+    /// connection: it must take no more than microseconds.
     fn sample(&self, socket: BorrowedFd<'_>) -> Option<KernelSample>;
 }

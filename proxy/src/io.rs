@@ -85,7 +85,7 @@ impl ClientStream {
     }
 
     /// Whether the previous request has been read to its end.
-    pub(crate) fn at_boundary(&self) -> bool {
+    fn at_boundary(&self) -> bool {
         self.head_left == 0 && self.bounds.is_done()
     }
 
@@ -110,6 +110,15 @@ impl ClientStream {
     pub(crate) fn begin(&mut self, head: Head) {
         self.head_left = head.len;
         self.bounds = Bounds::from(head.framing);
+    }
+
+    /// The engine has given the connection back for another request: a tunnel that was asked for
+    /// and not granted is over. Whether the stream stands between two requests now.
+    pub(crate) fn settle(&mut self) -> bool {
+        if matches!(self.bounds, Bounds::Open) {
+            self.bounds = Bounds::Done;
+        }
+        self.at_boundary()
     }
 
     /// Closes so that the client can read what was written: a socket closed with unread input is
@@ -229,7 +238,12 @@ impl AsyncRead for ClientStream {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Ok(())),
                 Poll::Ready(Ok(_)) => {}
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                Poll::Pending => return this.poll_deadline(cx, Verdict::LateReading).map(Err),
+                Poll::Pending => {
+                    // Of a tunnel that is not open yet, it is the backend that is awaited.
+                    let tunnel = matches!(this.bounds, Bounds::Open);
+                    let late = if tunnel { Verdict::LateWaiting } else { Verdict::LateReading };
+                    return this.poll_deadline(cx, late).map(Err);
+                }
             }
         }
         Poll::Ready(this.take(buf))

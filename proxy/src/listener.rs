@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, Guard};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use tokio::sync::{Notify, watch};
 
 use crate::cidr::Cidr;
@@ -17,6 +17,9 @@ use crate::route::ListenerName;
 
 /// Connections the kernel queues per worker while all are busy.
 const BACKLOG: i32 = 4096;
+/// Silence after which the kernel asks whether a client is still there, and how often it asks.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
+const KEEPALIVE_PROBES: Duration = Duration::from_secs(10);
 
 /// One address to serve HTTP on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -268,12 +271,13 @@ pub(crate) fn bind(
     workers: usize,
 ) -> Result<(Arc<ListenerState>, Vec<std::net::TcpListener>), ProxyError> {
     let bound = || -> io::Result<(SocketAddr, Vec<std::net::TcpListener>)> {
-        let probe = socket(spec.address, false)?;
-        drop(probe);
+        drop(socket(spec.address, false)?);
         let mut address = spec.address;
         let mut sockets = Vec::with_capacity(workers);
         for _ in 0..workers {
-            let listener: std::net::TcpListener = socket(address, true)?.into();
+            let socket = socket(address, true)?;
+            socket.listen(BACKLOG)?;
+            let listener = std::net::TcpListener::from(socket);
             address = listener.local_addr()?;
             sockets.push(listener);
         }
@@ -299,7 +303,12 @@ fn socket(address: SocketAddr, shared: bool) -> io::Result<Socket> {
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(shared)?;
     socket.set_nonblocking(true)?;
+    // Accepted sockets inherit both: answers are gathered before they are sent, and a tunnel whose
+    // client vanished must end some day.
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_keepalive(
+        &TcpKeepalive::new().with_time(KEEPALIVE_IDLE).with_interval(KEEPALIVE_PROBES),
+    )?;
     socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
     Ok(socket)
 }

@@ -141,15 +141,14 @@ fn accept_queued(
 fn admit(app: &Arc<App>, listener: &Arc<ListenerState>, stream: TcpStream, peer: SocketAddr) {
     let Some(guard) = listener.admit() else {
         let reply = local_reply(503, "Service Unavailable", "too many connections");
-        // The socket's buffer is empty, so this goes out at once or never.
+        // The socket's buffer is empty, so this goes out at once or never. A request that was sent
+        // already makes the close a reset, which may overtake the answer: waiting for it to be
+        // read would let the refused hold what the limit protects.
         if let Err(error) = stream.try_write(&reply) {
             tracing::debug!(%error, %peer, "turning a connection away");
         }
         return;
     };
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, %peer, "setting TCP_NODELAY");
-    }
     let connection = Arc::new(Connection::new(Arc::clone(listener), peer));
     tokio::spawn(connection::serve(Arc::clone(app), stream, connection, guard));
 }

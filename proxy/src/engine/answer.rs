@@ -50,7 +50,10 @@ impl Engine {
         let Some((status, text)) = reply else {
             return FailToProxy { error_code: 0, can_reuse_downstream: false };
         };
-        if matches!(ctx.failure, Some(Answer::ConnectRefused | Answer::ConnectFailed)) {
+        if matches!(
+            ctx.failure,
+            Some(Answer::ConnectRefused | Answer::ConnectFailed | Answer::ConnectTimeout)
+        ) {
             self.count_unserved(ctx);
         }
         session.set_keepalive(None);

@@ -64,11 +64,7 @@ impl Engine {
     }
 
     /// Sends the request to the backend chosen for it.
-    pub(super) fn begin_attempt(
-        &self,
-        session: &mut Session,
-        ctx: &mut RequestCtx,
-    ) -> Result<Box<HttpPeer>> {
+    pub(super) fn begin_attempt(&self, ctx: &mut RequestCtx) -> Result<Box<HttpPeer>> {
         let (Some(backend), Some(service)) = (ctx.next.take(), &ctx.service) else {
             return Error::e_explain(ErrorType::InternalError, "an attempt without a backend");
         };
@@ -94,9 +90,6 @@ impl Engine {
         }
         if let Some(connection) = &ctx.connection {
             connection.set_deadline(ctx.deadline);
-        }
-        if session.req_header().version == http::Version::HTTP_10 {
-            session.set_ignore_info_resp(true);
         }
         let guard = backend.begin(self.worker, self.now_ms());
         ctx.attempt = Some(Attempt { guard, begun: Instant::now(), retry });

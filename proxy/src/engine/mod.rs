@@ -85,12 +85,10 @@ impl ProxyHttp for Engine {
         session: &mut Session,
         ctx: &mut RequestCtx,
     ) -> Result<()> {
-        let stream = session.stream().and_then(|stream| (**stream).as_any().downcast_ref());
-        let Some(stream) = stream.map(|stream: &ClientStream| Arc::clone(stream.connection()))
-        else {
+        let Some(stream) = client_stream(session) else {
             return Error::e_explain(ErrorType::InternalError, "a session on a foreign stream");
         };
-        ctx.connection = Some(stream);
+        ctx.connection = Some(Arc::clone(stream.connection()));
         if session.req_header().version == Version::HTTP_10 {
             session.set_ignore_info_resp(true);
         }
@@ -103,10 +101,10 @@ impl ProxyHttp for Engine {
 
     async fn upstream_peer(
         &self,
-        session: &mut Session,
+        _session: &mut Session,
         ctx: &mut RequestCtx,
     ) -> Result<Box<HttpPeer>> {
-        self.begin_attempt(session, ctx)
+        self.begin_attempt(ctx)
     }
 
     async fn connected_to_upstream(
@@ -180,7 +178,7 @@ impl ProxyHttp for Engine {
         &self,
         session: &mut Session,
         response: &mut ResponseHeader,
-        ctx: &mut RequestCtx,
+        _ctx: &mut RequestCtx,
     ) -> Result<()> {
         if response.status.is_informational() && response.status != StatusCode::SWITCHING_PROTOCOLS
         {
@@ -192,7 +190,10 @@ impl ProxyHttp for Engine {
             // arranges once nothing else delimits it.
             response.remove_header(&TRANSFER_ENCODING);
         }
-        if ctx.connection.as_ref().is_some_and(|c| c.listener().is_draining()) {
+        let last = client_stream(session).is_some_and(|stream| {
+            stream.is_half_closed() || stream.connection().listener().is_draining()
+        });
+        if last {
             session.set_keepalive(None);
         }
         Ok(())
@@ -247,6 +248,11 @@ impl ProxyHttp for Engine {
     ) -> bool {
         true
     }
+}
+
+/// Our own end of the client's connection.
+fn client_stream(session: &Session) -> Option<&ClientStream> {
+    (**session.stream()?).as_any().downcast_ref()
 }
 
 /// The shorter of a limit and what is left of the whole.

@@ -106,8 +106,15 @@ async fn no_backend_is_a_503_that_says_when_to_come_back() {
     assert!(answer.header("retry-after").is_some());
     // It is an ordinary answer: the connection goes on.
     assert_eq!(client.get("/").await.status, 503);
+    client.send("HEAD / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert_eq!(client.head_answer().await.status, 503);
+    // A body that nobody read ends the connection, after the answer.
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 200000\r\n\r\n").await;
+    client.send(vec![b'x'; 100_000]).await;
+    let answer = client.answer().await;
+    assert_eq!((answer.status, answer.header("connection")), (503, Some("close")));
     let drained = rig.plane.drain_meters();
-    assert_eq!((drained[0].arrivals, drained[0].unserved), (2, 2));
+    assert_eq!((drained[0].arrivals, drained[0].unserved), (4, 4));
 }
 
 #[tokio::test]

@@ -135,7 +135,9 @@ async fn a_half_closed_client_gets_its_answer() {
         client.stream.shutdown().await.unwrap();
         until("the request at the backend", || backend.requests() > before).await;
         backend.gate.add_permits(1);
-        assert_eq!(client.answer().await.text(), "ok", "{request:?}");
+        let answer = client.answer().await;
+        assert_eq!(answer.text(), "ok", "{request:?}");
+        assert_eq!(answer.header("connection"), Some("close"));
         assert_eq!(client.closed().await, Ok(()));
     }
 }
@@ -224,6 +226,7 @@ async fn a_refused_upgrade_is_an_ordinary_answer() {
         .send("GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
         .await;
     assert_eq!(client.answer().await.text(), "ok");
+    assert_eq!(client.get("/").await.text(), "ok");
 }
 
 #[tokio::test]
