@@ -90,6 +90,10 @@ fn reply_to(error: &Error, ctx: &RequestCtx) -> Option<(u16, &'static str)> {
             | ErrorType::ConnectionClosed,
         ) => None,
         (ErrorSource::Downstream, _) => Some((400, "malformed request")),
+        (
+            ErrorSource::Upstream,
+            ErrorType::InternalError | ErrorType::SocketError | ErrorType::BindError,
+        ) => Some((503, "the proxy is short of sockets")),
         (ErrorSource::Upstream, _) => Some(match ctx.failure {
             Some(Answer::Timeout) => (504, "the backend took too long"),
             Some(Answer::ConnectTimeout) => (504, "connecting to the backend took too long"),

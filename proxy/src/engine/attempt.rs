@@ -76,10 +76,16 @@ impl Engine {
         // An instance that is made anew on the address of an old one must not be sent requests on
         // the old one's connections.
         peer.group_key = backend.id().0;
+        peer.options.idle_timeout = Some(policy.idle_timeout);
+        if std::mem::take(&mut ctx.fresh) {
+            // A pool of its own that keeps nothing: where one pooled connection was dead, as after
+            // a restart of the backend, the others are likely to be dead too.
+            peer.group_key = !backend.id().0;
+            peer.options.idle_timeout = Some(Duration::from_millis(1));
+        }
         let connect = within(policy.connect_timeout, ctx.deadline);
         peer.options.connection_timeout = Some(connect);
         peer.options.total_connection_timeout = Some(connect);
-        peer.options.idle_timeout = Some(policy.idle_timeout);
         if !ctx.tunnel {
             // The deadline kept with the client's stream comes first and knows who is late. These
             // bound the cases in which the engine does not look at that stream, such as a backend

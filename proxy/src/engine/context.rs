@@ -28,6 +28,8 @@ pub(crate) struct RequestCtx {
     pub(super) tried: Vec<InstanceId>,
     /// Whether a pooled connection has failed: once, that backend may be asked again.
     pub(super) stale_seen: bool,
+    /// Whether the next attempt must not use a pooled connection.
+    pub(super) fresh: bool,
     /// How the last attempt failed.
     pub(super) failure: Option<Answer>,
     /// Status of the final answer; 0 before there is one.
@@ -63,6 +65,7 @@ impl RequestCtx {
             attempts: 0,
             tried: Vec::new(),
             stale_seen: false,
+            fresh: false,
             failure: None,
             status: 0,
             tunnel: false,

@@ -25,6 +25,7 @@ impl Engine {
             // Out of descriptors or ports: our own trouble says nothing of the backend.
             ErrorType::InternalError | ErrorType::SocketError | ErrorType::BindError => {
                 ctx.attempt = None;
+                ctx.failure = None;
                 return error;
             }
             _ => Answer::ConnectFailed,
@@ -62,6 +63,7 @@ impl Engine {
             // A pooled connection that the backend closed as the request was on its way; a new
             // connection to the same backend is the natural second try.
             ctx.stale_seen = true;
+            ctx.fresh = true;
         } else {
             self.exclude(ctx);
         }
