@@ -6,26 +6,34 @@ use crate::math::exp_neg;
 
 /// Learning rate, per unit of the bounded loss.
 const ETA: f64 = 2.0;
-/// Share of the weight that is handed out anew at each truth.
+/// Share of the weight that is handed out evenly at each truth.
 const SHARE: f64 = 0.01;
+/// Share of the weight that follows the next shorter horizon at each truth.
 const HINT: f64 = 0.04;
 /// Errors of this many scales and above are equally bad.
 const WORST_SCALES: f64 = 4.0;
+/// The scale is at least this much of the experts' mean error.
+const USUAL_SHARE: f64 = 0.25;
 
 /// Exponentially weighted experts with fixed share (Vovk 1990, "Aggregating Strategies"; Herbster
-/// & Warmuth 1998, "Tracking the Best Expert", Machine Learning 32):
+/// & Warmuth 1998, "Tracking the Best Expert", Machine Learning 32), `n` experts:
 ///
 /// ```text
-/// loss_i = min(1, (error_i / (4 max(scale, m / 2)))^2)     m: mean absolute error of the experts
+/// s      = max(scale, mean_j |error_j| / 4)
+/// loss_i = min(1, (error_i / 4 s)^2)
 /// v_i    = w_i exp(-eta loss_i) / sum_j w_j exp(-eta loss_j)
-/// w_i    = (1 - a) v_i + a (1/(2n) + q_i/2)
+/// w_i    = (1 - a) ((1 - b) v_i + b q_i) + a / n
 /// ```
 ///
-/// Where all err far beyond the scale, as when a ramp begins after a quiet hour, `m` keeps the better
-/// apart from the worse. `q` are the weights of the next shorter horizon, the uniform ones for the shortest. A change of
-/// regime shows at a short horizon first, since its truths come sooner; sharing towards it lets
-/// the longer ones hear of it early. The share is also the discount: no expert's weight falls so
-/// low that it takes long to come back, so old losses are forgotten.
+/// - The bounded loss keeps one freak truth from deciding. Where all err far beyond the scale, as
+///   when a ramp begins after a quiet hour, the mean error keeps the better apart from the worse.
+/// - `q` are the weights of the next shorter horizon (the shortest has none, `b = 0`). A change of
+///   regime shows at a short horizon first, since its truths come sooner; sharing towards it
+///   lets the longer ones hear of it early. Least squares, the last expert, is another model at
+///   each horizon and keeps its own weight.
+/// - `a` is also the discount: no weight falls so low that it takes long to come back.
+/// - `eta` is lower where many predictions wait at once, whose truths err together, and for
+///   predictions that a jump of the level made wrong, since no one could know.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Hedge {
     weights: Vec<f64>,
@@ -54,26 +62,27 @@ impl Hedge {
         &self.weights
     }
 
-    /// Learns from a truth; `scale` is the size of an ordinary error and positive.
+    /// Learns from a truth; `scale` is the size of an ordinary error and positive, `trust`, from 0
+    /// to 1, how much this truth says about the experts.
     pub(crate) fn learn(
         &mut self,
         predictions: &[f32],
         truth: f64,
         scale: f64,
-        weight: f64,
+        trust: f64,
         shorter: Option<&Hedge>,
     ) {
-        let eta = self.eta * weight;
+        let eta = self.eta * trust;
         let errors = predictions.iter().map(|prediction| (f64::from(*prediction) - truth).abs());
         let usual = errors.sum::<f64>() / predictions.len() as f64;
-        let worst = WORST_SCALES * scale.max(0.25 * usual);
+        let worst = WORST_SCALES * scale.max(USUAL_SHARE * usual);
         let mut total = 0.0;
         for (weight, prediction) in self.weights.iter_mut().zip(predictions) {
             let error = (f64::from(*prediction) - truth) / worst;
             *weight *= exp_neg(eta * (error * error).min(1.0));
             total += *weight;
         }
-        // Weights are at least SHARE / 2n before the loss and shrink by at most exp(-ETA).
+        // The total is never near zero: losses are at most 1, so it shrinks by at most exp(-ETA).
         self.weights.iter_mut().for_each(|weight| *weight /= total);
         self.share(shorter);
     }

@@ -36,14 +36,17 @@ const NORMAL_SCALE: f64 = 1.2533;
 /// level, on normalised residuals:
 ///
 /// ```text
-/// z   = (truth - mean) / (sigma s)           sigma: noise of the target's window, s: running scale
+/// sigma^2 = noise of the target's window + variance of the experts around their weighted mean
+/// z   = (truth - mean) / (sigma s)           s: running scale
 /// o_t <- o_t + step (t - [z <= q_t])         P: quantile tracking, t is the level
-/// E_t <- keep E_t + (t - [z <= q_t])         I: sum of coverage errors
+/// E_t <- E_t + pace ((t - [z <= q_t]) - fade E_t)     I: sum of coverage errors
 /// q_t = o_t + gain sat(E_t / range)          sat(x) = x / (1 - |x|), |x| <= 0.9
 /// quantile = mean + sigma s q_t
 /// ```
 ///
-/// `s` is the mean of `|truth - mean| / sigma` over about 150 truths, each clipped at 4 s; so
+/// Experts that disagree are the first sign that the forecast may be wrong, long before the truth
+/// of a far horizon arrives; so their variance is part of `sigma` and bands widen at once. `s` is
+/// the mean of `|truth - mean| / sigma` over about 150 truths, each clipped at 4 s; so
 /// steps are free of units and a surge widens bands by a bounded factor. `sat` stands for the
 /// paper's tangent: it grows without the tangent's pole. A band never reaches further than 1.5
 /// times the largest residual seen lately. Until truths have come, offsets are the normal

@@ -20,7 +20,7 @@ const MAX_GROWTH: f64 = 3.0;
 const INDEPENDENT_TRUTHS: f64 = 20.0;
 /// How much the experts' losses count when the level jumped between prediction and truth: no one
 /// could know, so whoever came closest was mostly lucky.
-const SURPRISED_WEIGHT: f64 = 0.2;
+const SURPRISED_TRUST: f64 = 0.3;
 /// Fields of a pending row that are not predictions, features or quantiles.
 const FIXED_FIELDS: usize = 5;
 /// Most experts a series can have.
@@ -114,7 +114,7 @@ impl Horizon {
     /// Memory of the horizon and its share of the forecast, in bytes.
     pub(crate) fn memory_bytes(&self) -> usize {
         let weights = size_of_val(self.hedge.weights());
-        let per_level = self.score.coverage.len() * (3 * size_of::<f64>() + Band::TRACKER_BYTES);
+        let per_level = self.score.coverage.len() * (4 * size_of::<f64>() + Band::TRACKER_BYTES);
         let inline = size_of::<Self>() + size_of::<HorizonForecast>();
         inline + weights + per_level + self.pending.memory_bytes()
     }
@@ -162,9 +162,9 @@ impl Horizon {
         let naive = f64::from(predictions[LAST]);
         let quantiles = quantiles.iter().map(|quantile| f64::from(*quantile));
         self.score.add(truth, mean, naive, levels, quantiles);
-        let weight = if surprised { SURPRISED_WEIGHT } else { 1.0 };
+        let trust = if surprised { SURPRISED_TRUST } else { 1.0 };
         let shorter = shorter.map(|horizon| &horizon.hedge);
-        self.hedge.learn(predictions, truth, width, weight, shorter);
+        self.hedge.learn(predictions, truth, width, trust, shorter);
         self.rls.learn(&features, ((truth - level) / size).clamp(-1e3, 1e3));
         self.band.learn(truth - mean, sigma, width);
     }

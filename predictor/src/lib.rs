@@ -1,4 +1,25 @@
 //! Streaming forecasters, their aggregation and calibrated intervals; pure, without IO or clock.
+//!
+//! A [`Forecaster`] takes one value per step and always has a current [`Forecast`]; its
+//! [`Score`] says whether that can be relied on.
+//!
+//! ```
+//! use foreshadow_predictor::{Forecaster, SeriesSpec};
+//!
+//! let mut demand = Forecaster::new(SeriesSpec {
+//!     step_ms: 100,
+//!     horizons_ms: vec![500, 2_000],
+//!     levels: vec![0.1, 0.5, 0.9],
+//!     seasons_ms: vec![],
+//! });
+//! for step in 0..200 {
+//!     let requests_per_s = 100.0 + 2.0 * f64::from(step);
+//!     demand.observe(requests_per_s);
+//! }
+//! let now = demand.level();
+//! assert!(demand.forecast().quantile(2_000, 0.5) > now + 20.0, "the ramp goes on");
+//! assert!(demand.usable());
+//! ```
 
 mod aggregate;
 mod conformal;

@@ -7,10 +7,8 @@ pub const MIN_SCORED: u64 = 30;
 
 /// Truths the running figures remember: their weight falls to 1/e over this many.
 const MEMORY: u64 = 512;
-/// A point forecast this much worse than "same as now" is not worth acting on.
-const WORST_MAE_RATIO: f64 = 1.25;
-/// A level whose coverage is off by more than this does not mean what it says.
-const WORST_COVERAGE_GAP: f64 = 0.2;
+/// Forecasts this much worse than "same as now" are not worth acting on.
+const WORST_RATIO: f64 = 1.25;
 
 /// The track record of a [`Forecaster`](crate::Forecaster).
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -39,6 +37,8 @@ pub struct HorizonScore {
     pub coverage: Vec<f64>,
     /// Per level, the mean pinball loss, in the unit of the series.
     pub pinball: Vec<f64>,
+    /// The same of "same as now" taken for every quantile.
+    pub naive_pinball: Vec<f64>,
 }
 
 impl Score {
@@ -47,17 +47,14 @@ impl Score {
     /// True when the nearest horizon has [`MIN_SCORED`] truths and no horizon with that many is
     /// [`misleading`](HorizonScore::misleading).
     pub fn usable(&self) -> bool {
-        usable(self.horizons.iter(), &self.levels)
+        usable(self.horizons.iter())
     }
 }
 
 /// See [`Score::usable`]; on the running figures, without copying them.
-pub(crate) fn usable<'a>(
-    mut horizons: impl Iterator<Item = &'a HorizonScore> + Clone,
-    levels: &[f64],
-) -> bool {
+pub(crate) fn usable<'a>(mut horizons: impl Iterator<Item = &'a HorizonScore> + Clone) -> bool {
     horizons.clone().next().is_some_and(|nearest| nearest.scored >= MIN_SCORED)
-        && !horizons.any(|horizon| horizon.misleading(levels))
+        && !horizons.any(HorizonScore::misleading)
 }
 
 impl HorizonScore {
@@ -66,17 +63,21 @@ impl HorizonScore {
             horizon_ms,
             coverage: levels.to_vec(),
             pinball: vec![0.0; levels.len()],
+            naive_pinball: vec![0.0; levels.len()],
             ..Self::default()
         }
     }
 
-    /// Whether, with [`MIN_SCORED`] truths seen, the mean is over a quarter worse than "same as
-    /// now" or a level's coverage is off by more than 0.2.
-    pub fn misleading(&self, levels: &[f64]) -> bool {
-        let off = |(coverage, level): (&f64, &f64)| (coverage - level).abs() > WORST_COVERAGE_GAP;
+    /// Whether, with [`MIN_SCORED`] truths seen, acting on the forecast is worse than acting on "same
+    /// as now": by over a quarter in absolute error, or in pinball loss summed over the levels.
+    ///
+    /// Pinball loss punishes both bands that miss and bands too wide to be of use; coverage alone
+    /// would condemn a forecast that foresees a ramp and is a little late.
+    pub fn misleading(&self) -> bool {
+        let total = |losses: &[f64]| losses.iter().sum::<f64>();
         self.scored >= MIN_SCORED
-            && (self.mae > WORST_MAE_RATIO * self.naive_mae
-                || self.coverage.iter().zip(levels).any(off))
+            && (self.mae > WORST_RATIO * self.naive_mae
+                || total(&self.pinball) > WORST_RATIO * total(&self.naive_pinball))
     }
 
     /// Adds one truth; `quantiles` has one value per level.
@@ -94,10 +95,50 @@ impl HorizonScore {
         self.naive_mae += rate * ((truth - naive).abs() - self.naive_mae);
         for (index, (level, quantile)) in levels.iter().zip(quantiles).enumerate() {
             let covered = f64::from(u8::from(truth <= quantile));
-            let short = truth - quantile;
-            let loss = if short > 0.0 { level * short } else { (level - 1.0) * short };
             self.coverage[index] += rate * (covered - self.coverage[index]);
-            self.pinball[index] += rate * (loss - self.pinball[index]);
+            self.pinball[index] += rate * (pinball(truth - quantile, *level) - self.pinball[index]);
+            let naive_loss = pinball(truth - naive, *level);
+            self.naive_pinball[index] += rate * (naive_loss - self.naive_pinball[index]);
         }
+    }
+}
+
+/// Loss of a quantile that fell `short` of the truth (negative when it lay above).
+fn pinball(short: f64, level: f64) -> f64 {
+    if short > 0.0 { level * short } else { (level - 1.0) * short }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A score of one median after `truths`, each forecast as `forecast` where now was `naive`.
+    fn scored(truths: &[f64], forecast: f64, naive: f64) -> HorizonScore {
+        let mut score = HorizonScore::new(1_000, &[0.5]);
+        let once = |truth: &f64| score.add(*truth, forecast, naive, &[0.5], [forecast].into_iter());
+        truths.iter().for_each(once);
+        score
+    }
+
+    #[test]
+    fn figures_are_plain_means_at_first() {
+        let score = scored(&[8.0, 12.0, 13.0], 12.0, 10.0);
+        assert!((score.mae - 5.0 / 3.0).abs() < 1e-12);
+        assert!((score.naive_mae - 7.0 / 3.0).abs() < 1e-12);
+        assert!((score.coverage[0] - 2.0 / 3.0).abs() < 1e-12);
+        assert!((score.pinball[0] - 2.5 / 3.0).abs() < 1e-12);
+        assert!((score.naive_pinball[0] - 3.5 / 3.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn a_forecast_worse_than_doing_nothing_is_misleading_once_that_is_sure() {
+        assert!(!scored(&[10.0; 29], 15.0, 11.0).misleading());
+        assert!(scored(&[10.0; 30], 15.0, 11.0).misleading());
+        assert!(!scored(&[10.0; 30], 10.5, 11.0).misleading());
+        let of = |horizons| Score { levels: vec![0.5], horizons };
+        let (good, bad) = (scored(&[10.0; 30], 10.5, 11.0), scored(&[10.0; 30], 15.0, 11.0));
+        assert!(of(vec![good.clone()]).usable());
+        assert!(!of(vec![good, bad]).usable());
+        assert!(!Score::default().usable());
     }
 }

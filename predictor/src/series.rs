@@ -15,6 +15,39 @@ const PEAK_HALF_LIFE_MS: f64 = 600_000.0;
 const JUMP_STEPS: u64 = 5;
 
 /// Forecasts one series, step by step.
+///
+/// **What is forecast.** A count over 100 ms is mostly Poisson noise, which no one can foresee and
+/// no one needs to: what must be served is the rate. So the quantities forecast, scored and
+/// covered by the quantiles at horizon `h` are means of the observed values over a window of
+/// `max(1 s, h / 10)` (at most 1,024 steps) centred on `h`. Where half the window is longer than
+/// the horizon, the window starts at the next step instead, so a forecast for 100 ms means the
+/// coming second. [`level`](Self::level), "same as now", is the mean since the last change of
+/// level, over at most two seconds; a jump is followed within three steps.
+///
+/// **How.** Simple experts predict: the level; exponential averages over 5 s (anew after a jump)
+/// and 60 s; damped Holt trends (Gardner & McKenzie 1985) answering within 1, 4 and 20 s; the
+/// ratio of a seasonal profile, one per known season; and one recursive least squares per horizon
+/// (Ljung & Söderström 1983). Per horizon they are mixed by exponential weights with fixed share
+/// (Herbster & Warmuth 1998), learned when the truth arrives. Quantiles come from online conformal
+/// tracking of the residuals (Angelopoulos, Candès & Tibshirani 2023).
+///
+/// **Bounds.** No mean exceeds three times the largest one-second rate of late (half-life ten
+/// minutes) plus what the strongest damped trend adds: demand that trebles without showing a trend
+/// first is not foreseeable, and a forecast of it is a mistake of the model. No quantile exceeds
+/// twice that bound plus six sigmas of noise. Outputs are finite and not negative whatever
+/// the input.
+///
+/// **Cost.** Memory is fixed when made ([`memory_bytes`](Self::memory_bytes)): about 35 KB for
+/// 4 horizons and 5 levels, 3 KB more per season, at most 600 KB for the largest spec accepted.
+/// Long horizons issue one prediction every `h / 64` steps that waits for its truth, so pending
+/// ones are about 64 to 130 per horizon. A step allocates nothing and takes a few microseconds
+/// (`cargo run --release -p foreshadow-predictor --example cost`).
+///
+/// **Replay.** Only basic arithmetic and the correctly rounded square root are used, so equal
+/// inputs give equal bits on every machine. The state never holds NaN or infinity and round-trips
+/// through JSON exactly, given a parser that rounds correctly (`serde_json` with
+/// `float_roundtrip`); a restored forecaster continues identically. Restoring trusts the text: it
+/// must come from a forecaster.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Forecaster {
     spec: SeriesSpec,
@@ -118,7 +151,7 @@ impl Forecaster {
 
     /// [`Score::usable`], without copying the score.
     pub fn usable(&self) -> bool {
-        usable(self.scores(), &self.spec.levels)
+        usable(self.scores())
     }
 
     /// The sanitised spec in force.
