@@ -221,11 +221,12 @@ impl DataPlane {
         open.chain(&listeners.leaving).map(|state| state.counts()).collect()
     }
 
-    /// Stops accepting, lets requests finish for at most `grace`, then ends. Answers given
-    /// meanwhile close their connection; idle connections are closed at once.
+    /// Stops accepting and lets requests finish for at most `grace`. Answers given meanwhile close
+    /// their connection; idle connections are closed at once. There is no way back: listeners that
+    /// are added later are closed by the next drain only.
     ///
     /// Returns how many connections had to be cut off.
-    pub async fn shutdown(self, grace: Duration) -> usize {
+    pub async fn drain(&self, grace: Duration) -> usize {
         let states = self.lock().all();
         for state in &states {
             state.advance(Phase::Draining);
@@ -249,6 +250,14 @@ impl DataPlane {
                 tracing::warn!("connections did not end when told to; their threads are ended");
             }
         }
+        states.iter().map(|state| state.cut_off()).sum()
+    }
+
+    /// [`DataPlane::drain`], then ends every thread.
+    ///
+    /// Returns how many connections had to be cut off.
+    pub async fn shutdown(self, grace: Duration) -> usize {
+        let cut_off = self.drain(grace).await;
         let Self { workers, checks, checker, .. } = self;
         drop(checks);
         let threads: Vec<_> = workers.into_iter().map(Worker::stop).chain([checker]).collect();
@@ -260,7 +269,7 @@ impl DataPlane {
             Ok(panicked) => tracing::error!(panicked, "threads of the data plane had panicked"),
             Err(error) => tracing::error!(%error, "waiting for the data plane's threads"),
         }
-        states.iter().map(|state| state.cut_off()).sum()
+        cut_off
     }
 
     /// A panic while the lock was held leaves nothing half done that matters: listeners are added
