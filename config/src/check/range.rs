@@ -34,15 +34,15 @@ fn within<T, V: PartialOrd + Copy>(
     None
 }
 
-pub(super) fn count(
+pub(super) fn count<N: Copy + Into<u64> + TryFrom<u64>>(
     field: Field<Count>,
-    range: RangeInclusive<u32>,
-    default: u32,
+    range: RangeInclusive<N>,
+    default: N,
     r: &mut Reader<'_>,
-) -> u32 {
-    let range = u64::from(*range.start())..=u64::from(*range.end());
+) -> N {
+    let range = (*range.start()).into()..=(*range.end()).into();
     let value = within(field, |count| count.0, range, |count| count.to_string(), r);
-    value.and_then(|count| u32::try_from(count).ok()).unwrap_or(default)
+    value.and_then(|count| N::try_from(count).ok()).unwrap_or(default)
 }
 
 pub(super) fn size(

@@ -16,13 +16,12 @@ use crate::raw::{
 use crate::reader::{At, Field, Place, Problem, Reader};
 use crate::units::{self, control::LATENCY_KEYS};
 use crate::{
-    Connections, Ejection, Forecast, Health, HealthCheck, Primary, Retries, RetryOn, Service,
-    StatusRange, Timeouts,
+    Ejection, Forecast, Health, HealthCheck, Primary, Retries, RetryOn, Service, StatusRange,
+    Timeouts,
 };
 
 /// Checks a service; `listens` is where the proxy itself listens.
 pub(super) fn service(raw: RawService, listens: &[SocketAddr], r: &mut Reader<'_>) -> Service {
-    let connections = raw.connections.value().unwrap_or_default();
     Service {
         primaries: primaries(raw.primaries, listens, r),
         objective: objective(raw.objective, r),
@@ -37,8 +36,7 @@ pub(super) fn service(raw: RawService, listens: &[SocketAddr], r: &mut Reader<'_
         timeouts: timeouts(raw.timeouts.value().unwrap_or_default(), r),
         retries: retries(raw.retries.value().unwrap_or_default(), r),
         ejection: ejection(raw.ejection.value().unwrap_or_default(), r),
-        panic: raw.panic.value().and_then(|panic| panic.0),
-        connections: Connections { max_idle: range::size(connections.max_idle, 0..=65_536, 64, r) },
+        panic: raw.panic.value().is_some_and(|panic| panic.0),
     }
 }
 
@@ -251,22 +249,22 @@ fn retries(raw: RawRetries, r: &mut Reader<'_>) -> Retries {
 }
 
 fn ejection(raw: RawEjection, r: &mut Reader<'_>) -> Ejection {
-    let base = range::time(raw.base, 10..=DAY_MS, 10_000, r);
+    let base = range::time(raw.base, 10..=DAY_MS, 5 * SECOND_MS, r);
     let max = match raw.max.given() {
-        None => base.max(Duration::from_millis(5 * MINUTE_MS)),
+        None => base.max(Duration::from_millis(2 * MINUTE_MS)),
         Some(max) if max.value.0 < base => {
             let expected = format!("at least the base, {}", units::duration::format(base));
             let found = units::duration::format(max.value.0);
             r.report(&max.place, Problem::new(found, expected));
             base
         }
-        Some(max) => range::time(Field::Given(max), 10..=7 * DAY_MS, 5 * MINUTE_MS, r),
+        Some(max) => range::time(Field::Given(max), 10..=7 * DAY_MS, 2 * MINUTE_MS, r),
     };
     Ejection {
-        consecutive_errors: range::count(raw.consecutive_errors, 1..=1000, 5, r),
+        consecutive_errors: range::count(raw.consecutive_errors, 0..=1000, 5, r),
         base,
         max,
         max_ejected: range::share(raw.max_ejected, 0.0..=1.0, 0.5, r),
-        probation: range::time(raw.probation, 0..=DAY_MS, 10_000, r),
+        probation_requests: range::count(raw.probation_requests, 1..=100, 3, r),
     }
 }

@@ -22,8 +22,8 @@ pub use admin::{Admin, AdminAddress, Secret, Token};
 pub use listener::{Limits, Listener, ListenerTimeouts, Protocol};
 pub use route::{HostMatch, PathMatch, Route, RouteMatch};
 pub use service::{
-    Connections, Ejection, Forecast, Health, HealthCheck, Primary, Retries, RetryOn, Service,
-    StatusRange, Timeouts,
+    Ejection, Forecast, Health, HealthCheck, Primary, Retries, RetryOn, Service, StatusRange,
+    Timeouts,
 };
 pub use shadows::{CpuShare, Mirror, OnExit, PortRange, ProcessProvider, Provider, Shadows};
 

@@ -47,12 +47,8 @@ pub struct Service {
     pub retries: Retries,
     /// When an instance that answers badly sits out.
     pub ejection: Ejection,
-    /// When the share of usable instances is at or below this (0 to 1), all are used, healthy or
-    /// not; absent: never.
-    #[serde(serialize_with = "units::control::panic")]
-    pub panic: Option<f64>,
-    /// Connections kept to instances.
-    pub connections: Connections,
+    /// Last resort: when no instance is usable, requests are tried on one with weight all the same.
+    pub panic: bool,
 }
 
 impl Service {
@@ -219,33 +215,27 @@ pub enum RetryOn {
     /// The connection ended before the answer began.
     #[serde(rename = "reset")]
     Reset,
-    /// The answer has a status of 500 and above.
-    #[serde(rename = "5xx")]
-    ServerError,
+    /// The answer is 502, 503 or 504.
+    #[serde(rename = "gateway_error")]
+    GatewayError,
 }
 
 /// When an instance that answers badly sits out.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Ejection {
-    /// Errors in a row that eject an instance, at least 1.
-    pub consecutive_errors: u32,
+    /// Errors in a row that eject an instance; 0 turns ejection for errors off, and a refused
+    /// connection still ejects.
+    pub consecutive_errors: u16,
     /// How long it sits out the first time; each next time twice as long.
     #[serde(serialize_with = "units::duration::serialize")]
     pub base: Duration,
     /// Longest time out; at least `base`.
     #[serde(serialize_with = "units::duration::serialize")]
     pub max: Duration,
-    /// Largest share of the instances that sit out at once, 0 to 1; 0 turns ejection off.
+    /// Largest share of the instances that sit out for errors at once, 0 to 1, rounded down to
+    /// whole instances; refused connections eject beyond it.
     #[serde(serialize_with = "units::percent::serialize")]
     pub max_ejected: f64,
-    /// After its return, one error ejects it again for this long.
-    #[serde(serialize_with = "units::duration::serialize")]
-    pub probation: Duration,
-}
-
-/// Connections kept to the instances of a service.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct Connections {
-    /// Unused connections kept open, per instance and worker; 0 keeps none.
-    pub max_idle: usize,
+    /// Trial requests that must succeed in a row before it is taken back, 1 to 100.
+    pub probation_requests: u8,
 }

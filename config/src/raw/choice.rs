@@ -96,8 +96,10 @@ impl Choice for RetryOn {
     const NAMES: &'static [(&'static str, Self)] = &[
         ("connect_failure", Self::ConnectFailure),
         ("reset", Self::Reset),
-        ("5xx", Self::ServerError),
+        ("gateway_error", Self::GatewayError),
     ];
+    const REFUSED: &'static [(&'static str, &'static str)] =
+        &[("5xx", "use gateway_error for answers of 502, 503 and 504")];
 }
 
 impl Choice for Protocol {

@@ -190,19 +190,16 @@ leaf! {
 }
 
 leaf! {
-    /// When all instances are used, healthy or not.
-    Panic(Option<f64>), "off, on, or the share of usable instances such as 25%",
+    /// A switch that may be written in words: on and off are texts in YAML 1.2.
+    Switch(bool), "on or off",
     { "anyOf": [
-        { "type": "string", "pattern": "^(off|on|[0-9.]+%)$|\\$\\{" },
+        { "type": "string", "pattern": "^(off|on)$|\\$\\{" },
         { "type": "boolean" },
     ] },
-    |scalar| match (scalar.bool(), scalar.text()) {
-        (Some(false), _) | (_, Some("off")) => Some(None),
-        (Some(true), _) | (_, Some("on")) => Some(Some(0.0)),
-        (None, text) => text
-            .and_then(units::percent::parse)
-            .filter(|share| *share <= 1.0)
-            .map(Some),
+    |scalar| match scalar.text() {
+        Some("on") => Some(true),
+        Some("off") => Some(false),
+        _ => scalar.bool(),
     }
 }
 

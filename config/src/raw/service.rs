@@ -3,7 +3,7 @@
 use super::read::table;
 use super::{
     BackendAddress, CapacityChoice, CheckKind, Count, Either, HostHeader, List, ModeName, OneOf,
-    Panic, Rate, RawShadows, Share, Slew, Status, Text, Time, UrlTarget,
+    Rate, RawShadows, Share, Slew, Status, Switch, Text, Time, UrlTarget,
 };
 use crate::RetryOn;
 
@@ -37,11 +37,9 @@ table! {
         retries: RawRetries,
         /// When an instance that answers badly sits out.
         ejection: RawEjection,
-        /// Use all instances, healthy or not, once the share of usable ones is at or below this;
-        /// on is 0%: when none is usable. Default: off.
-        panic: Panic,
-        /// Connections kept to instances.
-        connections: RawConnections,
+        /// Last resort: when no instance is usable, requests are tried on one with weight all the
+        /// same. Default: off.
+        panic: Switch,
     }
 }
 
@@ -158,7 +156,8 @@ table! {
         budget: Share,
         /// Retries per second allowed beyond the budget, up to 1000000. Default: 10.
         min_per_second: Count,
-        /// What is tried again. Default: [connect_failure, reset].
+        /// What is tried again; gateway_error is an answer of 502, 503 or 504.
+        /// Default: [connect_failure, reset].
         on: List<OneOf<RetryOn>>,
     }
 }
@@ -166,23 +165,17 @@ table! {
 table! {
     /// When an instance that answers badly sits out.
     RawEjection {
-        /// Errors in a row that eject an instance, 1 to 1000. Default: 5.
+        /// Errors in a row that eject an instance, up to 1000; 0 turns ejection for errors off, and
+        /// a refused connection still ejects. Default: 5.
         consecutive_errors: Count,
-        /// How long it sits out first; each next time twice as long, 10ms to 1d. Default: 10s.
+        /// How long it sits out first; each next time twice as long, 10ms to 1d. Default: 5s.
         base: Time,
-        /// Longest time out, at least the base, up to 7d. Default: 5m.
+        /// Longest time out, at least the base, up to 7d. Default: 2m, or the base.
         max: Time,
-        /// Largest share of instances that sit out at once; 0 turns ejection off. Default: 50%.
+        /// Largest share of instances that sit out for errors at once, rounded down to whole
+        /// instances; refused connections eject beyond it. Default: 50%.
         max_ejected: Share,
-        /// After its return, one error ejects it again for this long, up to 1d. Default: 10s.
-        probation: Time,
-    }
-}
-
-table! {
-    /// Connections kept to instances.
-    RawConnections {
-        /// Unused connections kept open, per instance and worker, up to 65536. Default: 64.
-        max_idle: Count,
+        /// Trial requests that must succeed in a row before it is taken back, 1 to 100. Default: 3.
+        probation_requests: Count,
     }
 }

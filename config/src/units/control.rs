@@ -50,11 +50,3 @@ pub(crate) fn weights<S: Serializer>(value: &WeightSpec, out: S) -> Result<S::Ok
     map.serialize_entry("hysteresis", &percent::format(value.hysteresis))?;
     map.end()
 }
-
-#[expect(clippy::ref_option, reason = "serde passes a reference")]
-pub(crate) fn panic<S: Serializer>(value: &Option<f64>, out: S) -> Result<S::Ok, S::Error> {
-    match value {
-        Some(share) => out.serialize_str(&percent::format(*share)),
-        None => out.serialize_bool(false),
-    }
-}
