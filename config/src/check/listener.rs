@@ -77,16 +77,14 @@ pub(super) fn listeners(
 
 fn limits(raw: Field<crate::raw::RawLimits>, r: &mut Reader<'_>) -> Limits {
     let raw = raw.value().unwrap_or_default();
-    Limits {
-        max_connections: range::size(raw.max_connections, 1..=10_000_000, 16_384, r),
-        max_header_size: range::bytes(raw.max_header_size, 1 << 10..=1 << 20, 64 << 10, r),
-    }
+    Limits { max_connections: range::size(raw.max_connections, 1..=10_000_000, 16_384, r) }
 }
 
 fn timeouts(raw: Field<crate::raw::RawListenerTimeouts>, r: &mut Reader<'_>) -> ListenerTimeouts {
     let raw = raw.value().unwrap_or_default();
     ListenerTimeouts {
         client_header: range::time(raw.client_header, 1..=HOUR_MS, 10_000, r),
+        client_body: range::time(raw.client_body, 1..=HOUR_MS, 60_000, r),
         idle: range::time(raw.idle, 1..=DAY_MS, 75_000, r),
     }
 }

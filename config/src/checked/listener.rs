@@ -35,14 +35,12 @@ pub enum Protocol {
     Http,
 }
 
-/// Bounds on what the clients of a listener may use.
+/// Bounds on what the clients of a listener may use; a request's head may have 64 KiB, which is
+/// fixed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Limits {
     /// Connections open at once, over all workers, at least 1.
     pub max_connections: usize,
-    /// Bytes of a request's head.
-    #[serde(serialize_with = "units::size::serialize")]
-    pub max_header_size: u64,
 }
 
 /// How long the clients of a listener may take.
@@ -51,6 +49,9 @@ pub struct ListenerTimeouts {
     /// From the first byte of a request to the end of its head.
     #[serde(serialize_with = "units::duration::serialize")]
     pub client_header: Duration,
+    /// Between two reads of a request's body, or two writes of an answer.
+    #[serde(serialize_with = "units::duration::serialize")]
+    pub client_body: Duration,
     /// Between two requests on one connection.
     #[serde(serialize_with = "units::duration::serialize")]
     pub idle: Duration,

@@ -1,9 +1,7 @@
 //! Listeners and routes as written.
 
 use super::read::table;
-use super::{
-    AddressRange, Bytes, Count, HostPattern, List, ListenAddress, OneOf, Text, Time, UrlPath,
-};
+use super::{AddressRange, Count, HostPattern, List, ListenAddress, OneOf, Text, Time, UrlPath};
 use crate::Protocol;
 
 table! {
@@ -17,7 +15,7 @@ table! {
         protocol: OneOf<Protocol>,
         /// Which requests go to which service; the most specific route wins, whatever the order.
         routes: List<RawRoute> = required,
-        /// Bounds on what clients may use.
+        /// Bounds on what clients may use; a request's head may have 64KiB, which is fixed.
         limits: RawLimits,
         /// How long clients may take.
         timeouts: RawListenerTimeouts,
@@ -57,12 +55,10 @@ table! {
 }
 
 table! {
-    /// Bounds on what clients may use.
+    /// Bounds on what clients may use. The head of a request is bounded too, always at 64KiB.
     RawLimits {
         /// Connections open at once, 1 to 10000000. Default: 16384.
         max_connections: Count,
-        /// Size of a request's head, 1KiB to 1MiB. Default: 64KiB.
-        max_header_size: Bytes,
     }
 }
 
@@ -71,6 +67,9 @@ table! {
     RawListenerTimeouts {
         /// From the first byte of a request to the end of its head, up to 1h. Default: 10s.
         client_header: Time,
+        /// Between two reads of a request's body, or two writes of an answer, up to 1h.
+        /// Default: 60s.
+        client_body: Time,
         /// Between two requests on a connection, up to 1d. Default: 75s.
         idle: Time,
     }
