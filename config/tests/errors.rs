@@ -312,6 +312,15 @@ fn what_this_version_lacks_is_said() {
                 services: { s: { primaries: ['127.0.0.1:1'] } }";
     let errors = read(text, Format::Yaml).unwrap_err().to_string();
     assert!(errors.contains("tcp is not available in this version"), "{errors}");
+    for key in ["uid: 1000", "gid: 1000", "memory_limit: 512MiB"] {
+        let process = format!("process: {{ command: [a, '{{port}}'], {key} }}");
+        let text = with("", &format!("shadows: {{ provider: {{ {process} }} }}"));
+        let errors = read(&text, Format::Yaml).unwrap_err();
+        assert_eq!(errors.len(), 1, "{errors}");
+        let (key, _) = key.split_once(':').unwrap();
+        let help = format!("help: {key} is not available in this version");
+        assert!(errors.to_string().contains(&help), "{errors}");
+    }
 }
 
 #[test]

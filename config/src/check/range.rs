@@ -94,13 +94,5 @@ pub(super) fn bytes(
     default: u64,
     r: &mut Reader<'_>,
 ) -> u64 {
-    optional_bytes(field, range, r).unwrap_or(default)
-}
-
-pub(super) fn optional_bytes(
-    field: Field<Bytes>,
-    range: RangeInclusive<u64>,
-    r: &mut Reader<'_>,
-) -> Option<u64> {
-    within(field, |bytes| bytes.0, range, units::size::format, r)
+    within(field, |bytes| bytes.0, range, units::size::format, r).unwrap_or(default)
 }

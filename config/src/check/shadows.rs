@@ -84,19 +84,11 @@ fn process(field: Field<RawProcess>, pool: PoolSpec, r: &mut Reader<'_>) -> Proc
         command,
         dir: raw.dir.value().map(|dir| dir.0),
         env,
-        uid: id(raw.uid, r),
-        gid: id(raw.gid, r),
         start_timeout: range::time(raw.start_timeout, 1..=HOUR_MS, 30_000, r),
         stop_timeout: range::time(raw.stop_timeout, 0..=HOUR_MS, 10_000, r),
         ports: ports(raw.ports, pool, r),
         cpu: CpuShare { warm: range::share(cpu.warm, 0.01..=1.0, 0.2, r) },
-        memory_limit: range::optional_bytes(raw.memory_limit, 1 << 20..=u64::MAX, r),
     }
-}
-
-fn id(field: Field<Count>, r: &mut Reader<'_>) -> Option<u32> {
-    // The last id means "no change" to the system calls that set it.
-    (!field.is_absent()).then(|| range::count(field, 0..=u32::MAX - 1, 0, r))
 }
 
 fn ports(field: Field<crate::raw::Ports>, pool: PoolSpec, r: &mut Reader<'_>) -> PortRange {

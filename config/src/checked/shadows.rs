@@ -48,12 +48,6 @@ pub struct ProcessProvider {
     /// Environment variables set beyond Foreshadow's own.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,
-    /// The user it runs as; absent: Foreshadow's own.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub uid: Option<u32>,
-    /// The group it runs as; absent: Foreshadow's own.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub gid: Option<u32>,
     /// Longest time from its start until its health check passes.
     #[serde(serialize_with = "units::duration::serialize")]
     pub start_timeout: Duration,
@@ -64,10 +58,6 @@ pub struct ProcessProvider {
     pub ports: PortRange,
     /// CPU by tier.
     pub cpu: CpuShare,
-    /// Bound on its memory, bytes; absent: none.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[serde(serialize_with = "units::size::serialize_option")]
-    pub memory_limit: Option<u64>,
 }
 
 /// Ports from `first` to `last`, both included.
@@ -102,7 +92,7 @@ impl Serialize for PortRange {
 /// CPU by tier, as a share of one core; a full instance has no limit.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct CpuShare {
-    /// At tier warm, above 0 up to 1.
+    /// At tier warm, above 0 up to 1; applies where a CPU controller is available.
     #[serde(serialize_with = "units::percent::serialize")]
     pub warm: f64,
 }

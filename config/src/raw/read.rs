@@ -36,8 +36,19 @@ pub(super) fn key(field: &'static str) -> &'static str {
 }
 
 /// Keys that mean something to other versions.
-const NOT_YET: [&str; 8] =
-    ["tls", "docker", "kubernetes", "vm", "webhook", "rules", "coordinator", "affinity"];
+const NOT_YET: [&str; 11] = [
+    "tls",
+    "docker",
+    "kubernetes",
+    "vm",
+    "webhook",
+    "rules",
+    "coordinator",
+    "affinity",
+    "uid",
+    "gid",
+    "memory_limit",
+];
 
 /// What went wrong with the keys of a table.
 #[derive(Debug)]

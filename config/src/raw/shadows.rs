@@ -1,7 +1,7 @@
 //! Shadows and their providers as written.
 
 use super::read::table;
-use super::{Bytes, Count, FilePath, List, Map, OneOf, Ports, Share, Text, Time, Word};
+use super::{Count, FilePath, List, Map, OneOf, Ports, Share, Text, Time, Word};
 use crate::OnExit;
 
 table! {
@@ -39,10 +39,6 @@ table! {
         dir: FilePath,
         /// Environment variables set beyond Foreshadow's own.
         env: Map<Word>,
-        /// User id it runs as. Default: that of Foreshadow.
-        uid: Count,
-        /// Group id it runs as. Default: that of Foreshadow.
-        gid: Count,
         /// Longest time from its start until its health check passes, up to 1h. Default: 30s.
         start_timeout: Time,
         /// Time between SIGTERM and SIGKILL, up to 1h. Default: 10s.
@@ -51,15 +47,14 @@ table! {
         ports: Ports,
         /// CPU by tier.
         cpu: RawCpu,
-        /// Bound on its memory, 1MiB or more. Default: none.
-        memory_limit: Bytes,
     }
 }
 
 table! {
-    /// CPU by tier, as a share of one core; a full instance has no limit.
+    /// CPU by tier, as a share of one core, where a CPU controller is available; a full instance
+    /// has no limit.
     RawCpu {
-        /// At tier warm, 1% to 100%. Default: 20%.
+        /// At tier warm, 1% to 100%; applies where a CPU controller is available. Default: 20%.
         warm: Share,
     }
 }

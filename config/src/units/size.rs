@@ -42,17 +42,6 @@ pub(crate) fn serialize<S: Serializer>(bytes: &u64, out: S) -> Result<S::Ok, S::
     out.serialize_str(&format(*bytes))
 }
 
-#[expect(clippy::ref_option, reason = "serde passes a reference")]
-pub(crate) fn serialize_option<S: Serializer>(
-    bytes: &Option<u64>,
-    out: S,
-) -> Result<S::Ok, S::Error> {
-    match bytes {
-        Some(bytes) => out.serialize_str(&format(*bytes)),
-        None => out.serialize_none(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
