@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use foreshadow_config::{Config, Format, HealthCheck, Provider, json_schema, load, parse};
+use foreshadow_config::{
+    Config, DEFAULT_STATE_DIR, Format, HealthCheck, Provider, json_schema, load, parse,
+};
 use foreshadow_control::{Capacity, Mode};
 use serde_json::Value;
 
@@ -75,6 +77,7 @@ fn the_design_is_read_as_it_is_written() {
     let Provider::Process(process) = &shadows.provider;
     assert_eq!(process.command, ["./shop", "--port", "{port}"]);
     assert_eq!(config.drain_timeout, Duration::from_secs(30));
+    assert_eq!(config.state_dir, PathBuf::from(DEFAULT_STATE_DIR));
     let spec = &config.service_specs()[0];
     assert_eq!((spec.name.as_str(), spec.horizon_ms, spec.warm_up_ms), ("shop", 30_000, 5_000));
     assert_eq!(spec.seasons_ms, [86_400_000]);
@@ -231,6 +234,13 @@ fn the_schema_accepts_the_examples_as_written() {
         };
         accepts(&schema, &value, &schema).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     }
+}
+
+#[test]
+fn the_schema_names_the_default_state_directory() {
+    let schema = json_schema();
+    let text = schema["properties"]["state_dir"]["description"].as_str().unwrap();
+    assert!(text.contains(&format!("Default: {DEFAULT_STATE_DIR},")), "{text}");
 }
 
 #[test]

@@ -17,7 +17,7 @@ use foreshadow_control::ServiceName;
 
 use crate::raw::{List, Map, RawConfig, RawLog, RawRecording, RawService};
 use crate::reader::{Field, Problem, Reader, quote};
-use crate::{Config, Log, LogFormat, LogLevel, Recording, Reload, Service};
+use crate::{Config, DEFAULT_STATE_DIR, Log, LogFormat, LogLevel, Recording, Reload, Service};
 
 /// The configuration, or nothing where a part of it is missing; both after reports.
 pub(crate) fn config(raw: RawConfig, r: &mut Reader<'_>) -> Option<Config> {
@@ -37,7 +37,7 @@ pub(crate) fn config(raw: RawConfig, r: &mut Reader<'_>) -> Option<Config> {
     let services = raw.services.value().map(|map| services(map, &listens, r));
     Some(Config {
         admin: admin::admin(raw.admin, &listeners, r),
-        state_dir: raw.state_dir.value().map_or_else(|| "foreshadow-state".into(), |p| p.0),
+        state_dir: raw.state_dir.value().map_or_else(|| DEFAULT_STATE_DIR.into(), |p| p.0),
         workers: range::size(workers, 1..=1024, cores(), r),
         log: log(raw.log.value().unwrap_or_default()),
         drain_timeout: range::time(raw.drain_timeout, 0..=range::HOUR_MS, 30_000, r),

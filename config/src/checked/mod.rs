@@ -31,6 +31,9 @@ use foreshadow_control::{ServiceName, ServiceSpec};
 
 use crate::units;
 
+/// [`Config::state_dir`] where the file names none: a directory in the working directory.
+pub const DEFAULT_STATE_DIR: &str = "foreshadow-state";
+
 /// A whole configuration: it was read, checked, and every default is filled in.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Config {
@@ -123,11 +126,14 @@ pub struct Reload {
 }
 
 /// Where ticks are recorded for replay.
+///
+/// When the file has grown beyond `max_size` it is moved to `<path>.1` (replacing an older one) and
+/// a new one is begun.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Recording {
     /// The file.
     pub path: PathBuf,
-    /// Bound on the file, in bytes; the oldest half goes when it is reached.
+    /// Bytes beyond which a new file is begun.
     #[serde(serialize_with = "units::size::serialize")]
     pub max_size: u64,
 }

@@ -33,7 +33,8 @@ table! {
         drain_timeout: Time,
         /// When the file is read again.
         reload: RawReload,
-        /// Where ticks are recorded for replay. Default: nowhere.
+        /// Where ticks are recorded for replay. When the file has grown beyond max_size it is moved
+        /// to `<path>.1` (replacing an older one) and a new one is begun. Default: nowhere.
         recording: RawRecording,
     }
 }
@@ -78,11 +79,13 @@ table! {
 }
 
 table! {
-    /// Where ticks are recorded for replay.
+    /// Where ticks are recorded for replay. When the file has grown beyond max_size it is moved to
+    /// `<path>.1` (replacing an older one) and a new one is begun.
     RawRecording {
         /// The file.
         path: FilePath = required,
-        /// Bound on the file, 1MiB or more. Default: 256MiB.
+        /// Size beyond which a new file is begun, 1MiB or more; both files together take about
+        /// twice as much. Default: 256MiB.
         max_size: Bytes,
     }
 }
