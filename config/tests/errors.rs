@@ -324,33 +324,6 @@ fn what_this_version_lacks_is_said() {
 }
 
 #[test]
-fn a_listener_bounds_connections_and_waiting() {
-    let listener = |more: &str| {
-        format!(
-            "listeners: [{{ address: ':80', routes: [{{ service: s }}], {more} }}]\n\
-             services: {{ s: {{ primaries: ['127.0.0.1:1'] }} }}"
-        )
-    };
-    let timeouts = |more: &str| {
-        let config =
-            read(&listener(more), Format::Yaml).unwrap_or_else(|errors| panic!("{errors}"));
-        let timeouts = config.listeners[0].timeouts;
-        [timeouts.client_header, timeouts.client_body, timeouts.idle].map(|time| time.as_secs())
-    };
-    assert_eq!(timeouts(""), [10, 60, 75]);
-    assert_eq!(timeouts("timeouts: { client_body: 5m }"), [10, 300, 75]);
-    for (more, message) in [
-        ("timeouts: { client_body: 0s }", "found 0s, expected at least 1ms"),
-        ("timeouts: { client_body: 61m }", "expected at most 1h"),
-        ("limits: { max_header_size: 32KiB }", "found unknown key \"max_header_size\""),
-    ] {
-        let found = errors(&listener(more), Format::Yaml);
-        assert_eq!(found.len(), 1, "{found:#?}");
-        assert!(found[0].1.contains(message), "{more}: {found:?}");
-    }
-}
-
-#[test]
 fn a_misspelt_key_is_not_missing_too() {
     let text = "listenrs: []\nservices: { s: { primarys: ['127.0.0.1:1'] } }";
     let found = errors(text, Format::Yaml);

@@ -1,16 +1,39 @@
-//! What a service that says little gets, and what its switches and names stand for.
+//! What listeners and services that say little get, and what their switches and names stand for.
 
 use std::time::Duration;
 
-use foreshadow_config::{Errors, Format, RetryOn, Service, parse};
+use foreshadow_config::{Config, Errors, Format, RetryOn, Service, parse};
 
-fn read(more: &str) -> Result<Service, Errors> {
+fn config(listener: &str, service: &str) -> Result<Config, Errors> {
     let text = format!(
-        "listeners: [{{ address: ':80', routes: [{{ service: s }}] }}]\n\
-         services: {{ s: {{ primaries: ['127.0.0.1:1'], {more} }} }}\n"
+        "listeners: [{{ address: ':80', routes: [{{ service: s }}], {listener} }}]\n\
+         services: {{ s: {{ primaries: ['127.0.0.1:1'], {service} }} }}\n"
     );
     let env = |name: &str| (name == "SWITCH").then(|| "on".to_owned());
-    parse(&text, Format::Yaml, "config.yaml", &env).map(|config| config.services["s"].clone())
+    parse(&text, Format::Yaml, "config.yaml", &env)
+}
+
+fn read(service: &str) -> Result<Service, Errors> {
+    config("", service).map(|config| config.services["s"].clone())
+}
+
+#[test]
+fn a_listener_bounds_connections_and_waiting() {
+    let timeouts = |listener: &str| {
+        let timeouts = config(listener, "").unwrap().listeners[0].timeouts;
+        [timeouts.client_header, timeouts.client_body, timeouts.idle].map(|time| time.as_secs())
+    };
+    assert_eq!(timeouts(""), [10, 60, 75]);
+    assert_eq!(timeouts("timeouts: { client_body: 5m }"), [10, 300, 75]);
+    for (listener, message) in [
+        ("timeouts: { client_body: 0s }", "found 0s, expected at least 1ms"),
+        ("timeouts: { client_body: 61m }", "expected at most 1h"),
+        ("limits: { max_header_size: 32KiB }", "found unknown key \"max_header_size\""),
+    ] {
+        let errors = config(listener, "").unwrap_err();
+        assert_eq!(errors.len(), 1, "{errors}");
+        assert!(errors.to_string().contains(message), "{listener}: {errors}");
+    }
 }
 
 #[test]
