@@ -14,6 +14,7 @@ use foreshadow_control::{Health, InstanceId, ServiceName};
 
 use crate::budget::RetryBudget;
 use crate::ejection::{Ejection, EjectionSlots, Verdict};
+use crate::health::HealthCheck;
 use crate::health::verdict::{ActiveHealth, CheckFailure};
 use crate::meters::{BackendMeters, Padded, ServiceMeters, WorkerId};
 use crate::table::policy::UpstreamPolicy;
@@ -180,15 +181,21 @@ impl Backend {
         Health::Unknown
     }
 
-    /// Takes note of an active check. Enough of them in a row decide, whatever requests say.
+    /// Marks the checks that begin now; see [`Backend::checked`].
+    pub(crate) fn check_epoch(&self) -> u64 {
+        self.active.epoch()
+    }
+
+    /// Takes note of an active check of the task started in `epoch`. Enough of them in a row
+    /// decide, whatever requests say.
     pub(crate) fn checked(
         &self,
+        epoch: u64,
         result: Result<(), CheckFailure>,
-        rise: u32,
-        fall: u32,
+        how: &HealthCheck,
         now_ms: u64,
     ) {
-        let came_up = self.active.record(result, rise, fall);
+        let came_up = self.active.record(epoch, result, how.rise, how.fall);
         if came_up && self.refused.swap(false, Relaxed) {
             self.ejection.close(now_ms, &self.service.slots);
         }

@@ -100,6 +100,7 @@ impl Checker {
 fn start(backend: &Arc<Backend>, check: Option<HealthCheck>, clock: Clock) -> Running {
     let weak = Arc::downgrade(backend);
     let address = backend.address();
+    let epoch = backend.check_epoch();
     let only_recovery = check.is_none();
     let how = check.clone().unwrap_or(RECOVERY);
     let task = tokio::spawn({
@@ -118,7 +119,7 @@ fn start(backend: &Arc<Backend>, check: Option<HealthCheck>, clock: Clock) -> Ru
                     if only_recovery {
                         backend.tried_again(result.is_ok(), how.rise, clock.now_ms());
                     } else {
-                        backend.checked(result, how.rise, how.fall, clock.now_ms());
+                        backend.checked(epoch, result, &how, clock.now_ms());
                     }
                 }
                 tokio::time::sleep(jittered(how.interval, rand::random())).await;

@@ -1,7 +1,7 @@
 //! From single checks to a verdict.
 
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering::Relaxed};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Why a check failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,8 +18,15 @@ pub(crate) struct ActiveHealth {
     state: AtomicU8,
     passed: AtomicU32,
     failed: AtomicU32,
-    /// Read only by drains and written only by checks, never on the request path.
-    reason: Mutex<String>,
+    /// Held by checks while they write and by drains while they read, never on the request path.
+    book: Mutex<Book>,
+}
+
+#[derive(Debug, Default)]
+struct Book {
+    /// Number of times that everything found before was forgotten.
+    epoch: u64,
+    reason: String,
 }
 
 const UP: u8 = 1;
@@ -36,7 +43,7 @@ impl ActiveHealth {
 
     /// Why the backend is down; none when it is not.
     pub(crate) fn down_reason(&self) -> Option<String> {
-        self.is_down().then(|| self.reason.lock().unwrap_or_else(PoisonError::into_inner).clone())
+        self.is_down().then(|| self.book().reason.clone())
     }
 
     /// Requests have shown the opposite: passes so far count for nothing.
@@ -44,8 +51,25 @@ impl ActiveHealth {
         self.passed.store(0, Relaxed);
     }
 
-    /// Takes note of a check; true when it has passed often enough in a row to be up.
-    pub(crate) fn record(&self, result: Result<(), CheckFailure>, rise: u32, fall: u32) -> bool {
+    /// Which results count: those of checks begun in this epoch.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.book().epoch
+    }
+
+    /// Takes note of a check begun in `epoch`; true when it has passed often enough in a row to be
+    /// up. A result that comes in after its check was withdrawn would stand for ever, so it is
+    /// dropped.
+    pub(crate) fn record(
+        &self,
+        epoch: u64,
+        result: Result<(), CheckFailure>,
+        rise: u32,
+        fall: u32,
+    ) -> bool {
+        let mut book = self.book();
+        if book.epoch != epoch {
+            return false;
+        }
         match result {
             Ok(()) => {
                 self.failed.store(0, Relaxed);
@@ -60,7 +84,7 @@ impl ActiveHealth {
                 let failed = self.failed.load(Relaxed).saturating_add(1);
                 self.failed.store(failed, Relaxed);
                 if failed >= fall || failure.definitive {
-                    *self.reason.lock().unwrap_or_else(PoisonError::into_inner) = failure.reason;
+                    book.reason = failure.reason;
                     self.state.store(DOWN, Relaxed);
                 }
                 false
@@ -77,9 +101,15 @@ impl ActiveHealth {
 
     /// No check is made any more.
     pub(crate) fn forget(&self) {
+        let mut book = self.book();
+        book.epoch += 1;
         self.state.store(0, Relaxed);
         self.start_over();
         self.failed.store(0, Relaxed);
+    }
+
+    fn book(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -110,7 +140,7 @@ mod tests {
             (true, false, true),
         ];
         for (step, (passes, down, up)) in script.into_iter().enumerate() {
-            health.record(if passes { Ok(()) } else { failure("status 500") }, 2, 3);
+            health.record(0, if passes { Ok(()) } else { failure("status 500") }, 2, 3);
             assert_eq!((health.is_down(), health.is_up()), (down, up), "step {step}");
         }
     }
@@ -118,16 +148,28 @@ mod tests {
     #[test]
     fn a_refused_check_needs_no_second_one() {
         let health = ActiveHealth::default();
-        health.record(Err(CheckFailure { definitive: true, reason: "refused".into() }), 2, 3);
+        health.record(0, Err(CheckFailure { definitive: true, reason: "refused".into() }), 2, 3);
         assert_eq!(health.down_reason().as_deref(), Some("refused"));
     }
 
     #[test]
     fn passes_from_before_a_refused_request_do_not_count() {
         let health = ActiveHealth::default();
-        assert!(!health.record(Ok(()), 2, 3));
+        assert!(!health.record(0, Ok(()), 2, 3));
         health.start_over();
-        assert!(!health.record(Ok(()), 2, 3));
-        assert!(health.record(Ok(()), 2, 3));
+        assert!(!health.record(0, Ok(()), 2, 3));
+        assert!(health.record(0, Ok(()), 2, 3));
+    }
+
+    #[test]
+    fn a_result_that_comes_after_its_check_was_withdrawn_is_dropped() {
+        let health = ActiveHealth::default();
+        let epoch = health.epoch();
+        health.forget();
+        assert!(!health.record(epoch, failure("late"), 1, 1));
+        assert!(!health.is_down());
+        assert!(!health.record(epoch, Ok(()), 1, 1));
+        assert!(!health.is_up());
+        assert!(health.record(health.epoch(), Ok(()), 1, 1));
     }
 }

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BinaryHeap};
 
 use foreshadow_control::InstanceId;
 use foreshadow_proxy::{
-    Answer, EjectionPolicy, InFlightGuard, NoBackend, Pick, RouteTable, UpstreamPolicy, WorkerId,
+    Answer, BackendSpec, EjectionPolicy, InFlightGuard, NoBackend, Pick, RouteTable,
+    UpstreamPolicy, WorkerId,
 };
 use proptest::prelude::*;
 use rand::rngs::StdRng;
@@ -128,6 +129,29 @@ fn a_backend_that_hangs_loses_requests_before_any_of_them_ends() {
     drop(stuck);
 }
 
+#[test]
+fn of_two_hot_backends_the_one_with_more_room_is_better() {
+    let registry = registry();
+    let sized = |id, capacity_rps| BackendSpec { capacity_rps, ..backend(id, 1) };
+    let spec = spec_of(vec![sized(0, 100.0), sized(1, 1000.0)], &UpstreamPolicy::default());
+    let table = RouteTable::build(&spec, &registry).unwrap();
+    table.refresh();
+    let service = &table.services()[0];
+    let busy: Vec<_> =
+        service.backends().iter().flat_map(|b| (0..50).map(|_| b.begin(W0, 0))).collect();
+    let mut rng = StdRng::seed_from_u64(4);
+    let to_small = (0..10_000)
+        .filter(|_| {
+            matches!(
+                service.pick(W0, &mut rng, &[], 0),
+                Pick::Backend(backend) if backend.id() == InstanceId(0)
+            )
+        })
+        .count();
+    assert!((2300..2700).contains(&to_small), "{to_small}");
+    drop(busy);
+}
+
 fn failing_policy(panic: bool) -> UpstreamPolicy {
     let ejection = EjectionPolicy {
         consecutive_errors: 1,
@@ -194,6 +218,16 @@ fn no_backend_comes_with_its_reason() {
     assert_eq!(reason(&[1, 1], &[0], &[1], false), Some(NoBackend::Tried));
     assert_eq!(reason(&[1, 1], &[0, 1], &[], true), None);
     assert_eq!(reason(&[1, 1], &[0, 1], &[0, 1], true), Some(NoBackend::Tried));
+}
+
+#[test]
+fn a_pick_in_panic_is_counted() {
+    let registry = registry();
+    let service = service(&registry, &[1], &failing_policy(true));
+    service.backends()[0].begin(W0, 1).finish(&outcome(Answer::ConnectRefused, 0.1), 1);
+    let mut rng = StdRng::seed_from_u64(1);
+    assert!(matches!(service.pick(W0, &mut rng, &[], 2), Pick::Backend(_)));
+    assert_eq!(registry.drain(2)[0].panicked, 1);
 }
 
 #[test]
