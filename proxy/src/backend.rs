@@ -230,7 +230,9 @@ impl Backend {
         self.meters.finished(worker, outcome, (policy.objective_ms * 1e3) as u64);
         let verdict = outcome.answer.verdict(policy.ejection.all_server_errors);
         let good = verdict == Verdict::Success;
-        self.latency.0.observe(outcome.latency, good, now_ms);
+        if outcome.answer.is_timed() || !good {
+            self.latency.0.observe(outcome.latency, good, now_ms);
+        }
         if verdict == Verdict::Refused {
             self.refused.store(true, Relaxed);
             self.active.start_over();

@@ -156,7 +156,7 @@ impl BackendMeters {
         if outcome.retry {
             cell.retries.fetch_add(1, Relaxed);
         }
-        if matches!(outcome.answer, Answer::Status(_)) {
+        if outcome.answer.is_timed() {
             let latency_us = u64::try_from(outcome.latency.as_micros()).unwrap_or(u64::MAX);
             cell.latency(latency_us, objective_us);
         }

@@ -39,6 +39,12 @@ pub enum Answer {
 }
 
 impl Answer {
+    /// Whether the time it took says how fast the backend answers. An upgraded connection (101)
+    /// lasts as long as its two ends like.
+    pub(crate) fn is_timed(self) -> bool {
+        matches!(self, Self::Status(status) if status != 101)
+    }
+
     /// What it says of the backend. An answer with an error status of the application is proof of
     /// life; 502, 503 and 504 are what a gateway says when it has nothing behind it.
     pub(crate) fn verdict(self, all_server_errors: bool) -> Verdict {

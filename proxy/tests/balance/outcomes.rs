@@ -93,6 +93,19 @@ fn every_outcome_is_counted_as_what_it_is() {
 }
 
 #[test]
+fn the_life_of_an_upgraded_connection_is_no_latency() {
+    let registry = registry();
+    let service = service(&registry, &[1], &UpstreamPolicy::default());
+    let backend = &service.backends()[0];
+    backend.begin(W0, 0).finish(&outcome(Answer::Status(101), 3_600_000.0), 0);
+    assert_eq!(backend.latency_us(0), None);
+    let meters = only(&registry.drain(1)).meters;
+    assert_eq!((meters.ok, meters.latency.count), (1, 0));
+    backend.begin(W0, 0).finish(&outcome(Answer::Status(200), 10.0), 1);
+    assert_eq!(backend.latency_us(1), Some(10_000.0));
+}
+
+#[test]
 fn no_count_is_lost_while_workers_count_and_the_tick_drains() {
     const EACH: u64 = 20_000;
     let registry = Registry::new(2, Clock::start());
