@@ -185,7 +185,7 @@ impl Service {
         f64::from_bits(self.state.hot_threshold.load(Relaxed))
     }
 
-    /// The hot/cold rule of Prequal (arXiv 2312.10172, section 4, "hot-cold lexicographic"): a hot
+    /// The "hot-cold lexicographic" rule of Prequal (arXiv 2312.10172), for two: a hot
     /// backend loses to a cold one; of two cold ones the lower latency wins; of two hot ones the
     /// fewer requests in flight per capacity.
     ///

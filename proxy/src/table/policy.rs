@@ -25,8 +25,8 @@ pub struct UpstreamPolicy {
     /// Last resort: when no backend is usable, try one with a weight above zero all the same.
     pub panic: bool,
     /// Quantile of in-flight requests across the backends from which a backend counts as hot, 0
-    /// to 1. Prequal found 0.6 to 0.9 alike and runs with 2^-0.25 = 0.84 (arXiv 2312.10172,
-    /// section 5.2).
+    /// to 1. Prequal uses 0.6 to 0.9, by default 0.84 (Wydrowski et al., "Load is not what you
+    /// should balance", arXiv 2312.10172, `Q_RIF`).
     pub hot_quantile: f64,
     /// The active check; without one, health follows from requests alone.
     pub health: Option<HealthCheck>,
