@@ -1,5 +1,7 @@
 //! Foreshadow dies and comes back; settings change under running shadows.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod support;
 
 use std::collections::BTreeSet;
@@ -157,22 +159,35 @@ async fn kept_shadows_outlive_a_graceful_stop_and_are_taken_over() {
     assert!(!exists(made.pid.unwrap()));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn shadows_taken_over_under_changed_settings_are_replaced_one_by_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut first = spawn_foreshadow(dir.path(), "shadow,warm,serving", "settled");
+    first.kill().unwrap();
+    first.wait().unwrap();
+    let host = host(dir.path(), Facility::Auto);
+    let manager = start(dir.path(), &host, vec![named("shop", &host, "2")]).await.unwrap();
+    let two = || {
+        let all = manager.snapshot();
+        (all.len() == 2 && all.iter().all(|i| i.outdated && i.moving_to.is_none())).then_some(all)
+    };
+    let left = until("the least ready one is gone", two).await;
+    assert_eq!([left[0].tier, left[1].tier], [Tier::Warm, Tier::Serving]);
+    manager.apply(&shop(), &[Action::Create { tier: Tier::Warm }]);
+    until("the next is replaced, the one that serves is not", || {
+        let all = manager.snapshot();
+        (all.len() == 2 && all[0].tier == Tier::Serving && all[1].tier == Tier::Warm)
+            .then_some((all[0].outdated, all[1].outdated))
+    })
+    .await;
+    manager.shutdown().await;
+}
+
 fn named(name: &str, host: &Arc<ProcessHost>, version: &str) -> ServiceShadows {
     let spec = role("server", &[("VERSION", version)]);
     let provider = Arc::new(ProcessProvider::new(Arc::clone(host), spec));
-    ServiceShadows { service: ServiceName::from(name), ..service(host, role("server", &[])) }
-        .with_provider(provider)
-}
-
-trait WithProvider {
-    fn with_provider(self, provider: Arc<ProcessProvider>) -> Self;
-}
-
-impl WithProvider for ServiceShadows {
-    fn with_provider(mut self, provider: Arc<ProcessProvider>) -> Self {
-        self.provider = provider;
-        self
-    }
+    let service = service(host, role("server", &[]));
+    ServiceShadows { service: ServiceName::from(name), provider, ..service }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -281,14 +281,14 @@ impl Inner {
             .get_mut(&id)
             .filter(|entry| entry.view.service == *service)
             .ok_or_else(|| Refusal::now(format!("service {service} has no shadow {id}")))?;
-        entry.order.send_if_modified(|order| {
+        let changed = entry.order.send_if_modified(|order| {
             let new = order.target != tier && order.target != Tier::Cold;
             if new {
                 order.target = tier;
             }
             new
         });
-        if entry.view.tier != tier && entry.view.moving_to != Some(Tier::Cold) {
+        if changed && entry.view.tier != tier && entry.view.moving_to != Some(Tier::Cold) {
             entry.view.moving_to = Some(tier);
         }
         Ok(())

@@ -64,7 +64,7 @@ pub(super) fn reached(state: &mut State, service: &ServiceName, from: Tier, outd
 
 /// Ends as many outdated shadows as may go now, least ready first; none that serves, drains, or
 /// is on its way to serve.
-fn retire(state: &mut State, service: &ServiceName) {
+pub(super) fn retire(state: &mut State, service: &ServiceName) {
     let Some(pool) = state.pools.get_mut(service) else { return };
     let mut candidates: Vec<_> = state
         .entries

@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use foreshadow_control::{Fact, InstanceId, Tier};
+use foreshadow_control::{Fact, InstanceId, ServiceName, Tier};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 
 use super::runner::Runner;
-use super::{Inner, State};
+use super::{Inner, State, replace};
 use crate::error::ShadowError;
 use crate::facts::Facts;
 use crate::ids::Ids;
@@ -68,6 +68,13 @@ pub(super) async fn start(
     // Only now is it sure that nothing of these runs.
     for id in forgotten {
         inner.registry.ended(id).await?;
+    }
+    {
+        let mut state = inner.lock();
+        let services: Vec<ServiceName> = state.services.keys().cloned().collect();
+        for service in services {
+            replace::retire(&mut state, &service);
+        }
     }
     for runner in runners {
         inner.spawn(runner);

@@ -250,3 +250,44 @@ fn wait(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::process::facilities::Facility;
+
+    /// On a machine without control groups the leaf is empty and everything is a no-op.
+    #[test]
+    fn shares_are_written_as_the_kernel_wants_them() {
+        let name = format!("unit-test-{}", std::process::id());
+        for choice in [Facility::Auto, Facility::V1, Facility::None] {
+            let facilities = Facilities::probe(choice, &name);
+            let leaf = Leaf::create(&facilities, InstanceId(1)).unwrap();
+            for (share, v1, v2) in [
+                (CpuShare::Percent(10), "2000", "2000 20000"),
+                (CpuShare::Percent(250), "50000", "50000 20000"),
+                (CpuShare::Percent(0), "1000", "1000 100000"),
+                (CpuShare::Unlimited, "-1", "max 100000"),
+            ] {
+                leaf.set_share(share).unwrap();
+                let (file, expected) = match &leaf.cpu {
+                    Some(CpuGroup::V1(dir)) => (dir.join("cpu.cfs_quota_us"), v1),
+                    Some(CpuGroup::V2(dir)) => (dir.join("cpu.max"), v2),
+                    None => continue,
+                };
+                assert_eq!(read(&file).unwrap().trim(), expected);
+            }
+            assert_eq!(leaf.set_frozen(true).unwrap(), leaf.holds_tree());
+            leaf.kill().unwrap();
+            assert_eq!(leftovers(&facilities).len(), usize::from(leaf != Leaf::default()));
+            leaf.remove().unwrap();
+            assert!(leftovers(&facilities).is_empty());
+            let bases = Leaf {
+                unified: facilities.unified,
+                freezer_v1: facilities.freezer_v1,
+                cpu: facilities.cpu,
+            };
+            bases.remove().unwrap();
+        }
+    }
+}

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use foreshadow_control::InstanceId;
+use foreshadow_control::{InstanceId, ServiceName};
 use rustix::process::Signal;
 
 pub use self::facilities::Facility;
@@ -56,6 +56,29 @@ impl ProcessProvider {
         self.host.live(id).ok_or_else(|| ProviderError::Handle { instance: id, problem: problem() })
     }
 
+    async fn follow(
+        &self,
+        id: InstanceId,
+        service: &ServiceName,
+        from_start: bool,
+    ) -> Result<(), ProviderError> {
+        let (host, service) = (Arc::clone(&self.host), service.clone());
+        blocking(move || {
+            host.logs.follow(id, &service, from_start);
+            Ok(())
+        })
+        .await
+    }
+
+    async fn forget(&self, id: InstanceId, port: u16) -> Result<(), ProviderError> {
+        let host = Arc::clone(&self.host);
+        blocking(move || {
+            host.forget(id, port);
+            Ok(())
+        })
+        .await
+    }
+
     /// Everything of [`Provider::create`] that touches the file system or forks.
     fn spawn(
         host: &ProcessHost,
@@ -93,7 +116,8 @@ impl Provider for ProcessProvider {
     }
 
     async fn create(&self, request: &CreateRequest) -> Result<Handle, ProviderError> {
-        let port = self.host.ports.reserve()?;
+        let host = Arc::clone(&self.host);
+        let port = blocking(move || host.ports.reserve()).await?;
         let (host, spec, wanted) = (Arc::clone(&self.host), self.spec.clone(), request.clone());
         let made = blocking(move || {
             let leaf = Leaf::create(&host.facilities, wanted.id)?;
@@ -108,7 +132,7 @@ impl Provider for ProcessProvider {
         });
         match watched {
             Ok(state) => {
-                self.host.logs.follow(request.id, &request.service, true);
+                self.follow(request.id, &request.service, true).await?;
                 Ok(Handle {
                     id: request.id,
                     service: request.service.clone(),
@@ -124,7 +148,7 @@ impl Provider for ProcessProvider {
                     host.kill_tree(id, &leaf)
                 })
                 .await?;
-                self.host.forget(request.id, port);
+                self.forget(request.id, port).await?;
                 Err(error)
             }
         }
@@ -190,8 +214,7 @@ impl Provider for ProcessProvider {
             let (host, id, leaf) = (Arc::clone(&self.host), handle.id, state.leaf.clone());
             blocking(move || host.kill_tree(id, &leaf)).await?;
         }
-        self.host.forget(handle.id, state.port);
-        Ok(())
+        self.forget(handle.id, state.port).await
     }
 
     async fn adopt(&self, handle: &Handle) -> Result<Adoption, ProviderError> {
@@ -201,13 +224,13 @@ impl Provider for ProcessProvider {
         let (true, Ok(pidfd)) = (state.identity.is_alive(), pidfd) else {
             let (host, id, leaf) = (Arc::clone(&self.host), handle.id, state.leaf.clone());
             blocking(move || host.kill_tree(id, &leaf)).await?;
-            self.host.forget(handle.id, state.port);
+            self.forget(handle.id, state.port).await?;
             let pid = state.identity.pid;
             return Ok(Adoption::Gone(format!("process {pid} ended while foreshadow was away")));
         };
         self.host.ports.adopt(state.port);
         self.host.watch(handle.id, state, pidfd)?;
-        self.host.logs.follow(handle.id, &handle.service, false);
+        self.follow(handle.id, &handle.service, false).await?;
         Ok(Adoption::Running)
     }
 
@@ -244,8 +267,10 @@ fn resume(live: &Live) -> Result<(), ProviderError> {
     Ok(())
 }
 
-/// Wakes a process and sends SIGTERM to it and what it started.
+/// Wakes a process, lets it run freely so that it can end in time, and sends SIGTERM to it and
+/// what it started.
 fn ask_to_end(live: &Live) -> Result<(), ProviderError> {
+    live.state.leaf.set_share(CpuShare::Unlimited)?;
     resume(live)?;
     if live.exit.borrow().is_none() {
         signals::send_group(live.state.identity.pid, Signal::TERM)?;

@@ -1,6 +1,8 @@
 //! Real processes for the tests: the test binary runs itself again as a small server, or as a
 //! small Foreshadow that can be killed.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![allow(clippy::print_stdout, reason = "how a process of a role tells that it is ready")]
 #![allow(dead_code, reason = "each test binary uses its own part of this")]
 
 use std::fs;
@@ -242,7 +244,9 @@ fn serve() {
         });
     }
     if let Some(script) = set("SCRIPT") {
-        Command::new("/bin/sh").args(["-c", &script]).stdin(Stdio::null()).spawn().unwrap();
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", &script]).stdin(Stdio::null());
+        std::thread::spawn(move || command.status().unwrap());
     }
     let listener = TcpListener::bind((IpAddr::V4(Ipv4Addr::LOCALHOST), port)).unwrap();
     let sick = set("SICK_WHEN").map(PathBuf::from);
