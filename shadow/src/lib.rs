@@ -1,8 +1,14 @@
 //! The Shadow Instance Manager: providers, lifecycle, pools, registry.
+//!
+//! [`Manager`] takes [`foreshadow_control::Action`]s and hands [`foreshadow_control::Fact`]s back.
+//! Each shadow is walked through its tiers ([`Lifecycle`]) by a task of its own, on a [`Provider`];
+//! [`ProcessProvider`] is the default. Everything that may be running is in the registry, so a
+//! restart, even after a crash, takes over what runs and ends what should not.
 
 mod backoff;
 mod error;
 mod facts;
+mod hash;
 mod ids;
 mod lifecycle;
 mod manager;

@@ -80,7 +80,8 @@ pub trait Provider: Send + Sync + 'static {
     fn name(&self) -> &'static str;
 
     /// Everything that makes two instances of a service differ, as text. When it changes on
-    /// reload, instances made under the old text are replaced.
+    /// reload, instances made under the old text are replaced. It is kept in the database: what may
+    /// hold secrets must be hashed.
     fn fingerprint(&self) -> String;
 
     /// Makes an instance, running and unlimited; does not wait until it answers.

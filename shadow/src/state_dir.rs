@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::error::ShadowError;
+use crate::hash::fnv1a;
 use crate::process::procfs::Identity;
 
 /// A process killed while it started an instance leaves a child that holds the lock until it
@@ -69,11 +70,7 @@ pub(crate) fn marker(dir: &Path) -> Result<String, ShadowError> {
         .copied()
         .chain(meta.dev().to_le_bytes())
         .chain(meta.ino().to_le_bytes());
-    // FNV-1a, 64 bit: http://www.isthe.com/chongo/tech/comp/fnv/
-    let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    });
-    Ok(format!("{hash:016x}"))
+    Ok(fnv1a(bytes))
 }
 
 #[cfg(test)]

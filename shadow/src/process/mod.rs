@@ -27,6 +27,7 @@ use self::host::{Live, ProcessState};
 use self::procfs::Identity;
 use self::spawn::Birth;
 use crate::error::ProviderError;
+use crate::hash::fnv1a;
 use crate::provider::{Adoption, CpuShare, CreateRequest, Diagnosis, ExitDetail, Handle, Provider};
 
 /// Time a killed process has to be gone.
@@ -112,7 +113,8 @@ impl Provider for ProcessProvider {
     }
 
     fn fingerprint(&self) -> String {
-        format!("{:?}", (&self.spec, self.host.address))
+        // Hashed, since it is kept in the database and the environment may hold secrets.
+        fnv1a(format!("{:?}", (&self.spec, self.host.address)).into_bytes())
     }
 
     async fn create(&self, request: &CreateRequest) -> Result<Handle, ProviderError> {
