@@ -141,9 +141,8 @@ impl Horizon {
 
     /// Compares predictions that are due with what came, unless most of it went unseen.
     pub(crate) fn settle(&mut self, came: &Came<'_>, shorter: Option<&Horizon>) {
-        while self.pending.next_due().is_some_and(|due| due <= came.step) {
-            let complete = self.pending.next_due() == Some(came.step);
-            if complete && 2 * came.window.present(self.target.steps) > self.target.steps {
+        if self.pending.next_due() == Some(came.step) {
+            if 2 * came.window.present(self.target.steps) > self.target.steps {
                 self.learn(came, shorter);
             }
             self.pending.drop_oldest();

@@ -123,14 +123,22 @@ proptest! {
 }
 
 #[test]
-fn means_stay_near_what_was_seen() {
-    // A slow climb that stops dead: no horizon may dream of much more than was ever seen.
-    let mut forecaster = Forecaster::new(crate::common::spec(&[1_000, 60_000, 600_000]));
-    let climb = (0..3_000).map(|step| f64::from(step.min(2_000)));
-    for value in climb {
-        forecaster.observe(value);
+fn a_season_out_of_scale_does_not_promise_the_moon() {
+    // Every minute the load is 200 for half a minute and 20 for the other; then, where it should
+    // be low, it is 150: times the season's ratio of ten that would be 1,500.
+    let spec = SeriesSpec { seasons_ms: vec![60_000], ..crate::common::spec(&[1_000, 30_000]) };
+    let mut forecaster = Forecaster::new(spec);
+    (0..3_000).for_each(|step| {
+        let high = step % 600 < 300;
+        forecaster.observe(if high { 200.0 } else { 20.0 });
+    });
+    for _ in 0..350 {
+        forecaster.observe(200.0);
+    }
+    for _ in 0..100 {
+        forecaster.observe(150.0);
         for horizon in &forecaster.forecast().horizons {
-            assert!(horizon.mean <= 3.0 * value.max(1.0) + 2_500.0, "{horizon:?} at {value}");
+            assert!(horizon.mean <= 3.0 * 200.0 + 50.0, "{horizon:?}");
         }
     }
 }

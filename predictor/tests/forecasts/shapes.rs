@@ -181,6 +181,18 @@ fn a_known_season_beats_the_last_value() {
 }
 
 #[test]
+fn least_squares_learns_a_swing_nobody_told_of() {
+    // A minute up, a minute down: half a swing ahead, high is low and low is high.
+    let triangle = |step: usize| (step % 1_200).abs_diff(600) as f64;
+    let rates: Vec<f64> = (0..9_000).map(|step| 200.0 + triangle(step)).collect();
+    let mut forecaster = Forecaster::new(spec(&[60_000]));
+    let rows = follow(&mut forecaster, &rates, 6).swap_remove(0);
+    let late: Vec<Row> = rows.into_iter().filter(|row| row.at > 4_500).collect();
+    let (ours, naive) = relative_errors(&late);
+    assert!(ours < 0.25 * naive, "median {ours:.3}, last value {naive:.3}");
+}
+
+#[test]
 fn a_good_track_record_is_usable_and_says_why() {
     let mut rng = Rng(4);
     let mut forecaster = Forecaster::new(spec(&[1_000, 5_000]));
