@@ -87,6 +87,11 @@ impl Level {
         Self { noise: Noise::new(step_ms), value: 0.0, run: 0, long_steps, changed: false }
     }
 
+    /// Steps of history that it needs.
+    pub(crate) fn history_steps(&self) -> usize {
+        self.long_steps
+    }
+
     /// The smoothed value.
     pub(crate) fn value(&self) -> f64 {
         self.value

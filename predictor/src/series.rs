@@ -85,11 +85,12 @@ impl Forecaster {
             horizons: spec.horizons_ms.iter().map(empty).collect(),
         };
         let history = horizons.iter().map(Horizon::history_steps).max().unwrap_or(1);
+        let level = Level::new(spec.step_ms);
         let steps = |ms: u64| (ms / spec.step_ms).max(1) as usize;
         let (second_steps, minute_steps) = (steps(1_000), steps(60_000));
         Self {
-            window: Window::new(history.max(experts.history_steps()).max(steps(2_000))),
-            level: Level::new(spec.step_ms),
+            window: Window::new(history.max(experts.history_steps()).max(level.history_steps())),
+            level,
             experts,
             horizons,
             forecast,

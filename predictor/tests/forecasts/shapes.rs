@@ -209,6 +209,16 @@ fn a_good_track_record_is_usable_and_says_why() {
 }
 
 #[test]
+fn slow_steps_are_smoothed_too() {
+    let slow = SeriesSpec { step_ms: 60_000, horizons_ms: vec![60_000, 300_000], ..spec(&[]) };
+    let mut forecaster = Forecaster::new(slow);
+    (0..200_u32).for_each(|step| forecaster.observe(if step % 2 == 0 { 99.0 } else { 101.0 }));
+    assert!((forecaster.level() - 100.0).abs() < 0.5, "{}", forecaster.level());
+    (0..3).for_each(|_| forecaster.observe(500.0));
+    assert_eq!(forecaster.level(), 500.0);
+}
+
+#[test]
 fn silence_and_low_demand_stay_low() {
     let mut forecaster = Forecaster::new(spec(&[1_000, 60_000]));
     (0..3_000).for_each(|_| forecaster.observe(0.0));
