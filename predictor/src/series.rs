@@ -37,7 +37,7 @@ const JUMP_STEPS: u64 = 5;
 /// twice that bound plus six sigmas of noise. Outputs are finite and not negative whatever
 /// the input.
 ///
-/// **Cost.** Memory is fixed when made ([`memory_bytes`](Self::memory_bytes)): about 35 KB for
+/// **Cost.** Memory is fixed when made ([`memory_bytes`](Self::memory_bytes)): about 37 KB for
 /// 4 horizons and 5 levels, 3 KB more per season, at most 600 KB for the largest spec accepted.
 /// Long horizons issue one prediction every `h / 64` steps that waits for its truth, so pending
 /// ones are about 64 to 130 per horizon. A step allocates nothing and takes a few microseconds
