@@ -109,7 +109,7 @@ fn to_origin_form(request: &mut RequestHeader) -> pingora::Result<()> {
     Ok(())
 }
 
-/// Removes what concerned only the connection to the backend and adds `Via`.
+/// Removes what concerned only the connection to the backend, adds `Via`, and speaks our version.
 ///
 /// # Errors
 ///
@@ -129,7 +129,10 @@ pub(crate) fn response(response: &mut ResponseHeader) -> pingora::Result<()> {
         response.remove_header(&CONNECTION);
         response.remove_header(&UPGRADE);
     }
-    response.append_header(VIA, VIA_11).map(drop)
+    let via = if response.version == Version::HTTP_10 { VIA_10 } else { VIA_11 };
+    // The version of a message is that of its sender on this hop (RFC 9110, section 6.2).
+    response.set_version(Version::HTTP_11);
+    response.append_header(VIA, via).map(drop)
 }
 
 /// Fields that `Connection` nominates for removal. Those that delimit the message stay whatever a

@@ -171,7 +171,8 @@ impl ProxyHttp for Engine {
         if self.retry_answer(session, ctx, status) {
             return Error::e_explain(ErrorType::HTTPStatus(status.as_u16()), "retried elsewhere");
         }
-        Ok(())
+        // Here and not in the last filter, where the engine has overwritten the version already.
+        forward::response(response)
     }
 
     async fn response_filter(
@@ -184,7 +185,6 @@ impl ProxyHttp for Engine {
         {
             return Ok(());
         }
-        forward::response(response)?;
         if session.req_header().version == Version::HTTP_10 {
             // HTTP/1.0 knows no chunks: the body ends with the connection, which the engine
             // arranges once nothing else delimits it.

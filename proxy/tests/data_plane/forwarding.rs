@@ -1,5 +1,7 @@
 //! What backends and clients learn of the proxy between them.
 
+use tokio::io::AsyncWriteExt;
+
 use crate::support::{Answer, Backend, Rig};
 
 /// The fields a backend got, those the proxy speaks in only.
@@ -95,6 +97,22 @@ async fn an_absolute_target_reaches_the_backend_in_origin_form() {
     client.send("GET http://old/head HTTP/1.0\r\n\r\n").await;
     let answer = client.answer().await;
     assert!(answer.text().contains("host: old\n"), "{}", answer.text());
+}
+
+#[tokio::test]
+async fn http_1_0_backends_are_answered_for_in_our_version() {
+    let backend = Backend::raw(|mut stream, _| async move {
+        stream.write_all(b"HTTP/1.0 200 OK\r\nServer: old\r\n\r\nto the end").await.unwrap();
+    })
+    .await;
+    let rig = Rig::start(&[backend.address]).await;
+    let mut client = rig.client().await;
+    for _ in 0..2 {
+        let answer = client.get("/").await;
+        assert!(answer.head.starts_with("HTTP/1.1 200"), "{}", answer.head);
+        assert_eq!(answer.header("via"), Some("1.0 foreshadow"));
+        assert_eq!((answer.text(), answer.header("server")), ("to the end", Some("old")));
+    }
 }
 
 #[tokio::test]
