@@ -113,6 +113,10 @@ impl Connection {
     }
 }
 
+/// How long a client that has just connected may take to send its first request although the
+/// listener drains: its connection was accepted, and a request may be on its way.
+const NEWCOMER: Duration = Duration::from_secs(1);
+
 /// What waiting for the next request came to.
 enum Next {
     Request(Head),
@@ -150,12 +154,14 @@ async fn requests(
     // The engine asks for a shutdown signal of its own; draining is decided per listener here.
     let (_shutdown, shutdown) = watch::channel(false);
     let mut stream = Box::new(ClientStream::new(socket, Arc::clone(&connection)));
+    let mut patience = NEWCOMER;
     loop {
-        let head = match next_request(&mut stream, phase).await {
+        let head = match next_request(&mut stream, phase, patience).await {
             Next::Request(head) => head,
             Next::Refused(refusal) => return refuse(&mut stream, refusal).await,
             Next::Closed => return,
         };
+        patience = Duration::ZERO;
         stream.begin(head);
         let mut session = ServerSession::new_http1(stream);
         let patience = connection.listener().spec().timeouts.client_body;
@@ -171,8 +177,13 @@ async fn requests(
     }
 }
 
-/// Waits for a complete head that passes every check.
-async fn next_request(stream: &mut ClientStream, phase: &mut watch::Receiver<Phase>) -> Next {
+/// Waits for a complete head that passes every check; once the listener drains, a client that has
+/// not begun one has `patience` left.
+async fn next_request(
+    stream: &mut ClientStream,
+    phase: &mut watch::Receiver<Phase>,
+    patience: Duration,
+) -> Next {
     let timeouts = stream.connection().listener().spec().timeouts;
     stream.connection().begin();
     if stream.input().is_empty() {
@@ -182,7 +193,10 @@ async fn next_request(stream: &mut ClientStream, phase: &mut watch::Receiver<Pha
         let first = tokio::select! {
             biased;
             read = stream.fill() => read,
-            () = reached(phase, Phase::Draining) => return Next::Closed,
+            () = async {
+                reached(phase, Phase::Draining).await;
+                tokio::time::sleep(patience).await;
+            } => return Next::Closed,
             () = tokio::time::sleep(timeouts.keepalive_idle) => return Next::Closed,
         };
         if !matches!(first, Ok(count) if count > 0) {

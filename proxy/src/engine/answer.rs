@@ -7,8 +7,8 @@ use pingora::http::ResponseHeader;
 use pingora::proxy::{FailToProxy, Session};
 use pingora::{Error, ErrorSource, ErrorType, Result};
 
-use super::Engine;
 use super::context::RequestCtx;
+use super::{Engine, is_last};
 use crate::Answer;
 use crate::connection::Verdict;
 
@@ -31,6 +31,9 @@ impl Engine {
             head.insert_header(RETRY_AFTER, HeaderValue::from_static("1"))?;
         }
         head.set_content_length(text.len())?;
+        if is_last(session) {
+            session.set_keepalive(None);
+        }
         let client = session.as_downstream_mut();
         client.write_response_header(Box::new(head)).await?;
         client.write_response_body(Bytes::from_static(text.as_bytes()), true).await

@@ -58,25 +58,27 @@ impl Engine {
             ctx.attempt = None;
             return error;
         };
-        let stale = reused && !ctx.stale_seen && answer == Answer::Reset;
-        if stale {
-            // A pooled connection that the backend closed as the request was on its way; a new
-            // connection to the same backend is the natural second try.
-            ctx.stale_seen = true;
-            ctx.fresh = true;
-        } else {
-            self.exclude(ctx);
-        }
+        self.exclude(ctx);
         self.end_attempt(session, ctx, answer);
         ctx.failure = Some(answer);
-        if answer == Answer::Reset
-            && may_repeat(session)
-            && session.response_written().is_none()
-            && self.may_retry(ctx, |policy| policy.on.reset)
-        {
-            error.set_retry(true);
+        if answer != Answer::Reset || !may_repeat(session) || session.response_written().is_some() {
+            return error;
         }
+        let elsewhere = self.may_retry(ctx, |policy| policy.on.reset);
+        error.set_retry(elsewhere || (reused && self.retry_afresh(ctx)));
         error
+    }
+
+    /// One more attempt at the same backend on a new connection, where nothing else is left: it
+    /// may just have closed a pooled connection as the request was on its way.
+    fn retry_afresh(&self, ctx: &mut RequestCtx) -> bool {
+        if ctx.stale_seen {
+            return false;
+        }
+        ctx.stale_seen = true;
+        ctx.tried.pop();
+        ctx.fresh = true;
+        self.may_retry(ctx, |policy| policy.on.reset)
     }
 
     /// Whether an answer is dropped in favour of another backend's, which is chosen here.

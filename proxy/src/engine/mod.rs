@@ -190,10 +190,7 @@ impl ProxyHttp for Engine {
             // arranges once nothing else delimits it.
             response.remove_header(&TRANSFER_ENCODING);
         }
-        let last = client_stream(session).is_some_and(|stream| {
-            stream.is_half_closed() || stream.connection().listener().is_draining()
-        });
-        if last {
+        if is_last(session) {
             session.set_keepalive(None);
         }
         Ok(())
@@ -253,6 +250,13 @@ impl ProxyHttp for Engine {
 /// Our own end of the client's connection.
 fn client_stream(session: &Session) -> Option<&ClientStream> {
     (**session.stream()?).as_any().downcast_ref()
+}
+
+/// Whether no request can or should follow on the client's connection.
+fn is_last(session: &Session) -> bool {
+    client_stream(session).is_some_and(|stream| {
+        stream.is_half_closed() || stream.connection().listener().is_draining()
+    })
 }
 
 /// The shorter of a limit and what is left of the whole.

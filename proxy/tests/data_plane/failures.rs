@@ -8,7 +8,7 @@ use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::support::{Backend, Rig, table, until, within};
+use crate::support::{Backend, Client, Rig, table, until, within};
 
 fn reset(stream: TcpStream) {
     SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
@@ -221,6 +221,35 @@ async fn a_client_that_goes_away_is_not_the_backends_failure() {
     .await;
     let meters = rig.plane.totals()[0].instances[0].meters;
     assert_eq!((meters.requests, meters.read_errors, meters.timeouts), (1, 0, 0));
+}
+
+#[tokio::test]
+async fn a_backend_that_dies_under_load_costs_no_idempotent_request() {
+    let good = Backend::http("good").await;
+    // On a runtime of its own, which takes every socket with it when it is dropped.
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let doomed = runtime.spawn(Backend::http("doomed")).await.unwrap();
+    let rig = Rig::start(&[good.address, doomed.address]).await;
+    let address = rig.address;
+    let clients: Vec<_> = (0..8)
+        .map(|_| {
+            tokio::spawn(async move {
+                let mut client = Client::connect(address).await;
+                for _ in 0..150 {
+                    assert_eq!(client.get("/").await.status, 200);
+                }
+            })
+        })
+        .collect();
+    until("load on the doomed", || doomed.requests() > 100).await;
+    let before = good.requests() + doomed.requests();
+    runtime.shutdown_background();
+    for client in clients {
+        client.await.unwrap();
+    }
+    assert!(before < 1200, "the load must have outlasted the backend");
+    assert!(good.requests() + doomed.requests() >= 1200);
 }
 
 #[tokio::test]

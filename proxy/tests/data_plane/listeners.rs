@@ -49,10 +49,39 @@ async fn one_listener_comes_and_goes_and_the_other_does_not_notice() {
     assert_eq!(steady.get("/").await.text(), "ok");
     let counts = rig.plane.connections();
     assert_eq!((counts.len(), counts[0].accepted), (1, 1));
-    // The address is free again at once.
-    let again = rig.plane.set_listeners(vec![web(), at("other", addresses[1])]);
-    assert!(again.iter().all(Result::is_ok), "{again:?}");
-    assert_eq!(Client::connect(addresses[1]).await.get("/").await.text(), "ok");
+}
+
+#[tokio::test]
+async fn an_address_is_free_again_while_its_last_connections_drain() {
+    let backend = Backend::http("ok").await;
+    let rig = Rig::start(&[backend.address]).await;
+    let mut guest = rig.client().await;
+    guest.send("GET /hold HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    until("the request at the backend", || backend.requests() == 1).await;
+    rig.plane.set_listeners(Vec::new());
+    let again = rig.plane.set_listeners(vec![at("other", rig.address)]).pop().unwrap();
+    assert_eq!(again.unwrap(), rig.address);
+    assert_eq!(rig.get("/").await.text(), "ok");
+    assert_eq!(rig.plane.connections().len(), 2);
+    backend.gate.add_permits(1);
+    assert_eq!(guest.answer().await.text(), "ok");
+    until("the old one gone", || rig.plane.connections().len() == 1).await;
+}
+
+#[tokio::test]
+async fn clients_that_were_connected_in_time_are_served_by_a_removed_listener() {
+    let backend = Backend::http("ok").await;
+    let rig = Rig::start(&[backend.address]).await;
+    let mut clients = Vec::new();
+    for _ in 0..100 {
+        clients.push(rig.client().await);
+    }
+    rig.plane.set_listeners(Vec::new());
+    for client in &mut clients {
+        let answer = client.get("/").await;
+        assert_eq!((answer.text(), answer.header("connection")), ("ok", Some("close")));
+    }
+    until("all gone", || rig.plane.connections().is_empty()).await;
 }
 
 #[tokio::test]
