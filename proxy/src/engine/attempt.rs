@@ -4,6 +4,7 @@ use std::os::fd::{BorrowedFd, RawFd};
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::StatusCode;
 use pingora::proxy::Session;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType, Result};
@@ -121,6 +122,10 @@ impl Engine {
             // Failures were counted where they were found; what is left is the client's doing.
             ctx.attempt = None;
             return;
+        }
+        if ctx.status == StatusCode::SWITCHING_PROTOCOLS.as_u16() {
+            // What a tunnel carried, and for how long, is no answer to compare with.
+            ctx.snapshot = None;
         }
         let instance = ctx.attempt.as_ref().map(|attempt| attempt.guard.backend().id());
         self.end_attempt(session, ctx, Answer::Status(ctx.status));
