@@ -224,6 +224,19 @@ async fn a_client_that_goes_away_is_not_the_backends_failure() {
 }
 
 #[tokio::test]
+async fn a_client_that_resets_while_it_waits_frees_the_backend_at_once() {
+    let backend = Backend::http("ok").await;
+    let rig = Rig::start(&[backend.address]).await;
+    let mut client = rig.client().await;
+    client.send("GET /hold HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    until("the request at the backend", || backend.requests() == 1).await;
+    assert_eq!(rig.plane.drain_meters()[0].instances[0].meters.in_flight, 1);
+    reset(client.stream);
+    until("the abort counted", || rig.plane.drain_meters()[0].instances[0].aborted == 1).await;
+    assert_eq!(rig.plane.drain_meters()[0].instances[0].meters.in_flight, 0);
+}
+
+#[tokio::test]
 async fn a_backend_that_dies_under_load_costs_no_idempotent_request() {
     let good = Backend::http("good").await;
     // On a runtime of its own, which takes every socket with it when it is dropped.
