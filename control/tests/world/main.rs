@@ -2,6 +2,7 @@
 
 mod failures;
 mod hostile;
+mod instance;
 mod invariants;
 mod modes;
 mod ramps;

@@ -4,17 +4,16 @@
 use std::collections::BTreeMap;
 
 use foreshadow_control::{
-    Action, Capacity, Controller, DemandForecast, Fact, Health, InstanceId, InstanceObservation,
-    LatencySummary, Meters, MirrorSummary, Mode, Objective, Observation, Plan, PoolSpec,
-    QuantileSpec, Role, ServiceName, ServiceObservation, ServiceSpec, Tier, WeightSpec,
+    Action, Capacity, Controller, DemandForecast, Fact, Health, InstanceId, Mode, Objective,
+    Observation, Plan, PoolSpec, QuantileSpec, Role, ServiceName, ServiceObservation, ServiceSpec,
+    Tier, WeightSpec,
 };
 
+use crate::instance::Instance;
 use crate::random::Random;
 
 pub(crate) const TICK_MS: u64 = 100;
 pub(crate) const OBJECTIVE_MS: f64 = 200.0;
-/// A client waits no longer.
-const PATIENCE_MS: f64 = 2_000.0;
 
 pub(crate) fn spec() -> ServiceSpec {
     ServiceSpec {
@@ -73,22 +72,6 @@ impl Nature {
     pub(crate) fn primary_rps(&self) -> f64 {
         self.primaries as f64 * self.slots as f64 * 1_000.0 / self.service_ms
     }
-}
-
-#[derive(Clone, Debug)]
-pub(crate) struct Instance {
-    pub(crate) role: Role,
-    pub(crate) tier: Tier,
-    moving: Option<(Tier, u64, u64)>,
-    reached_ms: u64,
-    pub(crate) health: Health,
-    pub(crate) mirror: Option<MirrorSummary>,
-    /// Multiplies service times.
-    pub(crate) slowness: f64,
-    busy_until_ms: Vec<f64>,
-    /// End and latency of requests being answered.
-    pending: Vec<(f64, f64)>,
-    meters: Meters,
 }
 
 /// What became of the requests.
@@ -160,18 +143,7 @@ impl World {
     fn add(&mut self, role: Role, tier: Tier) -> InstanceId {
         let id = InstanceId(self.next_id);
         self.next_id += 1;
-        let instance = Instance {
-            role,
-            tier,
-            moving: None,
-            reached_ms: self.at_ms,
-            health: Health::Up,
-            mirror: None,
-            slowness: 1.0,
-            busy_until_ms: vec![0.0; self.nature.slots],
-            pending: Vec::new(),
-            meters: Meters::default(),
-        };
+        let instance = Instance::new(role, tier, self.nature.slots, self.at_ms);
         self.instances.insert(id, instance);
         id
     }
@@ -369,79 +341,6 @@ impl World {
             instance.reached_ms = now_ms;
         } else {
             instance.moving = Some((tier, now_ms + took_ms, now_ms));
-        }
-    }
-}
-
-impl Instance {
-    /// Queues a request; true when its client gives up.
-    fn take(&mut self, at: f64, service_ms: f64, warm_up_ms: f64) -> bool {
-        self.meters.requests += 1;
-        let served_ms = if self.role == Role::Shadow { at - self.reached_ms as f64 } else { 1e12 };
-        let cold = 1.0 + (1.0 - served_ms / warm_up_ms.max(1.0)).max(0.0);
-        let slot = self
-            .busy_until_ms
-            .iter_mut()
-            .min_by(|a, b| a.total_cmp(b))
-            .expect("every instance has a slot");
-        let begins = slot.max(at);
-        if begins - at > PATIENCE_MS {
-            self.meters.timeouts += 1;
-            return true;
-        }
-        let ends = begins + service_ms * cold * self.slowness;
-        *slot = ends;
-        self.pending.push((ends, ends - at));
-        false
-    }
-
-    fn seen(
-        &mut self,
-        id: InstanceId,
-        now_ms: u64,
-        objective_ms: f64,
-        outcome: &mut Outcome,
-    ) -> InstanceObservation {
-        let mut latencies: Vec<f64> = Vec::new();
-        self.pending.retain(|(ends, latency)| {
-            let pending = *ends > now_ms as f64;
-            if !pending {
-                latencies.push(*latency);
-            }
-            pending
-        });
-        latencies.sort_by(f64::total_cmp);
-        let over = latencies.iter().filter(|ms| **ms > objective_ms).count() as u64;
-        outcome.slow += over;
-        let quantile = |q: f64| {
-            let last = latencies.len().saturating_sub(1);
-            latencies.get((q * last as f64).round() as usize).copied().unwrap_or(0.0)
-        };
-        let mut meters = std::mem::take(&mut self.meters);
-        meters.ok = latencies.len() as u64;
-        meters.in_flight = self.pending.len() as u64;
-        meters.latency = LatencySummary {
-            count: latencies.len() as u64,
-            sum_ms: latencies.iter().sum(),
-            over_objective: over,
-            p50_ms: quantile(0.5),
-            p90_ms: quantile(0.9),
-            p99_ms: quantile(0.99),
-            max_ms: quantile(1.0),
-        };
-        InstanceObservation {
-            instance: id,
-            role: self.role,
-            tier: self.tier,
-            moving_to: self.moving.map(|(tier, _, _)| tier),
-            tier_age_ms: now_ms - self.reached_ms,
-            zone: String::new(),
-            capacity_rps: None,
-            health: self.health.clone(),
-            drained: false,
-            meters,
-            kernel: None,
-            mirror: self.mirror,
         }
     }
 }
