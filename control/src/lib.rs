@@ -1,7 +1,41 @@
 //! The controller: one observation in, one plan out; pure, without IO or clock.
 //!
 //! Time, measurements and facts come in as an [`Observation`]; what should happen goes out as a
-//! [`Plan`]. Nothing here reads a clock, a file or a socket, so a recorded run replays exactly.
+//! [`Plan`]. Nothing here reads a clock, a file or a socket, so a recorded run replays exactly
+//! ([`replay()`]). A service without a [`ServiceSpec`] gets equal weights and nothing else.
+//!
+//! # One tick of one service
+//!
+//! 1. *Time* (`clock`): the controller's own clock follows `at_ms`, but never backwards and never
+//!    by more than a minute, so that a wild clock expires nothing.
+//! 2. *Demand* (`demand`): arrivals go into the forecaster; skipped ticks are told as a gap. What
+//!    comes back is taken as hostile: values that are no numbers, negative or absurd make the
+//!    whole forecast unusable, the rest is cut at ten times the recent peak, and horizons whose
+//!    lowest quantile proved too high are left out.
+//! 3. *Instances* (`fleet`, `capacity`, `queueing`): meters of instances that take requests go
+//!    into their capacity models; facts into lead times and back-offs (`provider`). Those that
+//!    vanished are forgotten.
+//! 4. *Floor* (`tiers`): the shadows that must serve whatever the forecast says: measured demand,
+//!    saturation, lost primaries, the operator's hand.
+//! 5. *Up* (`tiers`): faulty shadows end, ready ones are ordered to serve (floor first, then the
+//!    commit quantile at each one's lead time), the median warms.
+//! 6. *Down* (`rollback`): what was not wanted for a full evaluation window goes back, one shadow
+//!    at a time: weight, drain, warm, shadow, end.
+//! 7. *New* (`tiers`): the pool's gaps and the upper quantile create, unless the provider asked to
+//!    be left alone.
+//! 8. *Weights* (`weights`, `publish`): primaries to the target, the overflow to serving shadows
+//!    along their warm-up; the failed drop at once, all else moves by slew and hysteresis. Unless
+//!    it acts, the weights in force stay, without those that cannot take requests.
+//!
+//! Prediction enters steps 5 to 7 only as a demand that is at least the measured one: it adds or
+//! holds, and never takes away.
+//!
+//! # What a wrong forecast can cost
+//!
+//! Whatever a forecaster says, requests failed or late are at most those of observe mode plus 1 %
+//! of all requests, and no more shadows exist than the pool's `max`. The 1 % is what shadows that
+//! nobody needed cost while they warm up: they are given a tenth of their capacity at first, and
+//! when nothing overflows to them a twentieth of it for as long as they serve.
 
 mod alerts;
 mod capacity;

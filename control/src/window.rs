@@ -15,7 +15,7 @@ const LEAST: u64 = 20;
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Window {
     elapsed_ms: u64,
-    /// It may end this much earlier.
+    /// It may end this much earlier, with as many answers fewer.
     head_start_ms: u64,
     requests: u64,
     count: u64,
@@ -67,7 +67,8 @@ impl Window {
 
     pub(crate) fn is_full(&self) -> bool {
         let aged_ms = self.elapsed_ms.saturating_add(self.head_start_ms);
-        aged_ms >= LONGEST_MS || (aged_ms >= SHORTEST_MS && self.count >= ENOUGH)
+        let spared = ENOUGH.saturating_sub(LEAST) * self.head_start_ms / SHORTEST_MS;
+        aged_ms >= LONGEST_MS || (aged_ms >= SHORTEST_MS && self.count + spared >= ENOUGH)
     }
 
     /// Empties it and returns what was in it; `in_flight` is the gauge at its end.

@@ -120,7 +120,7 @@ fn a_provider_that_fails_is_left_alone_for_as_long_as_it_asks() {
         last.clone_from(&plan.services[0].alerts);
     };
     world.run(10_000, |_| rps, look);
-    assert_eq!(world.instances.len(), 4);
+    assert!(world.instances.len() >= 4, "the pool is whole");
     assert!(last.is_empty(), "{last:?}");
 }
 
