@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::capacity::{Belief, CapacityModel};
 use crate::verification::{Verdict, verdict};
+use crate::warm_up::{WarmUp, Warming};
 use crate::{
     Capacity, CapacityView, Health, InstanceId, InstanceObservation, Role, ServiceSpec, Tier,
 };
@@ -31,6 +32,7 @@ pub(crate) struct Known {
     pub(crate) issued: Option<Issued>,
     /// Steps of it are refused until then.
     pub(crate) blocked_until_ms: u64,
+    warming: Warming,
 }
 
 /// An order given and not yet seen to be under way.
@@ -51,6 +53,7 @@ impl Known {
             back_since_ms: None,
             issued: None,
             blocked_until_ms: 0,
+            warming: Warming::default(),
         }
     }
 }
@@ -98,7 +101,10 @@ impl Member<'_> {
 
     /// A shadow that is, or will be, serving and is not out of order.
     pub(crate) fn is_committed(&self) -> bool {
-        self.is_shadow() && self.heading == Some(Tier::Serving) && !self.is_lost()
+        self.is_shadow()
+            && self.heading == Some(Tier::Serving)
+            && !self.is_lost()
+            && !self.seen.drained
     }
 
     pub(crate) fn view(&self) -> CapacityView {
@@ -134,6 +140,7 @@ pub(crate) struct Fleet {
     pub(crate) known: BTreeMap<InstanceId, Known>,
     /// What the instances last known could do in common; outlives them.
     pub(crate) typical_rps: Option<f64>,
+    warm_up: WarmUp,
 }
 
 impl Fleet {
@@ -146,6 +153,7 @@ impl Fleet {
         elapsed_ms: u64,
     ) -> Sighted {
         let mut sighted = Sighted::default();
+        let warm_up_ms = self.warm_up_ms(spec);
         self.known.retain(|id, known| {
             let remains = instances.iter().any(|i| i.instance == *id);
             sighted.lost_serving |= !remains && known.share > 0.0;
@@ -159,7 +167,14 @@ impl Fleet {
             });
             known.settle(seen, now_ms);
             sighted.lost_serving |= known.share > 0.0 && is_lost(&seen.health);
-            let warm = known.ramp(seen, spec.warm_up_ms, now_ms) >= 1.0;
+            if seen.role == Role::Shadow && may_take_requests(seen) {
+                let age_ms = seen.tier_age_ms;
+                let took_ms = known.warming.observe(&seen.meters, age_ms, spec.warm_up_ms);
+                took_ms.into_iter().for_each(|took_ms| self.warm_up.learn(took_ms));
+            } else {
+                known.warming = Warming::default();
+            }
+            let warm = known.ramp(seen, warm_up_ms, now_ms) >= 1.0;
             if may_take_requests(seen) && warm {
                 if let Some(peers_rps) = typical_rps.filter(|_| seen.role == Role::Shadow) {
                     known.capacity.expect(peers_rps);
@@ -172,6 +187,11 @@ impl Fleet {
         sighted
     }
 
+    /// From an instance's first request to its usual speed.
+    pub(crate) fn warm_up_ms(&self, spec: &ServiceSpec) -> u64 {
+        self.warm_up.ms(spec.warm_up_ms)
+    }
+
     /// How every instance stands, in the order observed.
     pub(crate) fn members<'a>(
         &mut self,
@@ -180,9 +200,12 @@ impl Fleet {
         now_ms: u64,
     ) -> Vec<Member<'a>> {
         let target = target_utilisation(spec);
+        let warm_up_ms = self.warm_up_ms(spec);
         let mut members: Vec<Member<'a>> = instances
             .iter()
-            .filter_map(|seen| Some(self.known.get(&seen.instance)?.member(spec, seen, now_ms)))
+            .filter_map(|seen| {
+                Some(self.known.get(&seen.instance)?.member(spec, seen, warm_up_ms, now_ms))
+            })
             .collect();
         for member in &mut members {
             if member.belief.is_none() {
@@ -237,6 +260,7 @@ impl Known {
         &self,
         spec: &ServiceSpec,
         seen: &'a InstanceObservation,
+        warm_up_ms: u64,
         now_ms: u64,
     ) -> Member<'a> {
         let heading = match self.issued {
@@ -263,7 +287,7 @@ impl Known {
             belief: pinned_rps.map(exactly),
             pinned: pinned_rps.is_some(),
             rps: 1.0,
-            ramp: self.ramp(seen, spec.warm_up_ms, now_ms),
+            ramp: self.ramp(seen, warm_up_ms, now_ms),
             verdict: verdict(seen.mirror.as_ref(), &spec.objective),
         }
     }

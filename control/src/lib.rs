@@ -60,6 +60,7 @@ mod spec;
 mod supply;
 mod tiers;
 mod verification;
+mod warm_up;
 mod weights;
 mod window;
 

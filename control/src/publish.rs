@@ -158,7 +158,9 @@ fn reason(
         None if warming => Law::WarmUp,
         None => Law::Weights,
     };
-    let carried = if target.short {
+    let carried = if !scene.supply.known {
+        "no capacity is known yet and all are filled alike".to_owned()
+    } else if target.short {
         "everything together carries less and is filled alike".to_owned()
     } else {
         format!("{:.0} rps overflow to shadows", target.overflow_rps)

@@ -16,6 +16,8 @@ pub(crate) struct Scene<'a> {
     pub(crate) spec: &'a ServiceSpec,
     pub(crate) pool: PoolSpec,
     pub(crate) now_ms: u64,
+    /// From an instance's first request to its usual speed.
+    pub(crate) warm_up_ms: u64,
     pub(crate) outlook: &'a Outlook,
     pub(crate) leads: &'a LeadTimes,
     pub(crate) supply: Supply,
@@ -26,7 +28,7 @@ pub(crate) struct Scene<'a> {
 impl Scene<'_> {
     /// From the order to serve to full capacity, for a shadow that stands at `from`.
     pub(crate) fn commit_lead_ms(&self, from: Tier) -> u64 {
-        (self.leads.ms(from, Tier::Serving) + TICK_MS).saturating_add(self.spec.warm_up_ms)
+        (self.leads.ms(from, Tier::Serving) + TICK_MS).saturating_add(self.warm_up_ms)
     }
 
     /// From the order to warm up to full capacity: the order to serve comes after it.

@@ -137,6 +137,7 @@ impl Service {
             spec: &self.spec,
             pool: self.spec.pool.unwrap_or(none),
             now_ms,
+            warm_up_ms: self.fleet.warm_up_ms(&self.spec),
             outlook,
             leads: &self.provider.leads,
             supply,

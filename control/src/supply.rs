@@ -17,7 +17,7 @@ pub(crate) struct Supply {
     /// Primaries whose checks fail or that are ejected.
     pub(crate) lost_primaries: u32,
     /// Whether anything is known of any instance's capacity.
-    known: bool,
+    pub(crate) known: bool,
     any_primary: bool,
 }
 

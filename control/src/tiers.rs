@@ -210,6 +210,10 @@ pub(crate) fn create(scene: &mut Scene<'_>, floor: Floor, creations: Creations) 
     if creations.blocked {
         return;
     }
+    for id in resting_at(scene, Tier::Cold, u32::MAX) {
+        let text = format!("{id} to shadow: it was left cold by a step that failed");
+        scene.order(id, Some(Tier::Shadow), Law::Pool, text);
+    }
     let pool = scene.pool;
     let demand_rps = scene.preparing_rps();
     let by_upper = scene.supply.shadows_for(demand_rps).min(pool.max);

@@ -1,0 +1,127 @@
+//! How long an instance needs from its first request to its usual speed, learned from those seen.
+
+use std::collections::VecDeque;
+
+use serde::{Deserialize, Serialize};
+
+use crate::Meters;
+
+/// Parts per assumed warm-up time, and assumed warm-up times watched: what is looked at at most.
+const PARTS_PER_PRIOR: u64 = 4;
+const PARTS: usize = 20;
+/// The last parts say what the usual speed is.
+const SETTLED_PARTS: usize = 5;
+/// Answers a part needs; with fewer the instance was given too little to tell.
+const LEAST_ANSWERS: u64 = 10;
+/// A part is warm when its mean latency is within this of the usual.
+const WARM: f64 = 1.2;
+const SAMPLES: usize = 8;
+
+/// Latency of one instance since it began to serve, part by part.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Warming {
+    /// Answers and the sum of their latencies.
+    parts: Vec<(u64, f64)>,
+}
+
+impl Warming {
+    /// Takes one tick of an instance that has served for `served_ms`; once enough was seen,
+    /// returns how long it took to warm up, given that `prior_ms` was assumed.
+    pub(crate) fn observe(
+        &mut self,
+        meters: &Meters,
+        served_ms: u64,
+        prior_ms: u64,
+    ) -> Option<u64> {
+        let part_ms = (prior_ms / PARTS_PER_PRIOR).max(1);
+        let part = usize::try_from(served_ms / part_ms).unwrap_or(PARTS);
+        if part >= PARTS {
+            let parts = std::mem::take(&mut self.parts);
+            return warm_part(&parts).map(|part| part as u64 * part_ms);
+        }
+        if self.parts.len() <= part {
+            self.parts.resize(part + 1, (0, 0.0));
+        }
+        if meters.latency.sum_ms.is_finite() {
+            self.parts[part].0 = self.parts[part].0.saturating_add(meters.latency.count);
+            self.parts[part].1 += meters.latency.sum_ms;
+        }
+        None
+    }
+}
+
+/// The first part from which on latency is as usual.
+fn warm_part(parts: &[(u64, f64)]) -> Option<usize> {
+    if parts.len() < PARTS || parts.iter().any(|(count, _)| *count < LEAST_ANSWERS) {
+        return None;
+    }
+    let mean = |parts: &[(u64, f64)]| {
+        let (count, sum) = parts.iter().fold((0, 0.0), |(n, ms), part| (n + part.0, ms + part.1));
+        sum / count as f64
+    };
+    let usual_ms = mean(&parts[PARTS - SETTLED_PARTS..]);
+    (0..PARTS - SETTLED_PARTS).find(|at| mean(&parts[*at..=at + 1]) <= WARM * usual_ms)
+}
+
+/// Warm-up times seen lately.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct WarmUp {
+    took_ms: VecDeque<u64>,
+}
+
+impl WarmUp {
+    pub(crate) fn learn(&mut self, took_ms: u64) {
+        if self.took_ms.len() == SAMPLES {
+            self.took_ms.pop_front();
+        }
+        self.took_ms.push_back(took_ms);
+    }
+
+    /// The longest of the last few; `prior_ms` until one was seen.
+    pub(crate) fn ms(&self, prior_ms: u64) -> u64 {
+        self.took_ms.iter().copied().max().unwrap_or(prior_ms)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::LatencySummary;
+
+    fn learned(latency_ms: impl Fn(u64) -> f64, count: u64) -> Option<u64> {
+        let mut warming = Warming::default();
+        (0..60).find_map(|tick| {
+            let latency = LatencySummary {
+                count,
+                sum_ms: count as f64 * latency_ms(tick * 100),
+                ..Default::default()
+            };
+            warming.observe(&Meters { latency, ..Meters::default() }, tick * 100, 1_000)
+        })
+    }
+
+    #[test]
+    fn the_time_until_the_usual_speed_is_found() {
+        let took_ms = learned(|ms| if ms < 2_000 { 40.0 } else { 20.0 }, 20);
+        assert_eq!(took_ms, Some(2_000));
+        assert_eq!(learned(|_| 20.0, 20), Some(0));
+    }
+
+    #[test]
+    fn little_traffic_says_nothing() {
+        assert_eq!(learned(|_| 20.0, 1), None);
+    }
+
+    #[test]
+    fn the_longest_lately_counts() {
+        let mut warm_up = WarmUp::default();
+        assert_eq!(warm_up.ms(1_000), 1_000);
+        warm_up.learn(300);
+        warm_up.learn(200);
+        assert_eq!(warm_up.ms(1_000), 300);
+        for _ in 0..SAMPLES {
+            warm_up.learn(100);
+        }
+        assert_eq!(warm_up.ms(1_000), 100);
+    }
+}
