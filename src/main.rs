@@ -1,3 +1,17 @@
 //! The `foreshadow` command.
 
-fn main() {}
+mod admin;
+mod check;
+mod cli;
+mod explain;
+mod logging;
+mod node;
+mod run;
+mod schema;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> std::process::ExitCode {
+    cli::main()
+}

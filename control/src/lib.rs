@@ -68,8 +68,8 @@ pub use controller::Controller;
 pub use demand::{DemandForecast, DemandHorizon};
 pub use ids::{InstanceId, Mode, Role, ServiceName, Tier};
 pub use observation::{
-    Announced, Fact, Health, InstanceObservation, KernelSample, LatencySummary, Meters, MirrorSummary,
-    Observation, ServiceObservation,
+    Announced, Fact, Health, InstanceObservation, KernelSample, LatencySummary, Meters,
+    MirrorSummary, Observation, ServiceObservation,
 };
 pub use plan::{
     Action, Alert, AlertKind, CapacityView, HorizonView, InstanceWeight, Law, Plan, PlannedAction,

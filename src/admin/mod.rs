@@ -1,0 +1,48 @@
+//! The admin interface: JSON under `/api/v1`, Prometheus metrics, health and readiness.
+
+mod auth;
+mod error;
+mod metrics;
+mod operate;
+mod read;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::routing::{delete, get, post};
+
+use crate::node::Shared;
+
+pub(crate) use auth::Token;
+
+/// All routes; those under `/api` and `/metrics` ask for `token` where one is set.
+pub(crate) fn router(shared: Arc<Shared>, token: Option<Token>) -> Router {
+    let api = Router::new()
+        .route("/api/v1/status", get(read::status))
+        .route("/api/v1/services", get(read::services))
+        .route("/api/v1/services/{service}", get(read::service))
+        .route("/api/v1/services/{service}/mode", post(operate::mode))
+        .route("/api/v1/services/{service}/activate", post(operate::activate))
+        .route("/api/v1/instances", get(read::instances))
+        .route("/api/v1/instances/{instance}/drain", post(operate::drain))
+        .route("/api/v1/shadows", get(read::shadows))
+        .route("/api/v1/forecast", get(read::forecast))
+        .route("/api/v1/weights", get(read::weights))
+        .route("/api/v1/plan", get(read::plan))
+        .route("/api/v1/decisions", get(read::decisions))
+        .route("/api/v1/kernel", get(read::kernel))
+        .route("/api/v1/config", get(read::config))
+        .route("/api/v1/events", get(operate::events).post(operate::announce))
+        .route("/api/v1/events/{event}", delete(operate::withdraw))
+        .route("/api/v1/kill-switch", post(operate::kill_switch))
+        .route("/api/v1/reload", post(operate::reload))
+        .route("/metrics", get(metrics::render))
+        .layer(axum::middleware::from_fn_with_state(token, auth::require));
+    Router::new()
+        .route("/healthz", get(read::healthz))
+        .route("/readyz", get(read::readyz))
+        .merge(api)
+        .fallback(error::not_found)
+        .method_not_allowed_fallback(error::method_not_allowed)
+        .with_state(shared)
+}

@@ -1,0 +1,216 @@
+//! Requests that change something: modes, kill switch, drains, activations, events, reload.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::rejection::JsonRejection;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use foreshadow_control::{InstanceId, Mode, ServiceName, Tier};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::sync::oneshot;
+
+use super::error::ApiError;
+use super::read::{known_service, parse_instance};
+use crate::node::decisions::Event;
+use crate::node::operator::{Order, Orders, Request};
+use crate::node::{ReloadOutcome, Shared};
+
+type Body<T> = Result<Json<T>, JsonRejection>;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ModeChange {
+    /// `null` returns to the configured mode.
+    mode: Option<Mode>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct KillSwitch {
+    engaged: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Drain {
+    drained: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Activate {
+    count: u32,
+}
+
+fn body<T>(body: Body<T>) -> Result<T, ApiError> {
+    let Json(value) = body.map_err(|e| ApiError::new(e.status(), e.body_text()))?;
+    Ok(value)
+}
+
+/// Hands an order to the tick, waits for it, and keeps the standing orders.
+async fn order(shared: &Arc<Shared>, order: Order) -> Result<Orders, ApiError> {
+    let (done, answer) = oneshot::channel();
+    shared.requests.try_send(Request { order, done }).map_err(|_| {
+        ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "too many orders are waiting; try again")
+    })?;
+    let orders = answer
+        .await
+        .map_err(|_| ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "the node is shutting down"))?;
+    let kept = orders.clone();
+    blocking(shared, move |shared| shared.decisions.keep_orders(&kept)).await?;
+    Ok(orders)
+}
+
+/// Runs database work off the async workers.
+pub(super) async fn blocking<T: Send + 'static>(
+    shared: &Arc<Shared>,
+    work: impl FnOnce(&Shared) -> anyhow::Result<T> + Send + 'static,
+) -> Result<T, ApiError> {
+    let shared = Arc::clone(shared);
+    match tokio::task::spawn_blocking(move || work(&shared)).await {
+        Ok(result) => result.map_err(|e| ApiError::internal(&e)),
+        Err(error) => Err(ApiError::internal(&error.into())),
+    }
+}
+
+pub(super) async fn mode(
+    State(shared): State<Arc<Shared>>,
+    Path(service): Path<String>,
+    change: Body<ModeChange>,
+) -> Result<Json<Value>, ApiError> {
+    let change = body(change)?;
+    let service = known_service(&shared, &service)?;
+    let orders = order(&shared, Order::Mode(service.clone(), change.mode)).await?;
+    let configured = shared.config.load().services.get(&service).map(|s| s.mode);
+    let mode = orders.modes.get(&service).copied().or(configured);
+    Ok(Json(
+        json!({ "service": service, "mode": mode, "overridden": orders.modes.contains_key(&service) }),
+    ))
+}
+
+pub(super) async fn kill_switch(
+    State(shared): State<Arc<Shared>>,
+    change: Body<KillSwitch>,
+) -> Result<Json<Value>, ApiError> {
+    let orders = order(&shared, Order::KillSwitch(body(change)?.engaged)).await?;
+    Ok(Json(json!({ "engaged": orders.kill_switch })))
+}
+
+pub(super) async fn drain(
+    State(shared): State<Arc<Shared>>,
+    Path(instance): Path<String>,
+    change: Body<Drain>,
+) -> Result<Json<Value>, ApiError> {
+    let change = body(change)?;
+    let instance: InstanceId = parse_instance(&shared, &instance)?;
+    let orders = order(&shared, Order::Drain(instance, change.drained)).await?;
+    Ok(Json(json!({ "instance": instance, "drained": orders.drained.contains(&instance) })))
+}
+
+pub(super) async fn activate(
+    State(shared): State<Arc<Shared>>,
+    Path(service): Path<String>,
+    change: Body<Activate>,
+) -> Result<(StatusCode, Json<Value>), ApiError> {
+    let count = body(change)?.count;
+    let service: ServiceName = known_service(&shared, &service)?;
+    let max = shared
+        .config
+        .load()
+        .services
+        .get(&service)
+        .and_then(|s| s.shadows.as_ref())
+        .map_or(0, |shadows| shadows.pool.max);
+    if count == 0 || count > max {
+        let why = if max == 0 {
+            format!("{service} has no shadows: give it `shadows.provider` in the configuration")
+        } else {
+            format!("count is {count}; it must be 1 to {max}, the pool's `max`")
+        };
+        return Err(ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, why));
+    }
+    let ready = shared.view().map_or(0, |view| {
+        let shadows = view.observation.services.iter().filter(|s| s.service == service);
+        shadows
+            .flat_map(|s| &s.instances)
+            .filter(|i| matches!(i.tier, Tier::Warm | Tier::Full))
+            .count()
+    });
+    order(&shared, Order::Activate(service.clone(), count)).await?;
+    let answer = json!({ "service": service, "asked": count, "warm_or_full_now": ready });
+    Ok((StatusCode::ACCEPTED, Json(answer)))
+}
+
+pub(super) async fn events(State(shared): State<Arc<Shared>>) -> Result<Json<Value>, ApiError> {
+    let now_ms = shared.clock.now_ms();
+    let events = blocking(&shared, move |s| s.decisions.events(now_ms)).await?;
+    let events: Vec<Value> = events
+        .into_iter()
+        .map(|(id, event)| json!({ "id": id, "event": event, "running": event.start_ms <= now_ms }))
+        .collect();
+    Ok(Json(json!({ "events": events })))
+}
+
+pub(super) async fn announce(
+    State(shared): State<Arc<Shared>>,
+    event: Body<Event>,
+) -> Result<(StatusCode, Json<Value>), ApiError> {
+    let event = body(event)?;
+    known_service(&shared, &event.service)?;
+    let now_ms = shared.clock.now_ms();
+    let problem = if event.end_ms <= event.start_ms {
+        Some(format!("end_ms {} is not after start_ms {}", event.end_ms, event.start_ms))
+    } else if event.end_ms <= now_ms {
+        Some(format!("end_ms {} has passed; it is {now_ms} now (Unix milliseconds)", event.end_ms))
+    } else if !(event.lift > 0.0 && event.lift <= 100.0) {
+        Some(format!("lift is {}; it must be above 0 and at most 100", event.lift))
+    } else if event.name.is_empty() || event.name.len() > 200 {
+        Some("name must have 1 to 200 bytes".to_owned())
+    } else {
+        None
+    };
+    if let Some(problem) = problem {
+        return Err(ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, problem));
+    }
+    let stored = event.clone();
+    let id = blocking(&shared, move |s| s.decisions.announce(&stored)).await?;
+    publish_events(&shared).await?;
+    Ok((StatusCode::CREATED, Json(json!({ "id": id, "event": event }))))
+}
+
+pub(super) async fn withdraw(
+    State(shared): State<Arc<Shared>>,
+    Path(event): Path<i64>,
+) -> Result<StatusCode, ApiError> {
+    if !blocking(&shared, move |s| s.decisions.withdraw(event)).await? {
+        return Err(ApiError::new(StatusCode::NOT_FOUND, format!("there is no event {event}")));
+    }
+    publish_events(&shared).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn publish_events(shared: &Arc<Shared>) -> Result<(), ApiError> {
+    let now_ms = shared.clock.now_ms();
+    let events = blocking(shared, move |s| s.decisions.events(now_ms)).await?;
+    order(shared, Order::Events(events.into_iter().map(|(_, event)| event).collect())).await?;
+    Ok(())
+}
+
+pub(super) async fn reload(
+    State(shared): State<Arc<Shared>>,
+) -> Result<Json<Value>, (StatusCode, Json<Value>)> {
+    let outcome = shared.reload_now().await;
+    match outcome {
+        ReloadOutcome::Applied { changes } => {
+            Ok(Json(json!({ "applied": true, "changes": changes })))
+        }
+        ReloadOutcome::Refused { error } => Err((
+            StatusCode::UNPROCESSABLE_ENTITY,
+            Json(
+                json!({ "applied": false, "error": error, "in_force": "the configuration before" }),
+            ),
+        )),
+    }
+}

@@ -1,0 +1,344 @@
+//! Requests that only look.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use foreshadow_control::{
+    Health, InstanceId, InstanceObservation, Meters, Role, ServiceName, ServiceObservation,
+    ServicePlan,
+};
+use foreshadow_proxy::{ConnectionCounts, ServiceTotals};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::error::ApiError;
+use super::operate::blocking;
+use crate::node::decisions;
+use crate::node::view::View;
+use crate::node::{ReloadOutcome, Shared};
+
+/// Narrows a listing to one service.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Only {
+    service: Option<String>,
+}
+
+type OnlyQuery = Result<Query<Only>, QueryRejection>;
+
+fn query<T>(query: Result<Query<T>, QueryRejection>) -> Result<T, ApiError> {
+    let Query(value) = query.map_err(|e| ApiError::new(e.status(), e.body_text()))?;
+    Ok(value)
+}
+
+fn view(shared: &Shared) -> Result<Arc<View>, ApiError> {
+    shared.view().ok_or_else(ApiError::starting)
+}
+
+/// The configured service called `name`, or a 404 that lists them.
+pub(super) fn known_service(shared: &Shared, name: &str) -> Result<ServiceName, ApiError> {
+    let config = shared.config.load();
+    config
+        .services
+        .get_key_value(name)
+        .map(|(name, _)| name.clone())
+        .ok_or_else(|| ApiError::unknown("service", name, config.services.keys()))
+}
+
+/// The instance written as `i12` or `12`, if it exists now.
+pub(super) fn parse_instance(shared: &Shared, text: &str) -> Result<InstanceId, ApiError> {
+    let view = view(shared)?;
+    let known = || view.observation.services.iter().flat_map(|s| &s.instances).map(|i| i.instance);
+    text.strip_prefix('i')
+        .unwrap_or(text)
+        .parse()
+        .ok()
+        .map(InstanceId)
+        .filter(|id| known().any(|k| k == *id))
+        .ok_or_else(|| ApiError::unknown("instance", text, known()))
+}
+
+/// The services of the last tick, seen and planned, narrowed by the query.
+fn pairs<'a>(
+    shared: &Shared,
+    view: &'a View,
+    only: OnlyQuery,
+) -> Result<Vec<(&'a ServiceObservation, &'a ServicePlan)>, ApiError> {
+    let only = match query(only)?.service {
+        Some(name) => Some(known_service(shared, &name)?),
+        None => None,
+    };
+    let both = view.observation.services.iter().zip(&view.plan.services);
+    Ok(both.filter(|(seen, _)| only.as_ref().is_none_or(|o| *o == seen.service)).collect())
+}
+
+/// What the data plane counted since start.
+struct Counted(Vec<ServiceTotals>);
+
+impl Counted {
+    fn service(&self, name: &ServiceName) -> Option<&ServiceTotals> {
+        self.0.iter().find(|t| t.service == *name)
+    }
+
+    fn instance(&self, name: &ServiceName, id: InstanceId) -> Option<&Meters> {
+        let instances = &self.service(name)?.instances;
+        instances.iter().find(|t| t.instance == id).map(|t| &t.meters)
+    }
+}
+
+fn weight(plan: &ServicePlan, instance: InstanceId) -> u32 {
+    plan.weights.iter().find(|w| w.instance == instance).map_or(0, |w| w.weight)
+}
+
+fn instance_json(
+    view: &View,
+    counted: &Counted,
+    plan: &ServicePlan,
+    seen: &InstanceObservation,
+) -> Value {
+    json!({
+        "instance": seen.instance,
+        "service": plan.service,
+        "address": view.addresses.get(&seen.instance),
+        "role": seen.role,
+        "tier": seen.tier,
+        "moving_to": seen.moving_to,
+        "tier_age_ms": seen.tier_age_ms,
+        "zone": seen.zone,
+        "health": seen.health,
+        "drained": seen.drained,
+        "weight": weight(plan, seen.instance),
+        "capacity": plan.capacity.iter().find(|c| c.instance == seen.instance),
+        "last_tick": seen.meters,
+        "totals": counted.instance(&plan.service, seen.instance),
+        "kernel": seen.kernel,
+        "mirror": seen.mirror,
+    })
+}
+
+fn service_json(
+    view: &View,
+    counted: &Counted,
+    seen: &ServiceObservation,
+    plan: &ServicePlan,
+) -> Value {
+    let count = |role| seen.instances.iter().filter(|i| i.role == role).count();
+    let tiers = seen.instances.iter().filter(|i| i.role == Role::Shadow).fold(
+        std::collections::BTreeMap::<_, u32>::new(),
+        |mut tiers, shadow| {
+            *tiers.entry(shadow.tier).or_default() += 1;
+            tiers
+        },
+    );
+    let totals = counted.service(&seen.service);
+    json!({
+        "service": seen.service,
+        "mode": seen.mode,
+        "acting": plan.act,
+        "demand_rps": plan.demand_rps,
+        "primaries": count(Role::Primary),
+        "shadows": count(Role::Shadow),
+        "shadow_tiers": tiers,
+        "up": seen.instances.iter().filter(|i| i.health == Health::Up).count(),
+        "alerts": plan.alerts,
+        "requests_total": totals.map(|t| t.arrivals),
+        "unserved_total": totals.map(|t| t.unserved),
+        "latency_ms": totals.map(|t| quantiles(&t.latency_us)),
+        "shadows_since_start": view.shadow_counts.get(&seen.service),
+    })
+}
+
+#[expect(clippy::cast_precision_loss, reason = "latencies stay far below 2^53 us")]
+fn quantiles(latency_us: &hdrhistogram::Histogram<u64>) -> Value {
+    let at = |q| latency_us.value_at_quantile(q) as f64 / 1000.0;
+    json!({ "p50": at(0.5), "p90": at(0.9), "p99": at(0.99), "p999": at(0.999) })
+}
+
+pub(super) async fn healthz() -> &'static str {
+    "ok\n"
+}
+
+/// Ready once the loop ticks and every configured listener accepts.
+pub(super) async fn readyz(State(shared): State<Arc<Shared>>) -> (StatusCode, String) {
+    if shared.view().is_none() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "starting\n".to_owned());
+    }
+    if shared.is_draining() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "draining\n".to_owned());
+    }
+    (StatusCode::OK, "ready\n".to_owned())
+}
+
+pub(super) async fn status(State(shared): State<Arc<Shared>>) -> Json<Value> {
+    let orders = shared.orders.load();
+    let reload = shared.reload.load();
+    Json(json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "pid": std::process::id(),
+        "now_ms": shared.clock.now_ms(),
+        "uptime_s": shared.clock.uptime().as_secs_f64(),
+        "draining": shared.is_draining(),
+        "kill_switch": orders.kill_switch,
+        "mode_overrides": orders.modes,
+        "drained": orders.drained,
+        "tick": shared.ticks.read(),
+        "decisions_dropped": shared.decisions.dropped(),
+        "listeners": shared.listeners().iter().map(listener_json).collect::<Vec<_>>(),
+        "reloads": {
+            "applied": reload.applied,
+            "refused": reload.refused,
+            "last": reload.last.as_ref().map(|(at_ms, outcome)| match outcome {
+                ReloadOutcome::Applied { changes } =>
+                    json!({ "at_ms": at_ms, "applied": true, "changes": changes }),
+                ReloadOutcome::Refused { error } =>
+                    json!({ "at_ms": at_ms, "applied": false, "error": error }),
+            }),
+        },
+    }))
+}
+
+fn listener_json(counts: &ConnectionCounts) -> Value {
+    json!({
+        "listener": counts.listener,
+        "address": counts.address,
+        "accepted": counts.accepted,
+        "active": counts.active,
+        "refused": counts.refused,
+        "malformed": counts.malformed,
+    })
+}
+
+pub(super) async fn services(
+    State(shared): State<Arc<Shared>>,
+    only: OnlyQuery,
+) -> Result<Json<Value>, ApiError> {
+    let view = view(&shared)?;
+    let counted = Counted(shared.totals());
+    let services: Vec<Value> = pairs(&shared, &view, only)?
+        .into_iter()
+        .map(|(seen, plan)| service_json(&view, &counted, seen, plan))
+        .collect();
+    Ok(Json(json!({ "at_ms": view.plan.at_ms, "services": services })))
+}
+
+pub(super) async fn service(
+    State(shared): State<Arc<Shared>>,
+    Path(name): Path<String>,
+) -> Result<Json<Value>, ApiError> {
+    let name = known_service(&shared, &name)?;
+    let view = view(&shared)?;
+    let both = view.observation.services.iter().zip(&view.plan.services);
+    let Some((seen, plan)) = both.into_iter().find(|(seen, _)| seen.service == name) else {
+        return Err(ApiError::starting());
+    };
+    let counted = Counted(shared.totals());
+    let mut answer = service_json(&view, &counted, seen, plan);
+    let instances = seen.instances.iter().map(|i| instance_json(&view, &counted, plan, i));
+    answer["instances"] = instances.collect();
+    answer["forecast"] = json!(plan.forecast);
+    Ok(Json(answer))
+}
+
+pub(super) async fn instances(
+    State(shared): State<Arc<Shared>>,
+    only: OnlyQuery,
+) -> Result<Json<Value>, ApiError> {
+    listing(&shared, only, |_| true, "instances")
+}
+
+pub(super) async fn shadows(
+    State(shared): State<Arc<Shared>>,
+    only: OnlyQuery,
+) -> Result<Json<Value>, ApiError> {
+    listing(&shared, only, |i| i.role == Role::Shadow, "shadows")
+}
+
+fn listing(
+    shared: &Shared,
+    only: OnlyQuery,
+    wanted: impl Fn(&InstanceObservation) -> bool,
+    key: &str,
+) -> Result<Json<Value>, ApiError> {
+    let view = view(shared)?;
+    let counted = Counted(shared.totals());
+    let found: Vec<Value> = pairs(shared, &view, only)?
+        .into_iter()
+        .flat_map(|(seen, plan)| seen.instances.iter().map(move |i| (plan, i)))
+        .filter(|(_, instance)| wanted(instance))
+        .map(|(plan, instance)| instance_json(&view, &counted, plan, instance))
+        .collect();
+    Ok(Json(json!({ "at_ms": view.plan.at_ms, key: found })))
+}
+
+pub(super) async fn forecast(
+    State(shared): State<Arc<Shared>>,
+    only: OnlyQuery,
+) -> Result<Json<Value>, ApiError> {
+    let view = view(&shared)?;
+    let services: Vec<Value> = pairs(&shared, &view, only)?
+        .into_iter()
+        .map(|(seen, plan)| {
+            json!({
+                "service": seen.service,
+                "demand_rps": plan.demand_rps,
+                "horizons": plan.forecast,
+            })
+        })
+        .collect();
+    Ok(Json(json!({ "at_ms": view.plan.at_ms, "services": services })))
+}
+
+pub(super) async fn weights(
+    State(shared): State<Arc<Shared>>,
+    only: OnlyQuery,
+) -> Result<Json<Value>, ApiError> {
+    let view = view(&shared)?;
+    let services: Vec<Value> = pairs(&shared, &view, only)?
+        .into_iter()
+        .map(|(seen, plan)| {
+            json!({
+                "service": seen.service,
+                "acting": plan.act,
+                "weights": plan.weights,
+                "advised": plan.advised,
+                "reasons": plan.reasons,
+            })
+        })
+        .collect();
+    Ok(Json(json!({ "at_ms": view.plan.at_ms, "services": services })))
+}
+
+pub(super) async fn plan(
+    State(shared): State<Arc<Shared>>,
+    only: OnlyQuery,
+) -> Result<Json<Value>, ApiError> {
+    let view = view(&shared)?;
+    let services: Vec<&ServicePlan> =
+        pairs(&shared, &view, only)?.into_iter().map(|(_, plan)| plan).collect();
+    Ok(Json(json!({
+        "tick": view.plan.tick,
+        "at_ms": view.plan.at_ms,
+        "services": services,
+    })))
+}
+
+pub(super) async fn decisions(
+    State(shared): State<Arc<Shared>>,
+    wanted: Result<Query<decisions::Query>, QueryRejection>,
+) -> Result<Json<Value>, ApiError> {
+    let wanted = query(wanted)?;
+    let page = blocking(&shared, move |s| s.decisions.page(&wanted)).await?;
+    let next = page.last().map(|d| d.id);
+    Ok(Json(json!({ "decisions": page, "next_before": next })))
+}
+
+pub(super) async fn kernel(State(shared): State<Arc<Shared>>) -> Json<Value> {
+    Json(json!(shared.kernel))
+}
+
+pub(super) async fn config(State(shared): State<Arc<Shared>>) -> Json<Value> {
+    Json(json!(**shared.config.load()))
+}

@@ -1,0 +1,38 @@
+//! `foreshadow check`: is this configuration good?
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Arguments of `foreshadow check`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The configuration: YAML, TOML or JSON, by its extension.
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// Print the configuration in force, defaults included, as YAML; secrets are masked.
+    #[arg(long)]
+    print: bool,
+}
+
+/// Checks the file and says what it found.
+///
+/// # Errors
+/// When standard output cannot be written.
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let config = match foreshadow_config::load(&args.file) {
+        Ok(config) => config,
+        Err(errors) => {
+            write!(std::io::stderr(), "{errors}")?;
+            return Ok(ExitCode::FAILURE);
+        }
+    };
+    let mut out = std::io::stdout().lock();
+    if args.print {
+        write!(out, "{}", config.to_yaml())?;
+    } else {
+        let (services, listeners) = (config.services.len(), config.listeners.len());
+        writeln!(out, "{}: good: {listeners} listeners, {services} services", args.file.display())?;
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,122 @@
+//! The command line: what can be asked, and the help for it.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::{check, explain, run, schema};
+
+/// Foreshadow: a load balancer that sees trouble coming.
+///
+/// Every 100 ms it forecasts each service's demand and moves traffic to pre-warmed shadow
+/// instances before anything is overloaded.
+#[derive(Debug, Parser)]
+#[command(name = "foreshadow", version, propagate_version = true, after_help = EXAMPLES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  foreshadow check foreshadow.yaml         is this configuration good?
+  foreshadow run -c foreshadow.yaml        serve
+  foreshadow explain --last 20             what was decided lately, and why
+
+Signals of `run`: SIGHUP reads the configuration again, SIGTERM drains and ends.
+Environment: FORESHADOW_LOG sets the log filter, for example info,foreshadow_proxy=debug.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve: run the proxy, the loop and the admin interface.
+    #[command(after_help = "\
+Examples:
+  foreshadow run -c config/examples/quickstart.yaml
+  foreshadow run -c edge.toml --log-format json")]
+    Run(run::Args),
+    /// Check a configuration file; all its errors are shown at once.
+    #[command(after_help = "\
+Examples:
+  foreshadow check foreshadow.yaml
+  foreshadow check --print edge.toml       show every setting, defaults included
+
+Exit code: 0 when the file is good, 1 when it is not.")]
+    Check(check::Args),
+    /// Print the JSON Schema of the configuration.
+    #[command(after_help = "\
+Example:
+  foreshadow schema > foreshadow.schema.json
+  then begin a YAML file with: # yaml-language-server: $schema=foreshadow.schema.json")]
+    Schema,
+    /// Say what was decided and why, from the state database or a recording.
+    #[command(after_help = "\
+Examples:
+  foreshadow explain --last 20
+  foreshadow explain --service shop --law failover
+  foreshadow explain --replay recording.ndjson   run a recording again and compare every plan")]
+    Explain(explain::Args),
+    /// Print the version.
+    Version,
+    /// Parts of the demo: a backend and a load generator.
+    #[command(hide = true)]
+    Testbed {
+        #[command(subcommand)]
+        part: Part,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum Part {
+    /// Serve HTTP with limited concurrency, tunable service times and faults.
+    Backend(Box<foreshadow_testbed::backend::Args>),
+    /// Offer load at fixed times and measure from those times.
+    Load(Box<foreshadow_testbed::load::Args>),
+}
+
+/// Where the state database is, for commands that read it without a running node.
+#[derive(Debug, clap::Args)]
+pub(crate) struct StateDir {
+    /// Directory of the state database, `state_dir` of the configuration.
+    #[arg(long, value_name = "DIR", conflicts_with = "config")]
+    pub(crate) state_dir: Option<PathBuf>,
+    /// Configuration that names it.
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+}
+
+/// Reads the command line and does what it says.
+pub(crate) fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Run(args) => run::run(&args),
+        Command::Check(args) => check::run(&args),
+        Command::Schema => schema::run(),
+        Command::Explain(args) => explain::run(&args),
+        Command::Version => version(),
+        Command::Testbed { part: Part::Backend(args) } => {
+            success(foreshadow_testbed::backend::run(*args))
+        }
+        Command::Testbed { part: Part::Load(args) } => {
+            success(foreshadow_testbed::load::run(*args))
+        }
+    };
+    done.unwrap_or_else(|error| {
+        complain(&error);
+        ExitCode::FAILURE
+    })
+}
+
+fn success(done: anyhow::Result<()>) -> anyhow::Result<ExitCode> {
+    done.map(|()| ExitCode::SUCCESS)
+}
+
+#[expect(clippy::print_stderr, reason = "the command line speaks to a person here")]
+fn complain(error: &anyhow::Error) {
+    eprintln!("foreshadow: {error:#}");
+}
+
+#[expect(clippy::print_stdout, reason = "the command line speaks to a person here")]
+fn version() -> anyhow::Result<ExitCode> {
+    println!("foreshadow {}", env!("CARGO_PKG_VERSION"));
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,212 @@
+//! `foreshadow explain`: what was decided and why, and whether a recording replays.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context;
+use foreshadow_control::{Entry, Law, ReplayReport, replay};
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::cli::StateDir;
+use crate::node::STATE_DB;
+use crate::node::decisions::{self, Kind, Query};
+
+/// The last time that has a date of four-digit year; a damaged record may hold a later one.
+const YEAR_9999_MS: u64 = 253_402_300_800_000;
+
+/// Arguments of `foreshadow explain`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    state: StateDir,
+    /// Only decisions about this service.
+    #[arg(long)]
+    service: Option<String>,
+    /// Only decisions of this kind.
+    #[arg(long, value_enum)]
+    kind: Option<Kind>,
+    /// Only decisions this law took part in, such as commit, failover or rollback.
+    #[arg(long, value_name = "LAW")]
+    law: Option<String>,
+    /// How many of the newest decisions.
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    last: u32,
+    /// Print whole records as JSON lines: what was seen, forecast and decided.
+    #[arg(long)]
+    json: bool,
+    /// Run a recording again and compare every plan with the recorded one.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["state_dir", "config", "service", "kind", "law"])]
+    replay: Option<PathBuf>,
+}
+
+/// Explains, or replays.
+///
+/// # Errors
+/// When the database or recording cannot be read.
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    match &args.replay {
+        Some(path) => replay_file(path, args.json),
+        None => explain(args),
+    }
+}
+
+fn explain(args: &Args) -> anyhow::Result<ExitCode> {
+    let query = Query {
+        service: args.service.clone(),
+        kind: args.kind,
+        law: args.law.as_deref().map(parse_law).transpose()?,
+        limit: Some(args.last),
+        ..Query::default()
+    };
+    let db = state_dir(&args.state)?.join(STATE_DB);
+    let mut page = decisions::read_file(&db, &query)?;
+    page.reverse();
+    let mut out = std::io::stdout().lock();
+    if page.is_empty() {
+        writeln!(out, "no decisions match in {}", db.display())?;
+    }
+    for decision in &page {
+        if args.json {
+            serde_json::to_writer(&mut out, decision)?;
+            writeln!(out)?;
+        } else {
+            write_decision(&mut out, &decision.record)?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn state_dir(state: &StateDir) -> anyhow::Result<PathBuf> {
+    match (&state.state_dir, &state.config) {
+        (Some(dir), _) => Ok(dir.clone()),
+        (None, Some(file)) => {
+            let config = foreshadow_config::load(file)
+                .map_err(|errors| anyhow::anyhow!("{} is not good:\n{errors}", file.display()))?;
+            Ok(config.state_dir)
+        }
+        (None, None) => Ok(PathBuf::from(foreshadow_config::DEFAULT_STATE_DIR)),
+    }
+}
+
+fn parse_law(text: &str) -> anyhow::Result<Law> {
+    Law::deserialize(Value::String(text.to_owned()))
+        .map_err(|error| anyhow::anyhow!("there is no law {text:?}: {error}"))
+}
+
+/// A decision as a few lines: when, which service, and one sentence for each thing that changed.
+fn write_decision(out: &mut impl Write, record: &Value) -> anyhow::Result<()> {
+    let at_ms = record["at_ms"].as_u64().unwrap_or(0);
+    let service = record["service"].as_str().filter(|s| !s.is_empty()).unwrap_or("(node)");
+    let tick = &record["tick"];
+    writeln!(out, "{} {service} (tick {tick})", utc(at_ms))?;
+    for line in record["summary"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+        writeln!(out, "    {line}")?;
+    }
+    Ok(())
+}
+
+fn utc(unix_ms: u64) -> String {
+    let time = std::time::UNIX_EPOCH.checked_add(std::time::Duration::from_millis(unix_ms));
+    time.filter(|_| unix_ms < YEAR_9999_MS).map_or_else(
+        || format!("{unix_ms} ms"),
+        |t| humantime::format_rfc3339_millis(t).to_string(),
+    )
+}
+
+fn replay_file(path: &Path, json: bool) -> anyhow::Result<ExitCode> {
+    let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+    let mut failure = None;
+    let mut text = String::new();
+    let entries = entries(BufReader::new(file), &mut failure);
+    let report = replay(entries);
+    if let Some(error) = failure {
+        return Err(error).with_context(|| format!("{} cannot be replayed", path.display()));
+    }
+    if json {
+        text = serde_json::to_string_pretty(&report)?;
+    } else {
+        describe(&report, &mut text)?;
+    }
+    writeln!(std::io::stdout(), "{text}")?;
+    let same = report.divergence.is_none() && report.ticks > 0;
+    Ok(if same { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The entries of a recording; stops at the first bad line and leaves the error in `failure`.
+///
+/// A last line without its line end was being written when the node ended, and is left out.
+fn entries<'a>(
+    mut lines: impl BufRead + 'a,
+    failure: &'a mut Option<anyhow::Error>,
+) -> impl Iterator<Item = Entry> + 'a {
+    let mut number = 0_u64;
+    let mut line = Vec::new();
+    std::iter::from_fn(move || {
+        line.clear();
+        number += 1;
+        match lines.read_until(b'\n', &mut line) {
+            Ok(0) => None,
+            Ok(_) if line.last() != Some(&b'\n') => None,
+            Ok(_) => serde_json::from_slice(&line)
+                .map_err(|error| *failure = Some(anyhow::anyhow!("line {number}: {error}")))
+                .ok(),
+            Err(error) => {
+                *failure = Some(anyhow::Error::new(error).context(format!("line {number}")));
+                None
+            }
+        }
+    })
+}
+
+fn describe(report: &ReplayReport, text: &mut String) -> anyhow::Result<()> {
+    use std::fmt::Write as _;
+    match &report.divergence {
+        None if report.ticks == 0 => {
+            write!(text, "no tick could be replayed: the file holds no checkpoint before one")?;
+        }
+        None => write!(text, "{} ticks replayed; every plan is the recorded one", report.ticks)?,
+        Some(divergence) => {
+            writeln!(text, "{} ticks replayed; the last differs:", report.ticks)?;
+            writeln!(text, "  entry {} of the recording", divergence.entry)?;
+            writeln!(text, "  recorded: {}", serde_json::to_string(&divergence.recorded)?)?;
+            write!(text, "  replayed: {}", serde_json::to_string(&divergence.replayed)?)?;
+        }
+    }
+    if report.unreplayable > 0 {
+        write!(text, "\n{} ticks before the first checkpoint were left out", report.unreplayable)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_written_as_utc() {
+        assert_eq!(utc(1_795_303_805_042), "2026-11-21T23:30:05.042Z");
+        assert_eq!(utc(u64::MAX), "18446744073709551615 ms");
+    }
+
+    #[test]
+    fn a_law_is_named_as_in_the_records() {
+        assert_eq!(parse_law("reactive_floor").unwrap(), Law::ReactiveFloor);
+        assert!(parse_law("gravity").unwrap_err().to_string().contains("reactive_floor"));
+    }
+
+    #[test]
+    fn a_cut_last_line_is_left_out_and_a_bad_one_is_named() {
+        let mut failure = None;
+        assert_eq!(entries(&b"{\"entry\":"[..], &mut failure).count(), 0);
+        assert!(failure.is_none());
+        assert_eq!(
+            entries(&b"{\"entry\":\"configure\",\"specs\":[]}\nnonsense\n"[..], &mut failure)
+                .count(),
+            1
+        );
+        assert!(failure.unwrap().to_string().starts_with("line 2:"));
+    }
+}

@@ -1,0 +1,462 @@
+//! Decision records: what was decided, from what, and why; kept in the state database.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::Context;
+use foreshadow_control::{AlertKind, Law, ServiceObservation, ServicePlan};
+use rusqlite::{Connection, OptionalExtension, params};
+use serde::{Deserialize, Serialize};
+
+use super::operator::Orders;
+
+/// Records that wait for the disk; beyond it they are dropped and counted, the tick never waits.
+const QUEUE: usize = 4096;
+/// Rows kept; the oldest go first.
+const KEEP_ROWS: i64 = 200_000;
+const SCHEMA: &str = "
+    PRAGMA journal_mode = WAL;
+    PRAGMA synchronous = NORMAL;
+    PRAGMA busy_timeout = 5000;
+    CREATE TABLE IF NOT EXISTS decisions (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        at_ms INTEGER NOT NULL,
+        tick INTEGER NOT NULL,
+        service TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        laws TEXT NOT NULL,
+        summary TEXT NOT NULL,
+        record TEXT NOT NULL
+    );
+    CREATE INDEX IF NOT EXISTS decisions_by_service ON decisions (service, id);
+    CREATE TABLE IF NOT EXISTS events (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        service TEXT NOT NULL,
+        name TEXT NOT NULL,
+        start_ms INTEGER NOT NULL,
+        end_ms INTEGER NOT NULL,
+        lift REAL NOT NULL
+    );
+    CREATE TABLE IF NOT EXISTS orders (
+        one INTEGER PRIMARY KEY CHECK (one = 1),
+        orders TEXT NOT NULL
+    );
+";
+
+/// What a decision record is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Kind {
+    /// The controller changed weights, took or advised actions, or raised or cleared an alert.
+    Plan,
+    /// An operator changed a mode, drained, activated, announced or stopped automation.
+    Operator,
+    /// The configuration was read again, with or without success.
+    Reload,
+}
+
+impl Kind {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Plan => "plan",
+            Self::Operator => "operator",
+            Self::Reload => "reload",
+        }
+    }
+}
+
+/// One record on its way to the database.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Decision {
+    /// Unix time.
+    pub(crate) at_ms: u64,
+    /// Tick it was taken in.
+    pub(crate) tick: u64,
+    /// The service; empty for the whole node.
+    pub(crate) service: String,
+    /// What it is about.
+    pub(crate) kind: Kind,
+    /// Laws that decided.
+    pub(crate) laws: Vec<Law>,
+    /// One sentence each for everything that changed.
+    pub(crate) summary: Vec<String>,
+    /// Alerts that hold.
+    pub(crate) alerts: Vec<AlertKind>,
+    /// What the controller saw, for plans.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) observation: Option<ServiceObservation>,
+    /// What it decided, for plans.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) plan: Option<ServicePlan>,
+}
+
+/// A record as read back.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct StoredDecision {
+    /// Row, rising with time.
+    pub(crate) id: i64,
+    /// The record.
+    #[serde(flatten)]
+    pub(crate) record: serde_json::Value,
+}
+
+/// Which records to read, newest first.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Query {
+    /// Only of this service.
+    pub(crate) service: Option<String>,
+    /// Only of this kind.
+    pub(crate) kind: Option<Kind>,
+    /// Only those in which this law decided.
+    pub(crate) law: Option<Law>,
+    /// Only rows below this id: the last id of the page before.
+    pub(crate) before: Option<i64>,
+    /// Only at or after this Unix time.
+    pub(crate) since_ms: Option<u64>,
+    /// Page size, 1 to 1000; 50 when absent.
+    pub(crate) limit: Option<u32>,
+}
+
+/// An announced event: demand is expected to be `lift` times what it would be otherwise.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Event {
+    /// The service.
+    pub(crate) service: String,
+    /// What happens.
+    pub(crate) name: String,
+    /// Start, Unix time.
+    pub(crate) start_ms: u64,
+    /// End, Unix time.
+    pub(crate) end_ms: u64,
+    /// Expected demand relative to none of it, above 0 and at most 100.
+    pub(crate) lift: f64,
+}
+
+/// The decision log: a bounded queue in front of one writing thread.
+#[derive(Debug)]
+pub(crate) struct DecisionLog {
+    queue: Mutex<Option<SyncSender<Decision>>>,
+    writer: Mutex<Option<JoinHandle<()>>>,
+    reader: Mutex<Connection>,
+    dropped: Arc<AtomicU64>,
+}
+
+impl DecisionLog {
+    /// Opens the tables in the state database at `path` and starts the writer.
+    ///
+    /// # Errors
+    /// When the database cannot be opened or the thread not started.
+    pub(crate) fn open(path: &Path) -> anyhow::Result<Self> {
+        let writer = connect(path)?;
+        writer
+            .execute_batch(SCHEMA)
+            .with_context(|| format!("cannot prepare {}", path.display()))?;
+        let reader = connect(path)?;
+        let (queue, records) = sync_channel(QUEUE);
+        let dropped = Arc::new(AtomicU64::new(0));
+        let lost = Arc::clone(&dropped);
+        let writer = std::thread::Builder::new()
+            .name("decisions".to_owned())
+            .spawn(move || write_all(&writer, &records, &lost))
+            .context("cannot start the decision writer")?;
+        Ok(Self {
+            queue: Mutex::new(Some(queue)),
+            writer: Mutex::new(Some(writer)),
+            reader: Mutex::new(reader),
+            dropped,
+        })
+    }
+
+    /// Queues a record; never waits.
+    pub(crate) fn record(&self, decision: Decision) {
+        let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(queue) = queue.as_ref()
+            && let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) =
+                queue.try_send(decision)
+        {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Records lost because the disk was too slow.
+    pub(crate) fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+
+    /// Writes what is queued and stops the writer.
+    pub(crate) fn close(&self) {
+        drop(self.queue.lock().unwrap_or_else(PoisonError::into_inner).take());
+        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if writer.is_some_and(|w| w.join().is_err()) {
+            tracing::error!("the decision writer ended badly; the last records may be lost");
+        }
+    }
+
+    /// Reads a page. Blocks on the disk: not for the tick or an async worker.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub(crate) fn page(&self, query: &Query) -> anyhow::Result<Vec<StoredDecision>> {
+        read_page(&self.reader.lock().unwrap_or_else(PoisonError::into_inner), query)
+    }
+
+    /// The standing orders as last kept; none on a new database.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub(crate) fn orders(&self) -> anyhow::Result<Orders> {
+        let db = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
+        let text: Option<String> =
+            db.query_row("SELECT orders FROM orders", [], |row| row.get(0)).optional()?;
+        text.map_or_else(
+            || Ok(Orders::default()),
+            |text| serde_json::from_str(&text).context("the standing orders are damaged"),
+        )
+    }
+
+    /// Keeps the standing orders for the next start.
+    ///
+    /// # Errors
+    /// When the database cannot be written.
+    pub(crate) fn keep_orders(&self, orders: &Orders) -> anyhow::Result<()> {
+        let db = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
+        db.execute(
+            "INSERT INTO orders (one, orders) VALUES (1, ?) \
+             ON CONFLICT (one) DO UPDATE SET orders = excluded.orders",
+            [serde_json::to_string(orders)?],
+        )?;
+        Ok(())
+    }
+
+    /// Stores an announced event and returns its id.
+    ///
+    /// # Errors
+    /// When the database cannot be written.
+    pub(crate) fn announce(&self, event: &Event) -> anyhow::Result<i64> {
+        let db = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
+        db.execute(
+            "INSERT INTO events (service, name, start_ms, end_ms, lift) VALUES (?, ?, ?, ?, ?)",
+            params![
+                event.service,
+                event.name,
+                signed(event.start_ms),
+                signed(event.end_ms),
+                event.lift
+            ],
+        )?;
+        Ok(db.last_insert_rowid())
+    }
+
+    /// Takes an announced event back; false when there is none of that id.
+    ///
+    /// # Errors
+    /// When the database cannot be written.
+    pub(crate) fn withdraw(&self, id: i64) -> anyhow::Result<bool> {
+        let db = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(db.execute("DELETE FROM events WHERE id = ?", [id])? > 0)
+    }
+
+    /// Announced events that have not ended at `now_ms`, soonest first; at most 10,000.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub(crate) fn events(&self, now_ms: u64) -> anyhow::Result<Vec<(i64, Event)>> {
+        let db = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut rows = db.prepare_cached(
+            "SELECT id, service, name, start_ms, end_ms, lift FROM events \
+             WHERE end_ms > ? ORDER BY start_ms, id LIMIT 10000",
+        )?;
+        let events = rows.query_map([signed(now_ms)], |row| {
+            Ok((
+                row.get(0)?,
+                Event {
+                    service: row.get(1)?,
+                    name: row.get(2)?,
+                    start_ms: unsigned(row.get(3)?),
+                    end_ms: unsigned(row.get(4)?),
+                    lift: row.get(5)?,
+                },
+            ))
+        })?;
+        Ok(events.collect::<Result<_, _>>()?)
+    }
+}
+
+/// Reads a page of the state database at `path` without a running node.
+///
+/// # Errors
+/// When the file is missing or cannot be read.
+pub(crate) fn read_file(path: &Path, query: &Query) -> anyhow::Result<Vec<StoredDecision>> {
+    anyhow::ensure!(path.exists(), "there is no state database at {}", path.display());
+    let db = connect(path)?;
+    let present = db
+        .query_row("SELECT 1 FROM sqlite_master WHERE name = 'decisions'", [], |_| Ok(()))
+        .optional()?;
+    if present.is_none() {
+        return Ok(Vec::new());
+    }
+    read_page(&db, query)
+}
+
+fn connect(path: &Path) -> anyhow::Result<Connection> {
+    let db = Connection::open(path)
+        .with_context(|| format!("cannot open the state database {}", path.display()))?;
+    db.busy_timeout(Duration::from_secs(5))?;
+    Ok(db)
+}
+
+fn read_page(db: &Connection, query: &Query) -> anyhow::Result<Vec<StoredDecision>> {
+    let law = query.law.map(|law| serde_json::to_string(&law)).transpose()?;
+    let mut rows = db.prepare_cached(
+        "SELECT id, record FROM decisions WHERE (?1 IS NULL OR service = ?1) \
+         AND (?2 IS NULL OR kind = ?2) AND (?3 IS NULL OR instr(laws, ?3) > 0) \
+         AND (?4 IS NULL OR id < ?4) AND (?5 IS NULL OR at_ms >= ?5) ORDER BY id DESC LIMIT ?6",
+    )?;
+    let page = rows.query_map(
+        params![
+            query.service,
+            query.kind.map(Kind::as_str),
+            law,
+            query.before,
+            query.since_ms.map(signed),
+            query.limit.unwrap_or(50).clamp(1, 1000),
+        ],
+        |row| Ok((row.get(0)?, row.get::<_, String>(1)?)),
+    )?;
+    page.map(|row| {
+        let (id, text) = row?;
+        let record = serde_json::from_str(&text)
+            .with_context(|| format!("decision {id} of the state database is damaged"))?;
+        Ok(StoredDecision { id, record })
+    })
+    .collect()
+}
+
+/// One transaction per batch: whatever is queued when the first record arrives.
+fn write_all(db: &Connection, records: &Receiver<Decision>, lost: &AtomicU64) {
+    let mut since_prune = 0_u32;
+    loop {
+        let first = match records.recv_timeout(Duration::from_secs(60)) {
+            Ok(first) => first,
+            Err(RecvTimeoutError::Timeout) => continue,
+            Err(RecvTimeoutError::Disconnected) => return,
+        };
+        let batch: Vec<Decision> = std::iter::once(first).chain(records.try_iter()).collect();
+        since_prune = since_prune.saturating_add(u32::try_from(batch.len()).unwrap_or(u32::MAX));
+        if let Err(error) = write_batch(db, &batch) {
+            lost.fetch_add(batch.len() as u64, Ordering::Relaxed);
+            tracing::error!(%error, lost = batch.len(), "decision records cannot be written");
+        }
+        if since_prune >= 1000 {
+            since_prune = 0;
+            if let Err(error) = prune(db) {
+                tracing::warn!(%error, "old decision records cannot be removed");
+            }
+        }
+    }
+}
+
+fn write_batch(db: &Connection, batch: &[Decision]) -> anyhow::Result<()> {
+    let transaction = db.unchecked_transaction()?;
+    {
+        let mut insert = transaction.prepare_cached(
+            "INSERT INTO decisions (at_ms, tick, service, kind, laws, summary, record) \
+             VALUES (?, ?, ?, ?, ?, ?, ?)",
+        )?;
+        for decision in batch {
+            insert.execute(params![
+                signed(decision.at_ms),
+                signed(decision.tick),
+                decision.service,
+                decision.kind.as_str(),
+                serde_json::to_string(&decision.laws)?,
+                decision.summary.join("\n"),
+                serde_json::to_string(decision)?,
+            ])?;
+        }
+    }
+    transaction.commit()?;
+    Ok(())
+}
+
+fn prune(db: &Connection) -> rusqlite::Result<usize> {
+    db.execute("DELETE FROM decisions WHERE id <= (SELECT max(id) FROM decisions) - ?", [KEEP_ROWS])
+}
+
+/// SQLite integers are signed; times and ticks stay far below the limit.
+fn signed(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+fn unsigned(value: i64) -> u64 {
+    u64::try_from(value).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decision(tick: u64, service: &str, law: Law) -> Decision {
+        Decision {
+            at_ms: 1_000 + tick,
+            tick,
+            service: service.to_owned(),
+            kind: Kind::Plan,
+            laws: vec![law],
+            summary: vec![format!("tick {tick}")],
+            alerts: Vec::new(),
+            observation: None,
+            plan: None,
+        }
+    }
+
+    #[test]
+    fn pages_filter_and_go_back_in_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state.db");
+        let log = DecisionLog::open(&path).unwrap();
+        for tick in 0..10 {
+            let service = if tick % 2 == 0 { "shop" } else { "api" };
+            let law = if tick < 5 { Law::Weights } else { Law::Commit };
+            log.record(decision(tick, service, law));
+        }
+        log.close();
+        let ticks = |query: &Query| -> Vec<u64> {
+            let page = read_file(&path, query).unwrap();
+            page.iter().map(|d| d.record["tick"].as_u64().unwrap()).collect()
+        };
+        let shop = Query { service: Some("shop".into()), limit: Some(2), ..Query::default() };
+        assert_eq!(ticks(&shop), [8, 6]);
+        let last = read_file(&path, &shop).unwrap()[1].id;
+        assert_eq!(ticks(&Query { before: Some(last), ..shop }), [4, 2]);
+        let committed =
+            Query { law: Some(Law::Commit), service: Some("api".into()), ..Query::default() };
+        assert_eq!(ticks(&committed), [9, 7, 5]);
+        assert_eq!(ticks(&Query { since_ms: Some(1_008), ..Query::default() }), [9, 8]);
+        assert_eq!(log.dropped(), 0);
+    }
+
+    #[test]
+    fn announced_events_end_and_can_be_withdrawn() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = DecisionLog::open(&dir.path().join("state.db")).unwrap();
+        let event = Event {
+            service: "shop".into(),
+            name: "sale".into(),
+            start_ms: 1_000,
+            end_ms: 2_000,
+            lift: 3.0,
+        };
+        let id = log.announce(&event).unwrap();
+        assert_eq!(log.events(1_500).unwrap(), [(id, event)]);
+        assert!(log.events(2_000).unwrap().is_empty());
+        assert!(log.withdraw(id).unwrap());
+        assert!(!log.withdraw(id).unwrap());
+    }
+}

@@ -1,0 +1,128 @@
+//! A running node: data plane, control loop, Shadow Instance Manager and what connects them.
+
+pub(crate) mod clock;
+pub(crate) mod decisions;
+mod hooks;
+mod observe;
+pub(crate) mod operator;
+mod readiness;
+mod recorder;
+mod reload;
+mod start;
+mod tick;
+mod translate;
+pub(crate) mod view;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::SyncSender;
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use foreshadow_config::Config;
+use foreshadow_ebpf::KernelReport;
+use foreshadow_mirror::Mirrorer;
+use foreshadow_proxy::{ConnectionCounts, DataPlane, ServiceTotals};
+use foreshadow_shadow::Manager;
+use tokio::sync::{mpsc, oneshot};
+
+use clock::Clock;
+use decisions::DecisionLog;
+use operator::{Orders, Request};
+use view::{TickStats, View};
+
+pub(crate) use start::Node;
+
+/// Name of the state database in the state directory.
+pub(crate) const STATE_DB: &str = "foreshadow.db";
+
+/// What the loop, the admin interface and the reloader share. Everything in it is a value that
+/// is swapped whole, a counter, or a bounded channel.
+pub(crate) struct Shared {
+    /// The node's clock.
+    pub(crate) clock: Clock,
+    /// How the loop does.
+    pub(crate) ticks: TickStats,
+    /// Decision records.
+    pub(crate) decisions: DecisionLog,
+    /// Orders to the loop.
+    pub(crate) requests: SyncSender<Request>,
+    /// Standing orders, as of the last tick.
+    pub(crate) orders: ArcSwap<Orders>,
+    /// The configuration in force.
+    pub(crate) config: ArcSwap<Config>,
+    /// What became of reloads.
+    pub(crate) reload: ArcSwap<ReloadStatus>,
+    /// What the kernel offers.
+    pub(crate) kernel: KernelReport,
+    view: ArcSwapOption<View>,
+    plane: Arc<DataPlane>,
+    manager: Arc<Manager>,
+    mirror: Arc<Mirrorer>,
+    reloads: mpsc::Sender<oneshot::Sender<ReloadOutcome>>,
+    draining: AtomicBool,
+}
+
+/// What became of one reload.
+#[derive(Clone, Debug)]
+pub(crate) enum ReloadOutcome {
+    /// The new configuration is in force.
+    Applied {
+        /// What differs from the one before, a line each.
+        changes: Vec<String>,
+    },
+    /// The configuration before stays in force.
+    Refused {
+        /// Why.
+        error: String,
+    },
+}
+
+/// What became of reloads since start.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ReloadStatus {
+    /// Reloads that took effect.
+    pub(crate) applied: u64,
+    /// Reloads that did not.
+    pub(crate) refused: u64,
+    /// The newest, with its time.
+    pub(crate) last: Option<(u64, ReloadOutcome)>,
+}
+
+impl ReloadStatus {
+    /// Whether the file on disk is not the configuration in force.
+    pub(crate) fn last_refused(&self) -> bool {
+        matches!(self.last, Some((_, ReloadOutcome::Refused { .. })))
+    }
+}
+
+impl Shared {
+    /// The last tick; absent before the first.
+    pub(crate) fn view(&self) -> Option<Arc<View>> {
+        self.view.load_full()
+    }
+
+    /// Connections by listener.
+    pub(crate) fn listeners(&self) -> Vec<ConnectionCounts> {
+        self.plane.connections()
+    }
+
+    /// Requests and answers since start, by service and instance.
+    pub(crate) fn totals(&self) -> Vec<ServiceTotals> {
+        self.plane.totals()
+    }
+
+    /// Whether the node is on its way out.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+
+    /// Reads the configuration again now and says what became of it.
+    pub(crate) async fn reload_now(&self) -> ReloadOutcome {
+        let (done, outcome) = oneshot::channel();
+        let gone = || ReloadOutcome::Refused { error: "the node is shutting down".to_owned() };
+        if self.reloads.send(done).await.is_err() {
+            return gone();
+        }
+        outcome.await.unwrap_or_else(|_| gone())
+    }
+}

@@ -1,0 +1,271 @@
+//! Meters, facts and orders of one tick, put together into one observation.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use foreshadow_control::{
+    Fact, Health, InstanceId, InstanceObservation, KernelSample, Meters, MirrorSummary,
+    Observation, Role, ServiceName, ServiceObservation, Tier,
+};
+use foreshadow_mirror::Mirrorer;
+use foreshadow_proxy::{DataPlane, InstanceDrain};
+use foreshadow_shadow::{Manager, ShadowInstance};
+
+use super::decisions::Event;
+use super::operator::Orders;
+use super::translate::{WiredService, Wiring};
+use super::view::ShadowCounts;
+
+/// Keeps what must be remembered from tick to tick to observe.
+#[derive(Default)]
+pub(super) struct Observer {
+    addresses: BTreeMap<InstanceId, SocketAddr>,
+    counts: BTreeMap<ServiceName, ShadowCounts>,
+    activate: BTreeMap<ServiceName, u32>,
+    events: Vec<Event>,
+}
+
+/// What is observed from.
+pub(super) struct Sources<'a> {
+    pub(super) wiring: &'a Wiring,
+    pub(super) orders: &'a Orders,
+    pub(super) manager: &'a Manager,
+    pub(super) plane: &'a DataPlane,
+    pub(super) mirror: &'a Mirrorer,
+}
+
+/// When it is observed.
+#[derive(Clone, Copy)]
+pub(super) struct Moment {
+    pub(super) tick: u64,
+    pub(super) at_ms: u64,
+    pub(super) interval: Duration,
+}
+
+impl Observer {
+    /// Where instances listen, as of the last observation.
+    pub(super) fn addresses(&self) -> &BTreeMap<InstanceId, SocketAddr> {
+        &self.addresses
+    }
+
+    /// What became of shadows since start.
+    pub(super) fn counts(&self) -> &BTreeMap<ServiceName, ShadowCounts> {
+        &self.counts
+    }
+
+    /// Passes an operator's activation on with the next observation.
+    pub(super) fn activate(&mut self, service: &ServiceName, count: u32) {
+        let asked = self.activate.entry(service.clone()).or_default();
+        *asked = asked.saturating_add(count);
+    }
+
+    /// Replaces the announced events.
+    pub(super) fn announce(&mut self, events: &[Event]) {
+        self.events = events.to_vec();
+    }
+
+    /// Forgets services that are no longer configured.
+    pub(super) fn retain(&mut self, wiring: &Wiring) {
+        self.counts.retain(|service, _| wiring.services.contains_key(service));
+        self.activate.retain(|service, _| wiring.services.contains_key(service));
+    }
+
+    /// Drains everything that is counted per tick.
+    pub(super) fn observe(&mut self, moment: Moment, from: &Sources) -> Observation {
+        let mut drains = Drains::take(from);
+        self.addresses.clear();
+        self.events.retain(|event| event.end_ms > moment.at_ms);
+        let services = from
+            .wiring
+            .services
+            .iter()
+            .map(|(name, wired)| self.service(name, wired, &mut drains, from, moment))
+            .collect();
+        Observation {
+            tick: moment.tick,
+            at_ms: moment.at_ms,
+            interval_ms: u64::try_from(moment.interval.as_millis()).unwrap_or(u64::MAX).max(1),
+            kill_switch: from.orders.kill_switch,
+            services,
+        }
+    }
+
+    fn service(
+        &mut self,
+        name: &ServiceName,
+        wired: &WiredService,
+        drains: &mut Drains,
+        from: &Sources,
+        moment: Moment,
+    ) -> ServiceObservation {
+        let facts = drains.facts.remove(name).unwrap_or_default();
+        if !facts.is_empty() {
+            self.count(name, &facts);
+        }
+        let (arrivals, unserved) = drains.arrivals.remove(name).unwrap_or_default();
+        let mut instances: Vec<InstanceObservation> =
+            wired.primaries.iter().map(|p| drains.primary(p)).collect();
+        let shadows = drains.shadows.remove(name).unwrap_or_default();
+        instances.extend(shadows.iter().map(|s| drains.shadow(s)));
+        for instance in &mut instances {
+            instance.drained = from.orders.drained.contains(&instance.instance);
+        }
+        instances.sort_by_key(|i| i.instance);
+        self.addresses.extend(wired.primaries.iter().map(|p| (p.id, p.address)));
+        self.addresses.extend(shadows.iter().filter_map(|s| Some((s.id, s.address?))));
+        ServiceObservation {
+            service: name.clone(),
+            mode: from.orders.modes.get(name).copied().unwrap_or(wired.mode),
+            arrivals,
+            unserved,
+            instances,
+            facts,
+            activate: self.activate.remove(name).unwrap_or_default(),
+            announced: self.announced(name, moment.at_ms),
+        }
+    }
+
+    fn announced(&self, name: &ServiceName, at_ms: u64) -> Vec<foreshadow_control::Announced> {
+        self.events
+            .iter()
+            .filter(|event| event.service == name.as_str())
+            .map(|event| foreshadow_control::Announced {
+                starts_in_ms: event.start_ms.saturating_sub(at_ms),
+                ends_in_ms: event.end_ms.saturating_sub(at_ms),
+                lift: event.lift,
+            })
+            .collect()
+    }
+
+    fn count(&mut self, name: &ServiceName, facts: &[Fact]) {
+        let counts = self.counts.entry(name.clone()).or_default();
+        for fact in facts {
+            match fact {
+                Fact::TierReached { tier, .. } => *counts.steps.entry(*tier).or_default() += 1,
+                Fact::StepFailed { error, to, .. } => {
+                    counts.steps_failed += 1;
+                    tracing::warn!(
+                        service = name.as_str(),
+                        to = to.as_str(),
+                        "step failed: {error}"
+                    );
+                }
+                Fact::Exited { instance, detail, .. } => {
+                    counts.exits += 1;
+                    tracing::warn!(service = name.as_str(), %instance, "shadow ended: {detail}");
+                }
+                Fact::Adopted { instance, tier } => {
+                    counts.adopted += 1;
+                    let tier = tier.as_str();
+                    tracing::info!(service = name.as_str(), %instance, tier, "shadow taken over");
+                }
+            }
+        }
+    }
+}
+
+/// Where copies of a service's requests may go: warm and full shadows, running and not serving.
+pub(super) fn mirror_targets(
+    seen: &ServiceObservation,
+    addresses: &BTreeMap<InstanceId, SocketAddr>,
+) -> Vec<(InstanceId, SocketAddr)> {
+    seen.instances
+        .iter()
+        .filter(|i| i.role == Role::Shadow && matches!(i.tier, Tier::Warm | Tier::Full))
+        .filter(|i| !matches!(i.moving_to, Some(Tier::Shadow | Tier::Cold)))
+        .filter_map(|i| addresses.get(&i.instance).map(|address| (i.instance, *address)))
+        .collect()
+}
+
+/// Everything drained in one tick, by service and instance.
+struct Drains {
+    arrivals: BTreeMap<ServiceName, (u64, u64)>,
+    instances: BTreeMap<InstanceId, InstanceDrain>,
+    shadows: BTreeMap<ServiceName, Vec<ShadowInstance>>,
+    facts: BTreeMap<ServiceName, Vec<Fact>>,
+    mirror: BTreeMap<InstanceId, MirrorSummary>,
+}
+
+/// A primary as the configuration gives it.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct WiredPrimary {
+    pub(super) id: InstanceId,
+    pub(super) address: SocketAddr,
+    pub(super) zone: String,
+    pub(super) capacity_rps: Option<f64>,
+}
+
+impl Drains {
+    fn take(from: &Sources) -> Self {
+        let mut drains = Self {
+            arrivals: BTreeMap::new(),
+            instances: BTreeMap::new(),
+            shadows: BTreeMap::new(),
+            facts: BTreeMap::new(),
+            mirror: from.mirror.summaries(),
+        };
+        for service in from.plane.drain_meters() {
+            drains.arrivals.insert(service.service, (service.arrivals, service.unserved));
+            drains.instances.extend(service.instances.into_iter().map(|i| (i.instance, i)));
+        }
+        // Facts before the snapshot: a fact may then be of an instance not yet, or no longer,
+        // seen, but an instance is never seen in a state whose fact comes a tick later.
+        for (service, fact) in from.manager.take_facts() {
+            drains.facts.entry(service).or_default().push(fact);
+        }
+        for shadow in from.manager.snapshot() {
+            drains.shadows.entry(shadow.service.clone()).or_default().push(shadow);
+        }
+        drains
+    }
+
+    fn metered(&mut self, id: InstanceId) -> (Health, Meters, Option<KernelSample>) {
+        self.instances.remove(&id).map_or_else(
+            || (Health::Unknown, Meters::default(), None),
+            |drain| (drain.health, drain.meters, drain.kernel),
+        )
+    }
+
+    fn primary(&mut self, primary: &WiredPrimary) -> InstanceObservation {
+        let (health, meters, kernel) = self.metered(primary.id);
+        InstanceObservation {
+            instance: primary.id,
+            role: Role::Primary,
+            tier: Tier::Serving,
+            moving_to: None,
+            tier_age_ms: 0,
+            zone: primary.zone.clone(),
+            capacity_rps: primary.capacity_rps,
+            health,
+            drained: false,
+            meters,
+            kernel,
+            mirror: None,
+        }
+    }
+
+    fn shadow(&mut self, shadow: &ShadowInstance) -> InstanceObservation {
+        let (health, meters, kernel) = self.metered(shadow.id);
+        // A running tier is reached through a readiness check, which is as good as the first
+        // active check of the data plane.
+        let health = match health {
+            Health::Unknown if shadow.tier >= Tier::Warm => Health::Up,
+            other => other,
+        };
+        InstanceObservation {
+            instance: shadow.id,
+            role: Role::Shadow,
+            tier: shadow.tier,
+            moving_to: shadow.moving_to,
+            tier_age_ms: shadow.tier_age_ms,
+            zone: shadow.zone.clone(),
+            capacity_rps: None,
+            health,
+            drained: false,
+            meters,
+            kernel,
+            mirror: self.mirror.get(&shadow.id).copied(),
+        }
+    }
+}

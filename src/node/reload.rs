@@ -1,0 +1,249 @@
+//! Reading the configuration again: by SIGHUP, by a changed file, by request; all or nothing.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
+use std::time::Duration;
+
+use anyhow::Context;
+use foreshadow_config::Config;
+use foreshadow_proxy::ListenerSpec;
+use foreshadow_shadow::ProcessHost;
+use notify::{RecommendedWatcher, RecursiveMode, Watcher};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, oneshot};
+
+use super::decisions::{Decision, Kind};
+use super::readiness::ByHealthCheck;
+use super::start::wire;
+use super::tick::Configure;
+use super::translate::{Wiring, listeners, mirror_policies, shadow_services};
+use super::{ReloadOutcome, ReloadStatus, Shared};
+
+/// A file is read once it has been left alone this long: editors write in several steps.
+const SETTLE: Duration = Duration::from_millis(150);
+
+/// Carries reloads out, one at a time.
+pub(super) struct Reloader {
+    shared: Arc<Shared>,
+    path: PathBuf,
+    wiring: Wiring,
+    readiness: Arc<ByHealthCheck>,
+    host: Arc<ProcessHost>,
+    configures: SyncSender<Configure>,
+    /// The bytes last looked at, good or bad, so that a touched file is not read for nothing.
+    seen: Vec<u8>,
+}
+
+impl Reloader {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        path: PathBuf,
+        wiring: Wiring,
+        readiness: Arc<ByHealthCheck>,
+        host: Arc<ProcessHost>,
+        configures: SyncSender<Configure>,
+    ) -> Self {
+        let seen = std::fs::read(&path).unwrap_or_default();
+        Self { shared, path, wiring, readiness, host, configures, seen }
+    }
+
+    /// Starts waiting for reasons to reload.
+    pub(super) fn start(
+        self,
+        requests: mpsc::Receiver<oneshot::Sender<ReloadOutcome>>,
+        watch: bool,
+    ) -> anyhow::Result<()> {
+        let hangup = signal(SignalKind::hangup()).context("cannot receive SIGHUP")?;
+        let (changed, changes) = mpsc::channel(1);
+        let watcher = watch.then(|| watch_file(&self.path, changed.clone())).transpose()?;
+        tokio::spawn(self.run(requests, hangup, changes, (watcher, changed)));
+        Ok(())
+    }
+
+    /// `_kept` holds the watcher, and a sender so that `changes` never ends without one.
+    async fn run(
+        mut self,
+        mut requests: mpsc::Receiver<oneshot::Sender<ReloadOutcome>>,
+        mut hangup: tokio::signal::unix::Signal,
+        mut changes: mpsc::Receiver<()>,
+        _kept: (Option<RecommendedWatcher>, mpsc::Sender<()>),
+    ) {
+        loop {
+            tokio::select! {
+                _ = hangup.recv() => {
+                    self.reload("SIGHUP").await;
+                }
+                Some(()) = changes.recv() => {
+                    while tokio::time::timeout(SETTLE, changes.recv()).await.is_ok() {}
+                    if std::fs::read(&self.path).is_ok_and(|now| now != self.seen) {
+                        self.reload("changed file").await;
+                    }
+                }
+                request = requests.recv() => {
+                    let Some(done) = request else { return };
+                    let outcome = self.reload("request").await;
+                    // Whoever asked may have gone away; the reload stands all the same.
+                    drop(done.send(outcome));
+                }
+            }
+        }
+    }
+
+    async fn reload(&mut self, why: &str) -> ReloadOutcome {
+        let outcome = match self.try_reload().await {
+            Ok(changes) => {
+                tracing::info!(why, changes = changes.join("; "), "configuration reloaded");
+                ReloadOutcome::Applied { changes }
+            }
+            Err(error) => {
+                let error = format!("{error:#}");
+                tracing::error!(why, "reload refused, the configuration before stays: {error}");
+                ReloadOutcome::Refused { error }
+            }
+        };
+        self.note(&outcome);
+        outcome
+    }
+
+    fn note(&self, outcome: &ReloadOutcome) {
+        let at_ms = self.shared.clock.now_ms();
+        let mut status = ReloadStatus::clone(&self.shared.reload.load());
+        let summary = match outcome {
+            ReloadOutcome::Applied { changes } => {
+                status.applied += 1;
+                changes.clone()
+            }
+            ReloadOutcome::Refused { error } => {
+                status.refused += 1;
+                vec![format!("reload refused: {error}")]
+            }
+        };
+        status.last = Some((at_ms, outcome.clone()));
+        self.shared.reload.store(Arc::new(status));
+        self.shared.decisions.record(Decision {
+            at_ms,
+            tick: self.shared.view().map_or(0, |view| view.plan.tick),
+            service: String::new(),
+            kind: Kind::Reload,
+            laws: Vec::new(),
+            summary,
+            alerts: Vec::new(),
+            observation: None,
+            plan: None,
+        });
+    }
+
+    /// Everything that can be refused is tried before anything is changed; a listener that
+    /// cannot be bound after all takes the rest back.
+    async fn try_reload(&mut self) -> anyhow::Result<Vec<String>> {
+        self.seen = std::fs::read(&self.path)
+            .with_context(|| format!("cannot read {}", self.path.display()))?;
+        let path = self.path.clone();
+        let loaded = tokio::task::spawn_blocking(move || foreshadow_config::load(&path)).await?;
+        let config = loaded.map_err(|errors| anyhow::anyhow!("{errors}"))?;
+        let before = self.shared.config.load_full();
+        let generation = self.wiring.generation + 1;
+        let wiring = wire(&config, generation, &self.shared.manager).await?;
+        self.open(listeners(&config), listeners(&before)).await?;
+        self.configure(wiring.clone()).await?;
+        let lost = self.listen(listeners(&config)).await?;
+        anyhow::ensure!(lost.is_empty(), lost.join("\n"));
+        self.wiring = wiring;
+        self.readiness.replace(&config);
+        self.shared.mirror.set_policies(mirror_policies(&config));
+        self.shared.manager.reconfigure(shadow_services(&config, &self.host));
+        let changes = differences(&before, &config);
+        self.shared.config.store(Arc::new(config));
+        Ok(changes)
+    }
+
+    async fn configure(&self, wiring: Wiring) -> anyhow::Result<()> {
+        let (done, outcome) = oneshot::channel();
+        let configure = Configure { wiring: Box::new(wiring), done };
+        self.configures.try_send(configure).context("the loop does not take configurations")?;
+        outcome.await.context("the loop has ended")
+    }
+
+    /// Opens what is new beside what is there, so that a failure leaves nothing to undo. Where a
+    /// new address overlaps one that goes, such as `0.0.0.0:80` for `127.0.0.1:80`, the two cannot
+    /// be open together: then the old ones are closed first, and opened again on failure.
+    async fn open(&self, wanted: Vec<ListenerSpec>, old: Vec<ListenerSpec>) -> anyhow::Result<()> {
+        let mut both = wanted.clone();
+        both.extend(old.iter().filter(|o| wanted.iter().all(|w| w.address != o.address)).cloned());
+        let first = self.listen(both).await?;
+        if first.is_empty() {
+            return Ok(());
+        }
+        let overlaps = wanted.iter().any(|w| old.iter().any(|o| overlap(w.address, o.address)));
+        if overlaps && self.listen(wanted).await?.is_empty() {
+            return Ok(());
+        }
+        let mut errors = first;
+        let back = self.listen(old).await?;
+        errors.extend(back.into_iter().map(|e| format!("and what was there before is lost: {e}")));
+        anyhow::bail!(errors.join("\n"))
+    }
+
+    /// Listens on exactly these; what could not be had comes back.
+    async fn listen(&self, specs: Vec<ListenerSpec>) -> anyhow::Result<Vec<String>> {
+        let plane = Arc::clone(&self.shared.plane);
+        let bound = tokio::task::spawn_blocking(move || plane.set_listeners(specs)).await?;
+        Ok(bound.into_iter().filter_map(Result::err).map(|error| error.to_string()).collect())
+    }
+}
+
+/// Whether two different addresses cannot be listened on at once.
+fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
+    a != b && a.port() == b.port() && (a.ip().is_unspecified() || b.ip().is_unspecified())
+}
+
+/// Watches the file's directory, since editors and config maps replace the file itself.
+fn watch_file(path: &Path, changed: mpsc::Sender<()>) -> anyhow::Result<RecommendedWatcher> {
+    let dir = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+        if event.is_ok_and(|e| !e.kind.is_access()) {
+            // Full means that a look is due already.
+            changed.try_send(()).ok();
+        }
+    })
+    .context("cannot watch the configuration; set `reload: { watch: false }` to go without")?;
+    watcher
+        .watch(dir, RecursiveMode::NonRecursive)
+        .with_context(|| format!("cannot watch {} for changes", dir.display()))?;
+    Ok(watcher)
+}
+
+/// What differs, a line each, with what only a restart changes named as such.
+fn differences(before: &Config, now: &Config) -> Vec<String> {
+    let mut lines = Vec::new();
+    for (name, service) in &now.services {
+        match before.services.get(name) {
+            None => lines.push(format!("service {name} added")),
+            Some(old) if old != service => lines.push(format!("service {name} changed")),
+            Some(_) => {}
+        }
+    }
+    let gone = before.services.keys().filter(|name| !now.services.contains_key(*name));
+    lines.extend(gone.map(|name| format!("service {name} removed")));
+    if before.listeners != now.listeners {
+        lines.push("listeners changed".to_owned());
+    }
+    let fixed = [
+        ("admin", before.admin != now.admin),
+        ("state_dir", before.state_dir != now.state_dir),
+        ("workers", before.workers != now.workers),
+        ("log", before.log != now.log),
+        ("recording", before.recording != now.recording),
+        ("reload", before.reload != now.reload),
+        ("drain_timeout", before.drain_timeout != now.drain_timeout),
+    ];
+    let waiting = fixed.into_iter().filter(|(_, changed)| *changed);
+    lines
+        .extend(waiting.map(|(name, _)| format!("{name} changed: takes effect at the next start")));
+    if lines.is_empty() {
+        lines.push("nothing changed".to_owned());
+    }
+    lines
+}

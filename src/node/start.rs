@@ -1,0 +1,296 @@
+//! Starting a node, running it until a signal, and ending it without loss.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Sender, SyncSender, channel, sync_channel};
+use std::sync::{Arc, atomic::AtomicBool};
+use std::thread::JoinHandle;
+
+use anyhow::Context;
+use arc_swap::{ArcSwap, ArcSwapOption};
+use foreshadow_config::{AdminAddress, Config};
+use foreshadow_mirror::Mirrorer;
+use foreshadow_proxy::{DataPlane, Settings};
+use foreshadow_shadow::{HostSettings, Manager, ManagerSettings, ProcessHost, ProcessProvider};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, oneshot};
+
+use super::clock::Clock;
+use super::decisions::DecisionLog;
+use super::hooks::{KernelProbe, MirrorHook};
+use super::operator::Request;
+use super::readiness::ByHealthCheck;
+use super::reload::Reloader;
+use super::tick::Loop;
+use super::translate::{Wiring, listeners, mirror_policies, shadow_services};
+use super::view::TickStats;
+use super::{ReloadOutcome, ReloadStatus, STATE_DB, Shared};
+use crate::admin;
+
+/// Orders that may wait for the next tick.
+const ORDERS: usize = 64;
+/// Shadows being started at once: each start is a burst of work on a machine that serves.
+const CREATES: usize = 4;
+/// Idle connections kept to backends, per worker; the configuration bounds them per service.
+const IDLE_UPSTREAM: usize = 1024;
+
+/// A node that serves.
+pub(crate) struct Node {
+    shared: Arc<Shared>,
+    looping: Option<JoinHandle<()>>,
+    stop_loop: Sender<()>,
+    admin: AdminServer,
+    drain_timeout: std::time::Duration,
+}
+
+/// The bound admin interface.
+enum AdminSocket {
+    Tcp(TcpListener),
+    Unix(UnixListener, PathBuf),
+}
+
+struct AdminServer {
+    stop: Option<oneshot::Sender<()>>,
+    task: tokio::task::JoinHandle<std::io::Result<()>>,
+    unix_path: Option<PathBuf>,
+}
+
+/// What is started before anything is wired to anything.
+struct Parts {
+    host: Arc<ProcessHost>,
+    readiness: Arc<ByHealthCheck>,
+    manager: Arc<Manager>,
+    mirror: Arc<Mirrorer>,
+    plane: Arc<DataPlane>,
+}
+
+impl Parts {
+    async fn start(config: &Config) -> anyhow::Result<Self> {
+        let readiness = Arc::new(ByHealthCheck::new(config));
+        let host = ProcessHost::new(&HostSettings::new(config.state_dir.clone()))?;
+        let settings = ManagerSettings {
+            state_dir: config.state_dir.clone(),
+            services: shadow_services(config, &host),
+            janitors: vec![Arc::new(ProcessProvider::janitor(Arc::clone(&host)))],
+            concurrent_creates: CREATES,
+        };
+        let manager = Arc::new(Manager::start(settings, readiness.clone()).await?);
+        let runtime = tokio::runtime::Handle::current();
+        let mirror = Arc::new(Mirrorer::spawn(mirror_policies(config), runtime));
+        let plane = Arc::new(DataPlane::start(Settings {
+            workers: config.workers,
+            upstream_keepalive: IDLE_UPSTREAM,
+            observer: Some(Arc::new(MirrorHook(Arc::clone(&mirror)))),
+            probe: Some(Arc::new(KernelProbe)),
+        })?);
+        Ok(Self { host, readiness, manager, mirror, plane })
+    }
+
+    fn share(
+        &self,
+        config: &Config,
+        requests: SyncSender<Request>,
+        reloads: mpsc::Sender<oneshot::Sender<ReloadOutcome>>,
+    ) -> anyhow::Result<Shared> {
+        let decisions = DecisionLog::open(&config.state_dir.join(STATE_DB))?;
+        let orders = decisions.orders()?;
+        let kernel = foreshadow_ebpf::probe();
+        tracing::info!("kernel signals: {kernel}");
+        Ok(Shared {
+            clock: Clock::start(),
+            ticks: TickStats::default(),
+            decisions,
+            requests,
+            orders: ArcSwap::from_pointee(orders),
+            config: ArcSwap::from_pointee(config.clone()),
+            reload: ArcSwap::from_pointee(ReloadStatus::default()),
+            kernel,
+            view: ArcSwapOption::empty(),
+            plane: Arc::clone(&self.plane),
+            manager: Arc::clone(&self.manager),
+            mirror: Arc::clone(&self.mirror),
+            reloads,
+            draining: AtomicBool::new(false),
+        })
+    }
+}
+
+impl Node {
+    /// Starts everything; on an error nothing is left running.
+    ///
+    /// # Errors
+    /// When the state directory, an address or a thread cannot be had.
+    pub(crate) async fn start(config: Config, path: PathBuf) -> anyhow::Result<Self> {
+        std::fs::create_dir_all(&config.state_dir).with_context(|| {
+            format!("cannot make the state directory {}", config.state_dir.display())
+        })?;
+        let admin_socket = bind_admin(&config.admin.address).await?;
+        let parts = Parts::start(&config).await?;
+        let wiring = wire(&config, 0, &parts.manager).await?;
+        parts.plane.publish(&wiring.table(&wiring.first_members()))?;
+        for bound in parts.plane.set_listeners(listeners(&config)) {
+            bound?;
+        }
+        let (requests, request_inbox) = sync_channel(ORDERS);
+        let (reloads, reload_inbox) = mpsc::channel(ORDERS);
+        let (configures, configure_inbox) = sync_channel(1);
+        let (stop_loop, stop) = channel();
+        let shared = Arc::new(parts.share(&config, requests, reloads)?);
+        let looping = Loop::new(&shared, wiring.clone(), request_inbox, configure_inbox, stop)?;
+        let looping = std::thread::Builder::new()
+            .name("tick".to_owned())
+            .spawn(move || looping.run())
+            .context("cannot start the loop")?;
+        let admin = serve_admin(&shared, admin_socket, &config);
+        let reloader = Reloader::new(
+            Arc::clone(&shared),
+            path,
+            wiring,
+            parts.readiness,
+            parts.host,
+            configures,
+        );
+        reloader.start(reload_inbox, config.reload.watch)?;
+        announce(&config);
+        let drain_timeout = config.drain_timeout;
+        Ok(Self { shared, looping: Some(looping), stop_loop, admin, drain_timeout })
+    }
+
+    /// Serves until SIGTERM or SIGINT, then drains: no new connections, requests in flight finish,
+    /// shadows end or stay as configured. A second signal ends the wait.
+    ///
+    /// # Errors
+    /// When signals cannot be received.
+    pub(crate) async fn serve(mut self) -> anyhow::Result<()> {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        self.shared.draining.store(true, Ordering::Release);
+        tracing::info!(timeout = ?self.drain_timeout, "draining; a second signal ends at once");
+        let drained = self.shared.plane.drain(self.drain_timeout);
+        tokio::select! {
+            cut = drained => match cut {
+                0 => tracing::info!("every request in flight was finished"),
+                cut => tracing::warn!(cut, "connections were cut off at the drain timeout"),
+            },
+            _ = terminate.recv() => tracing::warn!("told again to end; open requests are cut off"),
+            _ = interrupt.recv() => tracing::warn!("told again to end; open requests are cut off"),
+        }
+        self.end().await
+    }
+
+    async fn end(&mut self) -> anyhow::Result<()> {
+        self.stop_loop.send(()).ok();
+        if let Some(looping) = self.looping.take() {
+            let ended = tokio::task::spawn_blocking(move || looping.join()).await?;
+            anyhow::ensure!(ended.is_ok(), "the loop had panicked; please report this");
+        }
+        self.shared.manager.shutdown().await;
+        if let Some(stop) = self.admin.stop.take() {
+            stop.send(()).ok();
+        }
+        (&mut self.admin.task).await??;
+        if let Some(path) = &self.admin.unix_path
+            && let Err(error) = std::fs::remove_file(path)
+        {
+            tracing::debug!(%error, path = %path.display(), "removing the admin socket");
+        }
+        let shared = Arc::clone(&self.shared);
+        tokio::task::spawn_blocking(move || shared.decisions.close()).await?;
+        tracing::info!("ended");
+        Ok(())
+    }
+}
+
+/// The wiring of `config`, with the ids of its primaries from the registry.
+pub(super) async fn wire(
+    config: &Config,
+    generation: u64,
+    manager: &Manager,
+) -> anyhow::Result<Wiring> {
+    let mut ids = std::collections::BTreeMap::new();
+    for (name, service) in &config.services {
+        for primary in &service.primaries {
+            let id = manager.primary_id(name, primary.address).await?;
+            ids.insert((name.clone(), primary.address), id);
+        }
+    }
+    Wiring::new(config, generation, |name, address: SocketAddr| {
+        let id = ids.get(&(name.clone(), address)).copied();
+        id.with_context(|| format!("primary {address} of {name} has no id"))
+    })
+}
+
+async fn bind_admin(address: &AdminAddress) -> anyhow::Result<AdminSocket> {
+    match address {
+        AdminAddress::Tcp(address) => {
+            let listener = TcpListener::bind(address).await.with_context(|| {
+                format!("cannot listen on {address} for the admin interface; set another `admin.address`")
+            })?;
+            Ok(AdminSocket::Tcp(listener))
+        }
+        AdminAddress::Unix(path) => {
+            remove_stale_socket(path).await?;
+            let listener = UnixListener::bind(path).with_context(|| {
+                format!("cannot listen on unix:{} for the admin interface", path.display())
+            })?;
+            Ok(AdminSocket::Unix(listener, path.clone()))
+        }
+    }
+}
+
+/// A socket file nobody answers on is left from a crash; one that is answered is somebody's.
+async fn remove_stale_socket(path: &PathBuf) -> anyhow::Result<()> {
+    use std::os::unix::fs::FileTypeExt;
+    let Ok(metadata) = std::fs::symlink_metadata(path) else { return Ok(()) };
+    anyhow::ensure!(
+        metadata.file_type().is_socket(),
+        "{} is in the way of the admin socket and is not a socket",
+        path.display()
+    );
+    let answered = tokio::net::UnixStream::connect(path).await.is_ok();
+    anyhow::ensure!(!answered, "another process serves unix:{}", path.display());
+    std::fs::remove_file(path)
+        .with_context(|| format!("cannot remove the stale socket {}", path.display()))
+}
+
+fn serve_admin(shared: &Arc<Shared>, socket: AdminSocket, config: &Config) -> AdminServer {
+    let token = config.admin.token.as_ref().map(|t| admin::Token::new(t.secret().expose()));
+    let router = admin::router(Arc::clone(shared), token);
+    let (stop, stopped) = oneshot::channel::<()>();
+    let until = async {
+        drop(stopped.await);
+    };
+    let mut unix_path = None;
+    let task = match socket {
+        AdminSocket::Tcp(listener) => {
+            tokio::spawn(axum::serve(listener, router).with_graceful_shutdown(until).into_future())
+        }
+        AdminSocket::Unix(listener, path) => {
+            unix_path = Some(path);
+            tokio::spawn(axum::serve(listener, router).with_graceful_shutdown(until).into_future())
+        }
+    };
+    AdminServer { stop: Some(stop), task, unix_path }
+}
+
+fn announce(config: &Config) {
+    for listener in &config.listeners {
+        tracing::info!(address = %listener.address, routes = listener.routes.len(), "listening");
+    }
+    for (name, service) in &config.services {
+        tracing::info!(
+            service = name.as_str(),
+            mode = %service.mode,
+            primaries = service.primaries.len(),
+            shadows = service.shadows.as_ref().map_or(0, |s| s.pool.max),
+            "serving"
+        );
+    }
+    tracing::info!(address = %config.admin.address, "admin interface");
+}

@@ -1,0 +1,337 @@
+//! The loop: observe, forecast and decide, publish, act, record; every 100 ms, on its own thread.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use foreshadow_control::{
+    Action, Alert, AlertKind, Controller, Entry, Fact, InstanceWeight, Law, Observation, Plan,
+    ServiceName, ServicePlan,
+};
+use foreshadow_mirror::Mirrorer;
+use foreshadow_proxy::DataPlane;
+use foreshadow_shadow::Manager;
+use tokio::sync::oneshot;
+
+use super::Shared;
+use super::decisions::{Decision, Kind};
+use super::observe::{Moment, Observer, Sources, mirror_targets};
+use super::operator::{Order, Orders, Request};
+use super::recorder::Recorder;
+use super::translate::{Members, Wiring};
+use super::view::View;
+
+/// The length of a tick.
+const TICK_MS: u64 = 100;
+
+/// A new configuration on its way to the loop.
+pub(super) struct Configure {
+    /// What is derived from it.
+    pub(super) wiring: Box<Wiring>,
+    /// Answered once the loop runs on it and has published its table.
+    pub(super) done: oneshot::Sender<()>,
+}
+
+/// What the loop works with. Only the loop's thread touches it.
+pub(super) struct Loop {
+    shared: Arc<Shared>,
+    plane: Arc<DataPlane>,
+    manager: Arc<Manager>,
+    mirror: Arc<Mirrorer>,
+    controller: Controller,
+    wiring: Wiring,
+    observer: Observer,
+    orders: Orders,
+    recorder: Option<Recorder>,
+    requests: Receiver<Request>,
+    configures: Receiver<Configure>,
+    stop: Receiver<()>,
+    published: Option<Published>,
+    said: Said,
+}
+
+/// What the data plane was last given, to publish only what changed.
+#[derive(PartialEq)]
+struct Published {
+    members: Members,
+    generation: u64,
+}
+
+/// What was last recorded of each service, so that standing alerts and repeated advice are
+/// recorded once.
+#[derive(Default)]
+struct Said {
+    services: std::collections::BTreeMap<ServiceName, SaidOfService>,
+}
+
+#[derive(Default)]
+struct SaidOfService {
+    alerts: Vec<AlertKind>,
+    advice: Vec<Action>,
+    advised: Vec<InstanceWeight>,
+}
+
+impl Loop {
+    /// A loop on the configuration, standing orders and announced events that `shared` holds.
+    pub(super) fn new(
+        shared: &Arc<Shared>,
+        wiring: Wiring,
+        requests: Receiver<Request>,
+        configures: Receiver<Configure>,
+        stop: Receiver<()>,
+    ) -> anyhow::Result<Self> {
+        let mut observer = Observer::default();
+        let events = shared.decisions.events(shared.clock.now_ms())?;
+        observer.announce(&events.into_iter().map(|(_, event)| event).collect::<Vec<_>>());
+        let recording = shared.config.load().recording.clone();
+        let recorder = recording.map(|r| Recorder::start(&r.path, r.max_size)).transpose()?;
+        Ok(Self {
+            plane: Arc::clone(&shared.plane),
+            manager: Arc::clone(&shared.manager),
+            mirror: Arc::clone(&shared.mirror),
+            controller: Controller::new(wiring.specs.clone()),
+            orders: Orders::clone(&shared.orders.load()),
+            shared: Arc::clone(shared),
+            wiring,
+            observer,
+            recorder,
+            requests,
+            configures,
+            stop,
+            published: None,
+            said: Said::default(),
+        })
+    }
+
+    /// Runs until told to stop. A tick that runs late is counted and left out, never queued.
+    pub(super) fn run(mut self) {
+        let start = Instant::now();
+        let mut tick = 0_u64;
+        let mut last = start;
+        loop {
+            let due = start + Duration::from_millis(TICK_MS.saturating_mul(tick + 1));
+            match self.stop.recv_timeout(due.saturating_duration_since(Instant::now())) {
+                Err(RecvTimeoutError::Timeout) => {}
+                Ok(()) | Err(RecvTimeoutError::Disconnected) => return,
+            }
+            let now = Instant::now();
+            let passed = u64::try_from((now - start).as_millis()).unwrap_or(u64::MAX) / TICK_MS;
+            let number = passed.max(tick + 1);
+            let skipped = number - tick - 1;
+            tick = number;
+            self.tick(tick, now - last);
+            last = now;
+            let took_us = u64::try_from(now.elapsed().as_micros()).unwrap_or(u64::MAX);
+            self.shared.ticks.ticked(took_us, skipped);
+            if skipped > 0 {
+                tracing::debug!(skipped, "the loop ran late; ticks were left out");
+            }
+        }
+    }
+
+    fn tick(&mut self, tick: u64, interval: Duration) {
+        let at_ms = self.shared.clock.now_ms();
+        let configured = self.take_configuration();
+        let answers = self.take_orders(at_ms, tick);
+        let sources = Sources {
+            wiring: &self.wiring,
+            orders: &self.orders,
+            manager: &self.manager,
+            plane: &self.plane,
+            mirror: &self.mirror,
+        };
+        let observation = self.observer.observe(Moment { tick, at_ms, interval }, &sources);
+        if let Some(recorder) = &mut self.recorder {
+            recorder.before_tick(&self.controller);
+        }
+        let plan = self.controller.tick(&observation);
+        self.publish(&observation, &plan);
+        self.feed_mirror(&observation);
+        self.act(&plan);
+        self.record(&observation, &plan);
+        self.show(observation, plan);
+        // Whoever asked may have gone away; what was asked stands all the same.
+        for done in configured {
+            done.send(()).ok();
+        }
+        for (done, orders) in answers {
+            done.send(orders).ok();
+        }
+    }
+
+    fn take_configuration(&mut self) -> Vec<oneshot::Sender<()>> {
+        let mut configured = Vec::new();
+        while let Ok(Configure { wiring, done }) = self.configures.try_recv() {
+            self.wiring = *wiring;
+            self.controller.configure(self.wiring.specs.clone());
+            if let Some(recorder) = &mut self.recorder {
+                recorder.record(Entry::Configure { specs: self.wiring.specs.clone() });
+            }
+            self.observer.retain(&self.wiring);
+            let known = |s: &ServiceName| self.wiring.services.contains_key(s);
+            self.orders.modes.retain(|service, _| known(service));
+            self.shared.orders.store(Arc::new(self.orders.clone()));
+            configured.push(done);
+        }
+        configured
+    }
+
+    fn take_orders(&mut self, at_ms: u64, tick: u64) -> Vec<(oneshot::Sender<Orders>, Orders)> {
+        let mut answers = Vec::new();
+        while let Ok(Request { order, done }) = self.requests.try_recv() {
+            let changed = self.orders.apply(&order);
+            match &order {
+                Order::Activate(service, count) => self.observer.activate(service, *count),
+                Order::Events(events) => self.observer.announce(events),
+                _ => {}
+            }
+            if changed || matches!(order, Order::Activate(..) | Order::Events(_)) {
+                tracing::info!("operator: {order}");
+                self.shared.decisions.record(Decision {
+                    at_ms,
+                    tick,
+                    service: order.service().map(ToString::to_string).unwrap_or_default(),
+                    kind: Kind::Operator,
+                    laws: Vec::new(),
+                    summary: vec![order.to_string()],
+                    alerts: Vec::new(),
+                    observation: None,
+                    plan: None,
+                });
+            }
+            self.shared.orders.store(Arc::new(self.orders.clone()));
+            answers.push((done, self.orders.clone()));
+        }
+        answers
+    }
+
+    /// Gives the data plane a new table when weights or members changed, and only then.
+    fn publish(&mut self, observation: &Observation, plan: &Plan) {
+        let wanted = Published {
+            members: Wiring::members(observation, plan, self.observer.addresses()),
+            generation: self.wiring.generation,
+        };
+        if self.published.as_ref() == Some(&wanted) {
+            return;
+        }
+        match self.plane.publish(&self.wiring.table(&wanted.members)) {
+            Ok(()) => self.published = Some(wanted),
+            Err(error) => {
+                tracing::error!(%error, "the new table was refused; the one before stays")
+            }
+        }
+    }
+
+    fn feed_mirror(&self, observation: &Observation) {
+        for seen in &observation.services {
+            let targets = mirror_targets(seen, self.observer.addresses());
+            self.mirror.set_targets(&seen.service, &targets);
+        }
+        for seen in &observation.services {
+            for fact in &seen.facts {
+                if let Fact::Exited { instance, .. } = fact {
+                    self.mirror.forget(*instance);
+                }
+            }
+        }
+    }
+
+    fn act(&self, plan: &Plan) {
+        for service in plan.services.iter().filter(|s| s.act && !s.actions.is_empty()) {
+            let actions: Vec<_> = service.actions.iter().map(|a| a.action.clone()).collect();
+            self.manager.apply(&service.service, &actions);
+        }
+    }
+
+    fn record(&mut self, observation: &Observation, plan: &Plan) {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.record(Entry::Tick {
+                observation: Box::new(observation.clone()),
+                plan: Box::new(plan.clone()),
+            });
+        }
+        for (seen, decided) in observation.services.iter().zip(&plan.services) {
+            let Some(summary) = self.said.news(decided) else { continue };
+            tell(decided, &summary);
+            self.shared.decisions.record(Decision {
+                at_ms: plan.at_ms,
+                tick: plan.tick,
+                service: decided.service.to_string(),
+                kind: Kind::Plan,
+                laws: laws(decided),
+                summary,
+                alerts: decided.alerts.iter().map(|a| a.kind).collect(),
+                observation: Some(seen.clone()),
+                plan: Some(decided.clone()),
+            });
+        }
+        self.said.services.retain(|service, _| self.wiring.services.contains_key(service));
+    }
+
+    fn show(&mut self, observation: Observation, plan: Plan) {
+        self.shared.view.store(Some(Arc::new(View {
+            observation,
+            plan,
+            addresses: self.observer.addresses().clone(),
+            shadow_counts: self.observer.counts().clone(),
+        })));
+    }
+}
+
+impl Said {
+    /// One sentence for everything that is new in `plan`; nothing when nothing is.
+    fn news(&mut self, plan: &ServicePlan) -> Option<Vec<String>> {
+        let before = self.services.entry(plan.service.clone()).or_default();
+        let mut news: Vec<String> = plan.reasons.iter().map(|reason| reason.text.clone()).collect();
+        let actions: Vec<_> = plan.actions.iter().map(|a| a.action.clone()).collect();
+        if plan.act || actions != before.advice {
+            let verb = if plan.act { "" } else { "advice: " };
+            news.extend(plan.actions.iter().map(|a| format!("{verb}{}", a.reason.text)));
+        }
+        if plan.act {
+            before.advised.clear();
+        } else if before.advised != plan.advised {
+            before.advised.clone_from(&plan.advised);
+            if !plan.advised.is_empty() {
+                news.push("advice: other weights than those in force".to_owned());
+            }
+        }
+        before.advice = actions;
+        news.extend(before.alert_news(&plan.alerts));
+        (!news.is_empty()).then_some(news)
+    }
+}
+
+impl SaidOfService {
+    fn alert_news(&mut self, alerts: &[Alert]) -> Vec<String> {
+        let raised = alerts.iter().filter(|a| !self.alerts.contains(&a.kind));
+        let mut news: Vec<String> =
+            raised.map(|a| format!("alert {:?}: {}", a.kind, a.text)).collect();
+        let ended = self.alerts.iter().filter(|kind| !alerts.iter().any(|a| a.kind == **kind));
+        news.extend(ended.map(|kind| format!("alert {kind:?} is over")));
+        self.alerts = alerts.iter().map(|a| a.kind).collect();
+        news
+    }
+}
+
+fn laws(plan: &ServicePlan) -> Vec<Law> {
+    let reasons = plan.reasons.iter().chain(plan.actions.iter().map(|a| &a.reason));
+    let mut laws: Vec<_> = reasons.map(|reason| reason.law).collect();
+    laws.sort_unstable();
+    laws.dedup();
+    laws
+}
+
+/// Logs what an operator would want to find in the log: actions and alerts, not each weight.
+fn tell(plan: &ServicePlan, summary: &[String]) {
+    let service = plan.service.as_str();
+    for line in summary {
+        if line.starts_with("alert ") {
+            tracing::warn!(service, "{line}");
+        } else if plan.actions.is_empty() {
+            tracing::debug!(service, "{line}");
+        } else {
+            tracing::info!(service, "{line}");
+        }
+    }
+}

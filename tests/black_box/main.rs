@@ -1,0 +1,13 @@
+//! Black-box tests of the built command on real sockets, processes and peers.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a failed step of a test is its failure"
+)]
+
+mod config;
+mod data_plane;
+mod reload;
+mod shadows;
+mod support;

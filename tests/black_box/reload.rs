@@ -1,0 +1,155 @@
+//! Reloading the built command: by signal, by file, by request; good and bad.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use crate::support::{self, Backend, Node, eventually, free_address, try_get};
+use rustix::process::Signal;
+use serde_json::json;
+
+#[test]
+fn reloads_under_load_lose_no_request() {
+    let backends: Vec<Backend> =
+        (0..3).map(|_| Backend::start(&["--service-time", "3ms"])).collect();
+    let services = |members: &[&Backend]| {
+        let list: Vec<String> = members.iter().map(|b| b.address.to_string()).collect();
+        format!("  shop:\n    primaries: [{}]\n", list.join(", "))
+    };
+    let node = Node::start(&services(&[&backends[0], &backends[1]]));
+    let stop = Arc::new(AtomicBool::new(false));
+    let done = Arc::new(AtomicU64::new(0));
+    let clients: Vec<_> = (0..4)
+        .map(|_| {
+            let (stop, done, proxy) = (Arc::clone(&stop), Arc::clone(&done), node.proxy);
+            std::thread::spawn(move || {
+                let mut failures = Vec::new();
+                while !stop.load(Ordering::Relaxed) {
+                    match try_get(proxy, "/") {
+                        Ok(answer) if answer.status == 200 => {
+                            done.fetch_add(1, Ordering::Relaxed);
+                        }
+                        Ok(answer) => failures.push(answer.head),
+                        Err(error) => failures.push(error.to_string()),
+                    }
+                }
+                failures
+            })
+        })
+        .collect();
+    for round in 0..6 {
+        let members = [&backends[round % 3], &backends[(round + 1) % 3]];
+        node.rewrite(&services(&members));
+        node.process.signal(Signal::HUP);
+        let wanted: std::collections::BTreeSet<String> =
+            members.iter().map(|b| b.address.to_string()).collect();
+        eventually("the new members to be in force", || {
+            let view = node.api("/api/v1/services/shop");
+            let instances = view["instances"].as_array()?;
+            let now = instances.iter().filter_map(|i| i["address"].as_str().map(str::to_owned));
+            (now.collect::<std::collections::BTreeSet<_>>() == wanted).then_some(())
+        });
+        let so_far = done.load(Ordering::Relaxed);
+        eventually("requests to go on", || {
+            (done.load(Ordering::Relaxed) > so_far + 50).then_some(())
+        });
+    }
+    stop.store(true, Ordering::Relaxed);
+    for client in clients {
+        let failures = client.join().unwrap();
+        assert!(failures.is_empty(), "{} requests failed, first: {}", failures.len(), failures[0]);
+    }
+}
+
+#[test]
+fn a_bad_file_changes_nothing_and_is_reported_everywhere() {
+    let backend = Backend::start(&[]);
+    let good = format!("  shop:\n    primaries: [{}]\n", backend.address);
+    let node = Node::start(&good);
+    node.rewrite("  shop:\n    primaries: [nonsense]\n");
+    node.process.signal(Signal::HUP);
+    eventually("the refusal to be counted", || {
+        (node.api("/api/v1/status")["reloads"]["refused"].as_u64()? > 0).then_some(())
+    });
+    let status = node.api("/api/v1/status");
+    let error = status["reloads"]["last"]["error"].as_str().unwrap();
+    assert!(error.contains("nonsense") && error.contains("foreshadow.yaml:"), "{error}");
+    assert!(node.process.log().contains("nonsense"), "{}", node.process.log());
+    let metrics = try_get(node.admin, "/metrics").unwrap().text();
+    assert!(metrics.contains("foreshadow_config_good 0"), "{metrics}");
+    assert_eq!(node.get("/").status, 200);
+    node.rewrite(&good);
+    let (status, answer) = node.post("/api/v1/reload", &json!({}));
+    assert_eq!((status, &answer["applied"]), (200, &json!(true)), "{answer}");
+    let metrics = try_get(node.admin, "/metrics").unwrap().text();
+    assert!(metrics.contains("foreshadow_config_good 1"), "{metrics}");
+}
+
+#[test]
+fn a_changed_file_is_noticed_without_a_signal() {
+    let (a, b) = (Backend::start(&["--name", "a"]), Backend::start(&["--name", "b"]));
+    let node = Node::start(&format!("  shop:\n    primaries: [{}]\n", a.address));
+    assert_eq!(node.get("/").header("x-instance"), Some("a"));
+    node.rewrite(&format!("  shop:\n    primaries: [{}]\n", b.address));
+    eventually("the other backend to answer", || {
+        (node.get("/").header("x-instance") == Some("b")).then_some(())
+    });
+}
+
+#[test]
+fn a_reload_onto_a_busy_port_is_refused_whole() {
+    let backend = Backend::start(&[]);
+    let node = Node::start(&format!("  shop:\n    primaries: [{}]\n", backend.address));
+    let holder = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let busy = holder.local_addr().unwrap();
+    support::write_config(
+        node.dir.path(),
+        busy,
+        node.admin,
+        &format!("  shop:\n    primaries: [{}]\n", backend.address),
+    );
+    let (status, answer) = node.post("/api/v1/reload", &json!({}));
+    assert_eq!(status, 422, "{answer}");
+    assert!(answer["error"].as_str().unwrap().contains(&busy.to_string()), "{answer}");
+    assert_eq!(node.get("/").status, 200);
+}
+
+#[test]
+fn a_listener_can_be_added_and_taken_away() {
+    let backend = Backend::start(&[]);
+    let node = Node::start(&format!("  shop:\n    primaries: [{}]\n", backend.address));
+    let second = free_address();
+    let write = |listeners: &str| {
+        let text = format!(
+            "listeners:\n{listeners}services:\n  shop:\n    primaries: [{}]\nadmin:\n  address: {}\nstate_dir: {}\n",
+            backend.address,
+            node.admin,
+            node.dir.path().join("state").display()
+        );
+        std::fs::write(node.config(), text).unwrap();
+        let (status, answer) = node.post("/api/v1/reload", &json!({}));
+        assert_eq!(status, 200, "{answer}");
+    };
+    let listener =
+        |address| format!("  - {{ address: \"{address}\", routes: [{{ service: shop }}] }}\n");
+    write(&(listener(node.proxy) + &listener(second)));
+    assert_eq!(try_get(second, "/").unwrap().status, 200);
+    write(&listener(node.proxy));
+    eventually("the second listener to be closed", || try_get(second, "/").err());
+    assert_eq!(node.get("/").status, 200);
+}
+
+#[test]
+fn sigterm_lets_requests_finish() {
+    let backend = Backend::start(&["--service-time", "700ms", "--distribution", "constant"]);
+    let mut node = Node::start(&format!("  shop:\n    primaries: [{}]\n", backend.address));
+    let proxy = node.proxy;
+    let request = std::thread::spawn(move || try_get(proxy, "/"));
+    eventually("the request to be in flight", || {
+        let view = node.api("/api/v1/services/shop");
+        (view["instances"][0]["last_tick"]["in_flight"].as_u64()? == 1).then_some(())
+    });
+    node.process.signal(Signal::TERM);
+    let answer = request.join().unwrap().unwrap();
+    assert_eq!(answer.status, 200, "{}", answer.head);
+    assert_eq!(node.process.wait(), Some(0), "{}", node.process.log());
+}
