@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
 use pingora::apps::HttpServerApp;
@@ -29,6 +29,8 @@ pub(crate) struct Connection {
     deadline_us: AtomicU64,
     /// A [`Verdict`].
     verdict: AtomicU8,
+    /// Whether a request is under way.
+    busy: AtomicBool,
 }
 
 /// What the stream found wrong with the current request.
@@ -56,6 +58,7 @@ impl Connection {
             opened: Instant::now(),
             deadline_us: AtomicU64::new(0),
             verdict: AtomicU8::new(Verdict::Fine as u8),
+            busy: AtomicBool::new(false),
         }
     }
 
@@ -113,6 +116,9 @@ impl Connection {
     }
 }
 
+/// As good as never, and yet no addition to a time overflows by it.
+pub(crate) const FAR: Duration = Duration::from_secs(365 * 24 * 3600);
+
 /// How long a client that has just connected may take to send its first request although the
 /// listener drains: its connection was accepted, and a request may be on its way.
 const NEWCOMER: Duration = Duration::from_secs(1);
@@ -134,8 +140,12 @@ pub(crate) async fn serve(
     let mut phase = connection.listener().phase();
     let mut cut = phase.clone();
     tokio::select! {
-        () = requests(&app, socket, connection, &mut phase) => {}
-        () = reached(&mut cut, Phase::Closed) => guard.cut_off(),
+        () = requests(&app, socket, Arc::clone(&connection), &mut phase) => {}
+        () = reached(&mut cut, Phase::Closed) => {
+            if connection.busy.load(Ordering::Relaxed) {
+                guard.cut_off();
+            }
+        }
     }
 }
 
@@ -162,14 +172,16 @@ async fn requests(
             Next::Closed => return,
         };
         patience = Duration::ZERO;
+        connection.busy.store(true, Ordering::Relaxed);
         stream.begin(head);
         let mut session = ServerSession::new_http1(stream);
-        let patience = connection.listener().spec().timeouts.client_body;
-        session.set_read_timeout(Some(patience));
-        session.set_write_timeout(Some(patience));
+        let stall = connection.listener().spec().timeouts.client_body.min(FAR);
+        session.set_read_timeout(Some(stall));
+        session.set_write_timeout(Some(stall));
         let Some(reused) = app.process_new_http(session, &shutdown).await else { return };
         let (inner, _settings) = reused.consume();
         let Ok(ours) = inner.into_any().downcast::<ClientStream>() else { return };
+        connection.busy.store(false, Ordering::Relaxed);
         stream = ours;
         if !stream.settle() {
             return;

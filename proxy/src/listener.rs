@@ -204,7 +204,7 @@ impl ListenerState {
         self.active.load(Ordering::Acquire)
     }
 
-    /// Connections that were dropped because their time was over.
+    /// Connections that were dropped in the middle of a request because their time was over.
     pub(crate) fn cut_off(&self) -> usize {
         self.cut_off.load(Ordering::Acquire)
     }
@@ -243,7 +243,7 @@ pub(crate) struct ConnectionGuard {
 }
 
 impl ConnectionGuard {
-    /// Notes that the connection ends by force.
+    /// Notes that the connection ends by force, a request with it.
     pub(crate) fn cut_off(&self) {
         self.listener.cut_off.fetch_add(1, Ordering::AcqRel);
     }

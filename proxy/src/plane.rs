@@ -225,7 +225,7 @@ impl DataPlane {
     /// their connection; idle connections are closed at once. There is no way back: listeners that
     /// are added later are closed by the next drain only.
     ///
-    /// Returns how many connections had to be cut off.
+    /// Returns how many connections had to be cut off in the middle of a request.
     pub async fn drain(&self, grace: Duration) -> usize {
         let states = self.lock().all();
         for state in &states {

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::context::{Attempt, RequestCtx, Snapshot};
 use super::{Engine, within};
+use crate::connection::FAR;
 use crate::forward;
 use crate::hooks::{CompletedRequest, SocketProbe};
 use crate::{Answer, Backend, Outcome, Pick};
@@ -36,7 +37,7 @@ impl Engine {
         };
         service.meters().arrived(self.worker);
         service.budget().deposit(self.now_ms());
-        ctx.deadline = ctx.started + service.policy().total_timeout;
+        ctx.deadline = ctx.started + service.policy().total_timeout.min(FAR);
         connection.set_deadline(ctx.deadline);
         ctx.tunnel = session.is_upgrade_req();
         if let Some(observer) = &self.shared.observer {
@@ -77,7 +78,7 @@ impl Engine {
         // An instance that is made anew on the address of an old one must not be sent requests on
         // the old one's connections.
         peer.group_key = backend.id().0;
-        peer.options.idle_timeout = Some(policy.idle_timeout);
+        peer.options.idle_timeout = Some(policy.idle_timeout.min(FAR));
         if std::mem::take(&mut ctx.fresh) {
             // A pool of its own that keeps nothing: where one pooled connection was dead, as after
             // a restart of the backend, the others are likely to be dead too.

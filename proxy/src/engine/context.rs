@@ -7,7 +7,7 @@ use http::{HeaderMap, Method, StatusCode, Uri};
 use pingora::http::RequestHeader;
 use tokio::time::Instant;
 
-use crate::connection::Connection;
+use crate::connection::{Connection, FAR};
 use crate::{Answer, Backend, InFlightGuard, Service};
 
 /// One request, from its head to the last byte of its answer.
@@ -89,7 +89,7 @@ impl RequestCtx {
     pub(super) fn await_first_byte(&self) {
         if let (Some(connection), Some(service), 0) = (&self.connection, &self.service, self.status)
         {
-            let due = Instant::now() + service.policy().first_byte_timeout;
+            let due = Instant::now() + service.policy().first_byte_timeout.min(FAR);
             connection.set_deadline(due.min(self.deadline));
         }
     }

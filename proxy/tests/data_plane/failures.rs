@@ -144,6 +144,29 @@ async fn a_silent_backend_is_a_504_after_the_first_byte_timeout() {
 }
 
 #[tokio::test]
+async fn timeouts_without_end_are_no_trouble() {
+    let backend = Backend::http("ok").await;
+    let policy = UpstreamPolicy {
+        connect_timeout: Duration::MAX,
+        first_byte_timeout: Duration::MAX,
+        total_timeout: Duration::MAX,
+        idle_timeout: Duration::MAX,
+        ..UpstreamPolicy::default()
+    };
+    let rig = Rig::tuned(policy, &[backend.address], |spec| {
+        spec.timeouts.client_header = Duration::MAX;
+        spec.timeouts.client_body = Duration::MAX;
+        spec.timeouts.keepalive_idle = Duration::MAX;
+    })
+    .await;
+    let mut client = rig.client().await;
+    client.send("POST /length HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n").await;
+    client.send("hello").await;
+    assert_eq!(client.answer().await.text(), "5");
+    assert_eq!(client.get("/").await.text(), "ok");
+}
+
+#[tokio::test]
 async fn a_long_upload_does_not_run_into_the_first_byte_timeout() {
     let backend = Backend::http("ok").await;
     let first_byte = Duration::from_millis(150);
