@@ -62,8 +62,10 @@ fn without_any_backend_the_answer_is_a_clear_503() {
         (answer.status == 503).then_some(answer)
     });
     assert!(answer.header("content-length").is_some(), "{}", answer.head);
-    let view = node.api("/api/v1/services/shop");
-    assert!(view["alerts"].to_string().contains("no_capacity"), "{view}");
+    eventually("an alert", || {
+        let view = node.api("/api/v1/services/shop");
+        view["alerts"].to_string().contains("no_capacity").then_some(())
+    });
 }
 
 #[test]

@@ -79,7 +79,7 @@ fn the_pool_is_filled_and_a_dead_shadow_is_made_again() {
 #[test]
 fn a_primary_that_dies_is_replaced_by_a_shadow() {
     let mut primary = Backend::start(&["--name", "primary"]);
-    let node = Node::start(&with_shadows(&primary, "{ warm: 1, max: 3 }", ""));
+    let node = Node::start(&with_shadows(&primary, "{ shadow: 0, warm: 1, max: 3 }", ""));
     settled(&node, &[("warm", 1)]);
     assert_eq!(node.get("/").header("x-instance"), Some("primary"));
     primary.process.kill();
@@ -139,7 +139,7 @@ fn a_provider_that_fails_raises_an_alert_and_harms_nothing() {
 fn operators_can_activate_drain_and_stop_everything() {
     let primary = Backend::start(&[]);
     let window = "    forecast: { evaluation_window: 60s }\n";
-    let node = Node::start(&with_shadows(&primary, "{ warm: 1, max: 2 }", window));
+    let node = Node::start(&with_shadows(&primary, "{ shadow: 0, warm: 1, max: 2 }", window));
     settled(&node, &[("warm", 1)]);
     let (status, answer) = node.post("/api/v1/services/shop/activate", &json!({ "count": 1 }));
     assert_eq!(status, 202, "{answer}");
@@ -195,7 +195,7 @@ fn two_nodes_on_one_state_directory_are_refused() {
 #[test]
 fn a_recording_replays_to_the_same_plans() {
     let primary = Backend::start(&[]);
-    let services = with_shadows(&primary, "{ warm: 1, max: 2 }", "");
+    let services = with_shadows(&primary, "{ shadow: 0, warm: 1, max: 2 }", "");
     let dir = tempfile::tempdir().unwrap();
     let recording = dir.path().join("recording.ndjson");
     let services =
