@@ -40,6 +40,7 @@ async fn a_command_that_does_not_exist_is_named_with_where_it_was_looked_for() {
         command: vec!["no-such-program-here".to_owned()],
         env: vec![("PATH".to_owned(), "/nowhere:/else".to_owned())],
         dir: Some("/usr".into()),
+        ..ProcessSpec::default()
     };
     let mut bench = Bench::new(Facility::Auto, spec, |_| {}).await;
     let (error, retry_in_ms) = failure(&mut bench).await;

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
-use std::ops::RangeInclusive;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -31,8 +30,6 @@ pub struct HostSettings {
     pub state_dir: PathBuf,
     /// Address instances are told to listen on.
     pub host: IpAddr,
-    /// Ports handed out to instances; outside the kernel's ephemeral range is best.
-    pub ports: RangeInclusive<u16>,
     /// What of the machine may be used.
     pub facility: Facility,
     /// An instance's output file is emptied beyond this size, in bytes.
@@ -40,13 +37,12 @@ pub struct HostSettings {
 }
 
 impl HostSettings {
-    /// Loopback, ports 20000 to 29999, everything the machine has, 8 MiB of output each.
+    /// Loopback, everything the machine has, 8 MiB of output each.
     #[must_use]
     pub fn new(state_dir: PathBuf) -> Self {
         Self {
             state_dir,
             host: IpAddr::V4(Ipv4Addr::LOCALHOST),
-            ports: 20_000..=29_999,
             facility: Facility::Auto,
             log_limit_bytes: 8 * 1024 * 1024,
         }
@@ -89,7 +85,7 @@ impl ProcessHost {
         Ok(Arc::new(Self {
             address: settings.host,
             facilities: Facilities::probe(settings.facility, &marker),
-            ports: Ports::new(settings.host, settings.ports.clone()),
+            ports: Ports::new(settings.host),
             logs: Logs::start(settings.state_dir.join("logs"), settings.log_limit_bytes)?,
             live: Mutex::default(),
             marker,

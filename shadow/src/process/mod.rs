@@ -118,8 +118,8 @@ impl Provider for ProcessProvider {
     }
 
     async fn create(&self, request: &CreateRequest) -> Result<Handle, ProviderError> {
-        let host = Arc::clone(&self.host);
-        let port = blocking(move || host.ports.reserve()).await?;
+        let (host, ports) = (Arc::clone(&self.host), self.spec.ports.clone());
+        let port = blocking(move || host.ports.reserve(&ports)).await?;
         let (host, spec, wanted) = (Arc::clone(&self.host), self.spec.clone(), request.clone());
         let made = blocking(move || {
             let leaf = Leaf::create(&host.facilities, wanted.id)?;

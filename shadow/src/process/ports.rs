@@ -10,27 +10,26 @@ use crate::error::ProviderError;
 /// Ports of one address that are handed out to instances.
 pub(crate) struct Ports {
     host: IpAddr,
-    range: RangeInclusive<u16>,
     state: Mutex<State>,
 }
 
 #[derive(Default)]
 struct State {
     reserved: BTreeSet<u16>,
-    /// Offset into the range of the next port to try: a port just given back rests for as long
+    /// Offset into a range of the next port to try: a port just given back rests for as long
     /// as possible, so that late packets and lingering connections do not meet a new instance.
     cursor: u32,
 }
 
 impl Ports {
-    pub(crate) fn new(host: IpAddr, range: RangeInclusive<u16>) -> Self {
+    pub(crate) fn new(host: IpAddr) -> Self {
         let cursor = rand::random();
-        Self { host, range, state: Mutex::new(State { cursor, ..State::default() }) }
+        Self { host, state: Mutex::new(State { cursor, ..State::default() }) }
     }
 
-    /// Reserves a port nobody listens on now.
-    pub(crate) fn reserve(&self) -> Result<u16, ProviderError> {
-        let (first, last) = (*self.range.start(), *self.range.end());
+    /// Reserves a port of `range` that nobody listens on now.
+    pub(crate) fn reserve(&self, range: &RangeInclusive<u16>) -> Result<u16, ProviderError> {
+        let (first, last) = (*range.start(), *range.end());
         let size = u32::from(last.saturating_sub(first)) + 1;
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if first <= last && first > 0 {
@@ -75,20 +74,21 @@ mod tests {
     fn a_port_in_use_or_reserved_is_never_handed_out() {
         let taken = TcpListener::bind((HOST, 0)).unwrap();
         let busy = taken.local_addr().unwrap().port();
-        let ports = Ports::new(HOST, busy..=busy);
-        assert!(matches!(ports.reserve(), Err(ProviderError::NoPort { .. })));
+        let (ports, only) = (Ports::new(HOST), busy..=busy);
+        assert!(matches!(ports.reserve(&only), Err(ProviderError::NoPort { .. })));
         drop(taken);
-        assert_eq!(ports.reserve().unwrap(), busy);
-        assert!(ports.reserve().is_err());
+        assert_eq!(ports.reserve(&only).unwrap(), busy);
+        assert!(ports.reserve(&only).is_err());
         ports.release(busy);
-        assert_eq!(ports.reserve().unwrap(), busy);
+        assert_eq!(ports.reserve(&only).unwrap(), busy);
     }
 
     #[test]
     fn an_empty_or_reversed_range_is_an_error_not_a_panic() {
+        let ports = Ports::new(HOST);
         #[expect(clippy::reversed_empty_ranges, reason = "the hostile input under test")]
-        let ports = Ports::new(HOST, 9..=1);
-        assert!(ports.reserve().is_err());
-        assert!(Ports::new(HOST, 0..=0).reserve().is_err());
+        let reversed = 9..=1;
+        assert!(ports.reserve(&reversed).is_err());
+        assert!(ports.reserve(&(0..=0)).is_err());
     }
 }

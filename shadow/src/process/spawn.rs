@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
@@ -13,7 +14,7 @@ use super::procfs::MARKER;
 use crate::error::ProviderError;
 
 /// How instances of a service are started.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProcessSpec {
     /// Program and arguments. `{port}`, `{address}` (host:port), `{id}` and `{service}` are
     /// replaced in each; so they are in the values of `env`.
@@ -22,6 +23,15 @@ pub struct ProcessSpec {
     pub env: Vec<(String, String)>,
     /// Working directory; Foreshadow's own when absent.
     pub dir: Option<PathBuf>,
+    /// Ports handed out to instances; outside the kernel's ephemeral range is best.
+    pub ports: RangeInclusive<u16>,
+}
+
+impl Default for ProcessSpec {
+    /// No command, Foreshadow's environment and directory, ports 20000 to 29999.
+    fn default() -> Self {
+        Self { command: Vec::new(), env: Vec::new(), dir: None, ports: 20_000..=29_999 }
+    }
 }
 
 /// What one instance's command is filled in with, and where it is put.

@@ -70,7 +70,7 @@ pub(crate) fn role(role: &str, env: &[(&str, &str)]) -> ProcessSpec {
     let command = [&exe, ENTRY, "--exact", "--nocapture"].map(str::to_owned).to_vec();
     let own = [(ROLE, role)];
     let env = own.iter().chain(env).map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
-    ProcessSpec { command, env: env.collect(), dir: None }
+    ProcessSpec { command, env: env.collect(), ..ProcessSpec::default() }
 }
 
 pub(crate) fn host(dir: &Path, facility: Facility) -> Arc<ProcessHost> {
