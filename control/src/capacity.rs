@@ -13,6 +13,9 @@ use crate::{Meters, Objective};
 
 /// An estimate with a smaller relative standard error is used as such.
 const IDENTIFIED: f64 = 0.25;
+/// Demand beyond what was ever seen that starts something while capacity is only bounded: more
+/// than the chance that demand of a few seconds differs by, less than a ramp gains in a lead time.
+const GROWTH: f64 = 1.3;
 /// What all windows of an instance share: the formula, and the latency at low load.
 const SYSTEMATIC_ERROR: f64 = 0.15;
 /// After an abrupt change an instance is an individual for this many windows.
@@ -181,9 +184,10 @@ impl CapacityModel {
     fn follow_abrupt_change(&mut self, latency_ms: f64, rps: f64, count: f64) -> bool {
         let (Some(former), Some(service)) = (self.former, self.service) else { return false };
         let known_rps = self.known_saturation_rps();
-        let noise_ms = 4.0 * latency_ms.min(former.latency_ms) * (self.noise / count).sqrt();
+        let noise_ms = 6.0 * latency_ms.min(former.latency_ms) * (self.noise / count).sqrt();
         let busy = former.rps > 0.85 * known_rps;
-        if former.saturated || busy || (latency_ms - former.latency_ms).abs() < noise_ms {
+        let young = service.windows < 3.0;
+        if former.saturated || busy || young || (latency_ms - former.latency_ms).abs() < noise_ms {
             return false;
         }
         let slower = latency_ms > ABRUPT * former.latency_ms && rps < 1.1 * former.rps;
@@ -194,9 +198,13 @@ impl CapacityModel {
         let slots = known_rps * service.mean_ms / 1_000.0;
         let changed_ms = service_time_ms(latency_ms, rps, slots, self.variability());
         let scale = service.mean_ms / changed_ms;
-        self.service = Some(Service { mean_ms: changed_ms, seen_at_rps: rps, windows: 1.0 });
+        self.service = Some(Service { mean_ms: changed_ms, seen_at_rps: rps, windows: 3.0 });
         self.unsaturated_rps *= scale;
         self.proven_rps *= scale.min(1.0);
+        if self.identified().is_none() {
+            // A change tells little of where the limit was, but that it is another one now.
+            self.saturation = Some(Estimate::new(known_rps, 0.2));
+        }
         if let Some(saturation) = &mut self.saturation {
             saturation.scale(scale, 0.05);
         }
@@ -263,10 +271,9 @@ impl CapacityModel {
         let wait = self.wait_model();
         if let Some(saturation) = &mut self.saturation {
             let least_rps = rps.max(1_000.0 / service.mean_ms) * 1.005;
-            let range = (least_rps, (100.0 * least_rps).max(2.0 * saturation.value()));
             // Waits are approximated to about a fifth.
             let model_error = 0.2 * (wait(rps, saturation.value()) - 1.0).min(inflation);
-            saturation.update_through(inflation, error.hypot(model_error), range, |c| {
+            saturation.update_through(inflation, error.hypot(model_error), least_rps, |c| {
                 wait(rps, c) / wait(service.seen_at_rps, c)
             });
         }
@@ -286,7 +293,11 @@ impl CapacityModel {
 
     fn learn_proven(&mut self, rps: f64, misses: bool, elapsed_s: f64) {
         self.proven_rps *= 1.0 - 0.001 * elapsed_s.min(10.0);
-        let sustained = self.former.filter(|f| !f.saturated).map_or(0.0, |f| f.rps.min(rps));
+        let sustained = match self.former {
+            Some(former) if former.saturated => 0.0,
+            Some(former) => former.rps.min(rps),
+            None => rps,
+        };
         if !misses && sustained > self.proven_rps {
             self.proven_rps = sustained;
         }
@@ -316,7 +327,7 @@ impl CapacityModel {
     pub(crate) fn belief(&self, target: f64) -> Option<Belief> {
         let bound = (self.unsaturated_rps * self.objective_share).max(self.proven_rps);
         let Some(saturation) = self.identified() else {
-            let leaned_on = bound.max(1.15 * self.proven_rps / target);
+            let leaned_on = bound.max(GROWTH * self.proven_rps / target);
             return (bound > 0.0).then_some(Belief {
                 rps: leaned_on,
                 lower_rps: bound,

@@ -9,8 +9,8 @@ const DRIFT_VARIANCE_PER_S: f64 = 0.0002;
 const MAX_VARIANCE: f64 = 1.0;
 /// The formulas behind the measurements are not exact, however many agree.
 const LEAST_VARIANCE: f64 = 0.0016;
-/// Steps of a search that leaves two thirds each; the mode is exact to about 1e-4 of the range.
-const SEARCH_STEPS: u32 = 24;
+/// Intervals of a grid that a posterior is summed over.
+const GRID: u32 = 24;
 
 /// A positive quantity and the variance of its logarithm.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -33,33 +33,32 @@ impl Estimate {
     }
 
     /// A measurement of something that depends on the quantity: `expected(value)` should have
-    /// been `measured`, give or take `error`. The mode of the posterior is searched within
-    /// `range`, its curvature gives the new variance (Laplace's approximation).
+    /// been `measured`, give or take `error`; the quantity is above `least`.
+    ///
+    /// Mean and variance of the posterior are taken by summing over a grid, then over a finer one
+    /// where the mass is. The mode would not do: where `expected` is steep, one stray measurement
+    /// has a narrow peak that holds hardly any mass.
     pub(crate) fn update_through(
         &mut self,
         measured: f64,
         error: f64,
-        range: (f64, f64),
+        least: f64,
         expected: impl Fn(f64) -> f64,
     ) {
         let misfit = |ln: f64| {
             let residual = (expected(ln.exp()) - measured) / error;
-            residual * residual + (ln - self.ln) * (ln - self.ln) / self.variance
+            let surprise = (ln - self.ln) * (ln - self.ln) / self.variance;
+            0.5 * (residual * residual + surprise)
         };
-        let (mut low, mut high) = (range.0.max(1e-6).ln(), range.1.max(1e-6).ln());
-        for _ in 0..SEARCH_STEPS {
-            let third = (high - low) / 3.0;
-            if misfit(low + third) < misfit(high - third) {
-                high -= third;
-            } else {
-                low += third;
-            }
-        }
-        let mode = f64::midpoint(low, high);
-        let slope = (expected((mode + 0.02).exp()) - expected((mode - 0.02).exp())) / 0.04;
-        let information = slope * slope / (error * error);
-        self.ln = mode;
-        self.variance = (1.0 / (1.0 / self.variance + information)).max(LEAST_VARIANCE);
+        let least = least.max(1e-6).ln();
+        let deviation = self.variance.sqrt();
+        let low = (self.ln - 3.5 * deviation).max(least);
+        let high = (self.ln + 3.5 * deviation).max(low + 0.2);
+        let (mean, variance) = moments(low, high, &misfit);
+        let reach = 4.0 * variance.sqrt().max((high - low) / f64::from(GRID));
+        let (mean, variance) = moments((mean - reach).max(least), mean + reach, &misfit);
+        self.ln = mean;
+        self.variance = variance.max(LEAST_VARIANCE);
     }
 
     /// Standard error of the logarithm.
@@ -93,6 +92,23 @@ impl Estimate {
     }
 }
 
+/// Mean and variance of the density `exp(-misfit)` between `low` and `high`.
+fn moments(low: f64, high: f64, misfit: &impl Fn(f64) -> f64) -> (f64, f64) {
+    let step = (high - low) / f64::from(GRID);
+    let points = (0..=GRID).map(|at| low + step * f64::from(at));
+    let misfits: Vec<(f64, f64)> = points.map(|ln| (ln, misfit(ln))).collect();
+    let best = misfits.iter().map(|(_, misfit)| *misfit).fold(f64::INFINITY, f64::min);
+    let (mut mass, mut first, mut second) = (0.0, 0.0, 0.0);
+    for (ln, misfit) in misfits {
+        let density = (best - misfit).exp();
+        mass += density;
+        first += density * ln;
+        second += density * ln * ln;
+    }
+    let mean = first / mass;
+    (mean, (second / mass - mean * mean).max(0.0))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -108,6 +124,25 @@ mod tests {
         assert!(width < 1.3);
         estimate.age(60.0);
         assert!(estimate.upper() / estimate.lower() > width);
+    }
+
+    #[test]
+    fn a_measurement_of_a_function_is_traced_back() {
+        let mut estimate = Estimate::new(300.0, 0.7);
+        for _ in 0..10 {
+            estimate.update_through(0.5, 0.02, 100.0, |value| 100.0 / value);
+        }
+        assert!((estimate.value() - 200.0).abs() < 5.0, "{}", estimate.value());
+        assert!(estimate.error() < 0.05);
+    }
+
+    #[test]
+    fn one_stray_measurement_does_not_jump_into_a_steep_corner() {
+        let steep = |value: f64| 1.0 + (value / 100.0).powi(-12) / (1.0 - 99.0 / value);
+        let mut estimate = Estimate::new(250.0, 0.7);
+        estimate.update_through(1.1, 0.05, 100.0, steep);
+        assert!(estimate.value() > 150.0, "{}", estimate.value());
+        assert!(estimate.error() > 0.25, "{}", estimate.error());
     }
 
     #[test]

@@ -4,6 +4,8 @@ use foreshadow_control::{
     AlertKind, DemandForecast, DemandHorizon, Mode, Observation, Plan, Role, ServiceName, Tier,
 };
 
+use proptest::prelude::*;
+
 use crate::random::Random;
 use crate::sim::{Nature, Outcome, World, spec};
 
@@ -68,22 +70,27 @@ pub(crate) fn liar(lie: Lie) -> impl FnMut(&ServiceName, DemandForecast) -> Dema
 }
 
 /// A minute of demand that rises beyond the primaries, falls, and rises again.
-fn run(mode: Mode, seed: u64, lie: Option<Lie>) -> (World, Vec<Plan>) {
+fn run_told(
+    mode: Mode,
+    seed: u64,
+    mut tell: impl FnMut(&ServiceName, DemandForecast) -> DemandForecast,
+) -> (World, Vec<Plan>) {
     let mut world = World::new(Nature { seed, ..Nature::default() }, spec());
     world.mode = mode;
     let full_rps = world.nature.primary_rps();
-    let mut tell = lie.map(liar);
     let mut plans = Vec::new();
     for tick in 0..600 {
         let wave = (f64::from(tick) / 300.0 * std::f64::consts::TAU).cos();
-        let rps = full_rps * (0.7 - 0.4 * wave);
-        let (_, plan) = match &mut tell {
-            Some(tell) => world.step_told(rps, tell),
-            None => world.step(rps),
-        };
-        plans.push(plan);
+        plans.push(world.step_told(full_rps * (0.7 - 0.4 * wave), &mut tell).1);
     }
     (world, plans)
+}
+
+fn run(mode: Mode, seed: u64, lie: Option<Lie>) -> (World, Vec<Plan>) {
+    match lie {
+        Some(lie) => run_told(mode, seed, liar(lie)),
+        None => run_told(mode, seed, |_, forecast| forecast),
+    }
 }
 
 /// The bound of invariant 4: requests failed or late under any forecast, at most those of observe
@@ -107,6 +114,31 @@ fn no_lie_makes_it_worse_than_observing_by_more_than_the_bound() {
         }
         let shadows = told.instances.values().filter(|i| i.role == Role::Shadow).count();
         assert!(shadows <= 4, "{lie:?}: {shadows}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 12, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Invariant 4 for forecasts nobody thought of: any numbers, repeated in any rhythm.
+    #[test]
+    fn no_numbers_make_it_worse_by_more_than_the_bound(
+        seed in any::<u64>(),
+        numbers in prop::collection::vec(prop_oneof![any::<f64>(), 0.0..3_000.0], 1..12),
+        rhythm in 1usize..50,
+    ) {
+        let (observed, _) = run(Mode::Observe, seed, None);
+        let mut told = 0usize;
+        let (world, _) = run_told(Mode::Act, seed, |_, mut forecast: DemandForecast| {
+            told += 1;
+            for (at, h) in forecast.horizons.iter_mut().enumerate() {
+                let number = |nth: usize| numbers[(told / rhythm + at + nth) % numbers.len()];
+                (h.lower_rps, h.median_rps, h.upper_rps) = (number(0), number(1), number(2));
+            }
+            forecast
+        });
+        let bound = observed.outcome.bad() + world.outcome.requests / 100;
+        prop_assert!(world.outcome.bad() <= bound, "{:?}", world.outcome);
     }
 }
 

@@ -7,4 +7,5 @@ mod invariants;
 mod modes;
 mod ramps;
 mod random;
+mod sharing;
 mod sim;

@@ -33,8 +33,8 @@ fn steady_moderate_load_calls_for_nothing_lasting() {
         world.run(300_000, |_| rps, look);
         assert_eq!(world.serving_shadows(), 0, "seed {seed}");
         assert_eq!((world.shadows_at(Tier::Warm), world.shadows_at(Tier::Shadow)), (1, 1));
-        assert!(commits <= 3, "seed {seed}: {commits} commits");
-        assert!(served_ticks <= 900, "seed {seed}: shadows served {served_ticks} of 3000 ticks");
+        assert!(commits <= 1, "seed {seed}: {commits} commits");
+        assert!(served_ticks <= 200, "seed {seed}: shadows served {served_ticks} of 3000 ticks");
         assert_eq!(world.outcome.bad(), 0);
     }
 }
@@ -52,7 +52,7 @@ fn capacity_is_learned_without_ever_being_reached() {
         world.run(60_000, |ms| full_rps * (0.4 + 0.3 * (ms as f64 / 60_000.0)), look);
         // The p99 objective is met up to a little below saturation.
         for rps in learned {
-            assert!((0.65..1.15).contains(&(rps / truth_rps)), "seed {seed}: {rps}");
+            assert!((0.7..1.3).contains(&(rps / truth_rps)), "seed {seed}: {rps}");
         }
     }
 }
@@ -75,6 +75,46 @@ fn a_ramp_is_met_before_the_primaries_are_full() {
         assert!(served_ms + 1_000 <= crosses_ms, "seed {seed}: {served_ms}");
         let Outcome { requests, .. } = world.outcome;
         assert!(world.outcome.bad() * 100 < requests, "seed {seed}: {:?}", world.outcome);
+    }
+}
+
+#[test]
+fn servers_of_every_kind_are_relieved_in_time() {
+    let nature = Nature::default;
+    let kinds = [
+        Nature { slots: 1, service_ms: 5.0, ..nature() },
+        Nature { slots: 2, service_ms: 10.0, cv: 1.5, ..nature() },
+        Nature { slots: 8, service_ms: 20.0, cv: 0.1, ..nature() },
+        Nature { slots: 16, service_ms: 50.0, ..nature() },
+        Nature { slots: 32, service_ms: 40.0, cv: 1.0, ..nature() },
+        Nature { primaries: 4, slots: 2, service_ms: 20.0, ..nature() },
+        Nature { primaries: 1, slots: 6, service_ms: 12.0, cv: 0.8, ..nature() },
+    ];
+    for (nature, seed) in kinds.into_iter().flat_map(|k| (0..2u64).map(move |s| (k.clone(), s))) {
+        let full_rps = nature.primary_rps();
+        let mut world = World::new(Nature { seed, ..nature }, spec());
+        let who = format!("{:?}", world.nature);
+        let mut commits = 0;
+        let look = |_: &mut World, _: &Observation, plan: &Plan| {
+            commits += moves(plan, Tier::Serving);
+        };
+        world.run(60_000, |_| 0.4 * full_rps, look);
+        // One stray call a minute is forgiven where service times are widest.
+        let forgiven = usize::from(world.nature.cv > 1.0);
+        assert!(commits <= forgiven, "{who}: moderate load called {commits} times");
+        world.outcome = Outcome::default();
+        let start_ms = world.at_ms;
+        let mut served_ms = None;
+        let look = |world: &mut World, _: &Observation, _: &Plan| {
+            if world.serving_shadows() > 0 {
+                served_ms.get_or_insert(world.at_ms - start_ms);
+            }
+        };
+        world.run(30_000, |ms| full_rps * (0.4 + ms as f64 / 30_000.0), look);
+        let served_ms = served_ms.expect("a shadow serves");
+        assert!(served_ms + 1_000 <= 18_000, "{who}: {served_ms}");
+        // With the widest service times one in a hundred is late on an idle server already.
+        assert!(world.outcome.bad() * 50 < world.outcome.requests, "{who}: {:?}", world.outcome);
     }
 }
 
@@ -106,7 +146,7 @@ fn a_spike_that_does_not_continue_is_taken_back() {
         let back_ms = back_ms.expect("no shadow serves any more");
         // One evaluation window of 10 s, then weights at half a share per second, then the drain;
         // the spike itself is forecast and smoothed for a while after its end.
-        assert!((9_000..=22_000).contains(&back_ms), "seed {seed}: {back_ms}");
+        assert!((9_000..=15_000).contains(&back_ms), "seed {seed}: {back_ms}");
         world.run(40_000, |_| 0.3 * full_rps, |_, _, _| {});
         assert_eq!((world.shadows_at(Tier::Warm), world.shadows_at(Tier::Shadow)), (1, 1));
     }
