@@ -14,6 +14,8 @@ use crate::{
 /// Share of its capacity that an instance is given when its warm-up begins.
 const RAMP_FLOOR: f64 = 0.1;
 
+/// No instance serves more; a capacity beyond it is a slip of the pen.
+const MOST_RPS: f64 = 1e12;
 /// How much instances of one service are taken to differ in capacity, as a relative deviation.
 const ALIKE: f64 = 0.15;
 
@@ -271,7 +273,7 @@ impl Known {
             Capacity::Pinned(rps) => Some(rps),
             Capacity::Learned => None,
         });
-        let pinned_rps = pinned_rps.filter(|rps| rps.is_finite() && *rps > 0.0);
+        let pinned_rps = pinned_rps.filter(|rps| *rps > 0.0 && *rps <= MOST_RPS);
         let exactly = |rps| Belief { rps, lower_rps: rps, upper_rps: Some(rps), error: 0.0 };
         let able = may_take_requests(seen)
             && (seen.role == Role::Primary || heading == Some(Tier::Serving));

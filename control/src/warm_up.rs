@@ -42,7 +42,7 @@ impl Warming {
         if self.parts.len() <= part {
             self.parts.resize(part + 1, (0, 0.0));
         }
-        if meters.latency.sum_ms.is_finite() {
+        if (0.0..1e15).contains(&meters.latency.sum_ms) {
             self.parts[part].0 = self.parts[part].0.saturating_add(meters.latency.count);
             self.parts[part].1 += meters.latency.sum_ms;
         }

@@ -11,6 +11,9 @@ const ENOUGH: u64 = 200;
 /// Answers below which an instance counts as idle, from which nothing is learned.
 const LEAST: u64 = 20;
 
+/// A mean latency above it, about twelve days, is a broken measurement.
+const LONGEST_LATENCY_MS: f64 = 1e9;
+
 /// Sums over the ticks of one window.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Window {
@@ -48,18 +51,18 @@ impl Window {
         {
             self.failed = self.failed.saturating_add(failed);
         }
-        let sane = latency.sum_ms.is_finite() && latency.sum_ms >= 0.0;
-        if latency.count == 0 || !sane {
-            return;
-        }
         let count = latency.count as f64;
         let mean_ms = latency.sum_ms / count;
+        if latency.count == 0 || !(0.0..=LONGEST_LATENCY_MS).contains(&mean_ms) {
+            return;
+        }
         self.count = self.count.saturating_add(latency.count);
         self.over_objective = self.over_objective.saturating_add(latency.over_objective);
         self.sum_ms += latency.sum_ms;
         self.squares += count * mean_ms * mean_ms;
         self.batches += 1;
-        if latency.p50_ms.is_finite() && latency.p90_ms.is_finite() {
+        let believable = 0.0..=LONGEST_LATENCY_MS;
+        if believable.contains(&latency.p50_ms) && believable.contains(&latency.p90_ms) {
             self.p50_ms += count * latency.p50_ms;
             self.p90_ms += count * latency.p90_ms;
         }
@@ -68,7 +71,8 @@ impl Window {
     pub(crate) fn is_full(&self) -> bool {
         let aged_ms = self.elapsed_ms.saturating_add(self.head_start_ms);
         let spared = ENOUGH.saturating_sub(LEAST) * self.head_start_ms / SHORTEST_MS;
-        aged_ms >= LONGEST_MS || (aged_ms >= SHORTEST_MS && self.count + spared >= ENOUGH)
+        aged_ms >= LONGEST_MS
+            || (aged_ms >= SHORTEST_MS && self.count.saturating_add(spared) >= ENOUGH)
     }
 
     /// Empties it and returns what was in it; `in_flight` is the gauge at its end.

@@ -146,6 +146,70 @@ proptest! {
     }
 }
 
+/// A number from where measurements break: tiny, huge, negative, none at all.
+fn wild(random: &mut Random) -> f64 {
+    match random.below(6) {
+        0 => f64::from_bits(random.next()),
+        1 => f64::INFINITY,
+        2 => 1e308,
+        3 => 0.0,
+        _ => random.unit() * 100.0,
+    }
+}
+
+fn wild_count(random: &mut Random) -> u64 {
+    match random.below(5) {
+        0 => random.next(),
+        1 => u64::MAX,
+        2 => 0,
+        _ => random.below(100),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn broken_measurements_break_nothing(seed in any::<u64>()) {
+        let mut random = Random::seeded(seed);
+        let mut world = World::new(Nature { seed, ..Nature::default() }, spec());
+        for _ in 0..200 {
+            let mut observation = world.observe(150.0);
+            let service = &mut observation.services[0];
+            if random.below(4) == 0 {
+                service.arrivals = wild_count(&mut random);
+                service.unserved = wild_count(&mut random);
+            }
+            for instance in &mut service.instances {
+                if random.below(4) > 0 {
+                    continue;
+                }
+                instance.capacity_rps = (random.below(3) == 0).then(|| wild(&mut random));
+                instance.tier_age_ms = wild_count(&mut random);
+                let meters = &mut instance.meters;
+                meters.requests = wild_count(&mut random);
+                meters.in_flight = wild_count(&mut random);
+                meters.timeouts = wild_count(&mut random);
+                meters.latency.count = wild_count(&mut random);
+                meters.latency.over_objective = wild_count(&mut random);
+                meters.latency.sum_ms = wild(&mut random);
+                meters.latency.p50_ms = wild(&mut random);
+                meters.latency.p90_ms = wild(&mut random);
+            }
+            let plan = world.controller.tick(&observation);
+            world.carry_out(&plan);
+            prop_assert!(plan.services[0].weights.iter().any(|w| w.weight > 0));
+            let finite = |c: &foreshadow_control::CapacityView| {
+                c.rps.is_finite() && c.lower_rps.is_finite() && c.upper_rps.is_none_or(f64::is_finite)
+            };
+            prop_assert!(plan.services[0].capacity.iter().all(finite), "{:?}", plan.services[0].capacity);
+        }
+        let written = serde_json::to_string(&world.controller).expect("plain data");
+        let read: Result<Controller, _> = serde_json::from_str(&written);
+        prop_assert!(read.is_ok(), "{:?}", read.err());
+    }
+}
+
 #[test]
 fn a_changed_plan_is_found_by_replay() {
     let mut world = World::new(Nature::default(), spec());
