@@ -31,8 +31,13 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     if args.print {
         write!(out, "{}", config.to_yaml())?;
     } else {
-        let (services, listeners) = (config.services.len(), config.listeners.len());
-        writeln!(out, "{}: good: {listeners} listeners, {services} services", args.file.display())?;
+        let listeners = count(config.listeners.len(), "listener");
+        let services = count(config.services.len(), "service");
+        writeln!(out, "{}: good: {listeners}, {services}", args.file.display())?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn count(n: usize, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }

@@ -43,12 +43,12 @@ Examples:
 
 Exit code: 0 when the file is good, 1 when it is not.")]
     Check(check::Args),
-    /// Print the JSON Schema of the configuration.
+    /// Print the schema of the configuration: JSON Schema, or a reference in Markdown.
     #[command(after_help = "\
 Example:
   foreshadow schema > foreshadow.schema.json
   then begin a YAML file with: # yaml-language-server: $schema=foreshadow.schema.json")]
-    Schema,
+    Schema(schema::Args),
     /// Say what was decided and why, from the state database or a recording.
     #[command(after_help = "\
 Examples:
@@ -90,7 +90,7 @@ pub(crate) fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Run(args) => run::run(&args),
         Command::Check(args) => check::run(&args),
-        Command::Schema => schema::run(),
+        Command::Schema(args) => schema::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Version => version(),
         Command::Testbed { part: Part::Backend(args) } => {

@@ -96,6 +96,15 @@ fn the_schema_is_json_and_knows_the_words() {
 }
 
 #[test]
+fn the_reference_is_what_the_command_prints() {
+    let output = foreshadow().args(["schema", "--markdown"]).output().unwrap();
+    let printed = String::from_utf8(output.stdout).unwrap();
+    let kept = std::fs::read_to_string("docs/configuration.md").unwrap();
+    let hint = "run: foreshadow schema --markdown > docs/configuration.md";
+    assert!(printed == kept, "docs/configuration.md is out of date; {hint}");
+}
+
+#[test]
 fn a_missing_file_and_a_wrong_extension_are_named() {
     for path in ["nowhere.yaml", "foreshadow.ini"] {
         let output = foreshadow().args(["check", path]).output().unwrap();

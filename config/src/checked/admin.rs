@@ -10,7 +10,7 @@ use serde::{Serialize, Serializer};
 /// What stands in for a secret wherever a configuration is shown.
 pub(crate) const MASK: &str = "***";
 
-/// The admin API, metrics and dashboard.
+/// The admin API and metrics.
 ///
 /// Without a token the address is a loopback address or a Unix socket.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

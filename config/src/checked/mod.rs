@@ -41,7 +41,7 @@ pub struct Config {
     pub listeners: Vec<Listener>,
     /// The services that routes point to.
     pub services: BTreeMap<ServiceName, Service>,
-    /// The admin API, metrics and dashboard.
+    /// The admin API and metrics.
     pub admin: Admin,
     /// Where history, decisions and the instance registry live; made when absent.
     pub state_dir: PathBuf,

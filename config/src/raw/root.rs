@@ -20,7 +20,7 @@ table! {
         listeners: List<RawListener> = required,
         /// The services behind the proxy, by name.
         services: Map<RawService> = required,
-        /// The admin API, metrics and dashboard.
+        /// The admin API and metrics.
         admin: RawAdmin,
         /// Directory for history, decisions and the instance registry; made when absent.
         /// Default: foreshadow-state, in the working directory.
@@ -40,7 +40,7 @@ table! {
 }
 
 table! {
-    /// The admin API, metrics and dashboard.
+    /// The admin API and metrics.
     RawAdmin {
         /// IP address and port, or unix:/path. Default: 127.0.0.1:9900.
         address: AdminPlace,
