@@ -3,6 +3,7 @@
 use foreshadow_predictor::{Forecaster, HorizonScore, MIN_SCORED, SeriesSpec};
 use serde::{Deserialize, Serialize};
 
+use crate::announced::Events;
 use crate::{HorizonView, QuantileSpec, ServiceSpec};
 
 /// What a forecaster says of a service's demand, in requests per second.
@@ -70,6 +71,8 @@ pub(crate) struct Outlook {
     pub(crate) horizons: Vec<HorizonView>,
     /// Why the forecast is not used, when an operator should know.
     pub(crate) distrust: Option<&'static str>,
+    /// What was announced.
+    pub(crate) events: Events,
 }
 
 impl Demand {
@@ -187,18 +190,25 @@ impl Demand {
 impl Outlook {
     /// Highest demand that `quantile` expects within `lead_ms`, at least what is surely asked now.
     pub(crate) fn within(&self, lead_ms: u64, quantile: impl Fn(&HorizonView) -> f64) -> f64 {
-        let (mut near_ms, mut near, mut highest) = (0, self.sure_rps, self.sure_rps);
+        let before = |h: &&HorizonView| h.horizon_ms <= lead_ms;
+        let highest = self.horizons.iter().filter(before).map(&quantile).fold(0.0, f64::max);
+        highest.max(self.sure_rps).max(self.at(lead_ms, quantile))
+    }
+
+    /// Demand that `quantile` expects in `ahead_ms`: between the horizons on a straight line, from
+    /// what is surely asked now; beyond the last one, as there.
+    pub(crate) fn at(&self, ahead_ms: u64, quantile: impl Fn(&HorizonView) -> f64) -> f64 {
+        let (mut near_ms, mut near) = (0, self.sure_rps);
         for horizon in &self.horizons {
             let rps = quantile(horizon);
-            if horizon.horizon_ms > lead_ms {
+            if horizon.horizon_ms > ahead_ms {
                 let span = (horizon.horizon_ms - near_ms).max(1) as f64;
-                let share = (lead_ms - near_ms) as f64 / span;
-                return highest.max(near + share * (rps - near));
+                let share = (ahead_ms - near_ms) as f64 / span;
+                return near + share * (rps - near);
             }
             (near_ms, near) = (horizon.horizon_ms, rps);
-            highest = highest.max(rps);
         }
-        highest
+        near
     }
 }
 

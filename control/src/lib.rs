@@ -38,6 +38,7 @@
 //! when nothing overflows to them a twentieth of it for as long as they serve.
 
 mod alerts;
+mod announced;
 mod capacity;
 mod clock;
 mod controller;

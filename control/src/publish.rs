@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::announced::Asked;
 use crate::fleet::Known;
 use crate::scene::Scene;
 use crate::weights::{self, Pace, Target};
@@ -47,7 +48,8 @@ impl Publisher {
         let act = self.acting;
         let held = if act { Vec::new() } else { hold(scene, known) };
 
-        let demand_rps = scene.committed_rps(Tier::Warm).max(scene.outlook.now_rps);
+        let asked = scene.commit_asked(Tier::Warm);
+        let demand_rps = asked.rps.max(scene.outlook.now_rps);
         let target = weights::fill(scene, demand_rps, returning);
         let eligible: Vec<bool> = scene.members.iter().map(|m| m.eligible).collect();
         let former: Vec<f64> =
@@ -63,7 +65,7 @@ impl Publisher {
         let advised = as_weights(scene, &shares);
         let mut reasons = Vec::new();
         if changed && advised != as_weights(scene, &former) {
-            reasons.push(reason(scene, &target, demand_rps, &advised, failed, returning));
+            reasons.push(reason(scene, &target, asked, &advised, failed, returning));
         }
         for (member, share) in scene.members.iter().zip(&shares) {
             if let Some(known) = known.get_mut(&member.id()) {
@@ -146,7 +148,7 @@ fn as_weights(scene: &Scene<'_>, shares: &[f64]) -> Vec<InstanceWeight> {
 fn reason(
     scene: &Scene<'_>,
     target: &Target,
-    demand_rps: f64,
+    asked: Asked,
     weights: &[InstanceWeight],
     failed: bool,
     returning: Option<InstanceId>,
@@ -159,16 +161,19 @@ fn reason(
         None => Law::Weights,
     };
     let carried = if !scene.supply.known {
-        "no capacity is known yet and all are filled alike".to_owned()
+        "no capacity is known yet and all share alike".to_owned()
     } else if target.short {
-        "everything together carries less and is filled alike".to_owned()
+        "all instances together carry less and share it by capacity".to_owned()
     } else {
-        format!("{:.0} rps overflow to shadows", target.overflow_rps)
+        format!("{:.0} rps go to shadows", target.overflow_rps)
     };
+    let event = asked.event.map_or_else(String::new, |event| format!("{event}: "));
     let mut text = format!(
-        "demand is {:.0} rps now and {demand_rps:.0} rps at the lead time, primaries carry \
-         {:.0} rps at {:.0}% utilisation, {carried}; weights:",
+        "{event}demand is {:.0} rps now and {:.0} rps within {} ms, primaries carry {:.0} rps at \
+         {:.0}% utilisation, {carried}; weights:",
         scene.outlook.now_rps,
+        asked.rps.max(scene.outlook.now_rps),
+        scene.commit_lead_ms(Tier::Warm),
         scene.supply.primary_rps,
         scene.supply.target * 100.0
     );

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::rolling::RollingMax;
-use crate::scene::{Scene, count};
+use crate::scene::{Scene, count, shadows_text};
 use crate::tiers::Floor;
 use crate::{InstanceId, Law, Tier};
 
@@ -85,22 +85,35 @@ impl Rollback {
 fn wanted_now(scene: &Scene<'_>, floor: Floor) -> [u32; 3] {
     let pool = scene.pool;
     let needed = |demand_rps: f64| scene.supply.shadows_for(demand_rps / MARGIN).min(pool.max);
-    let serving = floor.shadows.max(needed(scene.committed_rps(Tier::Warm)));
+    // An announced event is the same step for all: a shadow ordered to serve from afar must not
+    // go before those that are near are ordered.
+    let farthest_ms = scene.commit_lead_ms(Tier::Warm).max(scene.commit_lead_ms(Tier::Shadow));
+    let commit = |lead_ms| scene.outlook.confirmed(lead_ms, |h| h.lower_rps);
+    let ordered = commit(scene.commit_lead_ms(Tier::Warm));
+    let from_afar = commit(farthest_ms);
+    let committed_rps = match from_afar.event {
+        Some(_) => from_afar.rps.max(ordered.rps),
+        None => ordered.rps,
+    };
+    let warming = scene.outlook.confirmed(scene.warm_lead_ms(), |h| h.median_rps);
+    let preparing = scene.outlook.confirmed(scene.prepare_lead_ms(), |h| h.upper_rps);
+    let serving = floor.shadows.max(needed(committed_rps));
     let running = serving.saturating_add(pool.full).saturating_add(pool.warm);
-    let warm = running.max(needed(scene.warming_rps()));
-    let all = running.saturating_add(pool.shadow).max(needed(scene.preparing_rps()));
+    let warm = running.max(needed(warming.rps));
+    let all = running.saturating_add(pool.shadow).max(needed(preparing.rps));
     [serving, warm, all.max(warm)]
 }
 
 fn less_text(scene: &Scene<'_>, serving: u32) -> String {
     format!(
         "for {} ms demand ({:.0} rps now) and its {} quantile stayed below what primaries \
-         ({:.0} rps at {:.0}% utilisation) and {serving} shadows carry",
+         ({:.0} rps at {:.0}% utilisation) and {} carry",
         scene.spec.evaluation_window_ms,
         scene.outlook.now_rps,
         scene.spec.quantiles.commit,
         scene.supply.primary_rps,
-        scene.supply.target * 100.0
+        scene.supply.target * 100.0,
+        shadows_text(serving)
     )
 }
 
@@ -113,7 +126,13 @@ fn finish_drains(scene: &mut Scene<'_>) {
         .map(|m| (m.id(), m.seen.meters.in_flight))
         .collect();
     for (id, in_flight) in drained {
-        let text = format!("{id} to warm: {in_flight} requests are left on it");
+        let text = match in_flight {
+            0 => format!("{id} to warm: it has answered its last request"),
+            _ => format!(
+                "{id} to warm: {in_flight} requests on it have not ended within \
+                 {LONGEST_DRAIN_MS} ms and are not waited for"
+            ),
+        };
         scene.order(id, Some(Tier::Warm), Law::Rollback, text);
     }
 }
@@ -140,8 +159,8 @@ fn step_down_idle(scene: &mut Scene<'_>, warm: u32, all: u32) {
     let Some(id) = youngest else { return };
     let goes = to.map_or_else(|| "ends".to_owned(), |tier| format!("to {tier}"));
     let text = format!(
-        "{id} {goes}: for {} ms no more than {warm} warm shadows and {all} in all were wanted, \
-         {} and {exist} exist",
+        "{id} {goes}: for {} ms at most {warm} shadows were wanted warm or serving and {all} in \
+         all; there are {} and {exist}",
         scene.spec.evaluation_window_ms,
         scene.warm_or_more()
     );

@@ -1,5 +1,6 @@
 //! One service in one tick: what every law looks at, and the orders they have given so far.
 
+use crate::announced::{Asked, Event};
 use crate::demand::Outlook;
 use crate::fleet::Member;
 use crate::lead_time::LeadTimes;
@@ -43,16 +44,19 @@ impl Scene<'_> {
         self.warm_lead_ms().saturating_add(step_ms)
     }
 
-    pub(crate) fn committed_rps(&self, from: Tier) -> f64 {
-        self.outlook.within(self.commit_lead_ms(from), |h: &HorizonView| h.lower_rps)
+    /// Demand that orders a shadow at `from` to serve.
+    pub(crate) fn commit_asked(&self, from: Tier) -> Asked {
+        self.outlook.asked(self.commit_lead_ms(from), |h: &HorizonView| h.lower_rps)
     }
 
-    pub(crate) fn warming_rps(&self) -> f64 {
-        self.outlook.within(self.warm_lead_ms(), |h: &HorizonView| h.median_rps)
+    /// Demand that warms a shadow.
+    pub(crate) fn warm_asked(&self) -> Asked {
+        self.outlook.asked(self.warm_lead_ms(), |h: &HorizonView| h.median_rps)
     }
 
-    pub(crate) fn preparing_rps(&self) -> f64 {
-        self.outlook.within(self.prepare_lead_ms(), |h: &HorizonView| h.upper_rps)
+    /// Demand that makes a new shadow.
+    pub(crate) fn prepare_asked(&self) -> Asked {
+        self.outlook.asked(self.prepare_lead_ms(), |h: &HorizonView| h.upper_rps)
     }
 
     pub(crate) fn shadows(&self) -> impl Iterator<Item = &Member<'_>> {
@@ -86,6 +90,23 @@ impl Scene<'_> {
     pub(crate) fn is_near(&self, member: &Member<'_>) -> bool {
         self.members.iter().any(|m| m.is_primary() && m.eligible && m.seen.zone == member.seen.zone)
     }
+}
+
+/// What asks for a step: the quantile that expects so much, or an announced event.
+pub(crate) fn asked_text(asked: Asked, quantile: f64, lead_ms: u64) -> String {
+    let rps = asked.rps;
+    match asked.event {
+        Some(event @ Event::Upcoming(..)) => {
+            format!("{event}: {rps:.0} rps are expected then ({quantile} quantile)")
+        }
+        Some(event @ Event::Running(..)) => format!("{event}: {rps:.0} rps are expected"),
+        None => format!("the {quantile} quantile of demand within {lead_ms} ms is {rps:.0} rps"),
+    }
+}
+
+/// "1 shadow", "2 shadows".
+pub(crate) fn shadows_text(shadows: u32) -> String {
+    format!("{shadows} shadow{}", if shadows == 1 { "" } else { "s" })
 }
 
 /// Length of an iterator as the kind of number that pools are written in.

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::alerts::alerts;
+use crate::announced::Announcements;
 use crate::clock::Clock;
 use crate::demand::{Demand, DemandForecast, Outlook};
 use crate::fleet::{Fleet, Issued};
@@ -38,6 +39,8 @@ pub(crate) struct Service {
     lost_at_ms: Option<u64>,
     /// Shadows an operator wants serving, and until when.
     operator: Option<(u32, u64)>,
+    #[serde(default)]
+    announcements: Announcements,
 }
 
 impl Service {
@@ -53,6 +56,7 @@ impl Service {
             lost_shadows: 0,
             lost_at_ms: None,
             operator: None,
+            announcements: Announcements::default(),
         }
     }
 
@@ -74,7 +78,10 @@ impl Service {
     ) -> ServicePlan {
         let act = seen.mode == Mode::Act && !observation.kill_switch;
         self.observe(observation, seen);
-        let outlook = self.demand.outlook(&tell(self.demand.forecast(&self.spec.quantiles)));
+        let mut outlook = self.demand.outlook(&tell(self.demand.forecast(&self.spec.quantiles)));
+        let window_ms = self.spec.evaluation_window_ms;
+        let now_ms = self.clock.now_ms();
+        outlook.events = self.announcements.observe(&seen.announced, &outlook, now_ms, window_ms);
         let mut plan = self.decide(seen, &outlook, observation.interval_ms, act);
         plan.demand_rps = outlook.now_rps;
         plan.forecast = outlook.horizons;

@@ -34,7 +34,9 @@ impl Supply {
         };
         let lost = primaries().filter(|m| m.is_lost()).count();
         Self {
-            primary_rps: primaries().filter(|m| m.eligible).map(|m| target * m.rps).sum(),
+            primary_rps: primaries()
+                .filter(|m| m.eligible)
+                .fold(0.0, |sum, m| sum + target * m.rps),
             shadow_rps: (target * per_shadow).max(1e-3),
             target,
             lost_primaries: u32::try_from(lost).unwrap_or(u32::MAX),

@@ -1,8 +1,9 @@
 //! Which shadow goes up a tier, and when a new one is made.
 
+use crate::announced::Asked;
 use crate::fleet::Member;
-use crate::scene::{Scene, count};
-use crate::verification::Verdict;
+use crate::scene::{Scene, asked_text, count, shadows_text};
+use crate::verification::{LEAST_AGREEMENT, Verdict};
 use crate::{Action, Health, InstanceId, Law, PlannedAction, Reason, Tier};
 
 /// Failing checks are forgiven a shadow for this long before it is made anew.
@@ -70,13 +71,14 @@ fn fault_text(member: &Member<'_>) -> String {
             member.lost_ms.unwrap_or(0)
         ),
         (_, Verdict::Disagrees(share)) => format!(
-            "{id} agrees with the originals on {:.1}% of the mirrored requests, 95% are needed: \
+            "{id} agrees with the primaries on {:.1}% of the mirrored requests, {:.0}% are needed: \
              it is made anew",
-            share * 100.0
+            share * 100.0,
+            LEAST_AGREEMENT * 100.0
         ),
         (_, Verdict::TooSlow(copy_ms, original_ms)) => format!(
-            "{id} takes {copy_ms:.1} ms for mirrored requests, the originals {original_ms:.1} ms: \
-             it is made anew"
+            "{id} takes {copy_ms:.1} ms for mirrored requests, the primaries {original_ms:.1} \
+             ms: it is made anew"
         ),
         _ => format!("{id} is made anew"),
     }
@@ -90,12 +92,12 @@ pub(crate) fn commit(scene: &mut Scene<'_>, floor: Floor) {
         let (law, text) = if committed < floor.shadows {
             (floor.law, floor_text(scene, floor, committed))
         } else {
-            let demand_rps = scene.committed_rps(tier);
-            let wanted = scene.supply.shadows_for(demand_rps).min(scene.pool.max);
+            let asked = scene.commit_asked(tier);
+            let wanted = scene.supply.shadows_for(asked.rps).min(scene.pool.max);
             if committed >= wanted {
                 return;
             }
-            (Law::Commit, commit_text(scene, tier, demand_rps, wanted))
+            (Law::Commit, commit_text(scene, tier, asked, wanted))
         };
         scene.order(id, Some(Tier::Serving), law, format!("{id} to serving: {text}"));
     }
@@ -122,57 +124,62 @@ fn floor_text(scene: &Scene<'_>, floor: Floor, committed: u32) -> String {
     let supply = &scene.supply;
     match floor.law {
         Law::Operator => {
-            format!("an operator asked for {} shadows, {committed} serve", floor.shadows)
+            format!(
+                "an operator's activation: {} should serve, {committed} do",
+                shadows_text(floor.shadows)
+            )
         }
         Law::Failover if supply.lost_primaries > 0 => format!(
-            "{} primaries are lost, {committed} shadows stand in; demand is {:.0} rps, the \
-             primaries left carry {:.0} rps at {:.0}% utilisation",
+            "primaries down or ejected: {}; demand is {:.0} rps, the primaries left carry {:.0} \
+             rps at {:.0}% utilisation: {} should stand in, {committed} do",
             supply.lost_primaries,
             scene.outlook.now_rps,
             supply.primary_rps,
-            supply.target * 100.0
+            supply.target * 100.0,
+            shadows_text(floor.shadows)
         ),
         _ => format!(
             "demand now is {:.0} rps, primaries carry {:.0} rps at {:.0}% utilisation and a \
-             shadow {:.0} rps: {} shadows are needed, {committed} serve",
+             shadow {:.0} rps: {} should serve, {committed} do",
             scene.outlook.now_rps,
             supply.primary_rps,
             supply.target * 100.0,
             supply.shadow_rps,
-            floor.shadows
+            shadows_text(floor.shadows)
         ),
     }
 }
 
-fn commit_text(scene: &Scene<'_>, from: Tier, demand_rps: f64, wanted: u32) -> String {
+fn commit_text(scene: &Scene<'_>, from: Tier, asked: Asked, wanted: u32) -> String {
+    let lead_ms = scene.commit_lead_ms(from);
     format!(
-        "the {} quantile of demand within {} ms (lead from {from}) is {demand_rps:.0} rps, \
-         primaries carry {:.0} rps at {:.0}% utilisation: {wanted} shadows are needed",
-        scene.spec.quantiles.commit,
-        scene.commit_lead_ms(from),
+        "{}, primaries carry {:.0} rps at {:.0}% utilisation and a shadow {:.0} rps: {wanted} \
+         should serve, {} do; it needs {lead_ms} ms from {from}",
+        asked_text(asked, scene.spec.quantiles.commit, lead_ms),
         scene.supply.primary_rps,
-        scene.supply.target * 100.0
+        scene.supply.target * 100.0,
+        scene.supply.shadow_rps,
+        scene.committed()
     )
 }
 
 /// Moves shadows to warm as the median asks, and keeps the pool's warm and full ones.
 pub(crate) fn warm(scene: &mut Scene<'_>, floor: Floor) {
     let pool = scene.pool;
-    let demand_rps = scene.warming_rps();
-    let by_median = scene.supply.shadows_for(demand_rps).min(pool.max);
+    let asked = scene.warm_asked();
+    let by_median = scene.supply.shadows_for(asked.rps).min(pool.max);
     let by_pool = floor.shadows.max(scene.committed()).saturating_add(pool.warm + pool.full);
     let missing = by_median.max(by_pool).saturating_sub(scene.warm_or_more());
     for id in resting_at(scene, Tier::Shadow, missing) {
         let (law, text) = if by_median > by_pool {
             let text = format!(
-                "{id} to warm: the {} quantile of demand within {} ms is {demand_rps:.0} rps, \
-                 {by_median} shadows may be needed",
-                scene.spec.quantiles.warm,
-                scene.warm_lead_ms()
+                "{id} to warm: {}, {} may be needed",
+                asked_text(asked, scene.spec.quantiles.warm, scene.warm_lead_ms()),
+                shadows_text(by_median)
             );
             (Law::Warm, text)
         } else {
-            (Law::Pool, format!("{id} to warm: the pool keeps {} warm", pool.warm))
+            (Law::Pool, format!("{id} to warm: the pool keeps {} warm and ready", pool.warm))
         };
         scene.order(id, Some(Tier::Warm), law, text);
     }
@@ -211,12 +218,12 @@ pub(crate) fn create(scene: &mut Scene<'_>, floor: Floor, creations: Creations) 
         return;
     }
     for id in resting_at(scene, Tier::Cold, u32::MAX) {
-        let text = format!("{id} to shadow: it was left cold by a step that failed");
+        let text = format!("{id} to shadow: a step that failed left it cold");
         scene.order(id, Some(Tier::Shadow), Law::Pool, text);
     }
     let pool = scene.pool;
-    let demand_rps = scene.preparing_rps();
-    let by_upper = scene.supply.shadows_for(demand_rps).min(pool.max);
+    let asked = scene.prepare_asked();
+    let by_upper = scene.supply.shadows_for(asked.rps).min(pool.max);
     let kept = pool.shadow.saturating_add(pool.warm).saturating_add(pool.full);
     let by_pool = floor.shadows.max(scene.committed()).saturating_add(kept);
     let usable = count(scene.shadows().filter(|m| m.heading.is_some() && !is_down(m)));
@@ -225,22 +232,25 @@ pub(crate) fn create(scene: &mut Scene<'_>, floor: Floor, creations: Creations) 
     let missing = by_upper.max(by_pool).saturating_sub(have).min(pool.max.saturating_sub(exist));
     for nth in 0..missing {
         let (law, text) = if nth < creations.lost {
-            let text = format!("{} shadows were lost: one is made in its place", creations.lost);
+            let text = format!(
+                "{} lost or faulty, not replaced yet: one is made in its place",
+                shadows_text(creations.lost)
+            );
             (Law::Recreate, text)
         } else if have + nth < floor.shadows {
             (floor.law, floor_text(scene, floor, scene.committed()))
         } else if have + nth >= by_pool {
             let text = format!(
-                "the {} quantile of demand within {} ms is {demand_rps:.0} rps: {by_upper} \
-                 shadows may be needed, {} exist",
-                scene.spec.quantiles.prepare,
-                scene.prepare_lead_ms(),
+                "{}, {} may be needed, {} exist: one more is made",
+                asked_text(asked, scene.spec.quantiles.prepare, scene.prepare_lead_ms()),
+                shadows_text(by_upper),
                 have + nth
             );
             (Law::Prepare, text)
         } else {
             let text = format!(
-                "the pool keeps {kept} shadows besides {} that serve, {} exist",
+                "the pool keeps {kept} in reserve besides {} that serve or should, {} exist: one \
+                 more is made",
                 by_pool - kept,
                 have + nth
             );

@@ -5,7 +5,7 @@ use crate::{MirrorSummary, Objective};
 /// Copies compared before they count; below, the readiness check has to do.
 const ENOUGH: u64 = 20;
 /// Least share of copies whose status class agrees with the original's.
-const LEAST_AGREEMENT: f64 = 0.95;
+pub(crate) const LEAST_AGREEMENT: f64 = 0.95;
 /// Copies may take this many times as long as the originals, or the objective.
 const MOST_SLOWDOWN: f64 = 3.0;
 

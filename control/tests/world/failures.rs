@@ -1,12 +1,13 @@
 //! Instances that die, slow down or answer wrongly, and a provider that cannot deliver.
 
 use foreshadow_control::{
-    Action, AlertKind, Health, InstanceId, Law, MirrorSummary, Observation, Plan, Role, Tier,
+    Action, AlertKind, Health, InstanceId, Law, MirrorSummary, Observation, Plan, Role,
+    ServiceSpec, Tier,
 };
 
 use crate::sim::{Nature, Outcome, Provider, World, spec};
 
-fn calm_world(seed: u64, share: f64) -> World {
+pub(crate) fn calm_world(seed: u64, share: f64) -> World {
     let mut world = World::new(Nature { seed, ..Nature::default() }, spec());
     let rps = share * world.nature.primary_rps();
     world.run(40_000, |_| rps, |_, _, _| {});
@@ -181,6 +182,23 @@ fn nothing_left_to_serve_is_said() {
     let service = &plan.services[0];
     assert!(service.alerts.iter().any(|a| a.kind == AlertKind::NoCapacity));
     assert!(service.weights.iter().all(|w| w.weight == 0));
+    for alert in &service.alerts {
+        assert!(!alert.text.contains("-0 rps"), "{}", alert.text);
+    }
+}
+
+#[test]
+fn dead_primaries_without_a_provider_are_one_alert() {
+    let mut world = World::new(Nature::default(), ServiceSpec { pool: None, ..spec() });
+    let rps = 0.4 * world.nature.primary_rps();
+    world.run(20_000, |_| rps, |_, _, _| {});
+    let kinds = |plan: &Plan| plan.services[0].alerts.iter().map(|a| a.kind).collect::<Vec<_>>();
+    world.kill(InstanceId(1));
+    let (_, plan) = world.step(2.0 * rps);
+    assert_eq!(kinds(&plan), [AlertKind::Shortage], "one is left and too little");
+    world.kill(InstanceId(2));
+    let (_, plan) = world.step(rps);
+    assert_eq!(kinds(&plan), [AlertKind::NoCapacity]);
 }
 
 #[test]

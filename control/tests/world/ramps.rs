@@ -15,7 +15,7 @@ fn calm_world(seed: u64, share: f64) -> World {
 }
 
 /// Tier changes of shadows ordered so far.
-fn moves(plan: &Plan, to: Tier) -> usize {
+pub(crate) fn moves(plan: &Plan, to: Tier) -> usize {
     let to_tier = |a: &Action| matches!(a, Action::Move { tier, .. } if *tier == to);
     plan.services[0].actions.iter().filter(|a| to_tier(&a.action)).count()
 }

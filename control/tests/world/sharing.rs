@@ -37,6 +37,7 @@ fn observation(tick: u64, arrivals: u64, instances: Vec<InstanceObservation>) ->
         instances,
         facts: Vec::new(),
         activate: 0,
+        announced: Vec::new(),
     };
     Observation {
         tick,

@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 
 use foreshadow_control::{
-    Action, Capacity, Controller, DemandForecast, Fact, Health, InstanceId, Mode, Objective,
-    Observation, Plan, PoolSpec, QuantileSpec, Role, ServiceName, ServiceObservation, ServiceSpec,
-    Tier, WeightSpec,
+    Action, Announced, Capacity, Controller, DemandForecast, Fact, Health, InstanceId, Mode,
+    Objective, Observation, Plan, PoolSpec, QuantileSpec, Role, ServiceName, ServiceObservation,
+    ServiceSpec, Tier, WeightSpec,
 };
 
 use crate::instance::Instance;
@@ -105,6 +105,8 @@ pub(crate) struct World {
     pub(crate) kill_switch: bool,
     pub(crate) activate: u32,
     pub(crate) provider: Provider,
+    /// Announced events: start, end, lift.
+    pub(crate) events: Vec<(u64, u64, f64)>,
     pub(crate) outcome: Outcome,
     pub(crate) at_ms: u64,
     tick: u64,
@@ -124,6 +126,7 @@ impl World {
             kill_switch: false,
             activate: 0,
             provider: Provider::Works,
+            events: Vec::new(),
             outcome: Outcome::default(),
             at_ms: 0,
             tick: 0,
@@ -235,6 +238,7 @@ impl World {
             instances,
             facts: std::mem::take(&mut self.facts),
             activate: std::mem::take(&mut self.activate),
+            announced: self.announced(),
         };
         Observation {
             tick: self.tick,
@@ -243,6 +247,16 @@ impl World {
             kill_switch: self.kill_switch,
             services: vec![service],
         }
+    }
+
+    fn announced(&self) -> Vec<Announced> {
+        let left = |at_ms: u64| at_ms.saturating_sub(self.at_ms);
+        let told = |&(start_ms, end_ms, lift): &(u64, u64, f64)| Announced {
+            starts_in_ms: left(start_ms),
+            ends_in_ms: left(end_ms),
+            lift,
+        };
+        self.events.iter().filter(|event| event.1 > self.at_ms).map(told).collect()
     }
 
     /// Sends one request by weight, past instances that refuse it; false when nobody takes it.
