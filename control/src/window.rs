@@ -11,7 +11,8 @@ const ENOUGH: u64 = 200;
 /// Answers below which an instance counts as idle, from which nothing is learned.
 const LEAST: u64 = 20;
 
-/// A mean latency above it, about twelve days, is a broken measurement.
+/// A mean latency beyond these, a nanosecond and about twelve days, is a broken measurement.
+const SHORTEST_LATENCY_MS: f64 = 1e-6;
 const LONGEST_LATENCY_MS: f64 = 1e9;
 
 /// Sums over the ticks of one window.
@@ -53,7 +54,7 @@ impl Window {
         }
         let count = latency.count as f64;
         let mean_ms = latency.sum_ms / count;
-        if latency.count == 0 || !(0.0..=LONGEST_LATENCY_MS).contains(&mean_ms) {
+        if latency.count == 0 || !(SHORTEST_LATENCY_MS..=LONGEST_LATENCY_MS).contains(&mean_ms) {
             return;
         }
         self.count = self.count.saturating_add(latency.count);
@@ -137,5 +138,23 @@ impl Window {
         // 1.2816 is the 90th percentile of the standard normal distribution.
         let sigma = (self.p90_ms / self.p50_ms).ln() / 1.2816;
         Some((sigma * sigma).exp_m1().min(4.0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::LatencySummary;
+
+    #[test]
+    fn latencies_too_small_to_be_squared_are_left_out() {
+        let mut window = Window::default();
+        for sum_ms in [1e-200, f64::MIN_POSITIVE, 0.0] {
+            let latency = LatencySummary { count: 30, sum_ms, ..LatencySummary::default() };
+            window.add(&Meters { latency, ..Meters::default() }, 100);
+        }
+        let full = window.take(0);
+        assert!(!full.is_telling());
+        assert!(full.noise().is_finite());
     }
 }
