@@ -26,12 +26,13 @@ pub(crate) fn alerts(
     let mut alert = |kind, text| alerts.push(Alert { kind, text });
     let serving = scene.members.iter().filter(|m| m.eligible).count();
     if serving == 0 && (arrivals > 0 || !scene.members.is_empty()) {
-        let text = format!(
-            "none of {} instances can take requests: check that the primaries run and answer \
-             their health checks",
-            scene.members.len()
-        );
-        alert(AlertKind::NoCapacity, text);
+        let none = match scene.members.len() {
+            0 => "the service has no instances".to_owned(),
+            1 => "the only instance cannot take requests".to_owned(),
+            n => format!("none of {n} instances can take requests"),
+        };
+        let remedy = "check that the primaries run and answer their health checks";
+        alert(AlertKind::NoCapacity, format!("{none}: {remedy}"));
     }
     let asked = soon_asked(scene);
     let wanted = scene.supply.shadows_for(asked.rps);

@@ -11,7 +11,8 @@
 //! 2. *Demand* (`demand`): arrivals go into the forecaster; skipped ticks are told as a gap. What
 //!    comes back is taken as hostile: values that are no numbers, negative or absurd make the
 //!    whole forecast unusable, the rest is cut at ten times the recent peak, and horizons whose
-//!    lowest quantile proved too high are left out.
+//!    lowest quantile proved too high are left out. What an operator has announced (`announced`)
+//!    is laid over it, usable or not.
 //! 3. *Instances* (`fleet`, `capacity`, `queueing`): meters of instances that take requests go
 //!    into their capacity models; facts into lead times and back-offs (`provider`). Those that
 //!    vanished are forgotten.

@@ -50,7 +50,8 @@ pub struct Announced {
     pub starts_in_ms: u64,
     /// Time until it ends.
     pub ends_in_ms: u64,
-    /// Expected demand relative to none of it.
+    /// Expected demand relative to none of it. At most 100 counts; 1 and less changes nothing, and
+    /// neither does what is no number.
     pub lift: f64,
 }
 

@@ -44,7 +44,7 @@ pub struct ServicePlan {
     pub reasons: Vec<Reason>,
     /// Smoothed demand now, in requests per second.
     pub demand_rps: f64,
-    /// The demand forecast the decision was taken on.
+    /// The demand forecast the decision was taken on, announced events not counted in.
     pub forecast: Vec<HorizonView>,
     /// Learned or pinned capacity of every instance, ordered by id.
     pub capacity: Vec<CapacityView>,
