@@ -12,7 +12,7 @@ mod reader;
 mod tree;
 mod units;
 
-use std::io::Read as _;
+use std::io::{ErrorKind, Read as _};
 use std::path::Path;
 
 use raw::{RawConfig, Read as _};
@@ -60,7 +60,10 @@ pub fn load(path: &Path) -> Result<Config, Errors> {
     let format = Format::of(path)
         .ok_or_else(|| whole(Problem::new("another extension", ".yaml, .yml, .toml or .json")))?;
     let text = read_text(path).map_err(|error| {
-        let found = format!("a file that cannot be read ({error})");
+        let found = match error.kind() {
+            ErrorKind::NotFound => "no file at this path".to_owned(),
+            _ => format!("a file that cannot be read ({error})"),
+        };
         whole(Problem::new(found, "a configuration in UTF-8"))
     })?;
     parse(&text, format, &name, &|name| std::env::var(name).ok())

@@ -76,7 +76,10 @@ fn many_errors_are_cut() {
 fn files_that_cannot_be_read_are_named() {
     let dir = tempfile::tempdir().unwrap();
     let none = dir.path().join("none.yaml");
-    assert!(load(&none).unwrap_err().to_string().contains("cannot be read"));
+    assert!(load(&none).unwrap_err().to_string().contains("none.yaml: found no file"));
+    let folder = dir.path().join("folder.yaml");
+    std::fs::create_dir(&folder).unwrap();
+    assert!(load(&folder).unwrap_err().to_string().contains("cannot be read"));
     let other = dir.path().join("config.ini");
     assert!(load(&other).unwrap_err().to_string().contains("expected .yaml, .yml, .toml or .json"));
     let binary = dir.path().join("config.yaml");
