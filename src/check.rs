@@ -23,7 +23,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let config = match foreshadow_config::load(&args.file) {
         Ok(config) => config,
         Err(errors) => {
-            write!(std::io::stderr(), "{errors}")?;
+            writeln!(std::io::stderr(), "{errors}")?;
             return Ok(ExitCode::FAILURE);
         }
     };
@@ -31,13 +31,14 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     if args.print {
         write!(out, "{}", config.to_yaml())?;
     } else {
-        let listeners = count(config.listeners.len(), "listener");
-        let services = count(config.services.len(), "service");
+        let listeners = counted(config.listeners.len(), "listener");
+        let services = counted(config.services.len(), "service");
         writeln!(out, "{}: good: {listeners}, {services}", args.file.display())?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn count(n: usize, what: &str) -> String {
-    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
+fn counted(count: usize, what: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {what}{plural}")
 }

@@ -112,11 +112,38 @@ fn success(done: anyhow::Result<()>) -> anyhow::Result<ExitCode> {
 
 #[expect(clippy::print_stderr, reason = "the command line speaks to a person here")]
 fn complain(error: &anyhow::Error) {
-    eprintln!("foreshadow: {error:#}");
+    eprintln!("foreshadow: {}", sentence(error));
+}
+
+/// The error and its causes, each said once: many an error quotes its cause already.
+fn sentence(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !text.contains(&cause) {
+            text.push_str(": ");
+            text.push_str(&cause);
+        }
+    }
+    text
 }
 
 #[expect(clippy::print_stdout, reason = "the command line speaks to a person here")]
 fn version() -> anyhow::Result<ExitCode> {
     println!("foreshadow {}", env!("CARGO_PKG_VERSION"));
     Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::anyhow;
+
+    use super::sentence;
+
+    #[test]
+    fn causes_are_said_once() {
+        let quoted = anyhow!("in use").context("cannot listen: in use; stop it");
+        assert_eq!(sentence(&quoted), "cannot listen: in use; stop it");
+        let silent = anyhow!("in use").context("cannot listen").context("not started");
+        assert_eq!(sentence(&silent), "not started: cannot listen: in use");
+    }
 }

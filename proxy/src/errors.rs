@@ -9,8 +9,9 @@ use thiserror::Error;
 #[derive(Debug, Error)]
 pub enum ProxyError {
     /// The address cannot be listened on.
-    #[error("cannot listen on {address} for listener {listener:?}: {source}{}; choose another \
-             address, or stop what uses it", holder.as_deref().map(|who| format!(" (held by {who})")).unwrap_or_default())]
+    #[error("cannot listen on {address} for listener {listener:?}: {source}{}; {}",
+            holder.as_deref().map(|who| format!(" (held by {who})")).unwrap_or_default(),
+            bind_remedy(source))]
     Bind {
         /// The listener's name.
         listener: String,
@@ -55,4 +56,34 @@ pub enum ProxyError {
         /// What is allowed.
         expected: &'static str,
     },
+}
+
+fn bind_remedy(source: &io::Error) -> &'static str {
+    match source.kind() {
+        io::ErrorKind::AddrInUse => "choose another address, or stop what uses it",
+        io::ErrorKind::AddrNotAvailable => "choose an address that this machine has",
+        io::ErrorKind::PermissionDenied => {
+            "choose a port from 1024 up, or give the process CAP_NET_BIND_SERVICE"
+        }
+        _ => "choose another address",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_bind_says_what_to_do_about_its_cause() {
+        let message = |kind: io::ErrorKind, holder: Option<&str>| {
+            let address = SocketAddr::from(([192, 0, 2, 1], 80));
+            let holder = holder.map(str::to_owned);
+            ProxyError::Bind { listener: "l".to_owned(), address, holder, source: kind.into() }
+                .to_string()
+        };
+        let busy = message(io::ErrorKind::AddrInUse, Some("nginx (pid 1)"));
+        assert!(busy.contains("(held by nginx (pid 1)); choose another address"), "{busy}");
+        assert!(message(io::ErrorKind::AddrNotAvailable, None).ends_with("this machine has"));
+        assert!(message(io::ErrorKind::PermissionDenied, None).contains("CAP_NET_BIND_SERVICE"));
+    }
 }

@@ -79,6 +79,8 @@ fn every_example_is_good() {
         let output = foreshadow().arg("check").arg(&path).output().unwrap();
         let errors = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{}:\n{errors}", path.display());
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert_eq!(said.contains("1 listener, 1 service\n"), path.ends_with("quickstart.yaml"));
         count += 1;
     }
     assert!(count >= 3, "only {count} examples were found");
@@ -110,6 +112,6 @@ fn a_missing_file_and_a_wrong_extension_are_named() {
         let output = foreshadow().args(["check", path]).output().unwrap();
         assert_eq!(output.status.code(), Some(1));
         let text = String::from_utf8_lossy(&output.stderr);
-        assert!(text.contains(path), "{text}");
+        assert!(text.contains(path) && text.ends_with('\n'), "{text:?}");
     }
 }
