@@ -10,6 +10,9 @@ DENY_VERSION=0.20.2
 
 missing=()
 
+# Servers are installed where an ordinary user's path on Debian does not lead.
+PATH=$PATH:/usr/local/sbin:/usr/sbin
+
 say() {
     printf 'setup: %s\n' "$*" >&2
 }
@@ -141,6 +144,7 @@ for goal in "$@"; do
         ;;
     test)
         need curl
+        need nginx
         need python3
         ;;
     check) ;;

@@ -8,6 +8,7 @@
 
 mod config;
 mod data_plane;
+mod peers;
 mod reload;
 mod shadows;
 mod support;
