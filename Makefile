@@ -40,6 +40,8 @@ check: ## Format, lints, documentation, dependencies, scripts; no tests
 	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked --quiet
 	scripts/check-dependencies.sh
 
-bench: ## Run the criterion benches
+bench: ## Cost of a tick and of a pick; benches/versus/http.sh compares with nginx and HAProxy
 	@scripts/setup.sh build
-	cargo bench --workspace --locked --bench '*' -- $(BENCH_ARGS)
+	cargo bench --locked --bench tick -- $(BENCH_ARGS)
+	cargo bench --locked --bench pick -- $(BENCH_ARGS)
+	@echo 'Side by side with nginx and HAProxy, needs nginx and wrk: benches/versus/http.sh'
