@@ -8,6 +8,7 @@ pub(crate) mod operator;
 mod readiness;
 mod recorder;
 mod reload;
+mod said;
 mod start;
 mod tick;
 mod translate;

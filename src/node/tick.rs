@@ -5,8 +5,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use foreshadow_control::{
-    Action, Alert, AlertKind, Controller, Entry, Fact, InstanceWeight, Law, Observation, Plan,
-    ServiceName, ServicePlan,
+    Controller, Entry, Fact, Law, Observation, Plan, ServiceName, ServicePlan,
 };
 use foreshadow_mirror::Mirrorer;
 use foreshadow_proxy::DataPlane;
@@ -18,6 +17,7 @@ use super::decisions::{Decision, Kind};
 use super::observe::{Moment, Observer, Sources, mirror_targets};
 use super::operator::{Order, Orders, Request};
 use super::recorder::Recorder;
+use super::said::{Said, tell};
 use super::translate::{Members, Wiring};
 use super::view::View;
 
@@ -55,20 +55,6 @@ pub(super) struct Loop {
 struct Published {
     members: Members,
     generation: u64,
-}
-
-/// What was last recorded of each service, so that standing alerts and repeated advice are
-/// recorded once.
-#[derive(Default)]
-struct Said {
-    services: std::collections::BTreeMap<ServiceName, SaidOfService>,
-}
-
-#[derive(Default)]
-struct SaidOfService {
-    alerts: Vec<AlertKind>,
-    advice: Vec<Action>,
-    advised: Vec<InstanceWeight>,
 }
 
 impl Loop {
@@ -265,7 +251,7 @@ impl Loop {
                 plan: Some(decided.clone()),
             });
         }
-        self.said.services.retain(|service, _| self.wiring.services.contains_key(service));
+        self.said.retain(|service| self.wiring.services.contains_key(service));
     }
 
     fn show(&mut self, observation: Observation, plan: Plan) {
@@ -278,60 +264,10 @@ impl Loop {
     }
 }
 
-impl Said {
-    /// One sentence for everything that is new in `plan`; nothing when nothing is.
-    fn news(&mut self, plan: &ServicePlan) -> Option<Vec<String>> {
-        let before = self.services.entry(plan.service.clone()).or_default();
-        let mut news: Vec<String> = plan.reasons.iter().map(|reason| reason.text.clone()).collect();
-        let actions: Vec<_> = plan.actions.iter().map(|a| a.action.clone()).collect();
-        if plan.act || actions != before.advice {
-            let verb = if plan.act { "" } else { "advice: " };
-            news.extend(plan.actions.iter().map(|a| format!("{verb}{}", a.reason.text)));
-        }
-        if plan.act {
-            before.advised.clear();
-        } else if before.advised != plan.advised {
-            before.advised.clone_from(&plan.advised);
-            if !plan.advised.is_empty() {
-                news.push("advice: other weights than those in force".to_owned());
-            }
-        }
-        before.advice = actions;
-        news.extend(before.alert_news(&plan.alerts));
-        (!news.is_empty()).then_some(news)
-    }
-}
-
-impl SaidOfService {
-    fn alert_news(&mut self, alerts: &[Alert]) -> Vec<String> {
-        let raised = alerts.iter().filter(|a| !self.alerts.contains(&a.kind));
-        let mut news: Vec<String> =
-            raised.map(|a| format!("alert {:?}: {}", a.kind, a.text)).collect();
-        let ended = self.alerts.iter().filter(|kind| !alerts.iter().any(|a| a.kind == **kind));
-        news.extend(ended.map(|kind| format!("alert {kind:?} is over")));
-        self.alerts = alerts.iter().map(|a| a.kind).collect();
-        news
-    }
-}
-
 fn laws(plan: &ServicePlan) -> Vec<Law> {
     let reasons = plan.reasons.iter().chain(plan.actions.iter().map(|a| &a.reason));
     let mut laws: Vec<_> = reasons.map(|reason| reason.law).collect();
     laws.sort_unstable();
     laws.dedup();
     laws
-}
-
-/// Logs what an operator would want to find in the log: actions and alerts, not each weight.
-fn tell(plan: &ServicePlan, summary: &[String]) {
-    let service = plan.service.as_str();
-    for line in summary {
-        if line.starts_with("alert ") {
-            tracing::warn!(service, "{line}");
-        } else if plan.actions.is_empty() {
-            tracing::debug!(service, "{line}");
-        } else {
-            tracing::info!(service, "{line}");
-        }
-    }
 }
