@@ -2,6 +2,7 @@
 
 pub(crate) mod clock;
 pub(crate) mod decisions;
+mod health_log;
 mod hooks;
 mod observe;
 pub(crate) mod operator;

@@ -9,9 +9,14 @@ pub(super) struct Said {
     services: std::collections::BTreeMap<ServiceName, SaidOfService>,
 }
 
+/// Ticks an alert must be gone before it is said to be over: demand close to a limit would
+/// otherwise raise and end it several times a second. The API shows each tick as it is.
+const OVER_AFTER_TICKS: u64 = 100;
+
 #[derive(Default)]
 struct SaidOfService {
-    alerts: Vec<AlertKind>,
+    /// Alerts that were said to stand, with the last tick that had them.
+    alerts: Vec<(AlertKind, u64)>,
     advice: Vec<Action>,
     advised: Vec<InstanceWeight>,
 }
@@ -23,7 +28,7 @@ impl Said {
     }
 
     /// One sentence for everything that is new in `plan`; nothing when nothing is.
-    pub(super) fn news(&mut self, plan: &ServicePlan) -> Option<Vec<String>> {
+    pub(super) fn news(&mut self, tick: u64, plan: &ServicePlan) -> Option<Vec<String>> {
         let before = self.services.entry(plan.service.clone()).or_default();
         let mut news: Vec<String> = plan.reasons.iter().map(|reason| reason.text.clone()).collect();
         let actions: Vec<_> = plan.actions.iter().map(|a| a.action.clone()).collect();
@@ -40,19 +45,30 @@ impl Said {
             }
         }
         before.advice = actions;
-        news.extend(before.alert_news(&plan.alerts));
+        news.extend(before.alert_news(tick, &plan.alerts));
         (!news.is_empty()).then_some(news)
     }
 }
 
 impl SaidOfService {
-    fn alert_news(&mut self, alerts: &[Alert]) -> Vec<String> {
-        let raised = alerts.iter().filter(|a| !self.alerts.contains(&a.kind));
-        let mut news: Vec<String> =
-            raised.map(|a| format!("alert {:?}: {}", a.kind, a.text)).collect();
-        let ended = self.alerts.iter().filter(|kind| !alerts.iter().any(|a| a.kind == **kind));
-        news.extend(ended.map(|kind| format!("alert {kind:?} is over")));
-        self.alerts = alerts.iter().map(|a| a.kind).collect();
+    fn alert_news(&mut self, tick: u64, alerts: &[Alert]) -> Vec<String> {
+        let mut news = Vec::new();
+        for alert in alerts {
+            match self.alerts.iter_mut().find(|(kind, _)| *kind == alert.kind) {
+                Some((_, seen)) => *seen = tick,
+                None => {
+                    self.alerts.push((alert.kind, tick));
+                    news.push(format!("alert {:?}: {}", alert.kind, alert.text));
+                }
+            }
+        }
+        self.alerts.retain(|(kind, seen)| {
+            let over = tick.saturating_sub(*seen) >= OVER_AFTER_TICKS;
+            if over {
+                news.push(format!("alert {kind:?} is over"));
+            }
+            !over
+        });
         news
     }
 }
@@ -68,5 +84,24 @@ pub(super) fn tell(plan: &ServicePlan, summary: &[String]) {
         } else {
             tracing::info!(service, "{line}");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_alert_that_comes_and_goes_is_said_once() {
+        let shortage = [Alert { kind: AlertKind::Shortage, text: "too little".to_owned() }];
+        let mut said = SaidOfService::default();
+        let mut news = Vec::new();
+        for tick in 0..1000 {
+            let alerts: &[Alert] = if tick < 500 && tick % 3 == 0 { &shortage } else { &[] };
+            news.extend(said.alert_news(tick, alerts).into_iter().map(|text| (tick, text)));
+        }
+        let raised = (0, "alert Shortage: too little".to_owned());
+        let over = (498 + OVER_AFTER_TICKS, "alert Shortage is over".to_owned());
+        assert_eq!(news, [raised, over]);
     }
 }

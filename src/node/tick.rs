@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 
 use super::Shared;
 use super::decisions::{Decision, Kind};
+use super::health_log::HealthLog;
 use super::observe::{Moment, Observer, Sources, mirror_targets};
 use super::operator::{Order, Orders, Request};
 use super::recorder::Recorder;
@@ -48,6 +49,7 @@ pub(super) struct Loop {
     stop: Receiver<()>,
     published: Option<Published>,
     said: Said,
+    health: HealthLog,
 }
 
 /// What the data plane was last given, to publish only what changed.
@@ -86,6 +88,7 @@ impl Loop {
             stop,
             published: None,
             said: Said::default(),
+            health: HealthLog::default(),
         })
     }
 
@@ -131,6 +134,7 @@ impl Loop {
             recorder.before_tick(&self.controller);
         }
         let plan = self.controller.tick(&observation);
+        self.health.tell(&observation, self.observer.addresses());
         self.publish(&observation, &plan);
         self.feed_mirror(&observation);
         self.act(&plan);
@@ -237,7 +241,7 @@ impl Loop {
             });
         }
         for (seen, decided) in observation.services.iter().zip(&plan.services) {
-            let Some(summary) = self.said.news(decided) else { continue };
+            let Some(summary) = self.said.news(plan.tick, decided) else { continue };
             tell(decided, &summary);
             self.shared.decisions.record(Decision {
                 at_ms: plan.at_ms,

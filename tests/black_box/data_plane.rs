@@ -47,10 +47,16 @@ fn a_backend_that_dies_costs_no_request() {
             shop["instances"].as_array()?.iter().find(|i| i["address"] == b.address.to_string())?;
         (dead["weight"] == 0 && dead["health"] != "up").then_some(())
     });
+    let told = |what: &str| {
+        let log = node.process.log();
+        log.lines().any(|l| l.contains(what) && l.contains(&b.address.to_string())).then_some(())
+    };
+    eventually("the log to tell of the death", || told("backend is down"));
     let _again = Backend::start_at(b.address, &["--name", "again"]);
     eventually("the backend that came back to serve again", || {
         (node.get("/").header("x-instance") == Some("again")).then_some(())
     });
+    eventually("the log to tell of the return", || told("backend is up again"));
 }
 
 #[test]
