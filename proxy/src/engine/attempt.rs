@@ -71,6 +71,7 @@ impl Engine {
             return Error::e_explain(ErrorType::InternalError, "an attempt without a backend");
         };
         let policy = service.policy();
+        let now = Instant::now();
         let retry = ctx.attempts > 0;
         ctx.attempts += 1;
         ctx.status = 0;
@@ -85,14 +86,14 @@ impl Engine {
             peer.group_key = !backend.id().0;
             peer.options.idle_timeout = Some(Duration::from_millis(1));
         }
-        let connect = within(policy.connect_timeout, ctx.deadline);
+        let connect = within(policy.connect_timeout, ctx.deadline, now);
         peer.options.connection_timeout = Some(connect);
         peer.options.total_connection_timeout = Some(connect);
         if !ctx.tunnel {
             // The deadline kept with the client's stream comes first and knows who is late. These
             // bound the cases in which the engine does not look at that stream, such as a backend
             // that stops reading.
-            let whole = within(policy.total_timeout, ctx.deadline) + BACKSTOP;
+            let whole = within(policy.total_timeout, ctx.deadline, now) + BACKSTOP;
             peer.options.read_timeout = Some(whole);
             peer.options.write_timeout = Some(whole);
         }
@@ -100,7 +101,7 @@ impl Engine {
             connection.set_deadline(ctx.deadline);
         }
         let guard = backend.begin(self.worker, self.now_ms());
-        ctx.attempt = Some(Attempt { guard, begun: Instant::now(), retry });
+        ctx.attempt = Some(Attempt { guard, begun: now, retry });
         Ok(peer)
     }
 

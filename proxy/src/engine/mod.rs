@@ -260,6 +260,6 @@ fn is_last(session: &Session) -> bool {
 }
 
 /// The shorter of a limit and what is left of the whole.
-fn within(limit: Duration, deadline: Instant) -> Duration {
-    limit.min(deadline.saturating_duration_since(Instant::now())).max(Duration::from_millis(1))
+fn within(limit: Duration, deadline: Instant, now: Instant) -> Duration {
+    limit.min(deadline.saturating_duration_since(now)).max(Duration::from_millis(1))
 }
