@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::{check, explain, run, schema};
+use crate::{check, demo, explain, run, schema};
 
 /// Foreshadow: a load balancer that sees trouble coming.
 ///
@@ -23,6 +23,7 @@ Examples:
   foreshadow check foreshadow.yaml         is this configuration good?
   foreshadow run -c foreshadow.yaml        serve
   foreshadow explain --last 20             what was decided lately, and why
+  foreshadow demo                          see it act on a real load
 
 Signals of `run`: SIGHUP reads the configuration again, SIGTERM drains and ends.
 Environment: FORESHADOW_LOG sets the log filter, for example info,foreshadow_proxy=debug.";
@@ -49,6 +50,15 @@ Example:
   foreshadow schema > foreshadow.schema.json
   then begin a YAML file with: # yaml-language-server: $schema=foreshadow.schema.json")]
     Schema(schema::Args),
+    /// Watch it act on a real load: a ramp, a killed primary, a spike; at most 3 minutes.
+    #[command(after_help = "\
+Examples:
+  foreshadow demo
+  foreshadow demo --json demo.json         figures, verdict and raw event stamps
+  foreshadow demo --keep                   leave everything running for a look at the API
+
+Exit code: 0 only when every act really happened as promised.")]
+    Demo(demo::Args),
     /// Say what was decided and why, from the state database or a recording.
     #[command(after_help = "\
 Examples:
@@ -91,6 +101,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Run(args) => run::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Schema(args) => schema::run(&args),
+        Command::Demo(args) => demo::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Version => version(),
         Command::Testbed { part: Part::Backend(args) } => {

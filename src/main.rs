@@ -3,6 +3,7 @@
 mod admin;
 mod check;
 mod cli;
+mod demo;
 mod explain;
 mod logging;
 mod node;
