@@ -16,7 +16,7 @@ use super::api::{Api, Decision};
 use super::scene::{Orphans, SERVICE, Scene};
 use super::script::{OBJECTIVE_MS, Script};
 use super::view::{Display, Live};
-use super::watch::{Sample, Watcher, name_of, now_ms};
+use super::watch::{Answers, Sample, Watcher, name_of, now_ms};
 
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 const READY_PATIENCE: Duration = Duration::from_secs(20);
@@ -39,6 +39,7 @@ pub(super) struct Take {
     pub(super) config: String,
     pub(super) decisions: Vec<Decision>,
     pub(super) samples: Vec<Sample>,
+    pub(super) answers: Answers,
     pub(super) load: LoadReport,
     /// Processes the node left behind when it was told to end.
     pub(super) orphans: Orphans,
@@ -90,7 +91,7 @@ pub(super) async fn play(
     let load = handle.join()?;
     let config = scene.config.clone();
     let orphans = if keep { Orphans::new() } else { scene.stop() };
-    let Watcher { decisions, samples, .. } = watcher;
+    let Watcher { decisions, samples, answers, .. } = watcher;
     let take = Take {
         mode,
         started_ms,
@@ -100,6 +101,7 @@ pub(super) async fn play(
         config,
         decisions,
         samples,
+        answers,
         load,
         orphans,
     };
@@ -178,6 +180,8 @@ async fn follow(
             Err(error) if lost >= LOOKS_LOST => return Err(error),
             Err(_) => lost += 1,
         }
+        let totals = run.handle.totals();
+        watcher.note(&totals);
         let primaries: Vec<_> =
             run.scene.primaries.iter().map(|p| (p.name.clone(), p.address)).collect();
         display.show(&Live {
@@ -187,7 +191,7 @@ async fn follow(
             samples: &watcher.samples,
             decisions: &watcher.decisions,
             seconds: &run.handle.snapshot(),
-            totals: &run.handle.totals(),
+            totals: &totals,
             primaries: &primaries,
         })?;
         anyhow::ensure!(!display.wants_to_quit()?, "ended by the user; everything was ended");

@@ -46,13 +46,15 @@ pub(super) struct ActFigures {
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Ramp {
     pub(super) began_at_ms: u64,
+    /// Shadows with weight when it began: with any, there is nothing to activate.
+    pub(super) serving_before: usize,
     /// The offered rate crosses what the primaries serve at most.
     pub(super) saturation_at_ms: Option<u64>,
     /// First second beyond the objective whose next one is, too.
     pub(super) measured_saturation_at_ms: Option<u64>,
-    /// The first shadow has weight.
+    /// A shadow has weight, for the first time since the ramp began.
     pub(super) activation_at_ms: Option<u64>,
-    /// The first answer from a shadow reaches the client.
+    /// An answer from a shadow has reached the client, likewise; looked for every 100 ms.
     pub(super) first_answer_at_ms: Option<u64>,
     pub(super) lead_s: Option<f64>,
 }
@@ -69,7 +71,7 @@ pub(super) struct Kill {
     pub(super) shadows_carrying: usize,
     /// The first shadow that had no weight at the kill has some.
     pub(super) further_shadow_ms: Option<u64>,
-    /// The same as the client sees it: its first answer.
+    /// The same as the client sees it: an answer; looked for every 100 ms.
     pub(super) further_answer_ms: Option<u64>,
     pub(super) alive_before: usize,
     /// As many instances live as before the kill, one of them new.
@@ -178,20 +180,20 @@ impl Ramp {
             take.started_ms + u64::try_from(offset.as_millis()).unwrap_or(u64::MAX)
         };
         let saturation_at_ms = script.crossing(primaries_capacity_rps()).map(unix);
-        let activation_at_ms =
-            timeline.weights.iter().find(|(_, w)| timeline.count(w) > 0).map(|(at_ms, _)| *at_ms);
-        let shadows = take.load.totals.instances.iter();
-        let first_answer_at_ms = shadows
-            .filter(|(name, _)| name.starts_with("shadow-"))
-            .map(|(_, seen)| seen.first_unix_ms)
-            .min();
+        let began_at_ms = unix(script.ramp_from);
+        let serving_before = timeline.at(began_at_ms).map_or(0, |w| timeline.count(w));
+        let mut since = timeline.from(began_at_ms);
+        let activation_at_ms = since.find(|(_, w)| timeline.count(w) > 0).map(|(at_ms, _)| *at_ms);
+        let stamps = take.answers.values().flatten();
+        let first_answer_at_ms = stamps.copied().filter(|at_ms| *at_ms >= began_at_ms).min();
         let mut pairs = take.load.seconds.windows(2);
         let measured = pairs.find(|p| p.iter().all(SecondStats::is_beyond_objective));
         let lead_s = saturation_at_ms
             .zip(activation_at_ms)
             .map(|(saturated, activated)| (saturated as f64 - activated as f64) / 1e3);
         Self {
-            began_at_ms: unix(script.ramp_from),
+            began_at_ms,
+            serving_before,
             saturation_at_ms,
             measured_saturation_at_ms: measured.map(|p| p[0].unix_ms),
             activation_at_ms,
@@ -214,8 +216,8 @@ impl Kill {
             new.map(|id| (*ms, id))
         });
         let further_answer_ms = further.and_then(|(_, id)| {
-            let seen = take.load.totals.instances.get(&format!("shadow-{}", id.0))?;
-            Some(since(seen.first_unix_ms))
+            let stamps = take.answers.get(&format!("shadow-{id}"))?;
+            stamps.iter().find(|stamp| **stamp >= at_ms).map(|stamp| since(*stamp))
         });
         let alive = |sample: &Sample| sample.alive().count();
         let last = take.samples.iter().take_while(|s| s.at_ms <= at_ms).last();

@@ -17,7 +17,7 @@ use super::verdict::Check;
 const DEFINITIONS: [&str; 7] = [
     "saturation: the offered rate first crosses what the primaries serve at most (slots over mean service time)",
     "measured saturation: first second beyond the objective whose next one is, too",
-    "activation: first decision record that gives a shadow weight; lead: saturation minus activation",
+    "activation: first decision record since the ramp began that gives a shadow weight; lead: saturation minus activation",
     "kill: read from the clock just before SIGKILL is sent; weight 0: time of the decision record",
     "recreated: as many instances live as before the kill, one of them made since",
     "a second is beyond the objective when over 1% of its requests failed or were too slow",

@@ -114,7 +114,8 @@ impl Scene {
     fn config_text(&self, mode: Mode) -> anyhow::Result<String> {
         let program = serde_json::to_string(&std::env::current_exe()?)?;
         let mark = serde_json::to_string(&self.mark())?;
-        let flags = backend_flags().join(", ");
+        let flags: Vec<String> = backend_flags().iter().map(|f| format!("\"{f}\"")).collect();
+        let flags = flags.join(", ");
         let primaries: Vec<String> =
             self.primaries.iter().map(|p| format!("\"{}\"", p.address)).collect();
         Ok(format!(
@@ -133,12 +134,12 @@ services:
     warm_up: 3s
     forecast: {{ horizon: 10s, evaluation_window: {EVALUATION_WINDOW_MS}ms }}
     shadows:
-      pool: {{ shadow: 1, warm: 1, max: 6 }}
+      pool: {{ shadow: 1, warm: 1, max: 8 }}
       mirror: {{ share: 5% }}
       provider:
         process:
           command: [{program}, testbed, backend, --listen, \"{{address}}\", --name, \"shadow-{{id}}\",
-            --seed, \"{{id}}\", --startup, 1.5s, --warmup, 3s, --cold-factor, \"2\", {flags}]
+            --startup, 1.5s, --warmup, 3s, --cold-factor, \"2\", {flags}]
           env: {{ {MARK}: {mark} }}
           stop_timeout: 2s
 admin:
@@ -233,7 +234,7 @@ fn backend_flags() -> Vec<String> {
         "--concurrency {CONCURRENCY} --service-time {SERVICE_TIME_MS}ms \
          --distribution lognormal --cv 0.5"
     );
-    flags.split_whitespace().map(|flag| format!("{flag}")).collect()
+    flags.split_whitespace().map(str::to_owned).collect()
 }
 
 /// Two addresses nobody listens on; held together, so that they differ.

@@ -16,10 +16,11 @@ pub(super) const OBJECTIVE_MS: u64 = 150;
 /// How long demand must stay low before anything is taken back.
 pub(super) const EVALUATION_WINDOW_MS: u64 = 5_000;
 
-const CALM_RPS: f64 = 250.0;
+const LEARN_RPS: f64 = 400.0;
+const CALM_RPS: f64 = 200.0;
+const LOW_RPS: f64 = 250.0;
 const PEAK_RPS: f64 = 1_000.0;
 const SPIKE_RPS: f64 = 900.0;
-const KILL_AFTER_PEAK_S: f64 = 4.0;
 
 /// One stretch of the run.
 #[derive(Clone, Debug, Serialize)]
@@ -63,16 +64,19 @@ impl Script {
     pub(super) fn new() -> Result<Self, ProfileError> {
         let step = |from_rps, to_rps, duration_s| Step { from_rps, to_rps, duration_s };
         let steps = vec![
+            step(100.0, LEARN_RPS, 3.0),
+            step(LEARN_RPS, LEARN_RPS, 3.0),
+            step(LEARN_RPS, CALM_RPS, 1.0),
             step(CALM_RPS, CALM_RPS, 8.0),
-            step(CALM_RPS, PEAK_RPS, 18.0),
-            step(PEAK_RPS, PEAK_RPS, KILL_AFTER_PEAK_S),
-            step(PEAK_RPS, PEAK_RPS, 9.0),
-            step(PEAK_RPS, CALM_RPS, 3.0),
-            step(CALM_RPS, CALM_RPS, 13.0),
-            step(CALM_RPS, SPIKE_RPS, 1.0),
+            step(CALM_RPS, PEAK_RPS, 16.0),
+            step(PEAK_RPS, PEAK_RPS, 7.0),
+            step(PEAK_RPS, PEAK_RPS, 7.0),
+            step(PEAK_RPS, LOW_RPS, 3.0),
+            step(LOW_RPS, LOW_RPS, 11.0),
+            step(LOW_RPS, SPIKE_RPS, 1.0),
             step(SPIKE_RPS, SPIKE_RPS, 2.0),
-            step(SPIKE_RPS, CALM_RPS, 0.5),
-            step(CALM_RPS, CALM_RPS, 14.5),
+            step(SPIKE_RPS, LOW_RPS, 0.5),
+            step(LOW_RPS, LOW_RPS, 10.5),
         ];
         let mut ends_s = Vec::new();
         let mut end_s = 0.0;
@@ -83,34 +87,45 @@ impl Script {
         let at = Duration::from_secs_f64;
         let act = |name, look_for, from_s, to_s| Act { name, look_for, from_s, to_s };
         let acts = vec![
-            act("calm", "the capacity of the primaries is being learned", 0.0, ends_s[0]),
+            act(
+                "learn",
+                "nothing is known yet: the capacity of the primaries is learned, shadows help out",
+                0.0,
+                ends_s[1],
+            ),
+            act(
+                "calm",
+                "the primaries are known to suffice: shadows go back",
+                ends_s[1],
+                ends_s[3],
+            ),
             act(
                 "1 ramp",
                 "the forecast band rises ahead of demand; shadows get weight before the primaries are full",
-                ends_s[0],
-                ends_s[2],
+                ends_s[3],
+                ends_s[5],
             ),
             act(
                 "2 kill -9",
                 "primary-1 was killed: its weight is 0 at once, a shadow takes over, no request fails",
-                ends_s[2],
-                ends_s[3],
+                ends_s[5],
+                ends_s[6],
             ),
-            act("down", "demand falls: weights return, then tiers step down", ends_s[3], ends_s[5]),
+            act("down", "demand falls: weights return, then tiers step down", ends_s[6], ends_s[8]),
             act(
                 "3 spike",
                 "demand jumps and does not stay: what was added is taken back",
-                ends_s[5],
-                ends_s[9],
+                ends_s[8],
+                ends_s[12],
             ),
         ];
         Ok(Self {
             profile: Profile::new(steps)?,
             acts,
-            ramp_from: at(ends_s[0]),
-            kill_at: at(ends_s[2]),
-            spike_from: at(ends_s[5]),
-            spike_to: at(ends_s[8]),
+            ramp_from: at(ends_s[3]),
+            kill_at: at(ends_s[5]),
+            spike_from: at(ends_s[8]),
+            spike_to: at(ends_s[11]),
         })
     }
 
@@ -146,7 +161,7 @@ mod tests {
     fn acts_follow_one_another_without_gaps() {
         let script = Script::new().unwrap();
         assert!(script.acts.windows(2).all(|pair| pair[0].to_s == pair[1].from_s));
-        assert_eq!(script.act_at(Duration::ZERO).name, "calm");
+        assert_eq!(script.act_at(Duration::ZERO).name, "learn");
         assert_eq!(script.act_at(script.kill_at).name, "2 kill -9");
         assert_eq!(script.act_at(Duration::from_secs(999)).name, "3 spike");
     }

@@ -52,7 +52,6 @@ fn of_ramp(ramp: &Ramp) -> Check {
             |at| format!("{:+.1} s", (at as f64 - ramp.began_at_ms as f64) / 1e3),
         )
     };
-    let by_the_ramp = ramp.activation_at_ms.is_some_and(|at| at >= ramp.began_at_ms);
     let answered = match (ramp.first_answer_at_ms, ramp.saturation_at_ms) {
         (Some(answered), Some(saturated)) => answered < saturated,
         _ => false,
@@ -62,12 +61,14 @@ fn of_ramp(ramp: &Ramp) -> Check {
         act: "1 ramp",
         promise: format!("a shadow serves at least {LEAST_LEAD_S} s before the primaries saturate"),
         figure: format!(
-            "lead {lead}; since the ramp began: weight {}, first answer {}, saturation {}",
+            "lead {lead}; {} shadows served before; since the ramp began: weight {}, answer {}, \
+             saturation {}",
+            ramp.serving_before,
             since(ramp.activation_at_ms),
             since(ramp.first_answer_at_ms),
             since(ramp.saturation_at_ms)
         ),
-        ok: by_the_ramp && answered && ramp.lead_s.is_some_and(|s| s >= LEAST_LEAD_S),
+        ok: ramp.serving_before == 0 && answered && ramp.lead_s.is_some_and(|s| s >= LEAST_LEAD_S),
     }
 }
 
@@ -172,7 +173,7 @@ fn of_comparison(act: &Figures, observe: Option<&Figures>) -> Check {
         ),
         ok: act.seconds_beyond < observe.seconds_beyond
             && act.failed <= observe.failed
-            && observe.ramp.activation_at_ms.is_none(),
+            && observe.ramp.first_answer_at_ms.is_none(),
     }
 }
 

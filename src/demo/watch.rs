@@ -1,8 +1,10 @@
 //! What an outside operator sees of the node, kept over the run.
 
+use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use foreshadow_control::{Health, HorizonView, Role, Tier};
+use foreshadow_testbed::load::Totals;
 use serde::Serialize;
 
 use super::api::{Api, Decision, Forecasts, Instance, Instances, Page};
@@ -24,11 +26,15 @@ pub(super) struct Watcher {
     api: Api,
     pub(super) samples: Vec<Sample>,
     pub(super) decisions: Vec<Decision>,
+    pub(super) answers: Answers,
 }
+
+/// For each shadow, the time of its newest answer as of each look at which that had changed.
+pub(super) type Answers = BTreeMap<String, Vec<u64>>;
 
 impl Watcher {
     pub(super) fn new(api: Api) -> Self {
-        Self { api, samples: Vec::new(), decisions: Vec::new() }
+        Self { api, samples: Vec::new(), decisions: Vec::new(), answers: Answers::new() }
     }
 
     /// Takes a sample and the decision records that are new.
@@ -47,6 +53,17 @@ impl Watcher {
             });
         }
         self.read_decisions().await
+    }
+
+    /// Notes which shadows answered since the last look, as the load generator saw it.
+    pub(super) fn note(&mut self, totals: &Totals) {
+        let shadows = totals.instances.iter().filter(|(name, _)| name.starts_with("shadow-"));
+        for (name, seen) in shadows {
+            let stamps = self.answers.entry(name.clone()).or_default();
+            if stamps.last() != Some(&seen.last_unix_ms) {
+                stamps.push(seen.last_unix_ms);
+            }
+        }
     }
 
     /// Reads the records that came since, oldest first. Records of one tick may be written one
@@ -93,7 +110,7 @@ pub(super) fn name_of(instance: &Instance, primaries: &[(String, std::net::Socke
     let named = primaries.iter().find(|(_, address)| Some(*address) == instance.address);
     match named {
         Some((name, _)) if instance.role == Role::Primary => name.clone(),
-        _ => format!("shadow-{}", instance.instance.0),
+        _ => format!("shadow-{}", instance.instance),
     }
 }
 
