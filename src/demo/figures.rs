@@ -67,8 +67,8 @@ pub(super) struct Kill {
     pub(super) weight_zero_ms: Option<u64>,
     /// Shadows that had weight when the primary was killed.
     pub(super) shadows_serving: usize,
-    /// Shadows with weight as soon as that of the killed primary is 0.
-    pub(super) shadows_carrying: usize,
+    /// Its share of the traffic has moved to shadows, by more than half.
+    pub(super) carried_ms: Option<u64>,
     /// The first shadow that had no weight at the kill has some.
     pub(super) further_shadow_ms: Option<u64>,
     /// The same as the client sees it: an answer; looked for every 100 ms.
@@ -211,6 +211,12 @@ impl Kill {
         let before = timeline.at(at_ms).unwrap_or(&none);
         let serving: Vec<_> = timeline.serving_shadows(before).collect();
         let zero = timeline.from(at_ms).find(|(_, w)| w.get(&take.killed).is_none_or(|w| *w == 0));
+        let lost = share(before, &[take.killed]);
+        let held = share(before, &serving);
+        let carried = timeline.from(at_ms).find(|(_, weights)| {
+            let shadows: Vec<_> = timeline.serving_shadows(weights).collect();
+            lost > 0.0 && share(weights, &shadows) > held + lost / 2.0
+        });
         let further = timeline.from(at_ms).find_map(|(ms, weights)| {
             let new = timeline.serving_shadows(weights).find(|id| !serving.contains(id));
             new.map(|id| (*ms, id))
@@ -234,7 +240,7 @@ impl Kill {
             failed: take.load.failures_between(at_ms, until_ms).count(),
             weight_zero_ms: zero.map(|(ms, _)| since(*ms)),
             shadows_serving: serving.len(),
-            shadows_carrying: zero.map_or(0, |(_, w)| timeline.count(w)),
+            carried_ms: carried.map(|(ms, _)| since(*ms)),
             further_shadow_ms: further.map(|(ms, _)| since(ms)),
             further_answer_ms,
             alive_before,
@@ -271,6 +277,13 @@ impl Spike {
             tiers_back_ms: tiers_back.map(|s| s.at_ms.saturating_sub(ended_at_ms)),
         }
     }
+}
+
+/// Part of all weight that `instances` have.
+fn share(weights: &BTreeMap<InstanceId, u32>, instances: &[InstanceId]) -> f64 {
+    let total: u32 = weights.values().sum();
+    let theirs: u32 = instances.iter().filter_map(|id| weights.get(id)).sum();
+    f64::from(theirs) / f64::from(total.max(1))
 }
 
 /// Shadows by the tier they rest at.

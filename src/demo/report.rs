@@ -14,11 +14,12 @@ use super::script::{Act, OBJECTIVE_MS, Script, backend_capacity_rps, primaries_c
 use super::verdict::Check;
 
 /// How the figures are meant.
-const DEFINITIONS: [&str; 7] = [
+const DEFINITIONS: [&str; 8] = [
     "saturation: the offered rate first crosses what the primaries serve at most (slots over mean service time)",
     "measured saturation: first second beyond the objective whose next one is, too",
     "activation: first decision record since the ramp began that gives a shadow weight; lead: saturation minus activation",
     "kill: read from the clock just before SIGKILL is sent; weight 0: time of the decision record",
+    "in its place: more than half of its share is on shadows, or a shadow that had no weight has some",
     "recreated: as many instances live as before the kill, one of them made since",
     "a second is beyond the objective when over 1% of its requests failed or were too slow",
     "by act: p50 is the median second's, p99 that of the worst second",
@@ -29,7 +30,7 @@ const DEFINITIONS: [&str; 7] = [
 pub(super) struct Report {
     passed: bool,
     checks: Vec<Check>,
-    definitions: [&'static str; 7],
+    definitions: [&'static str; 8],
     objective_p99_ms: u64,
     backend_capacity_rps: f64,
     primaries_capacity_rps: f64,
@@ -140,7 +141,7 @@ impl Report {
 
 type Row = (&'static str, fn(&Figures) -> String);
 
-const ROWS: [Row; 11] = [
+const ROWS: [Row; 12] = [
     ("p50 in ms", |f| format!("{:.1}", f.p50_ms)),
     ("p99 in ms", |f| format!("{:.1}", f.p99_ms)),
     ("failed requests (all idempotent)", |f| f.failed.to_string()),
@@ -148,6 +149,7 @@ const ROWS: [Row; 11] = [
     ("lead of activation in s", |f| f.ramp.lead_s.map_or_else(none, |s| format!("{s:.1}"))),
     ("kill: failed within 5 s", |f| f.kill.failed.to_string()),
     ("kill to weight 0 in ms", |f| or_none(f.kill.weight_zero_ms)),
+    ("kill to its share on shadows in ms", |f| or_none(f.kill.carried_ms)),
     ("kill to a further shadow in ms", |f| or_none(f.kill.further_shadow_ms)),
     ("kill to recreation in ms", |f| or_none(f.kill.recreated_ms)),
     ("spike's end to weights back in ms", |f| added(f, f.spike.weights_back_ms)),

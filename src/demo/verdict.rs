@@ -74,12 +74,8 @@ fn of_ramp(ramp: &Ramp) -> Check {
 
 fn of_kill(kill: &Kill) -> [Check; 4] {
     let act = "2 kill -9";
-    let all_serve = kill.further_shadow_ms.is_none();
-    let takeover_ms = if all_serve && kill.shadows_carrying > 0 {
-        kill.weight_zero_ms
-    } else {
-        kill.further_shadow_ms
-    };
+    // Shadows that serve already and have room take over at once; a further one need not.
+    let takeover_ms = kill.further_shadow_ms.into_iter().chain(kill.carried_ms).min();
     [
         Check {
             act,
@@ -95,10 +91,12 @@ fn of_kill(kill: &Kill) -> [Check; 4] {
         },
         Check {
             act,
-            promise: format!("a shadow serves in its place within {TAKEOVER_MS} ms"),
+            promise: format!("shadows serve in its place within {TAKEOVER_MS} ms"),
             figure: format!(
-                "{} shadows served before; a further one has weight after {}, answers after {}",
+                "{} shadows served before; they carry its share after {}, a further one has \
+                 weight after {} and answers after {}",
                 kill.shadows_serving,
+                ms(kill.carried_ms),
                 ms(kill.further_shadow_ms),
                 ms(kill.further_answer_ms)
             ),
