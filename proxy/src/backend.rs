@@ -231,7 +231,8 @@ impl Backend {
         let verdict = outcome.answer.verdict(policy.ejection.all_server_errors);
         let good = verdict == Verdict::Success;
         if outcome.answer.is_timed() || !good {
-            self.latency.0.observe(outcome.latency, good, now_ms);
+            let recommends = good && outcome.answer.may_recommend();
+            self.latency.0.observe(outcome.latency, recommends, now_ms);
         }
         if verdict == Verdict::Refused {
             self.refused.store(true, Relaxed);

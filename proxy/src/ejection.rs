@@ -25,7 +25,9 @@ pub struct EjectionPolicy {
     pub max_ejected_share: f64,
     /// Trial requests that must succeed in a row before a backend is taken back.
     pub probation_requests: u8,
-    /// Whether every 5xx is a failure, or only 502, 503 and 504.
+    /// Whether every 5xx is a failure, or only 502, 503 and 504. True by default: nothing but
+    /// 500s in a row comes from an instance that is broken, and only ejection finds that out where
+    /// its health check still passes.
     pub all_server_errors: bool,
 }
 
@@ -37,7 +39,7 @@ impl Default for EjectionPolicy {
             max: Duration::from_secs(120),
             max_ejected_share: 0.5,
             probation_requests: 3,
-            all_server_errors: false,
+            all_server_errors: true,
         }
     }
 }

@@ -45,8 +45,14 @@ impl Answer {
         matches!(self, Self::Status(status) if status != 101)
     }
 
-    /// What it says of the backend. An answer with an error status of the application is proof of
-    /// life; 502, 503 and 504 are what a gateway says when it has nothing behind it.
+    /// Whether a quick answer like it recommends the backend. One that fails every request at once
+    /// would look like the fastest of all, and would be sent all of them.
+    pub(crate) fn may_recommend(self) -> bool {
+        !matches!(self, Self::Status(500..))
+    }
+
+    /// What it says of the backend. Without `all_server_errors` an error of the application is
+    /// proof of life; 502, 503 and 504 are what a gateway says when it has nothing behind it.
     pub(crate) fn verdict(self, all_server_errors: bool) -> Verdict {
         match self {
             Self::ConnectRefused => Verdict::Refused,

@@ -198,6 +198,7 @@ fn sensitive() -> UpstreamPolicy {
             base: Duration::from_millis(1000),
             max_ejected_share: 0.5,
             probation_requests: 1,
+            all_server_errors: false,
             ..EjectionPolicy::default()
         },
         ..UpstreamPolicy::default()
@@ -224,7 +225,7 @@ fn failures_in_a_row_eject_and_a_trial_brings_back() {
     send(bad, Answer::Timeout, 2);
     send(bad, Answer::Status(500), 2);
     send(bad, Answer::Status(503), 2);
-    assert_eq!(bad.health(), Health::Up, "an application's own 500 is proof of life");
+    assert_eq!(bad.health(), Health::Up, "an application's own 500 can be taken for proof of life");
     send(bad, Answer::Reset, 3);
     assert_eq!(bad.health(), Health::Ejected);
     assert_eq!(picks_bad(500), 0);
@@ -233,6 +234,22 @@ fn failures_in_a_row_eject_and_a_trial_brings_back() {
     assert_eq!(bad.health(), Health::Up);
     send(bad, Answer::Status(200), 1200);
     assert!(picks_bad(1201) > 20);
+}
+
+#[test]
+fn a_backend_that_fails_everything_at_once_attracts_nothing_and_is_ejected() {
+    let registry = registry();
+    let service = service(&registry, &[1, 1], &UpstreamPolicy::default());
+    let [broken, sound] = service.backends() else { panic!("two backends") };
+    for now_ms in 0..4 {
+        broken.begin(W0, now_ms).finish(&outcome(Answer::Status(500), 0.1), now_ms);
+        sound.begin(W0, now_ms).finish(&outcome(Answer::Status(200), 20.0), now_ms);
+    }
+    assert_eq!(broken.latency_us(4), None, "quick failures tell no latency");
+    assert!(broken.is_usable(4), "four failures in a row may be the requests' fault");
+    broken.begin(W0, 4).finish(&outcome(Answer::Status(500), 0.1), 4);
+    assert_eq!(broken.health(), Health::Ejected);
+    assert!(!broken.is_usable(4));
 }
 
 #[test]
