@@ -36,7 +36,7 @@ pub struct Original {
 pub struct MirrorStats {
     /// Requests offered.
     pub offered: u64,
-    /// Of them, requests that must not be copied ([`may_mirror`]).
+    /// Of them, requests that must not be copied ([`may_mirror`]) or that had failed.
     pub refused: u64,
     /// Copies not made because the queue of their target was full.
     pub dropped: u64,
@@ -104,8 +104,15 @@ impl Mirrorer {
 
     /// Queues a copy for every target of the service and returns at once; true when at least one
     /// target took it. What may not be copied is refused here too, whatever [`Self::wants`] said.
+    ///
+    /// A request that was answered with a server error is not copied: when an instance in service
+    /// fails, a healthy one that waits to replace it must not be judged by its agreement with that.
     pub fn offer(&self, original: Original) -> bool {
         Counters::add(&self.counters.offered);
+        if original.status >= 500 {
+            Counters::add(&self.counters.refused);
+            return false;
+        }
         if let Err(refusal) = may_mirror(&original.method, &original.headers) {
             Counters::add(&self.counters.refused);
             tracing::trace!(%refusal, "request not mirrored");
@@ -177,6 +184,12 @@ impl Mirrorer {
     #[must_use]
     pub fn summaries(&self) -> BTreeMap<InstanceId, MirrorSummary> {
         self.lock().iter().map(|(instance, tally)| (*instance, tally.summary())).collect()
+    }
+
+    /// Drops what is known of every instance that no longer exists.
+    pub fn retain(&self, exists: impl Fn(InstanceId) -> bool) {
+        let gone: Vec<_> = self.lock().keys().copied().filter(|id| !exists(*id)).collect();
+        gone.into_iter().for_each(|instance| self.forget(instance));
     }
 
     /// Drops what is known of an instance that no longer exists. It gets no copies any more.

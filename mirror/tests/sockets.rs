@@ -175,6 +175,30 @@ async fn requests_with_side_effects_are_refused_whatever_was_wanted() {
 }
 
 #[tokio::test]
+async fn what_failed_in_service_is_no_yardstick_for_a_shadow() {
+    let mut shadow = Backend::start(Answer::With(OK)).await;
+    let mirrorer = mirrorer(everything());
+    mirrorer.set_targets(&shop(), &[(InstanceId(1), shadow.address)]);
+    assert!(!mirrorer.offer(Original { status: 500, ..original() }));
+    assert!(mirrorer.offer(original()));
+    let summary = compared(&mirrorer, InstanceId(1), 1).await;
+    assert_eq!((summary.compared, summary.agreed), (1, 1));
+    shadow.next_head().await;
+    assert_eq!(mirrorer.stats().sent, 1);
+}
+
+#[tokio::test]
+async fn nothing_is_kept_of_instances_that_no_longer_exist() {
+    let shadow = Backend::start(Answer::With(OK)).await;
+    let mirrorer = mirrorer(everything());
+    let at = |id| (InstanceId(id), shadow.address);
+    mirrorer.set_targets(&shop(), &[at(1), at(2)]);
+    mirrorer.set_targets(&shop(), &[at(2)]);
+    mirrorer.retain(|instance| instance == InstanceId(2));
+    assert_eq!(mirrorer.summaries().into_keys().collect::<Vec<_>>(), [InstanceId(2)]);
+}
+
+#[tokio::test]
 async fn nothing_is_wanted_without_targets_policy_or_share() {
     let backend = Backend::start(Answer::With(OK)).await;
     let mirrored = mirrorer(everything());
