@@ -137,6 +137,9 @@ impl Reloader {
 
     /// Everything that can be refused is tried before anything is changed; a listener that
     /// cannot be bound after all takes the rest back.
+    ///
+    /// The manager learns what is new before the loop can order it, and forgets what is gone only
+    /// once the loop has taken its weight away.
     async fn try_reload(&mut self) -> anyhow::Result<Vec<String>> {
         self.seen = std::fs::read(&self.path)
             .with_context(|| format!("cannot read {}", self.path.display()))?;
@@ -147,13 +150,21 @@ impl Reloader {
         let generation = self.wiring.generation + 1;
         let wiring = wire(&config, generation, &self.shared.manager).await?;
         self.open(listeners(&config), listeners(&before)).await?;
+        let shadowed = shadow_services(&config, &self.host);
+        let mut until_taken = shadowed.clone();
+        until_taken.extend(
+            shadow_services(&before, &self.host)
+                .into_iter()
+                .filter(|old| shadowed.iter().all(|new| new.service != old.service)),
+        );
+        self.readiness.replace(&config);
+        self.shared.manager.reconfigure(until_taken);
         self.configure(wiring.clone()).await?;
         let lost = self.listen(listeners(&config)).await?;
         anyhow::ensure!(lost.is_empty(), lost.join("\n"));
         self.wiring = wiring;
-        self.readiness.replace(&config);
         self.shared.mirror.set_policies(mirror_policies(&config));
-        self.shared.manager.reconfigure(shadow_services(&config, &self.host));
+        self.shared.manager.reconfigure(shadowed);
         let changes = differences(&before, &config);
         self.shared.config.store(Arc::new(config));
         Ok(changes)

@@ -136,6 +136,19 @@ fn a_provider_that_fails_raises_an_alert_and_harms_nothing() {
 }
 
 #[test]
+fn shadows_that_a_reload_adds_are_made_without_a_failed_step() {
+    let primary = Backend::start(&[]);
+    let without = format!("  shop:\n    primaries: [{}]\n    mode: act\n", primary.address);
+    let node = Node::start(&without);
+    node.rewrite(&with_shadows(&primary, "{ shadow: 1, warm: 1, max: 3 }", ""));
+    settled(&node, &[("shadow", 1), ("warm", 1)]);
+    let counts = &node.api("/api/v1/services/shop")["shadows_since_start"];
+    assert_eq!(counts["steps_failed"], 0, "{counts}");
+    node.rewrite(&without);
+    settled(&node, &[]);
+}
+
+#[test]
 fn operators_can_activate_drain_and_stop_everything() {
     let primary = Backend::start(&[]);
     let window = "    forecast: { evaluation_window: 60s }\n";
