@@ -4,9 +4,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use foreshadow_control::{
-    Controller, Entry, Fact, Law, Observation, Plan, ServiceName, ServicePlan,
-};
+use foreshadow_control::{Controller, Entry, Law, Observation, Plan, ServiceName, ServicePlan};
 use foreshadow_mirror::Mirrorer;
 use foreshadow_proxy::DataPlane;
 use foreshadow_shadow::Manager;
@@ -217,13 +215,9 @@ impl Loop {
             let targets = mirror_targets(seen, self.observer.addresses());
             self.mirror.set_targets(&seen.service, &targets);
         }
-        for seen in &observation.services {
-            for fact in &seen.facts {
-                if let Fact::Exited { instance, .. } = fact {
-                    self.mirror.forget(*instance);
-                }
-            }
-        }
+        // By what exists, not by facts: shadows end in many ways, and some with their service.
+        let addresses = self.observer.addresses();
+        self.mirror.retain(|instance| addresses.contains_key(&instance));
     }
 
     fn act(&self, plan: &Plan) {
