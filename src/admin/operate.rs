@@ -49,18 +49,33 @@ fn body<T>(body: Body<T>) -> Result<T, ApiError> {
     Ok(value)
 }
 
-/// Hands an order to the tick, waits for it, and keeps the standing orders.
+/// Hands a standing order to the tick, waits for it, and keeps it for the next start; whether that
+/// worked comes back too. An order is in force either way: a full disk must not make the kill
+/// switch look as if it had not been thrown.
+///
+/// On a task of its own, so that a caller who hangs up early does not leave it half done.
+async fn standing(shared: &Arc<Shared>, given: Order) -> Result<(Orders, bool), ApiError> {
+    let shared = Arc::clone(shared);
+    let task = tokio::spawn(async move {
+        let orders = order(&shared, given).await?;
+        let kept = blocking(&shared, |s| s.decisions.keep_orders(|| s.orders.load_full())).await;
+        if let Err(error) = &kept {
+            tracing::error!(?error, "the order is in force, but will not outlive a restart");
+        }
+        Ok((orders, kept.is_ok()))
+    });
+    task.await.unwrap_or_else(|error| Err(ApiError::internal(&error.into())))
+}
+
+/// Hands an order to the tick and waits for it.
 async fn order(shared: &Arc<Shared>, order: Order) -> Result<Orders, ApiError> {
     let (done, answer) = oneshot::channel();
     shared.requests.try_send(Request { order, done }).map_err(|_| {
         ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "too many orders are waiting; try again")
     })?;
-    let orders = answer
+    answer
         .await
-        .map_err(|_| ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "the node is shutting down"))?;
-    let kept = orders.clone();
-    blocking(shared, move |shared| shared.decisions.keep_orders(&kept)).await?;
-    Ok(orders)
+        .map_err(|_| ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "the node is shutting down"))
 }
 
 /// Runs database work off the async workers.
@@ -82,20 +97,23 @@ pub(super) async fn mode(
 ) -> Result<Json<Value>, ApiError> {
     let change = body(change)?;
     let service = known_service(&shared, &service)?;
-    let orders = order(&shared, Order::Mode(service.clone(), change.mode)).await?;
+    let (orders, kept) = standing(&shared, Order::Mode(service.clone(), change.mode)).await?;
     let configured = shared.config.load().services.get(&service).map(|s| s.mode);
     let mode = orders.modes.get(&service).copied().or(configured);
-    Ok(Json(
-        json!({ "service": service, "mode": mode, "overridden": orders.modes.contains_key(&service) }),
-    ))
+    Ok(Json(json!({
+        "service": service,
+        "mode": mode,
+        "overridden": orders.modes.contains_key(&service),
+        "kept": kept,
+    })))
 }
 
 pub(super) async fn kill_switch(
     State(shared): State<Arc<Shared>>,
     change: Body<KillSwitch>,
 ) -> Result<Json<Value>, ApiError> {
-    let orders = order(&shared, Order::KillSwitch(body(change)?.engaged)).await?;
-    Ok(Json(json!({ "engaged": orders.kill_switch })))
+    let (orders, kept) = standing(&shared, Order::KillSwitch(body(change)?.engaged)).await?;
+    Ok(Json(json!({ "engaged": orders.kill_switch, "kept": kept })))
 }
 
 pub(super) async fn drain(
@@ -105,8 +123,9 @@ pub(super) async fn drain(
 ) -> Result<Json<Value>, ApiError> {
     let change = body(change)?;
     let instance: InstanceId = parse_instance(&shared, &instance)?;
-    let orders = order(&shared, Order::Drain(instance, change.drained)).await?;
-    Ok(Json(json!({ "instance": instance, "drained": orders.drained.contains(&instance) })))
+    let (orders, kept) = standing(&shared, Order::Drain(instance, change.drained)).await?;
+    let drained = orders.drained.contains(&instance);
+    Ok(Json(json!({ "instance": instance, "drained": drained, "kept": kept })))
 }
 
 pub(super) async fn activate(
@@ -175,7 +194,7 @@ pub(super) async fn announce(
         return Err(ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, problem));
     }
     let stored = event.clone();
-    let id = blocking(&shared, move |s| s.decisions.announce(&stored)).await?;
+    let id = blocking(&shared, move |s| s.decisions.announce(&stored, now_ms)).await?;
     publish_events(&shared).await?;
     Ok((StatusCode::CREATED, Json(json!({ "id": id, "event": event }))))
 }

@@ -1,8 +1,11 @@
 //! Decision records: what was decided, from what, and why; kept in the state database.
 
+mod standing;
+mod writer;
+
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -12,12 +15,8 @@ use foreshadow_control::{AlertKind, Law, ServiceObservation, ServicePlan};
 use rusqlite::{Connection, OptionalExtension, params};
 use serde::{Deserialize, Serialize};
 
-use super::operator::Orders;
-
 /// Records that wait for the disk; beyond it they are dropped and counted, the tick never waits.
 const QUEUE: usize = 4096;
-/// Rows kept; the oldest go first.
-const KEEP_ROWS: i64 = 200_000;
 const SCHEMA: &str = "
     PRAGMA journal_mode = WAL;
     PRAGMA synchronous = NORMAL;
@@ -163,7 +162,7 @@ impl DecisionLog {
         let lost = Arc::clone(&dropped);
         let writer = std::thread::Builder::new()
             .name("decisions".to_owned())
-            .spawn(move || write_all(&writer, &records, &lost))
+            .spawn(move || writer::write_all(&writer, &records, &lost))
             .context("cannot start the decision writer")?;
         Ok(Self {
             queue: Mutex::new(Some(queue)),
@@ -204,87 +203,6 @@ impl DecisionLog {
     /// When the database cannot be read.
     pub(crate) fn page(&self, query: &Query) -> anyhow::Result<Vec<StoredDecision>> {
         read_page(&self.reader.lock().unwrap_or_else(PoisonError::into_inner), query)
-    }
-
-    /// The standing orders as last kept; none on a new database.
-    ///
-    /// # Errors
-    /// When the database cannot be read.
-    pub(crate) fn orders(&self) -> anyhow::Result<Orders> {
-        let db = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
-        let text: Option<String> =
-            db.query_row("SELECT orders FROM orders", [], |row| row.get(0)).optional()?;
-        text.map_or_else(
-            || Ok(Orders::default()),
-            |text| serde_json::from_str(&text).context("the standing orders are damaged"),
-        )
-    }
-
-    /// Keeps the standing orders for the next start.
-    ///
-    /// # Errors
-    /// When the database cannot be written.
-    pub(crate) fn keep_orders(&self, orders: &Orders) -> anyhow::Result<()> {
-        let db = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
-        db.execute(
-            "INSERT INTO orders (one, orders) VALUES (1, ?) \
-             ON CONFLICT (one) DO UPDATE SET orders = excluded.orders",
-            [serde_json::to_string(orders)?],
-        )?;
-        Ok(())
-    }
-
-    /// Stores an announced event and returns its id.
-    ///
-    /// # Errors
-    /// When the database cannot be written.
-    pub(crate) fn announce(&self, event: &Event) -> anyhow::Result<i64> {
-        let db = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
-        db.execute(
-            "INSERT INTO events (service, name, start_ms, end_ms, lift) VALUES (?, ?, ?, ?, ?)",
-            params![
-                event.service,
-                event.name,
-                signed(event.start_ms),
-                signed(event.end_ms),
-                event.lift
-            ],
-        )?;
-        Ok(db.last_insert_rowid())
-    }
-
-    /// Takes an announced event back; false when there is none of that id.
-    ///
-    /// # Errors
-    /// When the database cannot be written.
-    pub(crate) fn withdraw(&self, id: i64) -> anyhow::Result<bool> {
-        let db = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(db.execute("DELETE FROM events WHERE id = ?", [id])? > 0)
-    }
-
-    /// Announced events that have not ended at `now_ms`, soonest first; at most 10,000.
-    ///
-    /// # Errors
-    /// When the database cannot be read.
-    pub(crate) fn events(&self, now_ms: u64) -> anyhow::Result<Vec<(i64, Event)>> {
-        let db = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut rows = db.prepare_cached(
-            "SELECT id, service, name, start_ms, end_ms, lift FROM events \
-             WHERE end_ms > ? ORDER BY start_ms, id LIMIT 10000",
-        )?;
-        let events = rows.query_map([signed(now_ms)], |row| {
-            Ok((
-                row.get(0)?,
-                Event {
-                    service: row.get(1)?,
-                    name: row.get(2)?,
-                    start_ms: unsigned(row.get(3)?),
-                    end_ms: unsigned(row.get(4)?),
-                    lift: row.get(5)?,
-                },
-            ))
-        })?;
-        Ok(events.collect::<Result<_, _>>()?)
     }
 }
 
@@ -338,57 +256,6 @@ fn read_page(db: &Connection, query: &Query) -> anyhow::Result<Vec<StoredDecisio
     .collect()
 }
 
-/// One transaction per batch: whatever is queued when the first record arrives.
-fn write_all(db: &Connection, records: &Receiver<Decision>, lost: &AtomicU64) {
-    let mut since_prune = 0_u32;
-    loop {
-        let first = match records.recv_timeout(Duration::from_secs(60)) {
-            Ok(first) => first,
-            Err(RecvTimeoutError::Timeout) => continue,
-            Err(RecvTimeoutError::Disconnected) => return,
-        };
-        let batch: Vec<Decision> = std::iter::once(first).chain(records.try_iter()).collect();
-        since_prune = since_prune.saturating_add(u32::try_from(batch.len()).unwrap_or(u32::MAX));
-        if let Err(error) = write_batch(db, &batch) {
-            lost.fetch_add(batch.len() as u64, Ordering::Relaxed);
-            tracing::error!(%error, lost = batch.len(), "decision records cannot be written");
-        }
-        if since_prune >= 1000 {
-            since_prune = 0;
-            if let Err(error) = prune(db) {
-                tracing::warn!(%error, "old decision records cannot be removed");
-            }
-        }
-    }
-}
-
-fn write_batch(db: &Connection, batch: &[Decision]) -> anyhow::Result<()> {
-    let transaction = db.unchecked_transaction()?;
-    {
-        let mut insert = transaction.prepare_cached(
-            "INSERT INTO decisions (at_ms, tick, service, kind, laws, summary, record) \
-             VALUES (?, ?, ?, ?, ?, ?, ?)",
-        )?;
-        for decision in batch {
-            insert.execute(params![
-                signed(decision.at_ms),
-                signed(decision.tick),
-                decision.service,
-                decision.kind.as_str(),
-                serde_json::to_string(&decision.laws)?,
-                decision.summary.join("\n"),
-                serde_json::to_string(decision)?,
-            ])?;
-        }
-    }
-    transaction.commit()?;
-    Ok(())
-}
-
-fn prune(db: &Connection) -> rusqlite::Result<usize> {
-    db.execute("DELETE FROM decisions WHERE id <= (SELECT max(id) FROM decisions) - ?", [KEEP_ROWS])
-}
-
 /// SQLite integers are signed; times and ticks stay far below the limit.
 fn signed(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
@@ -402,7 +269,7 @@ fn unsigned(value: i64) -> u64 {
 mod tests {
     use super::*;
 
-    fn decision(tick: u64, service: &str, law: Law) -> Decision {
+    pub(super) fn decision(tick: u64, service: &str, law: Law) -> Decision {
         Decision {
             at_ms: 1_000 + tick,
             tick,
@@ -440,23 +307,5 @@ mod tests {
         assert_eq!(ticks(&committed), [9, 7, 5]);
         assert_eq!(ticks(&Query { since_ms: Some(1_008), ..Query::default() }), [9, 8]);
         assert_eq!(log.dropped(), 0);
-    }
-
-    #[test]
-    fn announced_events_end_and_can_be_withdrawn() {
-        let dir = tempfile::tempdir().unwrap();
-        let log = DecisionLog::open(&dir.path().join("state.db")).unwrap();
-        let event = Event {
-            service: "shop".into(),
-            name: "sale".into(),
-            start_ms: 1_000,
-            end_ms: 2_000,
-            lift: 3.0,
-        };
-        let id = log.announce(&event).unwrap();
-        assert_eq!(log.events(1_500).unwrap(), [(id, event)]);
-        assert!(log.events(2_000).unwrap().is_empty());
-        assert!(log.withdraw(id).unwrap());
-        assert!(!log.withdraw(id).unwrap());
     }
 }
