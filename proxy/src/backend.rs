@@ -181,6 +181,11 @@ impl Backend {
         Health::Unknown
     }
 
+    /// Whether it sits out for failed requests.
+    pub(crate) fn is_ejected(&self) -> bool {
+        self.ejection.is_ejected()
+    }
+
     /// Marks the checks that begin now; see [`Backend::checked`].
     pub(crate) fn check_epoch(&self) -> u64 {
         self.active.epoch()

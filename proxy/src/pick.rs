@@ -77,9 +77,13 @@ impl Service {
             spec.backends.iter().map(|b| b.weight).filter(|&weight| weight > 0).collect();
         let total: f64 = weights.iter().map(|&weight| f64::from(weight)).sum();
         let known = spec.backends.iter().filter(|b| b.weight > 0).all(|b| b.capacity_rps > 0.0);
-        let state = registry.service(&spec.name, &spec.policy, weights.len());
+        let state = registry.service(&spec.name, &spec.policy);
         let all: Box<[Arc<Backend>]> =
             spec.backends.iter().map(|b| registry.backend(b.id, b.address, &state)).collect();
+        // Whoever is ejected has lost its weight to that, and is one of those it is a share of.
+        let both = spec.backends.iter().zip(&all);
+        let taking_part = both.filter(|(spec, b)| spec.weight > 0 || b.is_ejected()).count();
+        state.slots.set_limit(taking_part, spec.policy.ejection.max_ejected_share);
         let serving = spec
             .backends
             .iter()

@@ -124,7 +124,6 @@ impl Registry {
         &self,
         name: &ServiceName,
         policy: &Arc<UpstreamPolicy>,
-        serving: usize,
     ) -> Arc<ServiceState> {
         let (share, min_per_s) = (policy.retries.budget_share, policy.retries.min_per_s);
         let mut books = self.books();
@@ -141,7 +140,6 @@ impl Registry {
         });
         state.policy.store(Arc::clone(policy));
         state.budget.configure(share, min_per_s);
-        state.slots.set_limit(serving, policy.ejection.max_ejected_share);
         Arc::clone(state)
     }
 

@@ -253,6 +253,22 @@ fn a_backend_that_fails_everything_at_once_attracts_nothing_and_is_ejected() {
 }
 
 #[test]
+fn the_share_that_may_be_ejected_counts_those_who_lost_their_weight_to_it() {
+    let registry = registry();
+    let policy = sensitive();
+    let table = RouteTable::build(&spec(&[1, 1], &policy), &registry).unwrap();
+    let fail = |backend: &Arc<Backend>, at| (0..2).for_each(|_| send(backend, Answer::Reset, at));
+    fail(&table.services()[0].backends()[0], 1);
+    // Two more stand in for it: of four that take part, two may be ejected.
+    let table = RouteTable::build(&spec(&[0, 1, 1, 1], &policy), &registry).unwrap();
+    let backends = table.services()[0].backends();
+    fail(&backends[1], 2);
+    fail(&backends[2], 2);
+    let health: Vec<_> = backends.iter().map(|b| b.health() == Health::Ejected).collect();
+    assert_eq!(health, [true, true, false, false]);
+}
+
+#[test]
 fn a_refused_connection_is_believed_at_once() {
     let registry = registry();
     let service = service(&registry, &[1], &sensitive());
