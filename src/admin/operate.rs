@@ -158,7 +158,17 @@ pub(super) async fn activate(
             .count()
     });
     order(&shared, Order::Activate(service.clone(), count)).await?;
-    let answer = json!({ "service": service, "asked": count, "warm_or_full_now": ready });
+    // Asked for while nothing acts, it is remembered for an evaluation window and may come to
+    // nothing: whoever asks should hear that.
+    let acting = shared.view().is_some_and(|view| {
+        view.plan.services.iter().any(|plan| plan.service == service && plan.act)
+    });
+    let answer = json!({
+        "service": service,
+        "asked": count,
+        "warm_or_full_now": ready,
+        "acting": acting,
+    });
     Ok((StatusCode::ACCEPTED, Json(answer)))
 }
 

@@ -155,7 +155,7 @@ fn operators_can_activate_drain_and_stop_everything() {
     let node = Node::start(&with_shadows(&primary, "{ shadow: 0, warm: 1, max: 2 }", window));
     settled(&node, &[("warm", 1)]);
     let (status, answer) = node.post("/api/v1/services/shop/activate", &json!({ "count": 1 }));
-    assert_eq!(status, 202, "{answer}");
+    assert_eq!((status, &answer["acting"]), (202, &json!(true)), "{answer}");
     let shadow = eventually("the shadow to serve", || {
         shadows(&node)
             .into_iter()
@@ -171,9 +171,12 @@ fn operators_can_activate_drain_and_stop_everything() {
     });
     let (status, answer) = node.post("/api/v1/kill-switch", &json!({ "engaged": true }));
     assert_eq!((status, &answer["engaged"]), (200, &json!(true)));
+    assert_eq!(answer["kept"], true, "{answer}");
     eventually("the loop to stop acting", || {
         (node.api("/api/v1/services/shop")["acting"] == false).then_some(())
     });
+    let (_, answer) = node.post("/api/v1/services/shop/activate", &json!({ "count": 1 }));
+    assert_eq!(answer["acting"], false, "{answer}");
     for (path, body, status) in [
         ("/api/v1/services/shp/mode", json!({ "mode": "act" }), 404),
         ("/api/v1/services/shop/mode", json!({ "mode": "atc" }), 422),
