@@ -103,7 +103,7 @@ pub enum ShadowError {
         source: std::io::Error,
     },
     /// The database could not be opened, read or written.
-    #[error("registry {path:?}: {source}")]
+    #[error("registry {path:?}: {source}{}", registry_remedy(source))]
     Registry {
         /// The database file.
         path: PathBuf,
@@ -136,4 +136,17 @@ pub enum ShadowError {
     /// A provider's host facilities could not be prepared.
     #[error(transparent)]
     Provider(#[from] ProviderError),
+}
+
+fn registry_remedy(source: &rusqlite::Error) -> &'static str {
+    match source.sqlite_error_code() {
+        Some(rusqlite::ErrorCode::NotADatabase | rusqlite::ErrorCode::DatabaseCorrupt) => {
+            "; restore it from a copy, or move it away to start with an empty one"
+        }
+        Some(rusqlite::ErrorCode::DiskFull) => "; make room on the disk",
+        Some(rusqlite::ErrorCode::ReadOnly | rusqlite::ErrorCode::CannotOpen) => {
+            "; make it writable for this user or set another `state_dir`"
+        }
+        _ => "",
+    }
 }

@@ -211,7 +211,11 @@ impl DecisionLog {
 /// # Errors
 /// When the file is missing or cannot be read.
 pub(crate) fn read_file(path: &Path, query: &Query) -> anyhow::Result<Vec<StoredDecision>> {
-    anyhow::ensure!(path.exists(), "there is no state database at {}", path.display());
+    anyhow::ensure!(
+        path.exists(),
+        "there is no state database at {}; name the state directory with --state-dir, or the configuration with -c",
+        path.display()
+    );
     let db = connect(path)?;
     let present = db
         .query_row("SELECT 1 FROM sqlite_master WHERE name = 'decisions'", [], |_| Ok(()))

@@ -172,6 +172,21 @@ fn a_busy_port_is_an_error_that_names_it() {
 }
 
 #[test]
+fn a_damaged_state_database_is_an_error_that_says_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let services = "  shop:\n    primaries: [127.0.0.1:1]";
+    support::write_config(dir.path(), free_address(), free_address(), services);
+    std::fs::create_dir(dir.path().join("state")).unwrap();
+    std::fs::write(dir.path().join("state/foreshadow.db"), "scribble ".repeat(1000)).unwrap();
+    let output =
+        foreshadow().args(["run", "-c"]).arg(support::config_path(dir.path())).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(text.contains("foreshadow.db") && text.contains("move it away"), "{text}");
+    assert_eq!(text.matches("file is not a database").count(), 1, "{text}");
+}
+
+#[test]
 fn curl_is_served_like_by_any_proxy() {
     let a = Backend::start(&["--body", "5000"]);
     let node = Node::start(&service(&[&a], ""));
