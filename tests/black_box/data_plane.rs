@@ -183,7 +183,6 @@ fn a_damaged_state_database_is_an_error_that_says_what_to_do() {
     assert_eq!(output.status.code(), Some(1));
     let text = String::from_utf8_lossy(&output.stderr);
     assert!(text.contains("foreshadow.db") && text.contains("move it away"), "{text}");
-    assert_eq!(text.matches("file is not a database").count(), 1, "{text}");
 }
 
 #[test]
