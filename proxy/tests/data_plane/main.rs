@@ -6,5 +6,6 @@ mod failures;
 mod forwarding;
 mod listeners;
 mod malformed;
+mod slowness;
 mod streams;
 mod support;
