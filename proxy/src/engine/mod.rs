@@ -168,6 +168,10 @@ impl ProxyHttp for Engine {
             return Ok(());
         }
         ctx.answered(status);
+        if status == StatusCode::SWITCHING_PROTOCOLS {
+            // A tunnel has no body within which the client could pause for too long.
+            session.as_downstream_mut().set_read_timeout(None);
+        }
         if self.retry_answer(session, ctx, status) {
             return Error::e_explain(ErrorType::HTTPStatus(status.as_u16()), "retried elsewhere");
         }

@@ -195,7 +195,10 @@ async fn an_upgrade_becomes_a_tunnel_without_timeouts() {
         total_timeout: Duration::from_millis(300),
         ..Default::default()
     };
-    let rig = Rig::with(policy, &[backend.address]).await;
+    let rig = Rig::tuned(policy, &[backend.address], |spec| {
+        spec.timeouts.client_body = Duration::from_millis(300);
+    })
+    .await;
     let mut client = rig.client().await;
     client
         .send(
