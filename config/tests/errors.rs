@@ -186,6 +186,9 @@ fn figures_that_do_not_fit_each_other_are_refused() {
     for (more, message) in [
         ("health: { interval: 1s, timeout: 2s }", "found 2s, expected at most the interval, 1s"),
         ("timeouts: { connect: 2s, total: 1s }", "found 2s, expected at most the total, 1s"),
+        ("timeouts: { first_byte: 2s, total: 1s }", "found 2s, expected at most the total, 1s"),
+        ("timeouts: { stall: 2s, total: 1s }", "found 2s, expected at most the total, 1s"),
+        ("timeouts: { stall: 0s }", "found 0s, expected at least 1ms"),
         ("ejection: { base: 1m, max: 1s }", "found 1s, expected at least the base, 1m"),
         ("forecast: { quantiles: { commit: 60% } }", "expected commit <= warm <= prepare"),
         ("objective: { latency_p50: 1s, latency_p99: 2s }", "found another latency, latency_p99"),

@@ -37,6 +37,18 @@ fn a_listener_bounds_connections_and_waiting() {
 }
 
 #[test]
+fn long_answers_have_their_time_and_silent_instances_do_not() {
+    let timeouts = |service: &str| {
+        let timeouts = read(service).unwrap().timeouts;
+        [timeouts.first_byte, timeouts.stall, timeouts.total].map(|time| time.as_secs())
+    };
+    assert_eq!(timeouts(""), [15, 60, 3600]);
+    assert_eq!(timeouts("timeouts: { stall: 5m }"), [15, 300, 3600]);
+    // Defaults give way to a shorter whole.
+    assert_eq!(timeouts("timeouts: { total: 10s }"), [10, 10, 10]);
+}
+
+#[test]
 fn ejection_follows_the_data_plane_unless_it_is_told_otherwise() {
     let ejection = read("").unwrap().ejection;
     assert_eq!((ejection.consecutive_errors, ejection.probation_requests), (5, 3));

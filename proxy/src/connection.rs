@@ -27,6 +27,8 @@ pub(crate) struct Connection {
     opened: Instant,
     /// Microseconds after `opened` at which the current request must be over; 0 for never.
     deadline_us: AtomicU64,
+    /// Microseconds for which the answer under way may pause; 0 for as long as the deadline allows.
+    stall_us: AtomicU64,
     /// A [`Verdict`].
     verdict: AtomicU8,
     /// Whether a request is under way.
@@ -39,7 +41,7 @@ pub(crate) struct Connection {
 pub(crate) enum Verdict {
     /// Nothing.
     Fine,
-    /// Its time was over while the answer was awaited.
+    /// Its time was over while the answer was awaited, or more of it.
     LateWaiting,
     /// Its time was over while the client took the answer.
     LateWriting,
@@ -57,6 +59,7 @@ impl Connection {
             peer,
             opened: Instant::now(),
             deadline_us: AtomicU64::new(0),
+            stall_us: AtomicU64::new(0),
             verdict: AtomicU8::new(Verdict::Fine as u8),
             busy: AtomicBool::new(false),
         }
@@ -72,16 +75,41 @@ impl Connection {
         self.peer
     }
 
-    /// Limits the current request.
+    /// Limits the current request, of which no answer has begun.
     pub(crate) fn set_deadline(&self, at: Instant) {
-        let micros = at.saturating_duration_since(self.opened).as_micros();
-        let micros = u64::try_from(micros).unwrap_or(u64::MAX).max(1);
-        self.deadline_us.store(micros, Ordering::Relaxed);
+        self.stall_us.store(0, Ordering::Relaxed);
+        self.deadline_us
+            .store(micros(at.saturating_duration_since(self.opened)), Ordering::Relaxed);
     }
 
-    /// Lifts the limit: a connection that has become a tunnel has none.
+    /// Limits the answer that has begun, and each of its pauses.
+    pub(crate) fn limit_answer(&self, deadline: Instant, stall: Duration) {
+        self.set_deadline(deadline);
+        self.stall_us.store(micros(stall.min(FAR)), Ordering::Relaxed);
+    }
+
+    /// Lifts the limits: a connection that has become a tunnel has none.
     pub(crate) fn clear_deadline(&self) {
+        self.stall_us.store(0, Ordering::Relaxed);
         self.deadline_us.store(0, Ordering::Relaxed);
+    }
+
+    /// How long nothing may move before whoever is named by `late` is too late.
+    pub(crate) fn patience(&self, late: Verdict) -> Option<Duration> {
+        match late {
+            Verdict::LateWaiting => match self.stall_us.load(Ordering::Relaxed) {
+                0 => None,
+                micros => Some(Duration::from_micros(micros)),
+            },
+            Verdict::LateWriting => Some(self.client_stall()),
+            // Reads of a body are limited by the engine.
+            Verdict::LateReading | Verdict::Malformed | Verdict::Fine => None,
+        }
+    }
+
+    /// How long the client may neither send of its request nor take of its answer.
+    pub(crate) fn client_stall(&self) -> Duration {
+        self.listener.spec().timeouts.client_body.min(FAR)
     }
 
     /// When the current request must be over.
@@ -114,6 +142,11 @@ impl Connection {
             _ => Verdict::Fine,
         }
     }
+}
+
+/// At least one, which tells it from no limit.
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX).max(1)
 }
 
 /// As good as never, and yet no addition to a time overflows by it.
@@ -175,7 +208,7 @@ async fn requests(
         connection.busy.store(true, Ordering::Relaxed);
         stream.begin(head);
         let mut session = ServerSession::new_http1(stream);
-        let stall = connection.listener().spec().timeouts.client_body.min(FAR);
+        let stall = connection.client_stall();
         session.set_read_timeout(Some(stall));
         session.set_write_timeout(Some(stall));
         let Some(reused) = app.process_new_http(session, &shutdown).await else { return };

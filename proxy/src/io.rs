@@ -49,6 +49,8 @@ pub(crate) struct ClientStream {
     bounds: Bounds,
     half_closed: bool,
     output: BytesMut,
+    /// Since when nothing has moved, and what is awaited.
+    quiet: Option<(Verdict, Instant)>,
     alarm: Option<Alarm>,
 }
 
@@ -70,6 +72,7 @@ impl ClientStream {
             bounds: Bounds::Done,
             half_closed: false,
             output: BytesMut::new(),
+            quiet: None,
             alarm: None,
         }
     }
@@ -110,6 +113,7 @@ impl ClientStream {
     pub(crate) fn begin(&mut self, head: Head) {
         self.head_left = head.len;
         self.bounds = Bounds::from(head.framing);
+        self.quiet = None;
     }
 
     /// The engine has given the connection back for another request: a tunnel that was asked for
@@ -145,9 +149,18 @@ impl ClientStream {
         tokio::time::timeout(LINGER, drain).await.unwrap_or(Ok(()))
     }
 
-    /// Ready with an error once the request's deadline has passed; otherwise wakes at it.
+    /// Ready with an error once the request's deadline has passed, or nothing has moved for too
+    /// long; otherwise wakes at the earlier of both.
     fn poll_deadline(&mut self, cx: &mut Context<'_>, late: Verdict) -> Poll<io::Error> {
-        let Some(at) = self.connection.deadline() else { return Poll::Pending };
+        let Some(mut at) = self.connection.deadline() else { return Poll::Pending };
+        if let Some(patience) = self.connection.patience(late) {
+            let since = match self.quiet {
+                Some((awaited, since)) if awaited == late => since,
+                _ => Instant::now(),
+            };
+            self.quiet = Some((late, since));
+            at = at.min(since + patience);
+        }
         let alarm = self
             .alarm
             .get_or_insert_with(|| Alarm { at, sleep: Box::pin(tokio::time::sleep_until(at)) });
@@ -172,7 +185,7 @@ impl ClientStream {
         Poll::Ready(Ok(count))
     }
 
-    /// Between the end of a request and its answer: only a reset or the deadline is news.
+    /// Between the end of a request and that of its answer: only a reset or being late is news.
     fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         // What was gathered goes out before waiting: a backend that pauses must not hold back what
         // it has already said.
@@ -188,6 +201,10 @@ impl ClientStream {
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending => {}
             }
+        }
+        if !self.output.is_empty() {
+            // It is the client that is awaited, which was looked at above.
+            return Poll::Pending;
         }
         self.poll_deadline(cx, Verdict::LateWaiting).map(Err)
     }
@@ -214,7 +231,10 @@ impl ClientStream {
         while !self.output.is_empty() {
             match Pin::new(&mut self.socket).poll_write(cx, &self.output) {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                Poll::Ready(Ok(count)) => self.output.advance(count),
+                Poll::Ready(Ok(count)) => {
+                    self.output.advance(count);
+                    self.quiet = None;
+                }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending => return self.poll_deadline(cx, Verdict::LateWriting).map(Err),
             }
@@ -259,6 +279,7 @@ impl AsyncWrite for ClientStream {
         let this = self.get_mut();
         if this.output.len() + buf.len() <= WRITE_SIZE {
             this.output.extend_from_slice(buf);
+            this.quiet = None;
             return Poll::Ready(Ok(buf.len()));
         }
         loop {
@@ -270,6 +291,7 @@ impl AsyncWrite for ClientStream {
             if count == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
+            this.quiet = None;
             let gathered = count.min(this.output.len());
             this.output.advance(gathered);
             if count > gathered {

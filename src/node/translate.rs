@@ -163,6 +163,7 @@ fn policy(service: &config::Service) -> proxy::UpstreamPolicy {
         objective_ms: service.objective.latency_ms,
         connect_timeout: timeouts.connect,
         first_byte_timeout: timeouts.first_byte,
+        stall_timeout: timeouts.stall,
         total_timeout: timeouts.total,
         idle_timeout: timeouts.idle,
         retries: proxy::RetryPolicy {

@@ -223,7 +223,7 @@ fn weights(raw: RawWeights, r: &mut Reader<'_>) -> WeightSpec {
 }
 
 fn timeouts(raw: RawTimeouts, r: &mut Reader<'_>) -> Timeouts {
-    let total = range::time(raw.total, 1..=DAY_MS, MINUTE_MS, r);
+    let total = range::time(raw.total, 1..=DAY_MS, HOUR_MS, r);
     let capped = |field: Field<Time>, default_ms, r: &mut Reader<'_>| match field.given() {
         None => total.min(Duration::from_millis(default_ms)),
         Some(at) => at_most(at, total, "the total", r),
@@ -231,6 +231,7 @@ fn timeouts(raw: RawTimeouts, r: &mut Reader<'_>) -> Timeouts {
     Timeouts {
         connect: capped(raw.connect, SECOND_MS, r),
         first_byte: capped(raw.first_byte, 15 * SECOND_MS, r),
+        stall: capped(raw.stall, MINUTE_MS, r),
         total,
         idle: range::time(raw.idle, 1..=DAY_MS, MINUTE_MS, r),
     }

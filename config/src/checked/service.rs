@@ -175,7 +175,7 @@ pub struct Forecast {
     pub evaluation_window: Duration,
 }
 
-/// How long instances may take; `connect` and `first_byte` are at most `total`.
+/// How long instances may take; `connect`, `first_byte` and `stall` are at most `total`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Timeouts {
     /// To open a connection.
@@ -184,6 +184,9 @@ pub struct Timeouts {
     /// From the end of the request to the first byte of the answer.
     #[serde(serialize_with = "units::duration::serialize")]
     pub first_byte: Duration,
+    /// Longest pause within an answer, or in taking a request's body.
+    #[serde(serialize_with = "units::duration::serialize")]
+    pub stall: Duration,
     /// From the request's first byte to the answer's last, retries included.
     #[serde(serialize_with = "units::duration::serialize")]
     pub total: Duration,

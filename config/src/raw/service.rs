@@ -139,8 +139,11 @@ table! {
         connect: Time,
         /// From the end of the request to the first byte of the answer, 1ms to 1h. Default: 15s.
         first_byte: Time,
-        /// From the request's first byte to the answer's last, retries included, 1ms to 1d.
+        /// Longest pause of an instance within its answer, or in taking a request's body, 1ms to 1d.
         /// Default: 60s.
+        stall: Time,
+        /// From the request's first byte to the answer's last, retries included, 1ms to 1d.
+        /// Default: 1h, so that large files and slow clients have their time.
         total: Time,
         /// An unused connection is closed after this, up to 1d. Default: 60s.
         idle: Time,

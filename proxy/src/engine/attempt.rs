@@ -15,7 +15,7 @@ use super::{Engine, within};
 use crate::connection::FAR;
 use crate::forward;
 use crate::hooks::{CompletedRequest, SocketProbe};
-use crate::{Answer, Backend, Outcome, Pick};
+use crate::{Answer, Backend, Outcome, Pick, UpstreamPolicy};
 
 /// How much later than the deadline the engine's own timeouts fire.
 const BACKSTOP: Duration = Duration::from_millis(500);
@@ -89,16 +89,14 @@ impl Engine {
         let connect = within(policy.connect_timeout, ctx.deadline, now);
         peer.options.connection_timeout = Some(connect);
         peer.options.total_connection_timeout = Some(connect);
-        if !ctx.tunnel {
-            // The deadline kept with the client's stream comes first and knows who is late. These
-            // bound the cases in which the engine does not look at that stream, such as a backend
-            // that stops reading.
-            let whole = within(policy.total_timeout, ctx.deadline, now) + BACKSTOP;
-            peer.options.read_timeout = Some(whole);
-            peer.options.write_timeout = Some(whole);
-        }
         if let Some(connection) = &ctx.connection {
             connection.set_deadline(ctx.deadline);
+            if !ctx.tunnel {
+                let whole = within(policy.total_timeout, ctx.deadline, now) + BACKSTOP;
+                let (read, write) = backstops(policy, connection.client_stall());
+                peer.options.read_timeout = Some(read.min(whole));
+                peer.options.write_timeout = Some(write.min(whole));
+            }
         }
         let guard = backend.begin(self.worker, self.now_ms());
         ctx.attempt = Some(Attempt { guard, begun: now, retry });
@@ -173,4 +171,15 @@ impl Engine {
     pub(super) fn now_ms(&self) -> u64 {
         self.shared.clock.now_ms()
     }
+}
+
+/// The engine's own limits of reading from a backend and of writing to it.
+///
+/// Those kept with the client's stream come first and know who is late. These bound the cases in
+/// which the engine does not look at that stream, such as a backend that stops reading. The wait
+/// for bytes of the backend begins anew with each piece of a body that is sent to it, so it must
+/// outlast a client that pauses between two of them.
+fn backstops(policy: &UpstreamPolicy, client_stall: Duration) -> (Duration, Duration) {
+    let silence = policy.stall_timeout.max(policy.first_byte_timeout).max(client_stall);
+    (silence.saturating_add(BACKSTOP), policy.stall_timeout.saturating_add(BACKSTOP))
 }

@@ -94,14 +94,14 @@ impl RequestCtx {
         }
     }
 
-    /// The head of the final answer is here: from now on only the whole is limited.
+    /// The head of the final answer is here: from now on the whole and its pauses are limited.
     pub(super) fn answered(&mut self, status: StatusCode) {
         self.status = status.as_u16();
-        let Some(connection) = &self.connection else { return };
+        let (Some(connection), Some(service)) = (&self.connection, &self.service) else { return };
         if status == StatusCode::SWITCHING_PROTOCOLS {
             connection.clear_deadline();
         } else {
-            connection.set_deadline(self.deadline);
+            connection.limit_answer(self.deadline, service.policy().stall_timeout);
         }
     }
 }

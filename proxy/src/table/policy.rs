@@ -14,6 +14,8 @@ pub struct UpstreamPolicy {
     pub connect_timeout: Duration,
     /// Longest wait from the end of the request to the first byte of the answer.
     pub first_byte_timeout: Duration,
+    /// Longest pause of a backend within its answer, or in taking a request's body.
+    pub stall_timeout: Duration,
     /// Longest life of a request, retries included.
     pub total_timeout: Duration,
     /// How long an unused connection to a backend is kept.
@@ -38,6 +40,7 @@ impl Default for UpstreamPolicy {
             objective_ms: 100.0,
             connect_timeout: Duration::from_secs(1),
             first_byte_timeout: Duration::from_secs(15),
+            stall_timeout: Duration::from_secs(60),
             total_timeout: Duration::from_secs(30),
             idle_timeout: Duration::from_secs(60),
             retries: RetryPolicy::default(),

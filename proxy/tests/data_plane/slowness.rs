@@ -3,9 +3,31 @@
 use std::time::{Duration, Instant};
 
 use foreshadow_proxy::UpstreamPolicy;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use crate::support::{Backend, Rig, until, within};
+
+const CHUNKED: &[u8] = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+
+fn stalls_after(stall: Duration) -> UpstreamPolicy {
+    UpstreamPolicy { stall_timeout: stall, ..UpstreamPolicy::default() }
+}
+
+/// Says nothing more and waits for the other end to close.
+async fn fall_silent(mut stream: TcpStream) {
+    let mut rest = Vec::new();
+    // How the other end closes is not the point.
+    drop(stream.read_to_end(&mut rest).await);
+}
+
+async fn timeout_counted(rig: &Rig) {
+    until("the timeout counted", || {
+        rig.plane.drain_meters();
+        rig.plane.totals()[0].instances[0].meters.timeouts == 1
+    })
+    .await;
+}
 
 #[tokio::test]
 async fn a_silent_backend_is_a_504_after_the_first_byte_timeout() {
@@ -32,6 +54,7 @@ async fn timeouts_without_end_are_no_trouble() {
     let policy = UpstreamPolicy {
         connect_timeout: Duration::MAX,
         first_byte_timeout: Duration::MAX,
+        stall_timeout: Duration::MAX,
         total_timeout: Duration::MAX,
         idle_timeout: Duration::MAX,
         ..UpstreamPolicy::default()
@@ -99,4 +122,147 @@ async fn a_client_that_stops_sending_is_not_the_backends_failure() {
     })
     .await;
     assert_eq!(rig.plane.totals()[0].instances[0].meters.timeouts, 0);
+}
+
+#[tokio::test]
+async fn an_answer_may_take_long_but_not_stop() {
+    let stall = Duration::from_millis(400);
+    let backend = Backend::raw(move |mut stream, _| async move {
+        stream.write_all(CHUNKED).await.unwrap();
+        for _ in 0..8 {
+            // The passing of time is what is tested here.
+            tokio::time::sleep(stall / 4).await;
+            stream.write_all(b"1\r\nx\r\n").await.unwrap();
+        }
+        fall_silent(stream).await;
+    })
+    .await;
+    let rig = Rig::with(stalls_after(stall), &[backend.address]).await;
+    let mut client = rig.client().await;
+    let begun = Instant::now();
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    let cut = within("the end of the stalled answer", client.try_answer(false)).await;
+    assert!(cut.is_err(), "the answer must not look complete: {cut:?}");
+    let (least, most) = (stall * 3, UpstreamPolicy::default().first_byte_timeout);
+    assert!(begun.elapsed() >= least, "cut while it went on");
+    assert!(begun.elapsed() < most, "another timeout cut it");
+    timeout_counted(&rig).await;
+}
+
+#[tokio::test]
+async fn a_long_wait_for_the_head_is_no_stall() {
+    let stall = Duration::from_millis(50);
+    let backend = Backend::raw(move |mut stream, _| async move {
+        // The passing of time is what is tested here.
+        tokio::time::sleep(stall * 6).await;
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await.unwrap();
+    })
+    .await;
+    let rig = Rig::with(stalls_after(stall), &[backend.address]).await;
+    assert_eq!(rig.get("/").await.text(), "ok");
+}
+
+#[tokio::test]
+async fn a_refused_upgrade_may_not_stall_either() {
+    let backend = Backend::raw(|mut stream, _| async move {
+        stream.write_all(CHUNKED).await.unwrap();
+        fall_silent(stream).await;
+    })
+    .await;
+    let rig = Rig::with(stalls_after(Duration::from_millis(100)), &[backend.address]).await;
+    let mut client = rig.client().await;
+    client
+        .send("GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+        .await;
+    let cut = within("the end of the stalled answer", client.try_answer(false)).await;
+    assert!(cut.is_err(), "the answer must not look complete: {cut:?}");
+    timeout_counted(&rig).await;
+}
+
+#[tokio::test]
+async fn a_client_that_takes_its_time_is_not_the_backends_stall() {
+    const SIZE: usize = 32 << 20;
+    let backend = Backend::raw(|mut stream, _| async move {
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {SIZE}\r\n\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        stream.write_all(&vec![b'x'; SIZE]).await.unwrap();
+    })
+    .await;
+    let stall = Duration::from_millis(100);
+    let rig = Rig::with(stalls_after(stall), &[backend.address]).await;
+    let mut client = rig.client().await;
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    client.stream.peek(&mut [0_u8; 1]).await.unwrap();
+    // More than any socket buffers is on its way; the passing of time is what is tested here.
+    tokio::time::sleep(stall * 8).await;
+    assert_eq!(client.answer().await.body.len(), SIZE);
+}
+
+#[tokio::test]
+async fn a_client_that_stops_taking_its_answer_is_cut_and_not_the_backends_failure() {
+    let backend = Backend::raw(|mut stream, _| async move {
+        let head = b"HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n";
+        stream.write_all(head).await.unwrap();
+        while stream.write_all(&[0; 65536]).await.is_ok() {}
+    })
+    .await;
+    let rig = Rig::tuned(UpstreamPolicy::default(), &[backend.address], |spec| {
+        spec.timeouts.client_body = Duration::from_millis(200);
+    })
+    .await;
+    let mut client = rig.client().await;
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    until("the abort counted", || {
+        rig.plane.drain_meters();
+        rig.plane.totals()[0].instances[0].aborted == 1
+    })
+    .await;
+    let meters = rig.plane.totals()[0].instances[0].meters;
+    assert_eq!((meters.requests, meters.read_errors, meters.timeouts), (1, 0, 0));
+}
+
+#[tokio::test]
+async fn a_client_that_pauses_within_its_body_is_not_the_backends_stall() {
+    let backend = Backend::http("ok").await;
+    let stall = Duration::from_millis(20);
+    let policy = UpstreamPolicy { first_byte_timeout: stall * 50, ..stalls_after(stall) };
+    let rig = Rig::with(policy, &[backend.address]).await;
+    let mut client = rig.client().await;
+    client.send("POST /length HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\na").await;
+    // Longer than all that the instance is given; the passing of time is what is tested here.
+    tokio::time::sleep(stall * 100).await;
+    client.send("b").await;
+    assert_eq!(client.answer().await.text(), "2");
+}
+
+#[tokio::test]
+async fn a_backend_that_stops_taking_a_body_has_stalled() {
+    let backend = Backend::raw(|stream, _| async move {
+        stream.readable().await.unwrap();
+        // Held open, and never read.
+        std::future::pending::<()>().await;
+        drop(stream);
+    })
+    .await;
+    let policy = UpstreamPolicy {
+        first_byte_timeout: Duration::from_millis(100),
+        ..stalls_after(Duration::from_millis(100))
+    };
+    let rig = Rig::tuned(policy, &[backend.address], |spec| {
+        spec.timeouts.client_body = Duration::from_millis(100);
+    })
+    .await;
+    let (mut read, mut write) = rig.client().await.stream.into_split();
+    let upload = tokio::spawn(async move {
+        let head = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000000\r\n\r\n";
+        write.write_all(head.as_bytes()).await.unwrap();
+        // The proxy answers and closes before everything is sent.
+        while write.write_all(&[b'x'; 65536]).await.is_ok() {}
+    });
+    timeout_counted(&rig).await;
+    within("the end of the upload", upload).await.unwrap();
+    // The answer may be lost to the reset that ends the upload.
+    let mut answer = Vec::new();
+    drop(within("the end of the connection", read.read_to_end(&mut answer)).await);
+    assert!(answer.is_empty() || answer.starts_with(b"HTTP/1.1 504 "), "{answer:?}");
 }

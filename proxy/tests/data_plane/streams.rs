@@ -192,6 +192,7 @@ async fn an_upgrade_becomes_a_tunnel_without_timeouts() {
     let backend = Backend::http("ok").await;
     let policy = foreshadow_proxy::UpstreamPolicy {
         first_byte_timeout: Duration::from_millis(200),
+        stall_timeout: Duration::from_millis(100),
         total_timeout: Duration::from_millis(300),
         ..Default::default()
     };
