@@ -28,6 +28,8 @@ const MIN_WORST: f64 = 2.0;
 const WORST_KEEP: f64 = 0.999;
 /// Bands reach at most this many times the largest residual.
 const WORST_ROOM: f64 = 1.5;
+/// A forecast below this, in requests per second, with nothing coming, is silence.
+const SILENT_MEAN: f64 = 0.02;
 /// Mean absolute value of a standard normal variable is the inverse of this.
 const NORMAL_SCALE: f64 = 1.2533;
 
@@ -56,9 +58,10 @@ pub(crate) struct Band {
     trackers: Vec<Tracker>,
     /// Running mean of absolute residuals, in sigmas.
     scale: f64,
-    /// Largest recent absolute residual, in sigmas.
+    /// Largest recent absolute residual of a truth that could be foreseen, in the unit of the series.
     worst: f64,
-    truths: u64,
+    /// Truths so far, each counted by what it was trusted.
+    truths: f64,
     /// 1 where errors of successive truths are nearly independent, less where many predictions
     /// wait at once: slows everything down.
     pace: f64,
@@ -78,6 +81,19 @@ impl Tracker {
     }
 }
 
+/// A truth beside what was predicted.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Outcome {
+    pub(crate) truth: f64,
+    /// The point forecast.
+    pub(crate) mean: f64,
+    /// The sigma and the width used for it.
+    pub(crate) sigma: f64,
+    pub(crate) width: f64,
+    /// From 0 to 1: how much the truth says about forecasts to come.
+    pub(crate) trust: f64,
+}
+
 impl Band {
     /// Memory per level.
     pub(crate) const TRACKER_BYTES: usize = size_of::<Tracker>();
@@ -89,7 +105,7 @@ impl Band {
             errors: 0.0,
         };
         let trackers = levels.iter().map(tracker).collect();
-        Self { trackers, scale: 1.0, worst: 0.0, truths: 0, pace }
+        Self { trackers, scale: 1.0, worst: 0.0, truths: 0.0, pace }
     }
 
     /// The scale to use, in sigmas: the running one, and `prior` while truths are few.
@@ -97,8 +113,8 @@ impl Band {
     /// The prior of a horizon is the scale of the next shorter one, grown by the square root of
     /// the ratio of the horizons (residuals of a random walk), plus the noise of the window.
     pub(crate) fn scale(&self, prior: f64) -> f64 {
-        let truths = self.truths as f64;
-        let mixed = (truths * self.scale + PRIOR_TRUTHS * prior) / (truths + PRIOR_TRUTHS);
+        let mixed =
+            (self.truths * self.scale + PRIOR_TRUTHS * prior) / (self.truths + PRIOR_TRUTHS);
         mixed.clamp(SCALE_RANGE.0, SCALE_RANGE.1)
     }
 
@@ -106,8 +122,8 @@ impl Band {
     ///
     /// `width` is `sigma` times the scale in use.
     pub(crate) fn write(&self, mean: f64, sigma: f64, width: f64, ceiling: f64, out: &mut [f64]) {
-        let reach = match self.truths as f64 >= PRIOR_TRUTHS {
-            true => WORST_ROOM * self.worst.max(MIN_WORST) * sigma,
+        let reach = match self.truths >= PRIOR_TRUTHS {
+            true => WORST_ROOM * self.worst.max(MIN_WORST * sigma),
             false => MAX_OFFSET * width,
         };
         let mut floor = 0.0_f64;
@@ -118,25 +134,31 @@ impl Band {
         }
     }
 
-    /// Learns from a truth: its residual, and the sigma and width used when it was predicted.
-    pub(crate) fn learn(&mut self, residual: f64, sigma: f64, width: f64) {
-        let normalised = residual / width;
-        for tracker in &mut self.trackers {
-            let covered = f64::from(u8::from(normalised <= tracker.quantile()));
-            let error = tracker.level - covered;
-            tracker.errors += self.pace * (error - INTEGRAL_FADE * tracker.errors);
-            tracker.offset =
-                (tracker.offset + STEP * self.pace * error).clamp(-MAX_OFFSET, MAX_OFFSET);
+    /// Learns from a truth that `outcome` compares with what was predicted.
+    pub(crate) fn learn(&mut self, outcome: &Outcome) {
+        let Outcome { truth, mean, sigma, width, trust } = *outcome;
+        let residual = truth - mean;
+        let pace = self.pace * trust;
+        let silent = truth <= 0.0 && mean < SILENT_MEAN;
+        for tracker in self.trackers.iter_mut().filter(|_| !silent) {
+            let quantile = mean + width * tracker.quantile();
+            let tied = truth <= 0.0 && quantile <= 0.0;
+            let error = match tied {
+                true => 0.0,
+                false => tracker.level - f64::from(u8::from(truth <= quantile)),
+            };
+            tracker.errors += pace * (error - INTEGRAL_FADE * tracker.errors);
+            tracker.offset = (tracker.offset + STEP * pace * error).clamp(-MAX_OFFSET, MAX_OFFSET);
         }
-        self.truths = self.truths.saturating_add(1);
-        let size = (residual / sigma).abs().min(SCALE_RANGE.1);
-        let clipped = match self.truths as f64 > PRIOR_TRUTHS {
-            true => size.min(SCALE_CLIP * self.scale),
-            false => size,
-        };
-        self.scale += (clipped - self.scale) / (SCALE_MEMORY / self.pace).min(self.truths as f64);
+        self.truths += trust;
+        let size = (residual / sigma).abs().min(SCALE_CLIP * self.scale);
+        let memory = (SCALE_MEMORY / self.pace).min(self.truths.max(1.0));
+        self.scale += trust * (size - self.scale) / memory;
         self.scale = self.scale.clamp(SCALE_RANGE.0, SCALE_RANGE.1);
-        self.worst = (self.worst * WORST_KEEP).max(size);
+        self.worst *= WORST_KEEP;
+        if trust >= 1.0 {
+            self.worst = self.worst.max(residual.abs());
+        }
     }
 }
 
@@ -161,7 +183,7 @@ mod tests {
             if step >= 10_000 {
                 (0..3).for_each(|i| covered[i] += f64::from(u8::from(truth <= quantiles[i])) / 1e4);
             }
-            band.learn(truth - 100.0, 3.0, width);
+            band.learn(&Outcome { truth, mean: 100.0, sigma: 3.0, width, trust: 1.0 });
         }
         for (covered, level) in covered.iter().zip(levels) {
             assert!((covered - level).abs() < 0.02, "{covered} for {level}");
@@ -172,9 +194,13 @@ mod tests {
     fn a_huge_residual_widens_by_a_bounded_factor() {
         let mut band = Band::new(&[0.5, 0.9], 1.0);
         let residual = |step: u64| if step.is_multiple_of(2) { 1.0 } else { -1.0 };
-        (0..1_000).for_each(|step| band.learn(residual(step), 1.0, band.scale(1.0)));
+        let learn = |band: &mut Band, residual: f64| {
+            let (truth, width) = (100.0 + residual, band.scale(1.0));
+            band.learn(&Outcome { truth, mean: 100.0, sigma: 1.0, width, trust: 1.0 });
+        };
+        (0..1_000).for_each(|step| learn(&mut band, residual(step)));
         let before = band.scale(1.0);
-        band.learn(1e9, 1.0, before);
+        learn(&mut band, 1e9);
         assert!(band.scale(1.0) < 1.1 * before);
     }
 }

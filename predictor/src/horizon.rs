@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::HorizonForecast;
 use crate::aggregate::Hedge;
-use crate::conformal::Band;
+use crate::conformal::{Band, Outcome};
 use crate::experts::{Experts, FEATURES, LAST, Now, Rls};
 use crate::level::Level;
 use crate::pending::Pending;
@@ -21,6 +21,9 @@ const INDEPENDENT_TRUTHS: f64 = 20.0;
 /// How much the experts' losses count when the level jumped between prediction and truth: no one
 /// could know, so whoever came closest was mostly lucky.
 const SURPRISED_TRUST: f64 = 0.3;
+/// A truth beyond [`MAX_GROWTH`] times what was there and forecast, and this many sigmas more, belongs
+/// to another regime: demand came out of idleness.
+const WAKING_SIGMAS: f64 = 6.0;
 /// Fields of a pending row that are not predictions, features or quantiles.
 const FIXED_FIELDS: usize = 5;
 /// Most experts a series can have.
@@ -164,8 +167,12 @@ impl Horizon {
         let trust = if surprised { SURPRISED_TRUST } else { 1.0 };
         let shorter = shorter.map(|horizon| &horizon.hedge);
         self.hedge.learn(predictions, truth, width, trust, shorter);
+        let woken = truth > MAX_GROWTH * level.max(mean) + WAKING_SIGMAS * sigma;
+        if woken {
+            return;
+        }
         self.rls.learn(&features, ((truth - level) / size).clamp(-1e3, 1e3));
-        self.band.learn(truth - mean, sigma, width);
+        self.band.learn(&Outcome { truth, mean, sigma, width, trust });
     }
 
     /// Predicts, writes the forecast, and keeps what is needed to learn from it if `keep`.

@@ -9,6 +9,9 @@ pub const MIN_SCORED: u64 = 30;
 const MEMORY: u64 = 512;
 /// Forecasts this much worse than "same as now" are not worth acting on.
 const WORST_RATIO: f64 = 1.25;
+/// Losses this much larger, in requests per second, mislead no one: a series without demand, that
+/// "same as now" forecasts perfectly, may still be thought to wake.
+const HARMLESS: f64 = 0.25;
 
 /// The track record of a [`Forecaster`](crate::Forecaster).
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -33,7 +36,8 @@ pub struct HorizonScore {
     pub mae: f64,
     /// Mean absolute error of "same as now" ([`level`](crate::Forecaster::level) held), likewise.
     pub naive_mae: f64,
-    /// Per level, the share of truths at or below the quantile; ideally the level itself.
+    /// Per level, the share of truths at or below the quantile; ideally the level itself. Where
+    /// both are zero the quantile is right by definition, however often: counted as the level.
     pub coverage: Vec<f64>,
     /// Per level, the mean pinball loss, in the unit of the series.
     pub pinball: Vec<f64>,
@@ -76,8 +80,8 @@ impl HorizonScore {
     pub fn misleading(&self) -> bool {
         let total = |losses: &[f64]| losses.iter().sum::<f64>();
         self.scored >= MIN_SCORED
-            && (self.mae > WORST_RATIO * self.naive_mae
-                || total(&self.pinball) > WORST_RATIO * total(&self.naive_pinball))
+            && (self.mae > WORST_RATIO * self.naive_mae + HARMLESS
+                || total(&self.pinball) > WORST_RATIO * total(&self.naive_pinball) + HARMLESS)
     }
 
     /// Adds one truth; `quantiles` has one value per level.
@@ -94,7 +98,8 @@ impl HorizonScore {
         self.mae += rate * ((truth - mean).abs() - self.mae);
         self.naive_mae += rate * ((truth - naive).abs() - self.naive_mae);
         for (index, (level, quantile)) in levels.iter().zip(quantiles).enumerate() {
-            let covered = f64::from(u8::from(truth <= quantile));
+            let tied = truth <= 0.0 && quantile <= 0.0;
+            let covered = if tied { *level } else { f64::from(u8::from(truth <= quantile)) };
             self.coverage[index] += rate * (covered - self.coverage[index]);
             self.pinball[index] += rate * (pinball(truth - quantile, *level) - self.pinball[index]);
             let naive_loss = pinball(truth - naive, *level);
