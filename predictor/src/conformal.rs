@@ -26,6 +26,8 @@ const SCALE_RANGE: (f64, f64) = (0.8, 1e6);
 const MIN_WORST: f64 = 2.0;
 /// What the largest residual seen keeps per truth.
 const WORST_KEEP: f64 = 0.999;
+/// Widths are at most this share of the largest residual.
+const WIDEST: f64 = 0.35;
 /// Bands reach at most this many times the largest residual.
 const WORST_ROOM: f64 = 1.5;
 /// A forecast below this, in requests per second, with nothing coming, is silence.
@@ -108,11 +110,21 @@ impl Band {
         Self { trackers, scale: 1.0, worst: 0.0, truths: 0.0, pace }
     }
 
+    /// The width to use: `sigma` times the scale, but not more than an ordinary error can be, which is
+    /// the largest one of late.
+    pub(crate) fn width(&self, sigma: f64, prior: f64) -> f64 {
+        let width = sigma * self.scale(prior);
+        match self.truths >= PRIOR_TRUTHS {
+            true => width.min(WIDEST * self.worst.max(MIN_WORST * sigma)),
+            false => width,
+        }
+    }
+
     /// The scale to use, in sigmas: the running one, and `prior` while truths are few.
     ///
     /// The prior of a horizon is the scale of the next shorter one, grown by the square root of
     /// the ratio of the horizons (residuals of a random walk), plus the noise of the window.
-    pub(crate) fn scale(&self, prior: f64) -> f64 {
+    fn scale(&self, prior: f64) -> f64 {
         let mixed =
             (self.truths * self.scale + PRIOR_TRUTHS * prior) / (self.truths + PRIOR_TRUTHS);
         mixed.clamp(SCALE_RANGE.0, SCALE_RANGE.1)

@@ -202,7 +202,7 @@ impl Horizon {
         let mean = self.hedge.mix(predictions).clamp(0.0, ceiling);
         let noise = sight.level.noise.sigma(mean, self.target.steps);
         let sigma = (noise * noise + self.hedge.spread(predictions, mean)).sqrt();
-        let width = sigma * self.band.scale(self.prior_scale(sigma, shorter));
+        let width = self.band.width(sigma, self.prior_scale(sigma, shorter));
         self.error_now = width / sigma * noise;
         out.mean = mean;
         self.band.write(mean, sigma, width, 2.0 * ceiling + 6.0 * sigma, &mut out.quantiles);

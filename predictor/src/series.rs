@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::experts::{Experts, Seen};
+use crate::experts::{Experts, Seen, WAKING_GROWTH};
 use crate::horizon::{Came, Horizon, Sight};
 use crate::level::Level;
 use crate::score::usable;
@@ -61,6 +61,8 @@ pub struct Forecaster {
     /// The step at which the level last changed, and the one at which it last jumped.
     changed_at: u64,
     jumped_at: u64,
+    /// The step at which the level last came out of idleness; 0 when it never did.
+    woke_at: u64,
     started: bool,
     peak: f64,
     size: f64,
@@ -97,6 +99,7 @@ impl Forecaster {
             step: 0,
             changed_at: 0,
             jumped_at: 0,
+            woke_at: 0,
             started: false,
             peak: 0.0,
             size: 1.0,
@@ -203,14 +206,16 @@ impl Forecaster {
     fn take(&mut self, value: f64) {
         self.started = true;
         self.window.push(value, false);
+        let before = self.level.value();
         self.level.observe(value, &self.window);
         let level = self.level.value();
         let sigma = self.level.noise.sigma(level, 1);
         let (level_steps, changed) = (self.level.steps(), self.level.changed());
-        self.experts.observe(&Seen { value, level, level_steps, changed, sigma });
-        if self.level.changed() {
-            self.note_change();
+        if changed {
+            self.note_change(before);
         }
+        let waking = self.woke_at > 0 && self.step < self.woke_at + JUMP_STEPS;
+        self.experts.observe(&Seen { value, level, level_steps, changed, waking, sigma });
         let keep = 1.0 - std::f64::consts::LN_2 * self.spec.step_ms as f64 / PEAK_HALF_LIFE_MS;
         self.peak = (self.peak * keep).max(self.window.mean(self.second_steps)).max(level);
         self.size = self.window.mean(self.minute_steps).max(level).max(1e-3);
@@ -218,7 +223,10 @@ impl Forecaster {
 
     /// Tells jumps from steep ramps: a ramp changes the level again and again, a jump changes it once,
     /// at most twice in a row while it passes through the short window.
-    fn note_change(&mut self) {
+    fn note_change(&mut self, before: f64) {
+        if self.level.value() > WAKING_GROWTH * before {
+            self.woke_at = self.step;
+        }
         let since = self.step - self.changed_at;
         let again = (JUMP_STEPS..2 * self.second_steps as u64).contains(&since);
         self.changed_at = self.step;

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Seen;
+use super::{Seen, WAKING_GROWTH};
 
 /// Simple exponential smoothing: `m <- m + (x - m) / n`, the forecast is `m` at every horizon
 /// (Brown 1956; Hyndman & Athanasopoulos, "Forecasting: Principles and Practice", section 8.1).
@@ -14,7 +14,7 @@ pub(crate) struct Ewma {
     mean: f64,
     memory_steps: u64,
     seen: u64,
-    /// Whether a change of the level starts it anew.
+    /// Whether any change of the level starts it anew, or only waking from idleness.
     restarts: bool,
 }
 
@@ -24,7 +24,8 @@ impl Ewma {
     }
 
     pub(crate) fn observe(&mut self, seen: &Seen) {
-        if self.restarts && seen.changed {
+        let woke = seen.level > WAKING_GROWTH * self.mean;
+        if seen.changed && (self.restarts || woke) {
             (self.mean, self.seen) = (seen.level, seen.level_steps);
             return;
         }

@@ -22,7 +22,8 @@ const CLIP_SIGMAS: f64 = 3.0;
 ///
 /// The innovation is clipped (Gelper, Fried & Croux 2010, "Robust forecasting with exponential
 /// and Holt-Winters smoothing", J. Forecasting 29), so that a spike does not become a trend; a
-/// lasting change reaches the level through the change detector instead.
+/// lasting change reaches the level through the change detector instead. Demand that comes out of
+/// idleness at once has a level, but no trend yet.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Holt {
     level: f64,
@@ -43,6 +44,10 @@ impl Holt {
     pub(crate) fn observe(&mut self, seen: &Seen) {
         if !self.started {
             (self.level, self.started) = (seen.value, true);
+            return;
+        }
+        if seen.waking {
+            (self.level, self.trend) = (seen.level, 0.0);
             return;
         }
         self.trend *= self.phi;
@@ -83,7 +88,7 @@ mod tests {
     use super::*;
 
     fn seen(value: f64) -> Seen {
-        Seen { value, level: value, level_steps: 3, changed: false, sigma: 50.0 }
+        Seen { value, level: value, level_steps: 3, changed: false, waking: false, sigma: 50.0 }
     }
 
     #[test]

@@ -19,13 +19,15 @@ use seasonal::Seasonal;
 use crate::level::Level;
 use crate::window::Window;
 
-/// Memory of each average, and whether a change of the level starts it anew: the short one follows
-/// steps, the long one remembers what was usual before a spike.
+/// Memory of each average, and whether any change of the level starts it anew: the short one follows
+/// steps, the long one remembers what was usual before a spike, unless that was next to nothing.
 const EWMA_MS: [(u64, bool); 2] = [(5_000, true), (60_000, false)];
 /// Response and damping time of each Holt forecaster.
 const HOLT_MS: [(u64, u64); 3] = [(1_000, 10_000), (4_000, 40_000), (20_000, 200_000)];
 /// Trailing means that least squares looks at.
 const FEATURE_MS: [u64; 4] = [1_000, 5_000, 15_000, 60_000];
+/// A level this many times what was before came out of what is idleness in comparison.
+pub(crate) const WAKING_GROWTH: f64 = 3.0;
 
 /// One observed step, as the experts see it.
 pub(crate) struct Seen {
@@ -37,6 +39,8 @@ pub(crate) struct Seen {
     pub(crate) level_steps: u64,
     /// Whether the level changed by more than noise can explain.
     pub(crate) changed: bool,
+    /// Whether the level has just come out of idleness.
+    pub(crate) waking: bool,
     /// Standard deviation of one step's noise.
     pub(crate) sigma: f64,
 }

@@ -145,6 +145,7 @@ mod tests {
                 level: value,
                 level_steps: 3,
                 changed: false,
+                waking: false,
                 sigma: 1.0,
             });
         }

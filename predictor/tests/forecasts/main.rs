@@ -4,3 +4,4 @@ mod common;
 mod hostile;
 mod replay;
 mod shapes;
+mod waking;
