@@ -87,6 +87,11 @@ impl Hedge {
         self.share(shorter);
     }
 
+    /// Moves towards what a shorter horizon has learned: all there is before the first truth.
+    pub(crate) fn follow(&mut self, shorter: &Hedge) {
+        self.share(Some(shorter));
+    }
+
     fn share(&mut self, shorter: Option<&Hedge>) {
         let last = self.weights.len() - 1;
         let uniform = SHARE / self.weights.len() as f64;

@@ -149,6 +149,8 @@ impl Horizon {
                 self.learn(came, shorter);
             }
             self.pending.drop_oldest();
+        } else if let (0, Some(shorter)) = (self.score.scored, shorter) {
+            self.hedge.follow(&shorter.hedge);
         }
     }
 
