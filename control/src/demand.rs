@@ -4,6 +4,7 @@ use foreshadow_predictor::{Forecaster, HorizonScore, MIN_SCORED, SeriesSpec};
 use serde::{Deserialize, Serialize};
 
 use crate::announced::Events;
+use crate::dispersion::Dispersion;
 use crate::{HorizonView, QuantileSpec, ServiceSpec};
 
 /// What a forecaster says of a service's demand, in requests per second.
@@ -56,6 +57,8 @@ pub(crate) struct Demand {
     now_rps: f64,
     peak_rps: f64,
     observed_ms: u64,
+    #[serde(default)]
+    dispersion: Dispersion,
     /// Horizons that the track record speaks against, by increasing length.
     misleading_ms: Vec<u64>,
     until_review: u32,
@@ -67,6 +70,8 @@ pub(crate) struct Outlook {
     pub(crate) now_rps: f64,
     /// What demand is at least now, as far as chance arrivals can be told from more demand.
     pub(crate) sure_rps: f64,
+    /// Variance of the arrivals of one tick relative to their number; 1 when they come by chance.
+    pub(crate) dispersion: f64,
     /// By increasing horizon; empty when the forecast is not to be used.
     pub(crate) horizons: Vec<HorizonView>,
     /// Why the forecast is not used, when an operator should know.
@@ -83,6 +88,7 @@ impl Demand {
             now_rps: 0.0,
             peak_rps: 0.0,
             observed_ms: 0,
+            dispersion: Dispersion::default(),
             misleading_ms: Vec::new(),
             until_review: REVIEW_TICKS,
         }
@@ -104,6 +110,7 @@ impl Demand {
             self.forecaster.observe_gap(steps - 1);
         }
         self.forecaster.observe(rps);
+        self.dispersion.observe(arrivals as f64, interval_ms as f64);
         let elapsed_ms = (interval_ms + missing_ms) as f64;
         if self.observed_ms == 0 {
             self.now_rps = rps;
@@ -147,7 +154,9 @@ impl Demand {
         // Variance of an exponentially smoothed Poisson rate: rate / (2 x time constant).
         let chance_rps = (self.now_rps * 1_000.0 / (2.0 * SMOOTHING_MS)).sqrt();
         let sure_rps = (self.now_rps - 1.5 * chance_rps).max(0.0);
-        let mut outlook = Outlook { now_rps: self.now_rps, sure_rps, ..Outlook::default() };
+        let dispersion = self.dispersion.ratio;
+        let mut outlook =
+            Outlook { now_rps: self.now_rps, sure_rps, dispersion, ..Outlook::default() };
         if let Some(fault) = self.fault_of(told) {
             outlook.distrust = Some(fault);
             return outlook;
@@ -188,6 +197,18 @@ impl Demand {
 }
 
 impl Outlook {
+    /// Standard deviation of [`Outlook::now_rps`] around demand of `rps`, by chance alone.
+    pub(crate) fn chance_rps(&self, rps: f64) -> f64 {
+        self.chance_over_rps(rps, SMOOTHING_MS)
+    }
+
+    /// The same for a demand smoothed with another time constant. One request more or less is
+    /// chance at any demand.
+    pub(crate) fn chance_over_rps(&self, rps: f64, smoothing_ms: f64) -> f64 {
+        let per_s = 1_000.0 / (2.0 * smoothing_ms);
+        (self.dispersion.max(1.0) * (rps.max(0.0) + per_s) * per_s).sqrt()
+    }
+
     /// Highest demand that `quantile` expects within `lead_ms`, at least what is surely asked now.
     pub(crate) fn within(&self, lead_ms: u64, quantile: impl Fn(&HorizonView) -> f64) -> f64 {
         let before = |h: &&HorizonView| h.horizon_ms <= lead_ms;

@@ -24,9 +24,10 @@
 //!    at a time: weight, drain, warm, shadow, end.
 //! 7. *New* (`tiers`): the pool's gaps and the upper quantile create, unless the provider asked to
 //!    be left alone.
-//! 8. *Weights* (`weights`, `publish`): primaries to the target, the overflow to serving shadows
-//!    along their warm-up; the failed drop at once, all else moves by slew and hysteresis. Unless
-//!    it acts, the weights in force stay, without those that cannot take requests.
+//! 8. *Weights* (`steady`, `weights`, `publish`): for a demand cleared of chance, primaries to the
+//!    target, the overflow to serving shadows along their warm-up; the failed drop at once, all
+//!    else moves by slew and hysteresis. Unless it acts, the weights in force stay, without those
+//!    that cannot take requests.
 //!
 //! Prediction enters steps 5 to 7 only as a demand that is at least the measured one: it adds or
 //! holds, and never takes away.
@@ -44,6 +45,7 @@ mod capacity;
 mod clock;
 mod controller;
 mod demand;
+mod dispersion;
 mod estimate;
 mod fleet;
 mod ids;
@@ -59,6 +61,7 @@ mod rolling;
 mod scene;
 mod service;
 mod spec;
+mod steady;
 mod supply;
 mod tiers;
 mod verification;

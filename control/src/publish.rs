@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::announced::Asked;
 use crate::fleet::Known;
 use crate::scene::Scene;
+use crate::steady::Steady;
 use crate::weights::{self, Pace, Target};
 use crate::{InstanceId, InstanceWeight, Law, Reason, Tier, WEIGHT_SCALE};
 
@@ -18,6 +19,8 @@ const URGENT_MS: u64 = 2_000;
 pub(crate) struct Publisher {
     acting: bool,
     urgent_until_ms: u64,
+    #[serde(default)]
+    steady: Steady,
 }
 
 /// Weights to publish and why they changed.
@@ -49,7 +52,9 @@ impl Publisher {
         let held = if act { Vec::new() } else { hold(scene, known) };
 
         let asked = scene.commit_asked(Tier::Warm);
-        let demand_rps = asked.rps.max(scene.outlook.now_rps);
+        let asked_rps = asked.rps.max(scene.outlook.now_rps);
+        let demand_rps =
+            self.steady.follow(asked_rps, scene.outlook, scene.now_ms, interval_ms.min(1_000));
         let target = weights::fill(scene, demand_rps, returning);
         let eligible: Vec<bool> = scene.members.iter().map(|m| m.eligible).collect();
         let former: Vec<f64> =
@@ -65,7 +70,7 @@ impl Publisher {
         let advised = as_weights(scene, &shares);
         let mut reasons = Vec::new();
         if changed && advised != as_weights(scene, &former) {
-            reasons.push(reason(scene, &target, asked, &advised, failed, returning));
+            reasons.push(reason(scene, &target, (demand_rps, asked), &advised, failed, returning));
         }
         for (member, share) in scene.members.iter().zip(&shares) {
             if let Some(known) = known.get_mut(&member.id()) {
@@ -148,7 +153,7 @@ fn as_weights(scene: &Scene<'_>, shares: &[f64]) -> Vec<InstanceWeight> {
 fn reason(
     scene: &Scene<'_>,
     target: &Target,
-    asked: Asked,
+    (demand_rps, asked): (f64, Asked),
     weights: &[InstanceWeight],
     failed: bool,
     returning: Option<InstanceId>,
@@ -169,7 +174,8 @@ fn reason(
     };
     let event = asked.event.map_or_else(String::new, |event| format!("{event}: "));
     let mut text = format!(
-        "{event}demand is {:.0} rps now and {:.0} rps within {} ms, primaries carry {:.0} rps at \
+        "{event}demand is {:.0} rps now and {:.0} rps within {} ms, without chance {demand_rps:.0} \
+         rps, primaries carry {:.0} rps at \
          {:.0}% utilisation, {carried}; weights:",
         scene.outlook.now_rps,
         asked.rps.max(scene.outlook.now_rps),

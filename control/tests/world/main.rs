@@ -10,3 +10,4 @@ mod ramps;
 mod random;
 mod sharing;
 mod sim;
+mod steady;
