@@ -127,12 +127,14 @@ impl Member<'_> {
 }
 
 /// What changed in who is there.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Sighted {
     /// Shadows seen for the first time.
-    pub(crate) new_shadows: u32,
-    /// An instance that had a share of the requests is gone or out of order.
-    pub(crate) lost_serving: bool,
+    pub(crate) new_shadows: Vec<InstanceId>,
+    /// Instances that are there no longer.
+    pub(crate) gone: Vec<InstanceId>,
+    /// Those that had a share of the requests and are gone or out of order.
+    pub(crate) lost_serving: Vec<InstanceId>,
 }
 
 /// All instances of a service, as remembered.
@@ -158,17 +160,21 @@ impl Fleet {
         let warm_up_ms = self.warm_up_ms(spec);
         self.known.retain(|id, known| {
             let remains = instances.iter().any(|i| i.instance == *id);
-            sighted.lost_serving |= !remains && known.share > 0.0;
+            if !remains {
+                sighted.gone.push(*id);
+                sighted.lost_serving.extend((known.share > 0.0).then_some(*id));
+            }
             remains
         });
         for seen in instances {
             let typical_rps = self.typical_rps;
             let known = self.known.entry(seen.instance).or_insert_with(|| {
-                sighted.new_shadows += u32::from(seen.role == Role::Shadow);
+                sighted.new_shadows.extend((seen.role == Role::Shadow).then_some(seen.instance));
                 Known::new(seen.instance)
             });
             known.settle(seen, now_ms);
-            sighted.lost_serving |= known.share > 0.0 && is_lost(&seen.health);
+            let lost = known.share > 0.0 && is_lost(&seen.health);
+            sighted.lost_serving.extend(lost.then_some(seen.instance));
             if seen.role == Role::Shadow && may_take_requests(seen) {
                 let age_ms = seen.tier_age_ms;
                 let took_ms = known.warming.observe(&seen.meters, age_ms, spec.warm_up_ms);

@@ -15,6 +15,8 @@ const LOST_AFTER_LEAST_MS: u64 = 1_000;
 const LONGEST_BACK_OFF_MS: u64 = 3_600_000;
 /// Orders to create remembered at most.
 const MOST_PENDING: usize = 10_000;
+/// Shadows no longer there, or never seen, that are remembered at most.
+const MOST_SETTLED: usize = 256;
 
 /// The provider of one service as the controller knows it.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -25,6 +27,11 @@ pub(crate) struct ProviderView {
     /// Creations are refused until then.
     blocked_until_ms: u64,
     failure: Option<Failure>,
+    /// Shadows whose creation is no longer under way though they are not there: those that are
+    /// gone, and those that failed before they were seen. What comes late about them, or a second
+    /// time, settles no other creation.
+    #[serde(default)]
+    settled: VecDeque<InstanceId>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -35,8 +42,14 @@ struct Failure {
 }
 
 impl ProviderView {
-    /// Takes one fact; returns an instance whose steps are refused, and until when.
-    pub(crate) fn learn(&mut self, fact: &Fact, now_ms: u64) -> Option<(InstanceId, u64)> {
+    /// Takes one fact; returns an instance whose steps are refused, and until when. `is_there`
+    /// says whether an instance is among those seen.
+    pub(crate) fn learn(
+        &mut self,
+        fact: &Fact,
+        now_ms: u64,
+        is_there: impl Fn(InstanceId) -> bool,
+    ) -> Option<(InstanceId, u64)> {
         match fact {
             Fact::TierReached { from, tier, took_ms, .. } => {
                 self.leads.learn(*from, *tier, *took_ms);
@@ -50,13 +63,45 @@ impl ProviderView {
                 if creating {
                     self.blocked_until_ms = self.blocked_until_ms.max(until_ms);
                 }
-                if instance.is_none() {
-                    self.pending.pop_front();
+                match instance {
+                    None => self.ended_unseen(None),
+                    Some(id) if creating && !is_there(*id) => self.ended_unseen(Some(*id)),
+                    Some(_) => {}
                 }
                 instance.map(|id| (id, until_ms))
             }
-            Fact::Exited { .. } | Fact::Adopted { .. } => None,
+            Fact::Exited { instance, .. } => {
+                if !is_there(*instance) {
+                    self.ended_unseen(Some(*instance));
+                }
+                None
+            }
+            Fact::Adopted { .. } => None,
         }
+    }
+
+    /// A creation came to its end before anybody saw the shadow.
+    fn ended_unseen(&mut self, id: Option<InstanceId>) {
+        if id.is_none_or(|id| self.remember_settled(id)) {
+            self.pending.pop_front();
+        }
+    }
+
+    /// Remembers a shadow that is not there; false when that was known.
+    pub(crate) fn remember_settled(&mut self, id: InstanceId) -> bool {
+        if self.settled.contains(&id) {
+            return false;
+        }
+        if self.settled.len() >= MOST_SETTLED {
+            self.settled.pop_front();
+        }
+        self.settled.push_back(id);
+        true
+    }
+
+    /// Whether a shadow seen for the first time is one whose creation was under way.
+    pub(crate) fn was_awaited(&self, id: InstanceId) -> bool {
+        !self.settled.contains(&id)
     }
 
     /// Creations that became visible, or never will, are no longer under way.
@@ -102,5 +147,48 @@ impl ProviderView {
     /// Forgets a failure that was not repeated long after its back-off.
     pub(crate) fn forgive(&mut self, now_ms: u64) {
         self.failure.take_if(|failure| failure.until_ms.saturating_add(10_000) < now_ms);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failed(id: u64, to: Tier) -> Fact {
+        Fact::StepFailed {
+            instance: Some(InstanceId(id)),
+            to,
+            error: "out of memory".to_owned(),
+            retry_in_ms: 300,
+        }
+    }
+
+    #[test]
+    fn a_creation_that_fails_unseen_is_under_way_no_longer() {
+        let mut provider = ProviderView::default();
+        provider.ordered(0);
+        provider.learn(&failed(7, Tier::Shadow), 100, |_| false);
+        provider.settle(0, 500);
+        assert_eq!(provider.pending(), 0);
+        assert!(provider.is_blocked(399) && !provider.is_blocked(400), "the back-off holds");
+    }
+
+    #[test]
+    fn one_failure_settles_one_creation() {
+        let mut provider = ProviderView::default();
+        provider.ordered(0);
+        provider.ordered(0);
+        provider.learn(&failed(7, Tier::Shadow), 100, |_| false);
+        provider.learn(&failed(7, Tier::Shadow), 200, |_| false);
+        assert_eq!(provider.pending(), 1, "told twice");
+        provider.learn(&failed(8, Tier::Shadow), 300, |id| id == InstanceId(8));
+        assert_eq!(provider.pending(), 1, "one that is there is counted as seen");
+        provider.remember_settled(InstanceId(9));
+        let exit =
+            Fact::Exited { instance: InstanceId(9), tier: Tier::Warm, detail: String::new() };
+        provider.learn(&exit, 400, |_| false);
+        provider.learn(&failed(9, Tier::Shadow), 400, |_| false);
+        assert_eq!(provider.pending(), 1, "one that was there is, too");
+        assert!(!provider.was_awaited(InstanceId(7)), "when it shows up it is not another");
     }
 }

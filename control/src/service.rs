@@ -99,9 +99,15 @@ impl Service {
         self.demand.observe(seen.arrivals, interval_ms, missing_ms);
 
         let sighted = self.fleet.observe(&self.spec, &seen.instances, now_ms, interval_ms);
+        let mut awaited = sighted.new_shadows.clone();
+        awaited.retain(|id| self.provider.was_awaited(*id));
+        for id in &sighted.gone {
+            self.provider.remember_settled(*id);
+        }
         let mut adopted = 0;
         for fact in &seen.facts {
-            if let Some((id, until_ms)) = self.provider.learn(fact, now_ms)
+            let is_there = |id| self.fleet.known.contains_key(&id);
+            if let Some((id, until_ms)) = self.provider.learn(fact, now_ms, is_there)
                 && let Some(known) = self.fleet.known.get_mut(&id)
             {
                 known.blocked_until_ms = until_ms;
@@ -118,10 +124,11 @@ impl Service {
                 Fact::TierReached { .. } | Fact::StepFailed { .. } => {}
             }
         }
-        if sighted.lost_serving {
+        if !sighted.lost_serving.is_empty() {
             self.lost_at_ms = Some(now_ms);
         }
-        self.provider.settle(sighted.new_shadows.saturating_sub(adopted), now_ms);
+        let visible = crate::scene::count(awaited.iter()).saturating_sub(adopted);
+        self.provider.settle(visible, now_ms);
         self.provider.forgive(now_ms);
         self.operator = self.operator.filter(|(_, until_ms)| now_ms < *until_ms);
     }

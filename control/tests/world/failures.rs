@@ -126,6 +126,23 @@ fn a_provider_that_fails_is_left_alone_for_as_long_as_it_asks() {
 }
 
 #[test]
+fn creations_that_fail_unseen_are_tried_again_after_the_back_off() {
+    let mut world = World::new(Nature::default(), spec());
+    world.provider = Provider::FailsUnseen(300);
+    let rps = 0.4 * world.nature.primary_rps();
+    let mut creations = Vec::new();
+    let look = |world: &mut World, _: &Observation, plan: &Plan| {
+        let creates = |a: &Action| matches!(a, Action::Create { .. });
+        if plan.services[0].actions.iter().any(|a| creates(&a.action)) {
+            creations.push(world.at_ms);
+        }
+    };
+    world.run(10_000, |_| rps, look);
+    let waits: Vec<u64> = creations.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert!(waits.len() > 10 && waits.iter().all(|ms| (300..=500).contains(ms)), "{waits:?}");
+}
+
+#[test]
 fn a_shadow_that_disagrees_never_serves() {
     let mut world = calm_world(3, 0.4);
     let full_rps = world.nature.primary_rps();

@@ -94,6 +94,8 @@ pub(crate) enum Provider {
     Works,
     /// Every creation fails and asks for this back-off.
     Fails(u64),
+    /// The same, and the failure names an instance that nobody saw.
+    FailsUnseen(u64),
 }
 
 #[derive(Clone, Debug)]
@@ -322,12 +324,12 @@ impl World {
                         let id = self.add(Role::Shadow, Tier::Cold);
                         self.begin(id, tier);
                     }
-                    Provider::Fails(retry_in_ms) => self.facts.push(Fact::StepFailed {
-                        instance: None,
-                        to: tier,
-                        error: "out of memory".to_owned(),
-                        retry_in_ms,
-                    }),
+                    Provider::Fails(retry_in_ms) => self.refuse(None, tier, retry_in_ms),
+                    Provider::FailsUnseen(retry_in_ms) => {
+                        let id = InstanceId(self.next_id);
+                        self.next_id += 1;
+                        self.refuse(Some(id), tier, retry_in_ms);
+                    }
                 },
                 Action::Move { instance, tier } => self.begin(instance, tier),
                 Action::Destroy { instance } => {
@@ -336,6 +338,11 @@ impl World {
                 }
             }
         }
+    }
+
+    fn refuse(&mut self, instance: Option<InstanceId>, to: Tier, retry_in_ms: u64) {
+        let error = "out of memory".to_owned();
+        self.facts.push(Fact::StepFailed { instance, to, error, retry_in_ms });
     }
 
     fn begin(&mut self, id: InstanceId, tier: Tier) {
