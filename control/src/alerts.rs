@@ -1,5 +1,9 @@
 //! Conditions an operator should know of, with figures and what would help.
 
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
 use crate::announced::Asked;
 use crate::scene::{Scene, shadows_text};
 use crate::{Alert, AlertKind, Tier};
@@ -8,6 +12,52 @@ use crate::{Alert, AlertKind, Tier};
 /// change the configuration.
 const SHORTAGE_AHEAD_MS: u64 = 3_600_000;
 
+/// A condition must hold this long to be told; that nothing can serve is told at once.
+const RAISE_MS: u64 = 500;
+/// What was told stands until it has not held for this long, so that demand on the edge of a
+/// shortage is one alert.
+const CLEAR_MS: u64 = 4_000;
+
+/// What is told, and what holds and may be told soon.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct AlertBoard {
+    conditions: BTreeMap<AlertKind, Condition>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Condition {
+    since_ms: u64,
+    held_ms: u64,
+    raised: bool,
+    text: String,
+}
+
+impl AlertBoard {
+    /// Takes the conditions that hold now and returns the alerts that stand.
+    pub(crate) fn follow(&mut self, holding: Vec<Alert>, now_ms: u64) -> Vec<Alert> {
+        let is_none_left = holding.iter().any(|alert| alert.kind == AlertKind::NoCapacity);
+        for Alert { kind, text } in holding {
+            let condition = self.conditions.entry(kind).or_insert_with(|| Condition {
+                since_ms: now_ms,
+                held_ms: now_ms,
+                raised: false,
+                text: String::new(),
+            });
+            (condition.held_ms, condition.text) = (now_ms, text);
+            condition.raised |= kind == AlertKind::NoCapacity
+                || now_ms.saturating_sub(condition.since_ms) >= RAISE_MS;
+        }
+        self.conditions.retain(|kind, condition| {
+            // Too little is no news where nothing is left: what does not hold gives way at once.
+            let outdone = is_none_left && *kind == AlertKind::Shortage;
+            let missing_ms = now_ms.saturating_sub(condition.held_ms);
+            missing_ms == 0 || (condition.raised && !outdone && missing_ms < CLEAR_MS)
+        });
+        let raised = self.conditions.iter().filter(|(_, condition)| condition.raised);
+        raised.map(|(kind, c)| Alert { kind: *kind, text: c.text.clone() }).collect()
+    }
+}
+
 /// The provider's last failure, while it asks not to be asked again.
 pub(crate) struct Refusal<'a> {
     pub(crate) error: &'a str,
@@ -15,8 +65,8 @@ pub(crate) struct Refusal<'a> {
     pub(crate) left_ms: u64,
 }
 
-/// All alerts that hold now.
-pub(crate) fn alerts(
+/// All conditions that hold now.
+pub(crate) fn conditions(
     scene: &Scene<'_>,
     arrivals: u64,
     refusal: Option<Refusal<'_>>,
@@ -80,4 +130,41 @@ fn soon_asked(scene: &Scene<'_>) -> Asked {
     let asked = scene.commit_asked(Tier::Warm);
     let ahead = scene.outlook.confirmed(SHORTAGE_AHEAD_MS, |h| h.lower_rps);
     if ahead.event.is_some() && ahead.rps > asked.rps { ahead } else { asked }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Raises and clearings of a shortage that holds as `holds` says, tick by tick.
+    fn turns(ticks: u64, holds: impl Fn(u64) -> bool) -> Vec<(u64, bool)> {
+        let mut board = AlertBoard::default();
+        let mut turns = Vec::new();
+        for tick in 0..ticks {
+            let alert = Alert { kind: AlertKind::Shortage, text: "too little".to_owned() };
+            let holding = if holds(tick) { vec![alert] } else { Vec::new() };
+            let stands = !board.follow(holding, tick * 100).is_empty();
+            if stands != turns.last().is_some_and(|(_, stood)| *stood) {
+                turns.push((tick, stands));
+            }
+        }
+        turns
+    }
+
+    #[test]
+    fn a_condition_on_the_edge_is_one_alert() {
+        assert_eq!(turns(300, |tick| tick < 10 || tick % 15 < 5), [(5, true)]);
+        assert_eq!(turns(300, |tick| tick % 15 < 5), [], "never for half a second");
+        assert_eq!(turns(100, |tick| tick < 20), [(5, true), (59, false)]);
+    }
+
+    #[test]
+    fn that_nothing_can_serve_is_told_at_once_and_outdoes_a_shortage() {
+        let mut board = AlertBoard::default();
+        let alert = |kind| vec![Alert { kind, text: "figures".to_owned() }];
+        for tick in 0..6 {
+            board.follow(alert(AlertKind::Shortage), tick * 100);
+        }
+        assert_eq!(board.follow(alert(AlertKind::NoCapacity), 600), alert(AlertKind::NoCapacity));
+    }
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::alerts::alerts;
+use crate::alerts::{AlertBoard, conditions};
 use crate::announced::Announcements;
 use crate::clock::Clock;
 use crate::demand::{Demand, DemandForecast, Outlook};
@@ -20,6 +20,8 @@ use crate::{
 
 /// A loss counts as the cause of what is ordered for this long.
 const LOSS_MEMORY_MS: u64 = 3_000;
+/// Shadows whose mirrored answers are wrong are ended this far apart.
+const VERIFICATION_REST_MS: u64 = 10_000;
 /// Requests answered by the proxy itself for want of a backend, above this share, mean saturation.
 const UNSERVED_SHARE: f64 = 0.01;
 
@@ -41,6 +43,11 @@ pub(crate) struct Service {
     operator: Option<(u32, u64)>,
     #[serde(default)]
     announcements: Announcements,
+    #[serde(default)]
+    alerts: AlertBoard,
+    /// No shadow is ended for its mirrored answers before.
+    #[serde(default)]
+    verify_from_ms: u64,
 }
 
 impl Service {
@@ -57,6 +64,8 @@ impl Service {
             lost_at_ms: None,
             operator: None,
             announcements: Announcements::default(),
+            alerts: AlertBoard::default(),
+            verify_from_ms: 0,
         }
     }
 
@@ -166,8 +175,12 @@ impl Service {
         let lost_now =
             self.lost_at_ms.is_some_and(|at_ms| now_ms.saturating_sub(at_ms) < LOSS_MEMORY_MS);
         let floor = tiers::floor(&scene, saturated, operator, lost_now);
-        let culled = tiers::cull(&mut scene);
-        self.lost_shadows = self.lost_shadows.saturating_add(culled).min(scene.pool.max);
+        let culled = tiers::cull(&mut scene, self.verify_from_ms);
+        if culled.unfit > 0 && act {
+            self.verify_from_ms = now_ms.saturating_add(VERIFICATION_REST_MS);
+        }
+        let lost = self.lost_shadows.saturating_add(culled.dead).saturating_add(culled.unfit);
+        self.lost_shadows = lost.min(scene.pool.max);
         tiers::commit(&mut scene, floor);
         tiers::warm(&mut scene, floor);
         let known = &self.fleet.known;
@@ -185,7 +198,8 @@ impl Service {
             interval_ms,
         );
         let refusal = self.provider.refusal(now_ms);
-        let alerts = alerts(&scene, seen.arrivals, refusal, self.spec.pool.is_some());
+        let holding = conditions(&scene, seen.arrivals, refusal, self.spec.pool.is_some());
+        let alerts = self.alerts.follow(holding, now_ms);
         let Published { weights, advised, reasons } = published;
         ServicePlan {
             service: seen.service.clone(),

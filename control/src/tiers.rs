@@ -33,19 +33,40 @@ pub(crate) fn floor(scene: &Scene<'_>, saturated: bool, operator: u32, lost_now:
     Floor { shadows: floor.shadows.min(scene.pool.max), law: floor.law }
 }
 
-/// Ends shadows that cannot be used: those that disagree with the originals, and those whose
-/// checks keep failing. Returns how many.
-pub(crate) fn cull(scene: &mut Scene<'_>) -> u32 {
+/// Ends shadows that cannot be used: those whose checks keep failing, and those that disagree with
+/// the originals. Of the latter one at a time, not before `verify_from_ms`, since what fails all
+/// of them is hardly theirs; and while a primary is lost, never the last that runs. Returns how
+/// many there are of both.
+pub(crate) fn cull(scene: &mut Scene<'_>, verify_from_ms: u64) -> Culled {
+    let mut culled = Culled { dead: 0, unfit: 0 };
+    let is_primary_lost = scene.supply.lost_primaries > 0;
+    let most_unfit = u32::from(scene.now_ms >= verify_from_ms);
     let doomed: Vec<(InstanceId, Law, String)> = scene
         .shadows()
         .filter(|m| !m.busy && m.heading.is_some())
         .filter_map(|m| Some((m.id(), fault_law(m)?, fault_text(m))))
         .collect();
-    let culled = count(doomed.iter());
     for (id, law, text) in doomed {
+        if law == Law::Verification {
+            let is_last = scene.warm_or_more() <= 1
+                && scene.shadows().any(|m| m.id() == id && m.heading >= Some(Tier::Warm));
+            if culled.unfit >= most_unfit || (is_primary_lost && is_last) {
+                continue;
+            }
+            culled.unfit += 1;
+        } else {
+            culled.dead += 1;
+        }
         scene.order(id, None, law, text);
     }
     culled
+}
+
+/// Shadows ended for a fault, by its kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Culled {
+    pub(crate) dead: u32,
+    pub(crate) unfit: u32,
 }
 
 fn is_dead(member: &Member<'_>) -> bool {

@@ -196,6 +196,7 @@ fn a_pool_too_small_for_an_event_is_told_long_before() {
     };
     assert_eq!(shortage(&world.step(calm_rps).1), None);
     world.events.push((world.at_ms + 1_800_000, world.at_ms + 3_600_000, 20.0));
+    world.run(500, |_| calm_rps, |_, _, plan| assert!(plan.services[0].actions.is_empty()));
     let (_, plan) = world.step(calm_rps);
     let text = shortage(&plan).expect("it is told");
     assert!(text.starts_with("announced event starts in 1799."), "{text}");

@@ -1,8 +1,8 @@
 //! Instances that die, slow down or answer wrongly, and a provider that cannot deliver.
 
 use foreshadow_control::{
-    Action, AlertKind, Health, InstanceId, Law, MirrorSummary, Observation, Plan, Role,
-    ServiceSpec, Tier,
+    Action, AlertKind, Capacity, Health, InstanceId, Law, MirrorSummary, Observation, Plan,
+    PoolSpec, Role, ServiceSpec, Tier,
 };
 
 use crate::sim::{Nature, Outcome, Provider, World, spec};
@@ -169,6 +169,52 @@ fn a_shadow_that_disagrees_never_serves() {
     assert!(destroyed.reason.text.contains("75.0%"), "{}", destroyed.reason.text);
 }
 
+/// Lets every warm shadow disagree with the originals.
+fn disagree(world: &mut World) {
+    for instance in world.instances.values_mut().filter(|i| i.tier == Tier::Warm) {
+        instance.mirror = Some(MirrorSummary { compared: 40, agreed: 30, ..Default::default() });
+    }
+}
+
+fn verified(plan: &Plan) -> usize {
+    laws(plan).iter().filter(|law| **law == Law::Verification).count()
+}
+
+#[test]
+fn shadows_that_all_disagree_are_ended_one_in_ten_seconds() {
+    let pool = PoolSpec { shadow: 0, warm: 3, full: 0, max: 4 };
+    let mut world = World::new(Nature::default(), ServiceSpec { pool: Some(pool), ..spec() });
+    let rps = 0.2 * world.nature.primary_rps();
+    world.run(60_000, |_| rps, |_, _, _| {});
+    let mut ended = Vec::new();
+    let look = |world: &mut World, _: &Observation, plan: &Plan| {
+        disagree(world);
+        ended.extend((0..verified(plan)).map(|_| world.at_ms));
+    };
+    world.run(45_000, |_| rps, look);
+    assert!(ended.len() >= 4, "{ended:?}");
+    assert!(ended.windows(2).all(|pair| pair[1] - pair[0] >= 10_000), "{ended:?}");
+}
+
+#[test]
+fn the_last_warm_shadow_is_not_ended_while_a_primary_is_down() {
+    let pool = PoolSpec { shadow: 0, warm: 1, full: 0, max: 1 };
+    let mut world = World::new(Nature::default(), ServiceSpec { pool: Some(pool), ..spec() });
+    let rps = 0.2 * world.nature.primary_rps();
+    world.run(60_000, |_| rps, |_, _, _| {});
+    assert_eq!(world.shadows_at(Tier::Warm), 1);
+    world.kill(InstanceId(1));
+    disagree(&mut world);
+    let mut ended = 0;
+    world.run(15_000, |_| rps, |_, _, plan| ended += verified(plan));
+    assert_eq!(ended, 0);
+    if let Some(primary) = world.instances.get_mut(&InstanceId(1)) {
+        primary.health = Health::Up;
+    }
+    world.run(1_000, |_| rps, |_, _, plan| ended += verified(plan));
+    assert_eq!(ended, 1);
+}
+
 #[test]
 fn a_server_that_slows_down_is_believed_within_three_seconds() {
     for seed in 0..5 {
@@ -211,6 +257,7 @@ fn dead_primaries_without_a_provider_are_one_alert() {
     world.run(20_000, |_| rps, |_, _, _| {});
     let kinds = |plan: &Plan| plan.services[0].alerts.iter().map(|a| a.kind).collect::<Vec<_>>();
     world.kill(InstanceId(1));
+    world.run(500, |_| 2.0 * rps, |_, _, _| {});
     let (_, plan) = world.step(2.0 * rps);
     assert_eq!(kinds(&plan), [AlertKind::Shortage], "one is left and too little");
     world.kill(InstanceId(2));
@@ -231,6 +278,25 @@ fn more_than_the_pool_allows_is_a_shortage() {
     };
     world.run(30_000, |ms| full_rps * (0.4 + ms as f64 / 6_000.0).min(4.0), look);
     assert!(short > 100, "{short}");
+}
+
+#[test]
+fn demand_on_the_edge_of_a_shortage_is_one_alert() {
+    for seed in 0..4 {
+        let spec = ServiceSpec { capacity: Capacity::Pinned(100.0), ..spec() };
+        let mut world = World::new(Nature { seed, ..Nature::default() }, spec);
+        // Two primaries and four shadows carry 420 rps at the target.
+        world.run(30_000, |_| 415.0, |_, _, _| {});
+        let (mut stood, mut turns) = (None, 0);
+        let look = |_: &mut World, _: &Observation, plan: &Plan| {
+            let mut alerts = plan.services[0].alerts.iter();
+            let stands = Some(alerts.any(|a| a.kind == AlertKind::Shortage));
+            turns += usize::from(stood.is_some() && stood != stands);
+            stood = stands;
+        };
+        world.run(30_000, |_| 415.0, look);
+        assert!(turns <= 3, "seed {seed}: {turns}");
+    }
 }
 
 #[test]
