@@ -22,6 +22,15 @@ pub struct Cidr {
 pub struct CidrError(String);
 
 impl Cidr {
+    /// The addresses whose first `prefix` bits are those of `network`; a prefix longer than the
+    /// address means the address alone.
+    #[must_use]
+    pub fn new(network: IpAddr, prefix: u8) -> Self {
+        let offset = if network.is_ipv4() { 96 } else { 0 };
+        let length = (u32::from(prefix) + offset).min(128);
+        Self { network: bits(network) & mask(length), length }
+    }
+
     /// Whether the address lies in the range.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
@@ -92,6 +101,15 @@ mod tests {
         for (range, address, inside) in cases {
             let range: Cidr = range.parse().unwrap();
             assert_eq!(range.contains(address.parse().unwrap()), inside, "{range} {address}");
+        }
+    }
+
+    #[test]
+    fn parts_and_text_give_the_same_range() {
+        for text in ["10.0.0.0/8", "192.0.2.7/32", "fd00::/8", "::/0", "::ffff:10.0.0.0/104"] {
+            let (address, prefix) = text.split_once('/').unwrap();
+            let parts = Cidr::new(address.parse().unwrap(), prefix.parse().unwrap());
+            assert_eq!(parts, text.parse().unwrap(), "{text}");
         }
     }
 

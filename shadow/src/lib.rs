@@ -21,7 +21,7 @@ mod state_dir;
 pub use backoff::{Backoff, BackoffPolicy};
 pub use error::{ProviderError, ShadowError};
 pub use lifecycle::{Failure, Lifecycle};
-pub use manager::Manager;
+pub use manager::{Leaving, Manager};
 pub use process::{Facility, HostSettings, ProcessHost, ProcessProvider, ProcessSpec};
 pub use provider::{Adoption, CpuShare, CreateRequest, Diagnosis, ExitDetail, Handle, Provider};
 pub use settings::{ManagerSettings, OnExit, Readiness, ServiceShadows, ShadowInstance};

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::Context;
 use foreshadow_config::Config;
 use foreshadow_proxy::ListenerSpec;
-use foreshadow_shadow::ProcessHost;
+use foreshadow_shadow::{Leaving, ProcessHost};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
@@ -23,6 +23,8 @@ use super::{ReloadOutcome, ReloadStatus, Shared};
 
 /// A file is read once it has been left alone this long: editors write in several steps.
 const SETTLE: Duration = Duration::from_millis(150);
+/// How often a shadow that leaves is looked at; the data plane forgets what is unused every tick.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// Carries reloads out, one at a time.
 pub(super) struct Reloader {
@@ -158,16 +160,38 @@ impl Reloader {
                 .filter(|old| shadowed.iter().all(|new| new.service != old.service)),
         );
         self.readiness.replace(&config);
+        // What this one drains was drained by a reload before, which sees to its end.
         self.shared.manager.reconfigure(until_taken);
         self.configure(wiring.clone()).await?;
         let lost = self.listen(listeners(&config)).await?;
         anyhow::ensure!(lost.is_empty(), lost.join("\n"));
         self.wiring = wiring;
         self.shared.mirror.set_policies(mirror_policies(&config));
-        self.shared.manager.reconfigure(shadowed);
+        self.end_drained(self.shared.manager.reconfigure(shadowed));
         let changes = differences(&before, &config);
         self.shared.config.store(Arc::new(config));
         Ok(changes)
+    }
+
+    /// Ends shadows that are out of the table once no request refers to them, or their time is up.
+    fn end_drained(&self, leaving: Vec<Leaving>) {
+        for shadow in leaving {
+            let shared = Arc::clone(&self.shared);
+            tokio::spawn(async move {
+                let finished = async {
+                    while shared.plane.registry().get(shadow.id).is_some() {
+                        tokio::time::sleep(LOOK_AGAIN).await;
+                    }
+                };
+                if tokio::time::timeout(shadow.stop_timeout, finished).await.is_err() {
+                    tracing::warn!(
+                        instance = %shadow.id, waited = ?shadow.stop_timeout,
+                        "still has requests of a service that is gone; ended at its stop_timeout"
+                    );
+                }
+                shared.manager.end_leaving(&shadow);
+            });
+        }
     }
 
     async fn configure(&self, wiring: Wiring) -> anyhow::Result<()> {

@@ -196,7 +196,7 @@ impl Loop {
     /// Gives the data plane a new table when weights or members changed, and only then.
     fn publish(&mut self, observation: &Observation, plan: &Plan) {
         let wanted = Published {
-            members: Wiring::members(observation, plan, self.observer.addresses()),
+            members: self.wiring.members(observation, plan, self.observer.addresses()),
             generation: self.wiring.generation,
         };
         if self.published.as_ref() == Some(&wanted) {

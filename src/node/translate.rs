@@ -33,6 +33,8 @@ pub(super) struct Wiring {
 pub(super) struct WiredService {
     /// The configured mode.
     pub(super) mode: Mode,
+    /// Whether it has shadows. Those left from before the configuration only finish requests.
+    pub(super) shadowed: bool,
     /// Its primaries, with their ids.
     pub(super) primaries: Vec<WiredPrimary>,
     /// For the data plane.
@@ -75,7 +77,9 @@ impl Wiring {
                     })
                     .collect::<Result<_, E>>()?;
                 let policy = Arc::new(policy(service));
-                Ok((name.clone(), WiredService { mode: service.mode, primaries, policy }))
+                let shadowed = service.shadows.is_some();
+                let mode = service.mode;
+                Ok((name.clone(), WiredService { mode, shadowed, primaries, policy }))
             })
             .collect::<Result<_, E>>()?;
         Ok(Self {
@@ -103,14 +107,16 @@ impl Wiring {
     /// Who takes part, with which weight: primaries, and shadows from `warm` up so that they are
     /// checked and metered before they serve.
     pub(super) fn members(
+        &self,
         observation: &Observation,
         plan: &Plan,
         addresses: &BTreeMap<InstanceId, SocketAddr>,
     ) -> Members {
         let both = observation.services.iter().zip(&plan.services);
         both.map(|(seen, plan)| {
+            let shadowed = self.services.get(&seen.service).is_some_and(|s| s.shadowed);
             let running = |i: &&foreshadow_control::InstanceObservation| {
-                i.role == Role::Primary || i.tier >= Tier::Warm
+                i.role == Role::Primary || (shadowed && i.tier >= Tier::Warm)
             };
             let members = seen.instances.iter().filter(running).filter_map(|i| {
                 let weight = plan.weights.iter().find(|w| w.instance == i.instance);
@@ -298,7 +304,7 @@ pub(super) fn listeners(config: &config::Config) -> Vec<proxy::ListenerSpec> {
         trusted_proxies: listener
             .trusted_proxies
             .iter()
-            .filter_map(|c| c.to_string().parse().ok())
+            .map(|range| proxy::Cidr::new(range.network(), range.prefix()))
             .collect(),
     };
     config.listeners.iter().map(listener).collect()

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::support::{self, Backend, Node, eventually, foreshadow};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
@@ -235,4 +237,52 @@ fn a_recording_replays_to_the_same_plans() {
     std::fs::write(&recording, doctored).unwrap();
     let output = foreshadow().args(["explain", "--replay"]).arg(&recording).output().unwrap();
     assert!(!output.status.success(), "a doctored recording replayed");
+}
+
+#[test]
+fn a_reload_that_takes_serving_shadows_away_loses_no_request() {
+    let primary = Backend::start(&["--service-time", "300ms"]);
+    let slow = "\"--service-time\", \"300ms\", \"--drain\", \"0s\", \"--name\"";
+    let with = with_shadows(&primary, "{ shadow: 0, warm: 1, max: 2 }", "")
+        .replace("\"--name\"", slow)
+        .replace("stop_timeout: 2s", "stop_timeout: 10s");
+    let without = format!("  shop:\n    primaries: [{}]\n    mode: act\n", primary.address);
+    let node = Node::start(&with);
+    settled(&node, &[("warm", 1)]);
+    let (status, answer) = node.post("/api/v1/services/shop/activate", &json!({ "count": 1 }));
+    assert_eq!(status, 202, "{answer}");
+    let stop = Arc::new(AtomicBool::new(false));
+    let clients: Vec<_> = (0..8)
+        .map(|_| {
+            let (stop, proxy) = (Arc::clone(&stop), node.proxy);
+            std::thread::spawn(move || {
+                let mut answers = Vec::new();
+                while !stop.load(Ordering::Relaxed) {
+                    // A POST is not tried again elsewhere: what its backend loses is lost.
+                    let request = b"POST / HTTP/1.1\r\nHost: test.example\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+                    let answer = support::exchange(proxy, request);
+                    answers.push(answer.map_or_else(|e| e.to_string(), |a| a.status.to_string()));
+                }
+                answers
+            })
+        })
+        .collect();
+    let serving = eventually("a shadow with requests in flight", || {
+        let busy =
+            |s: &Value| s["tier"] == "serving" && s["last_tick"]["in_flight"].as_u64() > Some(0);
+        shadows(&node).into_iter().find(busy)
+    });
+    node.rewrite(&without);
+    let (status, answer) = node.post("/api/v1/reload", &json!({}));
+    assert_eq!(status, 200, "{answer}");
+    let port = serving["address"].as_str().unwrap().to_owned();
+    eventually("the shadow's process to end", || {
+        pids_with(|args| args.contains(&port)).is_empty().then_some(())
+    });
+    stop.store(true, Ordering::Relaxed);
+    let answers: Vec<String> = clients.into_iter().flat_map(|c| c.join().unwrap()).collect();
+    assert!(!answers.is_empty());
+    let failed: Vec<_> = answers.iter().filter(|a| *a != "200").collect();
+    assert!(failed.is_empty(), "{failed:?} of {}", answers.len());
+    assert!(!node.process.log().contains("ended at its stop_timeout"), "{}", node.process.log());
 }

@@ -29,6 +29,8 @@ use crate::registry::Registry;
 use crate::settings::{ManagerSettings, OnExit, Readiness, ServiceShadows, ShadowInstance};
 use crate::state_dir::StateLock;
 
+pub use self::replace::Leaving;
+
 /// Executes plans on providers and owns every shadow; a cheap handle.
 #[derive(Clone)]
 pub struct Manager {
@@ -76,6 +78,8 @@ struct Entry {
     since: Instant,
     fingerprint: String,
     order: watch::Sender<Order>,
+    /// Since when its service is gone while it finishes its requests.
+    left: Option<Instant>,
 }
 
 /// What a runner is told.
@@ -165,11 +169,18 @@ impl Manager {
         self.inner.registry.primary_id(service.clone(), address).await
     }
 
-    /// Takes new settings. Shadows of services that are gone are ended; shadows whose provider
+    /// Takes new settings. Shadows of services that are gone are ended; those of them that serve
+    /// drain first, and come back for the caller to end with [`Manager::end_leaving`] once they
+    /// have no more requests: the manager sees none. Shadows whose provider
     /// settings changed are replaced one by one while they do not serve; all others go on
     /// untouched under the new times and limits.
-    pub fn reconfigure(&self, services: Vec<ServiceShadows>) {
-        replace::reconfigure(&self.inner, services);
+    pub fn reconfigure(&self, services: Vec<ServiceShadows>) -> Vec<Leaving> {
+        replace::reconfigure(&self.inner, services)
+    }
+
+    /// Ends a shadow that has drained, unless its service was configured again meanwhile.
+    pub fn end_leaving(&self, leaving: &Leaving) {
+        replace::end_leaving(&self.inner, leaving);
     }
 
     /// Ends or leaves every shadow, as its service says, all at the same time, and waits for it;
@@ -279,7 +290,7 @@ impl Inner {
         let entry = state
             .entries
             .get_mut(&id)
-            .filter(|entry| entry.view.service == *service)
+            .filter(|entry| entry.view.service == *service && entry.left.is_none())
             .ok_or_else(|| Refusal::now(format!("service {service} has no shadow {id}")))?;
         let changed = entry.order.send_if_modified(|order| {
             let new = order.target != tier && order.target != Tier::Cold;
@@ -326,7 +337,7 @@ impl Inner {
             .map_or_else(|| settings.provider.fingerprint(), |found| found.fingerprint.clone());
         let order = Order { target, settings, leave: false };
         let (order, orders) = watch::channel(order);
-        state.entries.insert(id, Entry { view, since, fingerprint, order });
+        state.entries.insert(id, Entry { view, since, fingerprint, order, left: None });
         Runner::new(Arc::clone(self), id, machine, orders, found.map(|found| found.handle))
     }
 

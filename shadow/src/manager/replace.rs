@@ -6,13 +6,27 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
-use foreshadow_control::{ServiceName, Tier};
+use foreshadow_control::{InstanceId, ServiceName, Tier};
+use tokio::time::Instant;
 
 use super::{Inner, State};
 use crate::settings::ServiceShadows;
 
-pub(super) fn reconfigure(inner: &Inner, services: Vec<ServiceShadows>) {
+/// A shadow that serves requests of a service that is gone.
+#[derive(Clone, Debug)]
+pub struct Leaving {
+    /// The shadow.
+    pub id: InstanceId,
+    /// How long its requests may take, by its service's last settings.
+    pub stop_timeout: Duration,
+    since: Instant,
+}
+
+pub(super) fn reconfigure(inner: &Inner, services: Vec<ServiceShadows>) -> Vec<Leaving> {
+    let now = Instant::now();
+    let mut leaving = Vec::new();
     let new: BTreeMap<ServiceName, Arc<ServiceShadows>> =
         services.into_iter().map(|s| (s.service.clone(), Arc::new(s))).collect();
     let prints: BTreeMap<&ServiceName, String> =
@@ -20,10 +34,20 @@ pub(super) fn reconfigure(inner: &Inner, services: Vec<ServiceShadows>) {
     let mut state = inner.lock();
     for entry in state.entries.values_mut() {
         let Some(settings) = new.get(&entry.view.service) else {
-            entry.order.send_modify(|order| order.target = Tier::Cold);
-            entry.view.moving_to = Some(Tier::Cold);
+            let ending = entry.order.borrow().target == Tier::Cold;
+            if ending || !matches!(entry.view.tier, Tier::Serving | Tier::Draining) {
+                entry.order.send_modify(|order| order.target = Tier::Cold);
+                entry.view.moving_to = Some(Tier::Cold);
+                continue;
+            }
+            let since = *entry.left.get_or_insert(now);
+            entry.order.send_modify(|order| order.target = Tier::Draining);
+            entry.view.moving_to = (entry.view.tier != Tier::Draining).then_some(Tier::Draining);
+            let stop_timeout = entry.order.borrow().settings.stop_timeout;
+            leaving.push(Leaving { id: entry.view.id, stop_timeout, since });
             continue;
         };
+        entry.left = None;
         entry.view.outdated = prints.get(&entry.view.service) != Some(&entry.fingerprint);
         entry.view.zone.clone_from(&settings.zone);
         entry.order.send_modify(|order| {
@@ -47,6 +71,16 @@ pub(super) fn reconfigure(inner: &Inner, services: Vec<ServiceShadows>) {
         pool.backoff.succeeded();
         pool.replacements = 1;
         retire(&mut state, &service);
+    }
+    leaving
+}
+
+pub(super) fn end_leaving(inner: &Inner, leaving: &Leaving) {
+    let mut state = inner.lock();
+    let Some(entry) = state.entries.get_mut(&leaving.id) else { return };
+    if entry.left == Some(leaving.since) {
+        entry.order.send_modify(|order| order.target = Tier::Cold);
+        entry.view.moving_to = Some(Tier::Cold);
     }
 }
 
