@@ -50,6 +50,7 @@ mod estimate;
 mod fleet;
 mod ids;
 mod lead_time;
+mod loss;
 mod observation;
 mod plan;
 mod provider;

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::announced::Asked;
 use crate::fleet::Known;
+use crate::loss::{MOST_NAMED, state_text};
 use crate::scene::Scene;
 use crate::steady::Steady;
 use crate::weights::{self, Pace, Target};
@@ -60,8 +61,8 @@ impl Publisher {
         let former: Vec<f64> =
             scene.members.iter().map(|m| known.get(&m.id()).map_or(0.0, |k| k.share)).collect();
         let mut shares = former.clone();
-        let failed = former.iter().zip(&eligible).any(|(share, can)| *share > 0.0 && !can);
-        if failed {
+        let dropped = dropped_text(scene, &former);
+        if dropped.is_some() {
             self.urgent_until_ms = scene.now_ms.saturating_add(URGENT_MS);
         }
         let pace = self.pace(scene, interval_ms);
@@ -69,8 +70,11 @@ impl Publisher {
 
         let advised = as_weights(scene, &shares);
         let mut reasons = Vec::new();
-        if changed && advised != as_weights(scene, &former) {
-            reasons.push(reason(scene, &target, (demand_rps, asked), &advised, failed, returning));
+        // What the others take over from one that is gone is a change, too.
+        if (changed || scene.lost_now) && advised != as_weights(scene, &former) {
+            let failed = if scene.lost_now { Some(scene.loss.to_owned()) } else { dropped };
+            let figures = (demand_rps, asked);
+            reasons.push(reason(scene, &target, figures, &advised, failed, returning));
         }
         for (member, share) in scene.members.iter().zip(&shares) {
             if let Some(known) = known.get_mut(&member.id()) {
@@ -150,17 +154,34 @@ fn as_weights(scene: &Scene<'_>, shares: &[f64]) -> Vec<InstanceWeight> {
         .collect()
 }
 
+/// Those that had a share of the requests, are there and may take none now, each with its witness.
+fn dropped_text(scene: &Scene<'_>, former: &[f64]) -> Option<String> {
+    let dropped: Vec<String> = scene
+        .members
+        .iter()
+        .zip(former)
+        .filter(|(member, share)| **share > 0.0 && !member.eligible)
+        .map(|(member, _)| state_text(member.seen))
+        .collect();
+    let named = dropped.iter().take(MOST_NAMED).cloned().collect::<Vec<_>>().join(", ");
+    match dropped.len().saturating_sub(MOST_NAMED) {
+        _ if dropped.is_empty() => None,
+        0 => Some(named),
+        more => Some(format!("{named} and {more} more")),
+    }
+}
+
 fn reason(
     scene: &Scene<'_>,
     target: &Target,
     (demand_rps, asked): (f64, Asked),
     weights: &[InstanceWeight],
-    failed: bool,
+    failed: Option<String>,
     returning: Option<InstanceId>,
 ) -> Reason {
     let warming = scene.shadows().any(|m| m.eligible && m.ramp < 1.0);
     let law = match returning {
-        _ if failed => Law::Failover,
+        _ if failed.is_some() => Law::Failover,
         Some(_) => Law::Rollback,
         None if warming => Law::WarmUp,
         None => Law::Weights,
@@ -173,8 +194,9 @@ fn reason(
         format!("{:.0} rps go to shadows", target.overflow_rps)
     };
     let event = asked.event.map_or_else(String::new, |event| format!("{event}: "));
+    let failed = failed.map_or_else(String::new, |failed| format!("{failed}: "));
     let mut text = format!(
-        "{event}demand is {:.0} rps now and {:.0} rps within {} ms, without chance {demand_rps:.0} \
+        "{failed}{event}demand is {:.0} rps now and {:.0} rps within {} ms, without chance {demand_rps:.0} \
          rps, primaries carry {:.0} rps at \
          {:.0}% utilisation, {carried}; weights:",
         scene.outlook.now_rps,

@@ -23,6 +23,10 @@ pub(crate) struct Scene<'a> {
     pub(crate) leads: &'a LeadTimes,
     pub(crate) supply: Supply,
     pub(crate) members: Vec<Member<'a>>,
+    /// Who was lost lately and who witnessed it; empty when nobody was.
+    pub(crate) loss: &'a str,
+    /// Whether that was seen in this tick.
+    pub(crate) lost_now: bool,
     pub(crate) actions: Vec<PlannedAction>,
 }
 

@@ -7,6 +7,7 @@ use crate::announced::Announcements;
 use crate::clock::Clock;
 use crate::demand::{Demand, DemandForecast, Outlook};
 use crate::fleet::{Fleet, Issued};
+use crate::loss::Losses;
 use crate::provider::ProviderView;
 use crate::publish::{Published, Publisher};
 use crate::rollback::Rollback;
@@ -18,8 +19,6 @@ use crate::{
     ServiceObservation, ServicePlan, ServiceSpec, Tier, WEIGHT_SCALE,
 };
 
-/// A loss counts as the cause of what is ordered for this long.
-const LOSS_MEMORY_MS: u64 = 3_000;
 /// Shadows whose mirrored answers are wrong are ended this far apart.
 const VERIFICATION_REST_MS: u64 = 10_000;
 /// Requests answered by the proxy itself for want of a backend, above this share, mean saturation.
@@ -37,8 +36,9 @@ pub(crate) struct Service {
     publisher: Publisher,
     /// Shadows lost or ended for a fault, and not made again yet.
     lost_shadows: u32,
-    /// When something that served was lost last.
-    lost_at_ms: Option<u64>,
+    /// What served and was lost last.
+    #[serde(default)]
+    losses: Losses,
     /// Shadows an operator wants serving, and until when.
     operator: Option<(u32, u64)>,
     #[serde(default)]
@@ -61,7 +61,7 @@ impl Service {
             rollback: Rollback::default(),
             publisher: Publisher::default(),
             lost_shadows: 0,
-            lost_at_ms: None,
+            losses: Losses::default(),
             operator: None,
             announcements: Announcements::default(),
             alerts: AlertBoard::default(),
@@ -123,19 +123,14 @@ impl Service {
                 known.issued = None;
             }
             match fact {
-                Fact::Exited { tier, .. } => {
+                Fact::Exited { .. } => {
                     self.lost_shadows = self.lost_shadows.saturating_add(1);
-                    if *tier == Tier::Serving {
-                        self.lost_at_ms = Some(now_ms);
-                    }
                 }
                 Fact::Adopted { .. } => adopted += 1,
                 Fact::TierReached { .. } | Fact::StepFailed { .. } => {}
             }
         }
-        if !sighted.lost_serving.is_empty() {
-            self.lost_at_ms = Some(now_ms);
-        }
+        self.losses.observe(&sighted.lost_serving, seen, now_ms);
         let visible = crate::scene::count(awaited.iter()).saturating_sub(adopted);
         self.provider.settle(visible, now_ms);
         self.provider.forgive(now_ms);
@@ -165,6 +160,8 @@ impl Service {
             leads: &self.provider.leads,
             supply,
             members,
+            loss: if self.losses.is_fresh(now_ms) { self.losses.text() } else { "" },
+            lost_now: self.losses.is_new(now_ms),
             actions: Vec::new(),
         };
         if seen.activate > 0 {
@@ -172,9 +169,7 @@ impl Service {
             self.operator = Some((scene.committed().saturating_add(seen.activate), until_ms));
         }
         let operator = self.operator.map_or(0, |(shadows, _)| shadows);
-        let lost_now =
-            self.lost_at_ms.is_some_and(|at_ms| now_ms.saturating_sub(at_ms) < LOSS_MEMORY_MS);
-        let floor = tiers::floor(&scene, saturated, operator, lost_now);
+        let floor = tiers::floor(&scene, saturated, operator);
         let culled = tiers::cull(&mut scene, self.verify_from_ms);
         if culled.unfit > 0 && act {
             self.verify_from_ms = now_ms.saturating_add(VERIFICATION_REST_MS);

@@ -2,6 +2,7 @@
 
 use crate::announced::Asked;
 use crate::fleet::Member;
+use crate::loss::{MOST_NAMED, state_text};
 use crate::scene::{Scene, asked_text, count, shadows_text};
 use crate::verification::{LEAST_AGREEMENT, Verdict};
 use crate::{Action, Health, InstanceId, Law, PlannedAction, Reason, Tier};
@@ -17,12 +18,12 @@ pub(crate) struct Floor {
 }
 
 /// The floor under prediction: what is measured, lost or ordered by hand.
-pub(crate) fn floor(scene: &Scene<'_>, saturated: bool, operator: u32, lost_now: bool) -> Floor {
+pub(crate) fn floor(scene: &Scene<'_>, saturated: bool, operator: u32) -> Floor {
     let committed = scene.committed();
     let measured = scene.supply.shadows_for(scene.outlook.sure_rps);
     let settled = scene.shadows().filter(|m| m.is_committed()).all(|m| m.eligible && m.ramp >= 1.0);
     let relief = if saturated && settled { committed + 1 } else { 0 };
-    let law = if lost_now { Law::Failover } else { Law::ReactiveFloor };
+    let law = if scene.loss.is_empty() { Law::ReactiveFloor } else { Law::Failover };
     let mut floor = Floor { shadows: measured.max(relief), law };
     if scene.supply.lost_primaries > floor.shadows {
         floor = Floor { shadows: scene.supply.lost_primaries, law: Law::Failover };
@@ -151,17 +152,19 @@ fn floor_text(scene: &Scene<'_>, floor: Floor, committed: u32) -> String {
             )
         }
         Law::Failover if supply.lost_primaries > 0 => format!(
-            "primaries down or ejected: {}; demand is {:.0} rps, the primaries left carry {:.0} \
+            "primaries down or ejected: {} ({}); demand is {:.0} rps, the primaries left carry {:.0} \
              rps at {:.0}% utilisation: {} should stand in, {committed} do",
             supply.lost_primaries,
+            lost_text(scene),
             scene.outlook.now_rps,
             supply.primary_rps,
             supply.target * 100.0,
             shadows_text(floor.shadows)
         ),
-        _ => format!(
-            "demand now is {:.0} rps, primaries carry {:.0} rps at {:.0}% utilisation and a \
+        law => format!(
+            "{}demand now is {:.0} rps, primaries carry {:.0} rps at {:.0}% utilisation and a \
              shadow {:.0} rps: {} should serve, {committed} do",
+            if law == Law::Failover { format!("{}: ", scene.loss) } else { String::new() },
             scene.outlook.now_rps,
             supply.primary_rps,
             supply.target * 100.0,
@@ -169,6 +172,15 @@ fn floor_text(scene: &Scene<'_>, floor: Floor, committed: u32) -> String {
             shadows_text(floor.shadows)
         ),
     }
+}
+
+/// The primaries that are out of order, each with its witness.
+fn lost_text(scene: &Scene<'_>) -> String {
+    let lost = scene.members.iter().filter(|m| m.is_primary() && m.is_lost());
+    let named: Vec<String> = lost.take(MOST_NAMED).map(|m| state_text(m.seen)).collect();
+    let more = (scene.supply.lost_primaries as usize).saturating_sub(named.len());
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    format!("{}{more}", named.join(", "))
 }
 
 fn commit_text(scene: &Scene<'_>, from: Tier, asked: Asked, wanted: u32) -> String {

@@ -49,6 +49,37 @@ fn a_dead_primary_is_replaced_within_five_ticks() {
 }
 
 #[test]
+fn a_failover_names_the_lost_and_the_witness() {
+    let said = |plan: &Plan| {
+        let service = &plan.services[0];
+        let reasons = service.reasons.iter().chain(service.actions.iter().map(|a| &a.reason));
+        let failovers = reasons.filter(|r| r.law == Law::Failover);
+        failovers.map(|r| r.text.clone()).collect::<Vec<_>>()
+    };
+    let mut world = calm_world(1, 0.4);
+    let full_rps = world.nature.primary_rps();
+    if let Some(primary) = world.instances.get_mut(&InstanceId(2)) {
+        primary.health = Health::Ejected;
+    }
+    let texts = said(&world.step(0.4 * full_rps).1);
+    assert!(texts.len() == 2 && texts.iter().all(|t| t.contains("i2 ejected")), "{texts:?}");
+
+    let mut world = calm_world(1, 0.4);
+    world.kill(InstanceId(1));
+    let texts = said(&world.step(0.4 * full_rps).1);
+    assert!(texts.len() == 2, "{texts:?}");
+    assert!(texts.iter().all(|t| t.contains("i1 down: process ended")), "{texts:?}");
+
+    world.run(20_000, |_| 0.8 * full_rps, |_, _, _| {});
+    let weighted = |i: &InstanceId| world.weight(*i) > 100 && i.0 > 2;
+    let id = world.instances.keys().copied().find(weighted).expect("a shadow serves");
+    world.kill(id);
+    let texts = said(&world.step(0.8 * full_rps).1);
+    let exited = format!("{id} exited: signal 9");
+    assert!(texts.iter().any(|t| t.starts_with(&exited)), "{texts:?}");
+}
+
+#[test]
 fn a_primary_that_returns_takes_over_gently_and_sends_the_shadow_back() {
     let mut world = calm_world(1, 0.35);
     let rps = 0.35 * world.nature.primary_rps();
