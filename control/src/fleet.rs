@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::capacity::{Belief, CapacityModel};
+use crate::errors::{Errors, Trust};
 use crate::verification::{Verdict, verdict};
 use crate::warm_up::{WarmUp, Warming};
 use crate::{
@@ -35,6 +36,8 @@ pub(crate) struct Known {
     /// Steps of it are refused until then.
     pub(crate) blocked_until_ms: u64,
     warming: Warming,
+    #[serde(default)]
+    pub(crate) errors: Errors,
 }
 
 /// An order given and not yet seen to be under way.
@@ -56,6 +59,7 @@ impl Known {
             issued: None,
             blocked_until_ms: 0,
             warming: Warming::default(),
+            errors: Errors::default(),
         }
     }
 }
@@ -80,6 +84,7 @@ pub(crate) struct Member<'a> {
     pub(crate) rps: f64,
     /// Part of its capacity it may be given now, 0 to 1.
     pub(crate) ramp: f64,
+    pub(crate) trust: Trust,
     pub(crate) verdict: Verdict,
 }
 
@@ -173,6 +178,7 @@ impl Fleet {
                 Known::new(seen.instance)
             });
             known.settle(seen, now_ms);
+            known.errors.observe(&seen.meters, elapsed_ms);
             let lost = known.share > 0.0 && is_lost(&seen.health);
             sighted.lost_serving.extend(lost.then_some(seen.instance));
             if seen.role == Role::Shadow && may_take_requests(seen) {
@@ -232,6 +238,7 @@ impl Fleet {
             };
             member.rps = rps.max(1e-3);
         }
+        crate::errors::judge(&mut members, &mut self.known, spec.objective.error_rate);
         members
     }
 }
@@ -296,6 +303,7 @@ impl Known {
             pinned: pinned_rps.is_some(),
             rps: 1.0,
             ramp: self.ramp(seen, warm_up_ms, now_ms),
+            trust: Trust::default(),
             verdict: verdict(seen.mirror.as_ref(), &spec.objective),
         }
     }

@@ -26,7 +26,8 @@
 //!    be left alone.
 //! 8. *Weights* (`steady`, `weights`, `publish`): for a demand cleared of chance, primaries to the
 //!    target, the overflow to serving shadows along their warm-up; the failed drop at once, all
-//!    else moves by slew and hysteresis. Unless it acts, the weights in force stay, without those
+//!    else moves by slew and hysteresis, and those that fail more than their peers are given less
+//!    (`errors`). Unless it acts, the weights in force stay, without those
 //!    that cannot take requests.
 //!
 //! Prediction enters steps 5 to 7 only as a demand that is at least the measured one: it adds or
@@ -46,6 +47,7 @@ mod clock;
 mod controller;
 mod demand;
 mod dispersion;
+mod errors;
 mod estimate;
 mod fleet;
 mod ids;

@@ -171,6 +171,22 @@ fn dropped_text(scene: &Scene<'_>, former: &[f64]) -> Option<String> {
     }
 }
 
+/// Those that are given less for their failures.
+fn distrust_text(scene: &Scene<'_>) -> String {
+    let distrusted = scene.members.iter().filter(|m| m.eligible && m.trust.part < 1.0);
+    let named = distrusted.take(MOST_NAMED).map(|m| {
+        format!(
+            "{} fails {:.1}% of its requests where {:.1}% are allowed and is given {:.0}% of its \
+             part: ",
+            m.id(),
+            m.trust.failed * 100.0,
+            m.trust.allowed * 100.0,
+            m.trust.part * 100.0
+        )
+    });
+    named.collect()
+}
+
 fn reason(
     scene: &Scene<'_>,
     target: &Target,
@@ -196,9 +212,9 @@ fn reason(
     let event = asked.event.map_or_else(String::new, |event| format!("{event}: "));
     let failed = failed.map_or_else(String::new, |failed| format!("{failed}: "));
     let mut text = format!(
-        "{failed}{event}demand is {:.0} rps now and {:.0} rps within {} ms, without chance {demand_rps:.0} \
-         rps, primaries carry {:.0} rps at \
-         {:.0}% utilisation, {carried}; weights:",
+        "{failed}{}{event}demand is {:.0} rps now and {:.0} rps within {} ms, without chance \
+         {demand_rps:.0} rps, primaries carry {:.0} rps at {:.0}% utilisation, {carried}; weights:",
+        distrust_text(scene),
         scene.outlook.now_rps,
         asked.rps.max(scene.outlook.now_rps),
         scene.commit_lead_ms(Tier::Warm),

@@ -26,7 +26,7 @@ impl Supply {
         let target = target_utilisation(spec);
         let primaries = || members.iter().filter(|m| m.is_primary());
         let committed: Vec<f64> =
-            members.iter().filter(|m| m.is_committed()).map(|m| m.rps).collect();
+            members.iter().filter(|m| m.is_committed()).map(|m| m.trust.part * m.rps).collect();
         let per_shadow = if committed.is_empty() {
             typical_rps.unwrap_or(1.0)
         } else {
@@ -36,7 +36,7 @@ impl Supply {
         Self {
             primary_rps: primaries()
                 .filter(|m| m.eligible)
-                .fold(0.0, |sum, m| sum + target * m.rps),
+                .fold(0.0, |sum, m| sum + target * m.trust.part * m.rps),
             shadow_rps: (target * per_shadow).max(1e-3),
             target,
             lost_primaries: u32::try_from(lost).unwrap_or(u32::MAX),

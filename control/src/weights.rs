@@ -24,7 +24,7 @@ pub(crate) struct Target {
 pub(crate) fn fill(scene: &Scene<'_>, demand_rps: f64, returning: Option<InstanceId>) -> Target {
     let members = &scene.members;
     let usable = |m: &Member<'_>| {
-        if m.eligible { scene.supply.target * m.rps * m.ramp } else { 0.0 }
+        if m.eligible { scene.supply.target * m.rps * m.ramp * m.trust.part } else { 0.0 }
     };
     let carried: Vec<f64> = members.iter().map(usable).collect();
     let order = filling_order(scene, returning);

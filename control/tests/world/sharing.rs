@@ -7,11 +7,11 @@ use foreshadow_control::{
 
 use crate::sim::spec;
 
-fn pinned() -> ServiceSpec {
+pub(crate) fn pinned() -> ServiceSpec {
     ServiceSpec { capacity: Capacity::Pinned(100.0), ..spec() }
 }
 
-fn instance(id: u64, role: Role, zone: &str, tier_age_ms: u64) -> InstanceObservation {
+pub(crate) fn instance(id: u64, role: Role, zone: &str, tier_age_ms: u64) -> InstanceObservation {
     InstanceObservation {
         instance: InstanceId(id),
         role,
@@ -28,7 +28,11 @@ fn instance(id: u64, role: Role, zone: &str, tier_age_ms: u64) -> InstanceObserv
     }
 }
 
-fn observation(tick: u64, arrivals: u64, instances: Vec<InstanceObservation>) -> Observation {
+pub(crate) fn observation(
+    tick: u64,
+    arrivals: u64,
+    instances: Vec<InstanceObservation>,
+) -> Observation {
     let service = ServiceObservation {
         service: ServiceName::from("shop"),
         mode: Mode::Act,
@@ -48,7 +52,7 @@ fn observation(tick: u64, arrivals: u64, instances: Vec<InstanceObservation>) ->
     }
 }
 
-fn shares(plan: &Plan) -> Vec<f64> {
+pub(crate) fn shares(plan: &Plan) -> Vec<f64> {
     let weights = &plan.services[0].weights;
     let total: u32 = weights.iter().map(|w| w.weight).sum();
     weights.iter().map(|w| f64::from(w.weight) / f64::from(total)).collect()
