@@ -29,7 +29,7 @@ fn changes(rps: f64, spec: &ServiceSpec, slots: usize) -> Vec<usize> {
         assert!(serving.iter().all(|shadows| *shadows > 0), "{rps} rps: {serving:?}");
         changes
     };
-    (0..8).map(one).collect()
+    (0..5).map(one).collect()
 }
 
 #[test]
