@@ -9,15 +9,15 @@ use foreshadow_control::InstanceId;
 pub enum ProviderError {
     /// The program of a command does not exist or may not be run.
     #[error(
-        "cannot run {program:?} in directory {dir:?} (PATH={path:?}): {source}; install it, give its full path, or set the provider's `dir`"
+        "cannot run {program:?} in directory {dir:?}{searched}: {source}; install it, give its full path, or set the provider's `dir`"
     )]
     Spawn {
         /// The program as it was looked for.
         program: String,
         /// The directory it would have run in.
         dir: PathBuf,
-        /// The search path in force.
-        path: String,
+        /// Where it was searched for, in words; empty when its directory was given.
+        searched: String,
         /// What the kernel said.
         source: std::io::Error,
     },

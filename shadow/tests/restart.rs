@@ -214,7 +214,13 @@ async fn a_reload_ends_replaces_and_leaves_alone() {
         all.map(|i| (i.id, i.tier)).collect::<Vec<_>>()
     };
 
-    manager.reconfigure(vec![named("changed", &host, "2"), named("same", &host, "1")]);
+    let leaving =
+        manager.reconfigure(vec![named("changed", &host, "2"), named("same", &host, "1")]);
+    for shadow in &leaving {
+        let drained = settled(&manager, shadow.id, Tier::Draining).await;
+        assert!(exists(drained.pid.unwrap()), "ended before its requests were");
+        manager.end_leaving(shadow);
+    }
     let after = until("the first round is over", settled_all).await;
     assert_eq!(of(&after, "gone"), []);
     assert_eq!(of(&after, "same"), of(&before, "same"));

@@ -70,12 +70,19 @@ async fn standing(shared: &Arc<Shared>, given: Order) -> Result<(Orders, bool), 
 /// Hands an order to the tick and waits for it.
 async fn order(shared: &Arc<Shared>, order: Order) -> Result<Orders, ApiError> {
     let (done, answer) = oneshot::channel();
-    shared.requests.try_send(Request { order, done }).map_err(|_| {
-        ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "too many orders are waiting; try again")
-    })?;
-    answer
-        .await
-        .map_err(|_| ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "the node is shutting down"))
+    let unavailable = |otherwise: &str| {
+        let trouble = shared.loop_trouble().filter(|_| !shared.is_draining());
+        let why = trouble.unwrap_or_else(|| otherwise.to_owned());
+        ApiError::new(StatusCode::SERVICE_UNAVAILABLE, why)
+    };
+    if !shared.is_draining() && shared.loop_trouble().is_some() {
+        return Err(unavailable("the control loop does not tick"));
+    }
+    shared
+        .requests
+        .try_send(Request { order, done })
+        .map_err(|_| unavailable("too many orders are waiting; try again"))?;
+    answer.await.map_err(|_| unavailable("the node is shutting down"))
 }
 
 /// Runs database work off the async workers.

@@ -161,13 +161,16 @@ pub(super) async fn healthz() -> &'static str {
     "ok\n"
 }
 
-/// Ready once the loop ticks and every configured listener accepts.
+/// Ready once every configured listener accepts, and while the loop ticks.
 pub(super) async fn readyz(State(shared): State<Arc<Shared>>) -> (StatusCode, String) {
     if shared.view().is_none() {
         return (StatusCode::SERVICE_UNAVAILABLE, "starting\n".to_owned());
     }
     if shared.is_draining() {
         return (StatusCode::SERVICE_UNAVAILABLE, "draining\n".to_owned());
+    }
+    if let Some(trouble) = shared.loop_trouble() {
+        return (StatusCode::SERVICE_UNAVAILABLE, format!("{trouble}\n"));
     }
     (StatusCode::OK, "ready\n".to_owned())
 }

@@ -113,6 +113,12 @@ impl Shared {
         self.plane.totals()
     }
 
+    /// What is wrong with the loop, if it has ended or does not tick any more.
+    pub(crate) fn loop_trouble(&self) -> Option<String> {
+        let last_ms = self.view().map(|view| view.plan.at_ms);
+        stalled(self.ticks.ended(), last_ms, self.clock.now_ms())
+    }
+
     /// Whether the node is on its way out.
     pub(crate) fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Acquire)
@@ -126,5 +132,32 @@ impl Shared {
             return gone();
         }
         outcome.await.unwrap_or_else(|_| gone())
+    }
+}
+
+/// A loop whose last tick is older than this does not tick any more.
+const STALLED_MS: u64 = 5_000;
+
+fn stalled(ended: bool, last_ms: Option<u64>, now_ms: u64) -> Option<String> {
+    let age_ms = now_ms.saturating_sub(last_ms?);
+    let last = format!("last tick {} s ago", age_ms / 1000);
+    if ended {
+        return Some(format!("the control loop has ended: {last}; see the log and restart"));
+    }
+    (age_ms > STALLED_MS).then(|| format!("the control loop has stalled: {last}; see the log"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_loop_that_stands_still_is_told_from_one_that_ticks() {
+        assert_eq!(stalled(false, None, 90_000), None, "not started yet");
+        assert_eq!(stalled(false, Some(90_000), 95_000), None);
+        let stood = stalled(false, Some(90_000), 97_500).unwrap();
+        assert!(stood.contains("has stalled: last tick 7 s ago"), "{stood}");
+        let ended = stalled(true, Some(90_000), 90_100).unwrap();
+        assert!(ended.contains("has ended: last tick 0 s ago"), "{ended}");
     }
 }

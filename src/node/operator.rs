@@ -56,9 +56,24 @@ impl Orders {
         }
         *self != before
     }
+
+    /// Forgets instances that do not exist any more; true when there were such.
+    pub(crate) fn retain(&mut self, exists: impl Fn(InstanceId) -> bool) -> bool {
+        let before = self.drained.len();
+        self.drained.retain(|instance| exists(*instance));
+        self.drained.len() != before
+    }
 }
 
 impl Order {
+    /// The instance it concerns, if it is one.
+    pub(crate) fn instance(&self) -> Option<InstanceId> {
+        match self {
+            Self::Drain(instance, _) => Some(*instance),
+            _ => None,
+        }
+    }
+
     /// The service it concerns, if it is one.
     pub(crate) fn service(&self) -> Option<&ServiceName> {
         match self {
@@ -101,6 +116,16 @@ impl std::fmt::Display for Order {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn drains_of_what_is_gone_are_forgotten() {
+        let mut orders = Orders::default();
+        orders.apply(&Order::Drain(InstanceId(3), true));
+        orders.apply(&Order::Drain(InstanceId(4), true));
+        assert!(orders.retain(|id| id == InstanceId(4)));
+        assert!(!orders.retain(|id| id == InstanceId(4)));
+        assert_eq!(orders.drained, BTreeSet::from([InstanceId(4)]));
+    }
 
     #[test]
     fn orders_say_whether_they_changed_anything() {

@@ -143,6 +143,9 @@ impl Reloader {
     /// The manager learns what is new before the loop can order it, and forgets what is gone only
     /// once the loop has taken its weight away.
     async fn try_reload(&mut self) -> anyhow::Result<Vec<String>> {
+        if let Some(trouble) = self.shared.loop_trouble() {
+            anyhow::bail!(trouble);
+        }
         self.seen = std::fs::read(&self.path)
             .with_context(|| format!("cannot read {}", self.path.display()))?;
         let path = self.path.clone();
@@ -162,15 +165,40 @@ impl Reloader {
         self.readiness.replace(&config);
         // What this one drains was drained by a reload before, which sees to its end.
         self.shared.manager.reconfigure(until_taken);
-        self.configure(wiring.clone()).await?;
-        let lost = self.listen(listeners(&config)).await?;
-        anyhow::ensure!(lost.is_empty(), lost.join("\n"));
+        // Even a configuration that fails from here has used its number up: a later one of the
+        // same number would not be published.
+        self.wiring.generation = generation;
+        if let Err(error) = self.configure(wiring.clone()).await {
+            self.take_back(&before).await;
+            return Err(error);
+        }
         self.wiring = wiring;
+        // All that is wanted is open already: this only closes what is not. Should one be lost
+        // all the same, the configuration is in force by now, and saying so is all there is to do.
+        let lost = match self.listen(listeners(&config)).await {
+            Ok(lost) => lost,
+            Err(error) => vec![format!("{error:#}")],
+        };
         self.shared.mirror.set_policies(mirror_policies(&config));
         self.end_drained(self.shared.manager.reconfigure(shadowed));
-        let changes = differences(&before, &config);
+        let mut changes = differences(&before, &config);
+        for error in lost {
+            tracing::error!("a listener of the new configuration is not open: {error}");
+            changes.push(format!("NOT OPEN: {error}"));
+        }
         self.shared.config.store(Arc::new(config));
         Ok(changes)
+    }
+
+    /// Undoes what was done towards a configuration that the loop did not take.
+    async fn take_back(&self, before: &Config) {
+        self.readiness.replace(before);
+        self.shared.manager.reconfigure(shadow_services(before, &self.host));
+        match self.listen(listeners(before)).await {
+            Ok(lost) if lost.is_empty() => {}
+            Ok(lost) => tracing::error!("listeners were lost: {}", lost.join("; ")),
+            Err(error) => tracing::error!("listeners may be lost: {error:#}"),
+        }
     }
 
     /// Ends shadows that are out of the table once no request refers to them, or their time is up.

@@ -139,9 +139,10 @@ impl Node {
         let (stop_loop, stop) = channel();
         let shared = Arc::new(parts.share(&config, requests, reloads)?);
         let looping = Loop::new(&shared, wiring.clone(), request_inbox, configure_inbox, stop)?;
+        let ending = Arc::clone(&shared);
         let looping = std::thread::Builder::new()
             .name("tick".to_owned())
-            .spawn(move || looping.run())
+            .spawn(move || super::tick::guarded(&ending, || looping.run()))
             .context("cannot start the loop")?;
         let admin = serve_admin(&shared, admin_socket, &config);
         let reloader = Reloader::new(

@@ -4,7 +4,10 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use foreshadow_control::{Controller, Entry, Law, Observation, Plan, ServiceName, ServicePlan};
+use foreshadow_control::{
+    Controller, Entry, InstanceId, Law, Observation, Plan, ServiceName, ServiceObservation,
+    ServicePlan,
+};
 use foreshadow_mirror::Mirrorer;
 use foreshadow_proxy::DataPlane;
 use foreshadow_shadow::Manager;
@@ -131,6 +134,7 @@ impl Loop {
         if let Some(recorder) = &mut self.recorder {
             recorder.before_tick(&self.controller);
         }
+        self.forget_gone(&observation);
         let plan = self.controller.tick(&observation);
         self.health.tell(&observation, self.observer.addresses());
         self.publish(&observation, &plan);
@@ -178,7 +182,7 @@ impl Loop {
                 self.shared.decisions.record(Decision {
                     at_ms,
                     tick,
-                    service: order.service().map(ToString::to_string).unwrap_or_default(),
+                    service: self.service_of(&order),
                     kind: Kind::Operator,
                     laws: Vec::new(),
                     summary: vec![order.to_string()],
@@ -191,6 +195,23 @@ impl Loop {
             answers.push((done, self.orders.clone()));
         }
         answers
+    }
+
+    /// The service an order is about; empty for the whole node.
+    fn service_of(&self, order: &Order) -> String {
+        let named = order.service().cloned().or_else(|| {
+            let instance = order.instance()?;
+            owner(&self.shared.view()?.observation, instance).cloned()
+        });
+        named.map(|service| service.to_string()).unwrap_or_default()
+    }
+
+    /// Forgets orders about instances that are gone; ids are never given twice, so they would
+    /// only pile up.
+    fn forget_gone(&mut self, observation: &Observation) {
+        if self.orders.retain(|id| owner(observation, id).is_some()) {
+            self.shared.orders.store(Arc::new(self.orders.clone()));
+        }
     }
 
     /// Gives the data plane a new table when weights or members changed, and only then.
@@ -259,6 +280,30 @@ impl Loop {
             addresses: self.observer.addresses().clone(),
             shadow_counts: self.observer.counts().clone(),
         })));
+    }
+}
+
+fn owner(observation: &Observation, instance: InstanceId) -> Option<&ServiceName> {
+    let owns = |s: &&ServiceObservation| s.instances.iter().any(|i| i.instance == instance);
+    observation.services.iter().find(owns).map(|s| &s.service)
+}
+
+/// Runs the loop on its thread and sees to it that its end is known.
+///
+/// A panic is told at once, with what it means: requests go on being served as last decided, and
+/// only who asks for readiness, or reads the log, would ever learn that nothing decides any more.
+pub(super) fn guarded(shared: &Shared, run: impl FnOnce()) {
+    let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(run));
+    shared.ticks.end();
+    if let Err(panic) = ended {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
+        tracing::error!(
+            panic = text,
+            "the control loop has panicked: requests are served with the last weights, and \
+             nothing is decided, ordered or reloaded until a restart; please report this"
+        );
+        std::panic::resume_unwind(panic);
     }
 }
 

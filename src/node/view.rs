@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use foreshadow_control::{InstanceId, Observation, Plan, ServiceName, Tier};
 use serde::Serialize;
@@ -40,6 +40,7 @@ pub(crate) struct TickStats {
     skipped: AtomicU64,
     last_us: AtomicU64,
     max_us: AtomicU64,
+    ended: AtomicBool,
 }
 
 impl TickStats {
@@ -49,6 +50,16 @@ impl TickStats {
         self.skipped.fetch_add(skipped, Ordering::Relaxed);
         self.last_us.store(took_us, Ordering::Relaxed);
         self.max_us.fetch_max(took_us, Ordering::Relaxed);
+    }
+
+    /// The loop's thread has ended; there will be no more ticks.
+    pub(super) fn end(&self) {
+        self.ended.store(true, Ordering::Release);
+    }
+
+    /// Whether the loop's thread has ended.
+    pub(crate) fn ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
     }
 
     /// The figures now.

@@ -167,6 +167,10 @@ fn operators_can_activate_drain_and_stop_everything() {
     let (status, _) =
         node.post(&format!("/api/v1/instances/{id}/drain"), &json!({ "drained": true }));
     assert_eq!(status, 200);
+    eventually("the drain to be recorded with its service", || {
+        let page = node.api("/api/v1/decisions?kind=operator&service=shop");
+        page.to_string().contains(" drained").then_some(())
+    });
     eventually("the drained shadow to have no weight", || {
         let one = shadows(&node).into_iter().find(|s| s["instance"] == shadow["instance"]);
         one.is_none_or(|s| s["weight"] == 0).then_some(())

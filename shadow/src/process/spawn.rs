@@ -90,7 +90,7 @@ pub(crate) fn spawn(spec: &ProcessSpec, birth: Birth<'_>) -> Result<u32, Provide
     command.spawn().map(|child| child.id()).map_err(|source| ProviderError::Spawn {
         program: fill(program),
         dir: spec.dir.clone().or_else(|| std::env::current_dir().ok()).unwrap_or_default(),
-        path: search_path(spec),
+        searched: searched(&fill(program), &search_path(spec)),
         source,
     })
 }
@@ -103,8 +103,32 @@ fn join_group(procs: &File) -> std::io::Result<()> {
     if written < 0 { Err(std::io::Error::last_os_error()) } else { Ok(()) }
 }
 
+/// Where a program named without a directory was looked for; a long path only by its beginning.
+fn searched(program: &str, path: &str) -> String {
+    const SHOWN: usize = 120;
+    if program.contains('/') {
+        return String::new();
+    }
+    let shown: String = path.chars().take(SHOWN).collect();
+    let rest = if shown.len() < path.len() { "…" } else { "" };
+    format!(", which was looked for in PATH={shown}{rest}")
+}
+
 fn search_path(spec: &ProcessSpec) -> String {
     let own = || std::env::var("PATH").unwrap_or_default();
     let set = spec.env.iter().rev().find(|(name, _)| name == "PATH");
     set.map_or_else(own, |(_, value)| value.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::searched;
+
+    #[test]
+    fn only_a_program_that_is_searched_for_shows_the_path_and_not_all_of_it() {
+        assert_eq!(searched("/no/such", "/bin"), "");
+        assert_eq!(searched("such", "/bin:/sbin"), ", which was looked for in PATH=/bin:/sbin");
+        let long = searched("such", &"/ä/very/long/directory:".repeat(100));
+        assert!(long.chars().count() < 170 && long.ends_with('…'), "{long}");
+    }
 }
