@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, atomic::AtomicBool};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use anyhow::Context;
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -14,7 +15,7 @@ use foreshadow_mirror::Mirrorer;
 use foreshadow_proxy::{DataPlane, Settings};
 use foreshadow_shadow::{HostSettings, Manager, ManagerSettings, ProcessHost, ProcessProvider};
 use tokio::net::{TcpListener, UnixListener};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
 use super::clock::Clock;
@@ -42,7 +43,7 @@ pub(crate) struct Node {
     looping: Option<JoinHandle<()>>,
     stop_loop: Sender<()>,
     admin: AdminServer,
-    drain_timeout: std::time::Duration,
+    drain_timeout: Duration,
 }
 
 /// The bound admin interface.
@@ -160,7 +161,7 @@ impl Node {
     }
 
     /// Serves until SIGTERM or SIGINT, then drains: no new connections, requests in flight finish,
-    /// shadows end or stay as configured. A second signal ends the wait.
+    /// shadows end or stay as configured. A second signal ends the wait, a third the process.
     ///
     /// # Errors
     /// When signals cannot be received.
@@ -173,14 +174,18 @@ impl Node {
         }
         self.shared.draining.store(true, Ordering::Release);
         tracing::info!(timeout = ?self.drain_timeout, "draining; a second signal ends at once");
+        let (hurry, mut hurried) = tokio::sync::watch::channel(false);
+        tokio::spawn(heed_more(Arc::clone(&self.shared), terminate, interrupt, hurry));
         let drained = self.shared.plane.drain(self.drain_timeout);
         tokio::select! {
             cut = drained => match cut {
                 0 => tracing::info!("every request in flight was finished"),
                 cut => tracing::warn!(cut, "connections were cut off at the drain timeout"),
             },
-            _ = terminate.recv() => tracing::warn!("told again to end; open requests are cut off"),
-            _ = interrupt.recv() => tracing::warn!("told again to end; open requests are cut off"),
+            Ok(_) = hurried.wait_for(|hurry| *hurry) => {
+                let cut = self.shared.plane.drain(Duration::ZERO).await;
+                tracing::warn!(cut, "connections were cut off");
+            }
         }
         self.end().await
     }
@@ -205,6 +210,28 @@ impl Node {
         tokio::task::spawn_blocking(move || shared.decisions.close()).await?;
         tracing::info!("ended");
         Ok(())
+    }
+}
+
+/// While the node ends: a second signal ends all waiting, a third ends the process.
+async fn heed_more(
+    shared: Arc<Shared>,
+    mut terminate: Signal,
+    mut interrupt: Signal,
+    hurry: tokio::sync::watch::Sender<bool>,
+) {
+    for told in 2.. {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        if told > 2 {
+            tracing::error!("told a third time to end: left at once; shadows may go on running");
+            std::process::exit(1);
+        }
+        tracing::warn!("told again to end: open requests are cut off, shadows are killed");
+        shared.manager.hurry();
+        hurry.send_replace(true);
     }
 }
 

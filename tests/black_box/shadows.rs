@@ -290,3 +290,26 @@ fn a_reload_that_takes_serving_shadows_away_loses_no_request() {
     assert!(failed.is_empty(), "{failed:?} of {}", answers.len());
     assert!(!node.process.log().contains("ended at its stop_timeout"), "{}", node.process.log());
 }
+
+#[test]
+fn a_second_signal_waits_for_neither_requests_nor_shadows() {
+    let primary = Backend::start(&["--service-time", "600s"]);
+    let services = with_shadows(&primary, "{ shadow: 0, warm: 1, max: 1 }", "")
+        .replace("command: [", "command: [/bin/sh, -c, \"trap : TERM; \\\"$0\\\" \\\"$@\\\" & while :; do wait; done\", ")
+        .replace("stop_timeout: 2s", "stop_timeout: 600s");
+    let mut node = Node::start(&services);
+    settled(&node, &[("warm", 1)]);
+    let proxy = node.proxy;
+    let request = std::thread::spawn(move || support::try_get(proxy, "/"));
+    eventually("the request to be in flight", || {
+        let view = node.api("/api/v1/services/shop");
+        let instances = view["instances"].as_array()?;
+        let busy = |i: &Value| i["role"] == "primary" && i["last_tick"]["in_flight"] == 1;
+        instances.iter().any(busy).then_some(())
+    });
+    node.process.signal(Signal::TERM);
+    eventually("the drain to begin", || node.process.log().contains("draining").then_some(()));
+    node.process.signal(Signal::TERM);
+    assert_eq!(node.process.wait(), Some(0), "{}", node.process.log());
+    assert!(request.join().unwrap().map_or(true, |answer| answer.status != 200));
+}

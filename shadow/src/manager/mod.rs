@@ -47,6 +47,8 @@ struct Inner {
     creates: Semaphore,
     /// Runners that have not finished.
     running: watch::Sender<usize>,
+    /// Set once nobody waits for shadows to end by themselves any more.
+    hurry: watch::Sender<bool>,
     runtime: tokio::runtime::Handle,
     origin: Instant,
     _lock: StateLock,
@@ -210,6 +212,11 @@ impl Manager {
         if let Err(error) = self.inner.registry.flush().await {
             tracing::error!(%error, "the instance registry may miss the last changes");
         }
+    }
+
+    /// Kills what is being ended, and what will be, without waiting for it to end by itself.
+    pub fn hurry(&self) {
+        self.inner.hurry.send_replace(true);
     }
 
     /// Admits or refuses a new shadow and starts making it.

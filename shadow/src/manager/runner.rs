@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::steps::StepError;
 use super::{Inner, Order, replace, whole_ms};
+use crate::error::ProviderError;
 use crate::lifecycle::{Failure, Lifecycle};
 use crate::provider::Handle;
 use crate::settings::ServiceShadows;
@@ -246,7 +247,7 @@ impl Runner {
     async fn destroy(&mut self, grace: Duration) {
         let mut pause = RETRY;
         while let Some(handle) = &self.handle {
-            match self.settings.provider.destroy(handle, grace).await {
+            match self.destroy_once(handle, grace).await {
                 Ok(()) => self.handle = None,
                 Err(error) => {
                     let error = error.to_string();
@@ -259,6 +260,21 @@ impl Runner {
             }
         }
         self.record(self.inner.registry.ended(self.id).await);
+    }
+
+    /// With a `grace`, unless there is a hurry or one comes meanwhile: then without.
+    async fn destroy_once(&self, handle: &Handle, grace: Duration) -> Result<(), ProviderError> {
+        let provider = &self.settings.provider;
+        if grace.is_zero() {
+            return provider.destroy(handle, grace).await;
+        }
+        let mut hurry = self.inner.hurry.subscribe();
+        tokio::select! {
+            biased;
+            _ = hurry.wait_for(|hurry| *hurry) => {}
+            done = provider.destroy(handle, grace) => return done,
+        }
+        provider.destroy(handle, Duration::ZERO).await
     }
 
     /// Removes it from what is seen; frees its place in the pool.

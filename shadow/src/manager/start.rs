@@ -47,6 +47,7 @@ pub(super) async fn start(
         readiness,
         creates: Semaphore::new(settings.concurrent_creates.max(1)),
         running: watch::channel(0).0,
+        hurry: watch::channel(false).0,
         runtime: tokio::runtime::Handle::current(),
         origin: Instant::now(),
         _lock: lock,
