@@ -92,7 +92,7 @@ impl Report {
         writeln!(out, "\nThe same load twice: {} requests", self.act.figures.offered)?;
         writeln!(out, "{:<34} {:>12} {:>12}", "", "act", "observe")?;
         for (name, value) in ROWS {
-            self.row(&mut out, name, |figures| value(figures))?;
+            self.row(&mut out, name, value)?;
         }
         for nth in 0..self.acts.len() {
             let name = self.acts.get(nth).map_or("", |act| act.name);
