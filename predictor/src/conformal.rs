@@ -52,9 +52,17 @@ const NORMAL_SCALE: f64 = 1.2533;
 /// of a far horizon arrives; so their variance is part of `sigma` and bands widen at once. `s` is
 /// the mean of `|truth - mean| / sigma` over about 150 truths, each clipped at 4 s; so
 /// steps are free of units and a surge widens bands by a bounded factor. `sat` stands for the
-/// paper's tangent: it grows without the tangent's pole. A band never reaches further than 1.5
-/// times the largest residual seen lately. Until truths have come, offsets are the normal
-/// quantiles and the scale is derived from the next shorter horizon's ([`Band::scale`]).
+/// paper's tangent: it grows without the tangent's pole. Until truths have come, offsets are the
+/// normal quantiles and the scale is derived from the next shorter horizon's ([`Band::scale`]).
+///
+/// **Bounds.** With `W = max(largest foreseeable residual of late, 2 sigma)`, in the unit of the
+/// series, `sigma s` is at most 0.35 W and no quantile is further than 1.5 W from the mean: a scale
+/// learned when experts agreed on something false must not multiply what they disagree on later.
+///
+/// **What teaches nothing.** Truths that a jump between prediction and truth decided count less
+/// ([`Outcome::trust`]) and are no residuals of late. A truth of zero is exactly where a quantile
+/// clipped to zero says: the tracker rests, as all do in silence. Else they would creep down for as
+/// long as nothing happens and be useless when something does.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Band {
     trackers: Vec<Tracker>,
