@@ -246,3 +246,41 @@ fn series(spec: &ServiceSpec) -> SeriesSpec {
         seasons_ms: spec.seasons_ms.clone(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Capacity, Objective, ServiceName, WeightSpec};
+
+    fn spec() -> ServiceSpec {
+        ServiceSpec {
+            name: ServiceName::from("shop"),
+            objective: Objective { latency_ms: 150.0, latency_quantile: 0.99, error_rate: 0.01 },
+            capacity: Capacity::Learned,
+            target_utilisation: 0.7,
+            pool: None,
+            quantiles: QuantileSpec { prepare: 0.95, warm: 0.5, commit: 0.1 },
+            weights: WeightSpec { slew_per_s: 0.5, hysteresis: 0.02 },
+            horizon_ms: 10_000,
+            seasons_ms: Vec::new(),
+            evaluation_window_ms: 5_000,
+            warm_up_ms: 3_000,
+        }
+    }
+
+    #[test]
+    fn idle_and_slow_services_keep_every_horizon() {
+        let spec = spec();
+        // A request every so many ticks; 0 is never.
+        for every in [0, 1_000, 100, 10] {
+            let mut demand = Demand::new(&spec);
+            for tick in 1..=1_200_u64 {
+                let arrived = u64::from(every > 0 && tick.is_multiple_of(every));
+                demand.observe(arrived, STEP_MS, 0);
+                let outlook = demand.outlook(&demand.forecast(&spec.quantiles));
+                assert_eq!(outlook.distrust, None, "every {every} ticks, tick {tick}");
+                assert_eq!(outlook.horizons.len(), 4, "every {every} ticks, tick {tick}");
+            }
+        }
+    }
+}
