@@ -100,7 +100,10 @@ fn wanted_now(scene: &Scene<'_>, floor: Floor) -> [u32; 3] {
     let serving = floor.shadows.max(needed(committed_rps));
     let running = serving.saturating_add(pool.full).saturating_add(pool.warm);
     let warm = running.max(needed(warming.rps));
-    let all = running.saturating_add(pool.shadow).max(needed(preparing.rps));
+    let all = running
+        .saturating_add(pool.shadow)
+        .max(needed(preparing.rps))
+        .saturating_add(scene.supply.lost_primaries);
     [serving, warm, all.max(warm)]
 }
 

@@ -259,10 +259,13 @@ pub(crate) fn create(scene: &mut Scene<'_>, floor: Floor, creations: Creations) 
     let by_upper = scene.supply.shadows_for(asked.rps).min(pool.max);
     let kept = pool.shadow.saturating_add(pool.warm).saturating_add(pool.full);
     let by_pool = floor.shadows.max(scene.committed()).saturating_add(kept);
+    let wanted = by_upper.max(by_pool);
+    let replacing = scene.supply.lost_primaries;
     let usable = count(scene.shadows().filter(|m| m.heading.is_some() && !is_down(m)));
     let have = usable.saturating_add(creations.pending);
     let exist = count(scene.shadows()).saturating_add(creations.pending);
-    let missing = by_upper.max(by_pool).saturating_sub(have).min(pool.max.saturating_sub(exist));
+    let missing =
+        wanted.saturating_add(replacing).saturating_sub(have).min(pool.max.saturating_sub(exist));
     for nth in 0..missing {
         let (law, text) = if nth < creations.lost {
             let text = format!(
@@ -272,6 +275,8 @@ pub(crate) fn create(scene: &mut Scene<'_>, floor: Floor, creations: Creations) 
             (Law::Recreate, text)
         } else if have + nth < floor.shadows {
             (floor.law, floor_text(scene, floor, scene.committed()))
+        } else if have + nth >= wanted {
+            (Law::Failover, replacement_text(scene))
         } else if have + nth >= by_pool {
             let text = format!(
                 "{}, {} may be needed, {} exist: one more is made",
@@ -292,6 +297,18 @@ pub(crate) fn create(scene: &mut Scene<'_>, floor: Floor, creations: Creations) 
         let action = Action::Create { tier: Tier::Shadow };
         scene.actions.push(PlannedAction { action, reason: Reason { law, text } });
     }
+}
+
+/// A lost primary takes its capacity along for an unknown time. Whether shadows had to take over or
+/// had room enough, one more is made in its place, so that the next loss finds what this one found.
+fn replacement_text(scene: &Scene<'_>) -> String {
+    let loss = if scene.loss.is_empty() { "" } else { " (" };
+    let end = if scene.loss.is_empty() { "" } else { ")" };
+    format!(
+        "primaries down or ejected: {}{loss}{}{end}: a shadow is made in place of each until it \
+         is back",
+        scene.supply.lost_primaries, scene.loss
+    )
 }
 
 fn is_down(member: &Member<'_>) -> bool {

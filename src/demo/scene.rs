@@ -132,11 +132,7 @@ services:
     health: {{ path: /healthz, interval: 500ms, timeout: 500ms }}
     mode: {mode}
     warm_up: 3s
-    # After a minute of history the upper quantiles are wide; the pool is kept near the median.
-    forecast:
-      horizon: 10s
-      evaluation_window: {EVALUATION_WINDOW_MS}ms
-      quantiles: {{ prepare: 60%, warm: 50%, commit: 10% }}
+    forecast: {{ horizon: 10s, evaluation_window: {EVALUATION_WINDOW_MS}ms }}
     shadows:
       pool: {{ shadow: 1, warm: 1, max: 8 }}
       mirror: {{ share: 5% }}

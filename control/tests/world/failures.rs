@@ -49,6 +49,23 @@ fn a_dead_primary_is_replaced_within_five_ticks() {
 }
 
 #[test]
+fn a_lost_primary_is_made_good_even_where_shadows_have_room_enough() {
+    let pool = Some(PoolSpec { shadow: 1, warm: 1, full: 0, max: 10 });
+    let roomy = ServiceSpec { pool, ..spec() };
+    let mut world = World::new(Nature { seed: 3, ..Nature::default() }, roomy);
+    let rps = 1.2 * world.nature.primary_rps();
+    world.run(60_000, |_| rps, |_, _, _| {});
+    let alive = |world: &World| {
+        let up = world.instances.values().filter(|i| !matches!(i.health, Health::Down(_)));
+        up.count()
+    };
+    let before = alive(&world);
+    world.kill(InstanceId(1));
+    world.run(10_000, |_| rps, |_, _, _| {});
+    assert!(alive(&world) >= before, "{} of {before} live", alive(&world));
+}
+
+#[test]
 fn a_failover_names_the_lost_and_the_witness() {
     let said = |plan: &Plan| {
         let service = &plan.services[0];
@@ -62,12 +79,12 @@ fn a_failover_names_the_lost_and_the_witness() {
         primary.health = Health::Ejected;
     }
     let texts = said(&world.step(0.4 * full_rps).1);
-    assert!(texts.len() == 2 && texts.iter().all(|t| t.contains("i2 ejected")), "{texts:?}");
+    assert!(texts.len() == 3 && texts.iter().all(|t| t.contains("i2 ejected")), "{texts:?}");
 
     let mut world = calm_world(1, 0.4);
     world.kill(InstanceId(1));
     let texts = said(&world.step(0.4 * full_rps).1);
-    assert!(texts.len() == 2, "{texts:?}");
+    assert!(texts.len() == 3, "{texts:?}");
     assert!(texts.iter().all(|t| t.contains("i1 down: process ended")), "{texts:?}");
 
     world.run(20_000, |_| 0.8 * full_rps, |_, _, _| {});
