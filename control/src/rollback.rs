@@ -122,6 +122,10 @@ fn less_text(scene: &Scene<'_>, serving: u32) -> String {
 
 /// Shadows that have answered their last request go back to warm.
 fn finish_drains(scene: &mut Scene<'_>) {
+    if scene.spec.pool.is_none() {
+        // A reload took the provider away; whoever holds the shadows ends them.
+        return;
+    }
     let drained: Vec<(InstanceId, u64)> = scene
         .shadows()
         .filter(|m| m.seen.tier == Tier::Draining && !m.busy)

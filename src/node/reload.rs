@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use foreshadow_config::Config;
@@ -78,7 +78,11 @@ impl Reloader {
                     self.reload("SIGHUP").await;
                 }
                 Some(()) = changes.recv() => {
-                    while tokio::time::timeout(SETTLE, changes.recv()).await.is_ok() {}
+                    // Bounded: others may write beside the file without end.
+                    let patience = Instant::now() + 4 * SETTLE;
+                    while Instant::now() < patience
+                        && tokio::time::timeout(SETTLE, changes.recv()).await.is_ok()
+                    {}
                     if std::fs::read(&self.path).is_ok_and(|now| now != self.seen) {
                         self.reload("changed file").await;
                     }

@@ -30,6 +30,8 @@ use super::view::TickStats;
 use super::{ReloadOutcome, ReloadStatus, STATE_DB, Shared};
 use crate::admin;
 
+/// Time that requests to the admin interface have to finish at the end.
+const ADMIN_END: Duration = Duration::from_secs(1);
 /// Orders that may wait for the next tick.
 const ORDERS: usize = 64;
 /// Shadows being started at once: each start is a burst of work on a machine that serves.
@@ -131,15 +133,16 @@ impl Node {
         let parts = Parts::start(&config).await?;
         let wiring = wire(&config, 0, &parts.manager).await?;
         parts.plane.publish(&wiring.table(&wiring.first_members()))?;
-        for bound in parts.plane.set_listeners(listeners(&config)) {
-            bound?;
-        }
         let (requests, request_inbox) = sync_channel(ORDERS);
         let (reloads, reload_inbox) = mpsc::channel(ORDERS);
         let (configures, configure_inbox) = sync_channel(1);
         let (stop_loop, stop) = channel();
         let shared = Arc::new(parts.share(&config, requests, reloads)?);
         let looping = Loop::new(&shared, wiring.clone(), request_inbox, configure_inbox, stop)?;
+        // Opened last: what arrives before the loop runs would be counted as if in its first tick.
+        for bound in shared.plane.set_listeners(listeners(&config)) {
+            bound?;
+        }
         let ending = Arc::clone(&shared);
         let looping = std::thread::Builder::new()
             .name("tick".to_owned())
@@ -200,7 +203,11 @@ impl Node {
         if let Some(stop) = self.admin.stop.take() {
             stop.send(()).ok();
         }
-        (&mut self.admin.task).await??;
+        // A request that was begun and never finished must not keep the process from ending.
+        match tokio::time::timeout(ADMIN_END, &mut self.admin.task).await {
+            Ok(ended) => ended??,
+            Err(_) => self.admin.task.abort(),
+        }
         if let Some(path) = &self.admin.unix_path
             && let Err(error) = std::fs::remove_file(path)
         {

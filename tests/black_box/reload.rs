@@ -1,5 +1,6 @@
 //! Reloading the built command: by signal, by file, by request; good and bad.
 
+use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -152,4 +153,15 @@ fn sigterm_lets_requests_finish() {
     let answer = request.join().unwrap().unwrap();
     assert_eq!(answer.status, 200, "{}", answer.head);
     assert_eq!(node.process.wait(), Some(0), "{}", node.process.log());
+}
+
+#[test]
+fn a_half_sent_admin_request_does_not_keep_the_process_alive() {
+    let backend = Backend::start(&[]);
+    let mut node = Node::start(&format!("  shop:\n    primaries: [{}]\n", backend.address));
+    let mut half = std::net::TcpStream::connect(node.admin).unwrap();
+    half.write_all(b"GET /api/v1/weights HTTP/1.1\r\nHost: x\r\n").unwrap();
+    node.process.signal(Signal::TERM);
+    assert_eq!(node.process.wait(), Some(0), "{}", node.process.log());
+    drop(half);
 }
