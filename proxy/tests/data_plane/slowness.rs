@@ -183,18 +183,19 @@ async fn a_refused_upgrade_may_not_stall_either() {
 async fn a_client_that_takes_its_time_is_not_the_backends_stall() {
     const SIZE: usize = 32 << 20;
     let backend = Backend::raw(|mut stream, _| async move {
-        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {SIZE}\r\n\r\n");
-        stream.write_all(head.as_bytes()).await.unwrap();
-        stream.write_all(&vec![b'x'; SIZE]).await.unwrap();
+        // In one piece and made beforehand: making it takes longer than the stall on a busy machine.
+        let mut answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {SIZE}\r\n\r\n").into_bytes();
+        answer.resize(answer.len() + SIZE, b'x');
+        stream.write_all(&answer).await.unwrap();
     })
     .await;
-    let stall = Duration::from_millis(100);
+    let stall = Duration::from_millis(500);
     let rig = Rig::with(stalls_after(stall), &[backend.address]).await;
     let mut client = rig.client().await;
     client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
     client.stream.peek(&mut [0_u8; 1]).await.unwrap();
     // More than any socket buffers is on its way; the passing of time is what is tested here.
-    tokio::time::sleep(stall * 8).await;
+    tokio::time::sleep(stall * 3).await;
     assert_eq!(client.answer().await.body.len(), SIZE);
 }
 

@@ -137,7 +137,8 @@ async fn a_half_closed_client_gets_its_answer() {
         backend.gate.add_permits(1);
         let answer = client.answer().await;
         assert_eq!(answer.text(), "ok", "{request:?}");
-        assert_eq!(answer.header("connection"), Some("close"));
+        // Whether the head says `close` depends on which came first, the answer or the word of the
+        // closed half; the connection ends after the answer either way.
         assert_eq!(client.closed().await, Ok(()));
     }
 }
