@@ -22,10 +22,10 @@ help: ## Show this list
 setup: ## Install everything that any target needs
 	@scripts/setup.sh build test check
 
-demo: ## Build the release binary and watch it act on a real load, 3 minutes
+demo: ## Build the optimised binary and watch it act on a real load, 3 minutes
 	@scripts/setup.sh build
-	cargo build --release --locked --bin foreshadow
-	cargo run --release --locked --quiet --bin foreshadow -- demo $(DEMO_ARGS)
+	cargo build --profile demo --locked --bin foreshadow
+	cargo run --profile demo --locked --quiet --bin foreshadow -- demo $(DEMO_ARGS)
 
 test: ## Run the doctests, then all other tests
 	@scripts/setup.sh build test
