@@ -27,22 +27,27 @@ pub(crate) struct Leaf {
 }
 
 impl Leaf {
-    /// Makes the groups of one instance.
-    pub(crate) fn create(facilities: &Facilities, id: InstanceId) -> Result<Self, ProviderError> {
+    /// The groups that one instance has, or would have.
+    pub(crate) fn of(facilities: &Facilities, id: InstanceId) -> Self {
         let name = id.to_string();
         let below = |base: &Option<PathBuf>| base.as_ref().map(|base| base.join(&name));
         let cpu = facilities.cpu.as_ref().map(|group| match group {
             CpuGroup::V1(base) => CpuGroup::V1(base.join(&name)),
             CpuGroup::V2(base) => CpuGroup::V2(base.join(&name)),
         });
-        let leaf = Self {
-            unified: below(&facilities.unified),
-            freezer_v1: below(&facilities.freezer_v1),
-            cpu,
-        };
+        Self { unified: below(&facilities.unified), freezer_v1: below(&facilities.freezer_v1), cpu }
+    }
+
+    /// Makes the groups of one instance: all of them or, on an error, none.
+    pub(crate) fn create(facilities: &Facilities, id: InstanceId) -> Result<Self, ProviderError> {
+        let leaf = Self::of(facilities, id);
         for dir in leaf.dirs() {
-            fs::create_dir_all(dir)
-                .map_err(ProviderError::io("create control group", dir.display()))?;
+            if let Err(error) = fs::create_dir_all(dir) {
+                if let Err(left) = leaf.remove() {
+                    tracing::warn!(instance = %id, error = %left, "a control group is left behind");
+                }
+                return Err(ProviderError::io("create control group", dir.display())(error));
+            }
         }
         Ok(leaf)
     }
@@ -190,9 +195,8 @@ pub(crate) fn leftovers(facilities: &Facilities) -> Vec<(InstanceId, Leaf)> {
             let id = name.to_str().and_then(|name| name.strip_prefix('i')?.parse().ok());
             if let Some(id) = id.map(InstanceId)
                 && found.iter().all(|(known, _)| *known != id)
-                && let Ok(leaf) = Leaf::create(facilities, id)
             {
-                found.push((id, leaf));
+                found.push((id, Leaf::of(facilities, id)));
             }
         }
     }
@@ -255,6 +259,22 @@ fn wait(
 mod tests {
     use super::*;
     use crate::process::facilities::Facility;
+
+    #[test]
+    fn groups_that_cannot_all_be_made_leave_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        fs::write(&file, "").unwrap();
+        let base = dir.path().join("unified");
+        let facilities = Facilities {
+            unified: Some(base.clone()),
+            freezer_v1: None,
+            cpu: Some(CpuGroup::V1(file.join("cpu"))),
+        };
+        let error = Leaf::create(&facilities, InstanceId(1)).unwrap_err().to_string();
+        assert!(error.contains("create control group") && error.contains("cpu/i1"), "{error}");
+        assert_eq!(fs::read_dir(&base).unwrap().count(), 0);
+    }
 
     /// On a machine without control groups the leaf is empty and everything is a no-op.
     #[test]

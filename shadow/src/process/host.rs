@@ -82,11 +82,13 @@ impl ProcessHost {
     /// When the state directory cannot be used or a thread cannot be started.
     pub fn new(settings: &HostSettings) -> Result<Arc<Self>, ShadowError> {
         let marker = crate::state_dir::marker(&settings.state_dir)?;
+        let logs = Logs::start(settings.state_dir.join("logs"), settings.log_limit_bytes)?;
         Ok(Arc::new(Self {
             address: settings.host,
+            // Last: it makes groups, which only a host that exists takes away again.
             facilities: Facilities::probe(settings.facility, &marker),
             ports: Ports::new(settings.host),
-            logs: Logs::start(settings.state_dir.join("logs"), settings.log_limit_bytes)?,
+            logs,
             live: Mutex::default(),
             marker,
         }))
@@ -204,6 +206,64 @@ impl Drop for ProcessHost {
             // Fails, as it should, while an instance that is to be adopted later is in it.
             if let Err(error) = std::fs::remove_dir(&dir) {
                 tracing::debug!(?dir, %error, "the control group stays");
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::process::{ProcessProvider, ProcessSpec};
+    use crate::provider::{CreateRequest, Provider as _};
+
+    fn bases(facilities: &Facilities) -> Vec<PathBuf> {
+        let cpu =
+            facilities.cpu.as_ref().map(|(CpuGroup::V1(dir) | CpuGroup::V2(dir))| dir.clone());
+        [facilities.unified.clone(), facilities.freezer_v1.clone(), cpu]
+            .into_iter()
+            .flatten()
+            .collect()
+    }
+
+    #[test]
+    fn a_host_that_cannot_start_or_ends_leaves_no_groups() {
+        for facility in [Facility::Auto, Facility::V1] {
+            let dir = tempfile::tempdir().unwrap();
+            let mut settings = HostSettings::new(dir.path().to_owned());
+            settings.facility = facility;
+            let host = ProcessHost::new(&settings).unwrap();
+            let bases = bases(&host.facilities);
+            assert!(bases.iter().all(|base| base.exists()));
+            drop(host);
+            assert!(bases.iter().all(|base| !base.exists()), "after the end: {bases:?}");
+            std::fs::remove_dir_all(dir.path().join("logs")).unwrap();
+            std::fs::write(dir.path().join("logs"), "in the way").unwrap();
+            assert!(ProcessHost::new(&settings).is_err());
+            assert!(bases.iter().all(|base| !base.exists()), "after a failure: {bases:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_instance_that_cannot_start_leaves_neither_groups_nor_its_port() {
+        for facility in [Facility::Auto, Facility::V1, Facility::None] {
+            let dir = tempfile::tempdir().unwrap();
+            let mut settings = HostSettings::new(dir.path().to_owned());
+            settings.facility = facility;
+            let host = ProcessHost::new(&settings).unwrap();
+            let port = host.ports.reserve(&(20_000..=29_999)).unwrap();
+            host.ports.release(port);
+            for command in [vec!["/no/such/program".to_owned()], Vec::new()] {
+                let spec = ProcessSpec { command, ports: port..=port, ..ProcessSpec::default() };
+                let provider = ProcessProvider::new(Arc::clone(&host), spec);
+                let service = foreshadow_control::ServiceName::from("shop");
+                let tier = foreshadow_control::Tier::Shadow;
+                let request = CreateRequest { id: InstanceId(7), service, tier };
+                // The second failure is the command's too: the port was given back by the first.
+                let error = provider.create(&request).await.unwrap_err().to_string();
+                assert!(error.contains("program"), "{error}");
+                let left = cgroup::leftovers(&host.facilities);
+                assert!(left.is_empty(), "{left:?}");
             }
         }
     }

@@ -132,24 +132,21 @@ impl Provider for ProcessProvider {
             self.host.watch(request.id, state.clone(), pidfd)?;
             Ok(state)
         });
-        match watched {
-            Ok(state) => {
-                self.follow(request.id, &request.service, true).await?;
-                Ok(Handle {
-                    id: request.id,
-                    service: request.service.clone(),
-                    address: SocketAddr::new(self.host.address, port),
-                    pid: Some(state.identity.pid),
-                    state: encode(&state)?,
-                })
-            }
+        let followed = match watched {
+            Ok(state) => self.follow(request.id, &request.service, true).await.map(|()| state),
+            Err(error) => Err(error),
+        };
+        match followed {
+            Ok(state) => Ok(Handle {
+                id: request.id,
+                service: request.service.clone(),
+                address: SocketAddr::new(self.host.address, port),
+                pid: Some(state.identity.pid),
+                state: encode(&state)?,
+            }),
             Err(error) => {
                 let (host, id) = (Arc::clone(&self.host), request.id);
-                blocking(move || {
-                    let leaf = Leaf::create(&host.facilities, id)?;
-                    host.kill_tree(id, &leaf)
-                })
-                .await?;
+                blocking(move || host.kill_tree(id, &Leaf::of(&host.facilities, id))).await?;
                 self.forget(request.id, port).await?;
                 Err(error)
             }
