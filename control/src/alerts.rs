@@ -106,12 +106,14 @@ pub(crate) fn conditions(
         alert(AlertKind::Shortage, text);
     }
     if let Some(refusal) = refusal {
+        let next = match refusal.left_ms {
+            0..50 => "may follow at once".to_owned(),
+            left_ms => format!("is in {:.1} s at the earliest", left_ms as f64 / 1_000.0),
+        };
         let text = format!(
-            "the provider could not bring a shadow to {}: {}; the next try is in {:.1} s at the \
-             earliest: check the provider and the shadow's own log",
-            refusal.to,
-            refusal.error,
-            refusal.left_ms as f64 / 1_000.0
+            "the provider could not bring a shadow to {}: {}; the next try {next}: check the \
+             provider and the shadow's own log",
+            refusal.to, refusal.error,
         );
         alert(AlertKind::ProviderFailing, text);
     }

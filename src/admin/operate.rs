@@ -1,6 +1,7 @@
 //! Requests that change something: modes, kill switch, drains, activations, events, reload.
 
 use std::sync::Arc;
+use std::sync::mpsc::TrySendError;
 
 use axum::Json;
 use axum::extract::rejection::JsonRejection;
@@ -70,19 +71,23 @@ async fn standing(shared: &Arc<Shared>, given: Order) -> Result<(Orders, bool), 
 /// Hands an order to the tick and waits for it.
 async fn order(shared: &Arc<Shared>, order: Order) -> Result<Orders, ApiError> {
     let (done, answer) = oneshot::channel();
-    let unavailable = |otherwise: &str| {
-        let trouble = shared.loop_trouble().filter(|_| !shared.is_draining());
-        let why = trouble.unwrap_or_else(|| otherwise.to_owned());
-        ApiError::new(StatusCode::SERVICE_UNAVAILABLE, why)
+    let unavailable = |why: String| ApiError::new(StatusCode::SERVICE_UNAVAILABLE, why);
+    // A loop that panics lets go of its callers a moment before it counts as ended.
+    let gone = || match shared.loop_trouble() {
+        _ if shared.is_draining() => "the node is shutting down".to_owned(),
+        Some(trouble) => trouble,
+        None => "the control loop has just ended; see the log and restart".to_owned(),
     };
-    if !shared.is_draining() && shared.loop_trouble().is_some() {
-        return Err(unavailable("the control loop does not tick"));
+    if !shared.is_draining()
+        && let Some(trouble) = shared.loop_trouble()
+    {
+        return Err(unavailable(trouble));
     }
-    shared
-        .requests
-        .try_send(Request { order, done })
-        .map_err(|_| unavailable("too many orders are waiting; try again"))?;
-    answer.await.map_err(|_| unavailable("the node is shutting down"))
+    shared.requests.try_send(Request { order, done }).map_err(|error| match error {
+        TrySendError::Full(_) => unavailable("too many orders are waiting; try again".to_owned()),
+        TrySendError::Disconnected(_) => unavailable(gone()),
+    })?;
+    answer.await.map_err(|_| unavailable(gone()))
 }
 
 /// Runs database work off the async workers.

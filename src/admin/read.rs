@@ -163,14 +163,14 @@ pub(super) async fn healthz() -> &'static str {
 
 /// Ready once every configured listener accepts, and while the loop ticks.
 pub(super) async fn readyz(State(shared): State<Arc<Shared>>) -> (StatusCode, String) {
-    if shared.view().is_none() {
-        return (StatusCode::SERVICE_UNAVAILABLE, "starting\n".to_owned());
-    }
     if shared.is_draining() {
         return (StatusCode::SERVICE_UNAVAILABLE, "draining\n".to_owned());
     }
     if let Some(trouble) = shared.loop_trouble() {
         return (StatusCode::SERVICE_UNAVAILABLE, format!("{trouble}\n"));
+    }
+    if shared.view().is_none() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "starting\n".to_owned());
     }
     (StatusCode::OK, "ready\n".to_owned())
 }
@@ -280,37 +280,39 @@ pub(super) async fn forecast(
     State(shared): State<Arc<Shared>>,
     only: OnlyQuery,
 ) -> Result<Json<Value>, ApiError> {
-    let view = view(&shared)?;
-    let services: Vec<Value> = pairs(&shared, &view, only)?
-        .into_iter()
-        .map(|(seen, plan)| {
-            json!({
-                "service": seen.service,
-                "demand_rps": plan.demand_rps,
-                "horizons": plan.forecast,
-            })
+    by_service(&shared, only, |plan| {
+        json!({
+            "service": plan.service,
+            "demand_rps": plan.demand_rps,
+            "horizons": plan.forecast,
         })
-        .collect();
-    Ok(Json(json!({ "at_ms": view.plan.at_ms, "services": services })))
+    })
 }
 
 pub(super) async fn weights(
     State(shared): State<Arc<Shared>>,
     only: OnlyQuery,
 ) -> Result<Json<Value>, ApiError> {
-    let view = view(&shared)?;
-    let services: Vec<Value> = pairs(&shared, &view, only)?
-        .into_iter()
-        .map(|(seen, plan)| {
-            json!({
-                "service": seen.service,
-                "acting": plan.act,
-                "weights": plan.weights,
-                "advised": plan.advised,
-                "reasons": plan.reasons,
-            })
+    by_service(&shared, only, |plan| {
+        json!({
+            "service": plan.service,
+            "acting": plan.act,
+            "weights": plan.weights,
+            "advised": plan.advised,
+            "reasons": plan.reasons,
         })
-        .collect();
+    })
+}
+
+/// What `show` says of the newest plan of each service asked for.
+fn by_service(
+    shared: &Shared,
+    only: OnlyQuery,
+    show: impl Fn(&ServicePlan) -> Value,
+) -> Result<Json<Value>, ApiError> {
+    let view = view(shared)?;
+    let services: Vec<Value> =
+        pairs(shared, &view, only)?.into_iter().map(|(_, plan)| show(plan)).collect();
     Ok(Json(json!({ "at_ms": view.plan.at_ms, "services": services })))
 }
 

@@ -139,12 +139,16 @@ impl Shared {
 const STALLED_MS: u64 = 5_000;
 
 fn stalled(ended: bool, last_ms: Option<u64>, now_ms: u64) -> Option<String> {
-    let age_ms = now_ms.saturating_sub(last_ms?);
-    let last = format!("last tick {} s ago", age_ms / 1000);
+    let age_ms = last_ms.map(|last_ms| now_ms.saturating_sub(last_ms));
+    let last = age_ms.map_or_else(
+        || "it has never ticked".to_owned(),
+        |age_ms| format!("last tick {} s ago", age_ms / 1000),
+    );
     if ended {
         return Some(format!("the control loop has ended: {last}; see the log and restart"));
     }
-    (age_ms > STALLED_MS).then(|| format!("the control loop has stalled: {last}; see the log"))
+    (age_ms > Some(STALLED_MS))
+        .then(|| format!("the control loop has stalled: {last}; see the log"))
 }
 
 #[cfg(test)]
@@ -159,5 +163,7 @@ mod tests {
         assert!(stood.contains("has stalled: last tick 7 s ago"), "{stood}");
         let ended = stalled(true, Some(90_000), 90_100).unwrap();
         assert!(ended.contains("has ended: last tick 0 s ago"), "{ended}");
+        let at_once = stalled(true, None, 90_100).unwrap();
+        assert!(at_once.contains("has ended: it has never ticked"), "{at_once}");
     }
 }

@@ -11,7 +11,7 @@ use foreshadow_config::Config;
 use foreshadow_proxy::ListenerSpec;
 use foreshadow_shadow::{Leaving, ProcessHost};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
 use super::decisions::{Decision, Kind};
@@ -25,6 +25,29 @@ use super::{ReloadOutcome, ReloadStatus, Shared};
 const SETTLE: Duration = Duration::from_millis(150);
 /// How often a shadow that leaves is looked at; the data plane forgets what is unused every tick.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+/// What a reload is done for.
+pub(super) struct Causes {
+    requests: mpsc::Receiver<oneshot::Sender<ReloadOutcome>>,
+    hangup: Signal,
+    changes: mpsc::Receiver<()>,
+    /// The watcher, and a sender so that `changes` never ends without one.
+    _kept: (Option<RecommendedWatcher>, mpsc::Sender<()>),
+}
+
+impl Causes {
+    /// Everything about waiting for reloads of `reloader`'s file that can fail.
+    pub(super) fn watch(
+        reloader: &Reloader,
+        requests: mpsc::Receiver<oneshot::Sender<ReloadOutcome>>,
+        watch: bool,
+    ) -> anyhow::Result<Self> {
+        let hangup = signal(SignalKind::hangup()).context("cannot receive SIGHUP")?;
+        let (changed, changes) = mpsc::channel(1);
+        let watcher = watch.then(|| watch_file(&reloader.path, changed.clone())).transpose()?;
+        Ok(Self { requests, hangup, changes, _kept: (watcher, changed) })
+    }
+}
 
 /// Carries reloads out, one at a time.
 pub(super) struct Reloader {
@@ -51,27 +74,9 @@ impl Reloader {
         Self { shared, path, wiring, readiness, host, configures, seen }
     }
 
-    /// Starts waiting for reasons to reload.
-    pub(super) fn start(
-        self,
-        requests: mpsc::Receiver<oneshot::Sender<ReloadOutcome>>,
-        watch: bool,
-    ) -> anyhow::Result<()> {
-        let hangup = signal(SignalKind::hangup()).context("cannot receive SIGHUP")?;
-        let (changed, changes) = mpsc::channel(1);
-        let watcher = watch.then(|| watch_file(&self.path, changed.clone())).transpose()?;
-        tokio::spawn(self.run(requests, hangup, changes, (watcher, changed)));
-        Ok(())
-    }
-
-    /// `_kept` holds the watcher, and a sender so that `changes` never ends without one.
-    async fn run(
-        mut self,
-        mut requests: mpsc::Receiver<oneshot::Sender<ReloadOutcome>>,
-        mut hangup: tokio::signal::unix::Signal,
-        mut changes: mpsc::Receiver<()>,
-        _kept: (Option<RecommendedWatcher>, mpsc::Sender<()>),
-    ) {
+    /// Reloads whenever there is cause, for as long as the node runs.
+    pub(super) async fn run(mut self, mut causes: Causes) {
+        let Causes { requests, hangup, changes, .. } = &mut causes;
         loop {
             tokio::select! {
                 _ = hangup.recv() => {

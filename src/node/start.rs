@@ -23,7 +23,7 @@ use super::decisions::DecisionLog;
 use super::hooks::{KernelProbe, MirrorHook};
 use super::operator::Request;
 use super::readiness::ByHealthCheck;
-use super::reload::Reloader;
+use super::reload::{Causes, Reloader};
 use super::tick::Loop;
 use super::translate::{Wiring, listeners, mirror_policies, shadow_services};
 use super::view::TickStats;
@@ -139,16 +139,6 @@ impl Node {
         let (stop_loop, stop) = channel();
         let shared = Arc::new(parts.share(&config, requests, reloads)?);
         let looping = Loop::new(&shared, wiring.clone(), request_inbox, configure_inbox, stop)?;
-        // Opened last: what arrives before the loop runs would be counted as if in its first tick.
-        for bound in shared.plane.set_listeners(listeners(&config)) {
-            bound?;
-        }
-        let ending = Arc::clone(&shared);
-        let looping = std::thread::Builder::new()
-            .name("tick".to_owned())
-            .spawn(move || super::tick::guarded(&ending, || looping.run()))
-            .context("cannot start the loop")?;
-        let admin = serve_admin(&shared, admin_socket, &config);
         let reloader = Reloader::new(
             Arc::clone(&shared),
             path,
@@ -157,10 +147,28 @@ impl Node {
             parts.host,
             configures,
         );
-        reloader.start(reload_inbox, config.reload.watch)?;
+        let causes = Causes::watch(&reloader, reload_inbox, config.reload.watch)?;
+        let (go, gone_ahead) = channel();
+        let ending = Arc::clone(&shared);
+        let thread = std::thread::Builder::new()
+            .name("tick".to_owned())
+            .spawn(move || super::tick::guarded(&ending, || looping.run(&gone_ahead)))
+            .context("cannot start the loop")?;
+        // Opened last: nothing after it can fail, so no connection is taken and then dropped by a
+        // start that fails. What arrives before the loop runs would be counted as if in its first
+        // tick, and a loop that ran before could act for a node that does not start.
+        let bound = shared.plane.set_listeners(listeners(&config));
+        if let Some(error) = bound.into_iter().find_map(Result::err) {
+            drop(go);
+            thread.join().ok();
+            return Err(error.into());
+        }
+        go.send(()).ok();
+        let admin = serve_admin(&shared, admin_socket, &config);
+        tokio::spawn(reloader.run(causes));
         announce(&config);
         let drain_timeout = config.drain_timeout;
-        Ok(Self { shared, looping: Some(looping), stop_loop, admin, drain_timeout })
+        Ok(Self { shared, looping: Some(thread), stop_loop, admin, drain_timeout })
     }
 
     /// Serves until SIGTERM or SIGINT, then drains: no new connections, requests in flight finish,
@@ -195,9 +203,9 @@ impl Node {
 
     async fn end(&mut self) -> anyhow::Result<()> {
         self.stop_loop.send(()).ok();
+        let mut panicked = false;
         if let Some(looping) = self.looping.take() {
-            let ended = tokio::task::spawn_blocking(move || looping.join()).await?;
-            anyhow::ensure!(ended.is_ok(), "the loop had panicked; please report this");
+            panicked = tokio::task::spawn_blocking(move || looping.join()).await?.is_err();
         }
         self.shared.manager.shutdown().await;
         if let Some(stop) = self.admin.stop.take() {
@@ -215,6 +223,8 @@ impl Node {
         }
         let shared = Arc::clone(&self.shared);
         tokio::task::spawn_blocking(move || shared.decisions.close()).await?;
+        // Said last: what the loop left behind is ended like everything else.
+        anyhow::ensure!(!panicked, "the loop had panicked; please report this");
         tracing::info!("ended");
         Ok(())
     }

@@ -93,8 +93,12 @@ impl Loop {
         })
     }
 
-    /// Runs until told to stop. A tick that runs late is counted and left out, never queued.
-    pub(super) fn run(mut self) {
+    /// Runs until told to stop, once told to go ahead. A tick that runs late is counted and left
+    /// out, never queued.
+    pub(super) fn run(mut self, go_ahead: &Receiver<()>) {
+        if go_ahead.recv().is_err() {
+            return;
+        }
         let start = Instant::now();
         let mut tick = 0_u64;
         let mut last = start;

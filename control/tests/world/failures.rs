@@ -365,3 +365,23 @@ fn an_ejected_primary_gets_nothing_and_comes_back_by_ramp() {
     world.run(10_000, |_| rps, |_, _, _| {});
     assert!(world.weight(InstanceId(2)) > 2 * first);
 }
+
+#[test]
+fn a_provider_that_asks_for_no_pause_is_not_told_to_be_tried_in_no_time() {
+    for (retry_in_ms, next) in [(0, "may follow at once"), (700, "is in 0.7 s at the earliest")] {
+        let mut world = World::new(Nature::default(), spec());
+        world.provider = Provider::Fails(retry_in_ms);
+        let mut told = String::new();
+        world.run(
+            3_000,
+            |_| 10.0,
+            |_, _, plan| {
+                let alerts = plan.services[0].alerts.iter();
+                told.extend(
+                    alerts.filter(|a| a.kind == AlertKind::ProviderFailing).map(|a| &*a.text),
+                );
+            },
+        );
+        assert!(told.contains(next) && !told.contains("in 0.0 s"), "{told}");
+    }
+}

@@ -1,7 +1,11 @@
 //! Observe, advise, act, the kill switch, the operator's hand, and a reload.
 
-use foreshadow_control::{Controller, InstanceId, Law, Mode, Observation, Plan, ServiceName, Tier};
+use foreshadow_control::{
+    Action, Controller, InstanceId, Law, Mode, Observation, Plan, Role, ServiceName, ServiceSpec,
+    Tier,
+};
 
+use crate::failures::calm_world;
 use crate::sim::{Nature, World, spec};
 
 fn world_in(mode: Mode) -> World {
@@ -139,4 +143,40 @@ fn shadows_found_running_are_kept_and_then_judged_like_any() {
     assert!(world.weight(InstanceId(1)) > 0);
     world.run(60_000, |_| 0.2 * full_rps, |_, _, _| {});
     assert_eq!(world.serving_shadows() + world.shadows_at(Tier::Draining), 0);
+}
+
+#[test]
+fn a_reload_that_takes_the_provider_away_leaves_draining_shadows_to_whoever_ends_them() {
+    for keeps_provider in [true, false] {
+        let mut world = calm_world(1, 0.4);
+        let rps = 0.4 * world.nature.primary_rps();
+        let (id, shadow) = world
+            .instances
+            .iter_mut()
+            .find(|(_, i)| i.role == Role::Shadow && i.tier == Tier::Warm)
+            .expect("the pool keeps one warm");
+        let id = *id;
+        // As the manager does with those that serve.
+        shadow.tier = Tier::Draining;
+        if !keeps_provider {
+            world.controller.configure(vec![ServiceSpec { pool: None, ..spec() }]);
+        }
+        let mut ordered = Vec::new();
+        world.run(
+            60_000,
+            |_| rps,
+            |_, _, plan| {
+                let actions = plan.services[0].actions.iter().map(|a| a.action.clone());
+                ordered.extend(actions.filter(|action| match action {
+                    Action::Create { .. } => false,
+                    Action::Move { instance, .. } | Action::Destroy { instance } => *instance == id,
+                }));
+            },
+        );
+        let to_warm = Action::Move { instance: id, tier: Tier::Warm };
+        match keeps_provider {
+            true => assert_eq!(ordered.first(), Some(&to_warm)),
+            false => assert_eq!(ordered, []),
+        }
+    }
 }
