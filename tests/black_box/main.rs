@@ -8,7 +8,9 @@
 
 mod config;
 mod data_plane;
+mod ending;
 mod peers;
 mod reload;
 mod shadows;
+mod starting;
 mod support;

@@ -97,6 +97,46 @@ fn a_changed_file_is_noticed_without_a_signal() {
 }
 
 #[test]
+fn a_busy_directory_starves_no_reload() {
+    let (a, b) = (Backend::start(&["--name", "a"]), Backend::start(&["--name", "b"]));
+    let services = |backend: &Backend| format!("  shop:\n    primaries: [{}]\n", backend.address);
+    let node = Node::start(&services(&a));
+    let (stop, written) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let noise = {
+        let (stop, written) = (Arc::clone(&stop), Arc::clone(&written));
+        let path = node.dir.path().join("noise");
+        std::thread::spawn(move || {
+            while !stop.load(Ordering::Relaxed) {
+                std::fs::write(&path, "x").unwrap();
+                written.fetch_add(1, Ordering::Relaxed);
+                // Far less than a file must be left alone to be read.
+                std::thread::park_timeout(std::time::Duration::from_millis(5));
+            }
+        })
+    };
+    let goes_on = |what: &str| {
+        let before = written.load(Ordering::Relaxed);
+        eventually(what, || (written.load(Ordering::Relaxed) > before + 20).then_some(()));
+    };
+    let applied = || node.api("/api/v1/status")["reloads"]["applied"].as_u64().unwrap();
+    goes_on("the noise before a signal");
+    // The file is the same, so that it is the signal that is counted, not the file.
+    node.process.signal(Signal::HUP);
+    eventually("the signal to be heeded", || (applied() == 1).then_some(()));
+    goes_on("the noise before a request");
+    let (status, answer) = node.post("/api/v1/reload", &json!({}));
+    assert_eq!((status, applied()), (200, 2), "{answer}");
+    goes_on("the noise before a change");
+    node.rewrite(&services(&b));
+    eventually("the changed file to be noticed", || {
+        (node.get("/").header("x-instance") == Some("b")).then_some(())
+    });
+    goes_on("the noise to the end");
+    stop.store(true, Ordering::Relaxed);
+    noise.join().unwrap();
+}
+
+#[test]
 fn a_reload_onto_a_busy_port_is_refused_whole() {
     let backend = Backend::start(&[]);
     let node = Node::start(&format!("  shop:\n    primaries: [{}]\n", backend.address));

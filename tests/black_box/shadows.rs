@@ -2,15 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::net::TcpStream;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::support::{self, Backend, Node, eventually, foreshadow};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use serde_json::{Value, json};
 
 /// A service whose shadows are real backends; `pool` is its YAML.
-fn with_shadows(primary: &Backend, pool: &str, more: &str) -> String {
+pub(crate) fn with_shadows(primary: &Backend, pool: &str, more: &str) -> String {
     format!(
         "  shop:\n    primaries: [{}]\n    mode: act\n    health: {{ path: /healthz, interval: 200ms, timeout: 200ms }}\n{more}    shadows:\n      provider:\n        process:\n          command: [{:?}, testbed, backend, --listen, \"{{address}}\", --name, \"shadow-{{id}}\"]\n          stop_timeout: 2s\n      pool: {pool}\n",
         primary.address,
@@ -18,12 +16,12 @@ fn with_shadows(primary: &Backend, pool: &str, more: &str) -> String {
     )
 }
 
-fn shadows(node: &Node) -> Vec<Value> {
+pub(crate) fn shadows(node: &Node) -> Vec<Value> {
     node.api("/api/v1/shadows")["shadows"].as_array().unwrap().clone()
 }
 
 /// Shadows by tier, once as many stand at each tier as `wanted` says and none is under way.
-fn settled(node: &Node, wanted: &[(&str, usize)]) -> Vec<Value> {
+pub(crate) fn settled(node: &Node, wanted: &[(&str, usize)]) -> Vec<Value> {
     eventually(&format!("shadows at {wanted:?}"), || {
         let all = shadows(node);
         let at = |tier: &str| {
@@ -42,15 +40,7 @@ fn processes(node: &Node) -> BTreeSet<i32> {
 }
 
 fn pids_with(wanted: impl Fn(&str) -> bool) -> BTreeSet<i32> {
-    let mut found = BTreeSet::new();
-    for entry in std::fs::read_dir("/proc").unwrap().filter_map(Result::ok) {
-        let Ok(pid) = entry.file_name().to_string_lossy().parse::<i32>() else { continue };
-        let args = std::fs::read_to_string(entry.path().join("cmdline")).unwrap_or_default();
-        if args.contains("shadow-") && wanted(&args) {
-            found.insert(pid);
-        }
-    }
-    found
+    support::processes("cmdline", |args| args.contains("shadow-") && wanted(args))
 }
 
 fn alive(pid: i32) -> bool {
@@ -242,75 +232,4 @@ fn a_recording_replays_to_the_same_plans() {
     std::fs::write(&recording, doctored).unwrap();
     let output = foreshadow().args(["explain", "--replay"]).arg(&recording).output().unwrap();
     assert!(!output.status.success(), "a doctored recording replayed");
-}
-
-#[test]
-fn a_reload_that_takes_serving_shadows_away_loses_no_request() {
-    let primary = Backend::start(&["--service-time", "300ms"]);
-    let slow = "\"--service-time\", \"300ms\", \"--drain\", \"0s\", \"--name\"";
-    let with = with_shadows(&primary, "{ shadow: 0, warm: 1, max: 2 }", "")
-        .replace("\"--name\"", slow)
-        .replace("stop_timeout: 2s", "stop_timeout: 10s");
-    let without = format!("  shop:\n    primaries: [{}]\n    mode: act\n", primary.address);
-    let node = Node::start(&with);
-    settled(&node, &[("warm", 1)]);
-    let (status, answer) = node.post("/api/v1/services/shop/activate", &json!({ "count": 1 }));
-    assert_eq!(status, 202, "{answer}");
-    let stop = Arc::new(AtomicBool::new(false));
-    let clients: Vec<_> = (0..8)
-        .map(|_| {
-            let (stop, proxy) = (Arc::clone(&stop), node.proxy);
-            std::thread::spawn(move || {
-                let mut answers = Vec::new();
-                while !stop.load(Ordering::Relaxed) {
-                    // A POST is not tried again elsewhere: what its backend loses is lost.
-                    let request = b"POST / HTTP/1.1\r\nHost: test.example\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
-                    let answer = support::exchange(proxy, request);
-                    answers.push(answer.map_or_else(|e| e.to_string(), |a| a.status.to_string()));
-                }
-                answers
-            })
-        })
-        .collect();
-    let serving = eventually("a shadow with requests in flight", || {
-        let busy =
-            |s: &Value| s["tier"] == "serving" && s["last_tick"]["in_flight"].as_u64() > Some(0);
-        shadows(&node).into_iter().find(busy)
-    });
-    node.rewrite(&without);
-    let (status, answer) = node.post("/api/v1/reload", &json!({}));
-    assert_eq!(status, 200, "{answer}");
-    let port = serving["address"].as_str().unwrap().to_owned();
-    eventually("the shadow's process to end", || {
-        pids_with(|args| args.contains(&port)).is_empty().then_some(())
-    });
-    stop.store(true, Ordering::Relaxed);
-    let answers: Vec<String> = clients.into_iter().flat_map(|c| c.join().unwrap()).collect();
-    assert!(!answers.is_empty());
-    let failed: Vec<_> = answers.iter().filter(|a| *a != "200").collect();
-    assert!(failed.is_empty(), "{failed:?} of {}", answers.len());
-    assert!(!node.process.log().contains("ended at its stop_timeout"), "{}", node.process.log());
-}
-
-#[test]
-fn a_second_signal_waits_for_neither_requests_nor_shadows() {
-    let primary = Backend::start(&["--service-time", "600s"]);
-    let services = with_shadows(&primary, "{ shadow: 0, warm: 1, max: 1 }", "")
-        .replace("command: [", "command: [/bin/sh, -c, \"trap : TERM; \\\"$0\\\" \\\"$@\\\" & while :; do wait; done\", ")
-        .replace("stop_timeout: 2s", "stop_timeout: 600s");
-    let mut node = Node::start(&services);
-    settled(&node, &[("warm", 1)]);
-    let proxy = node.proxy;
-    let request = std::thread::spawn(move || support::try_get(proxy, "/"));
-    eventually("the request to be in flight", || {
-        let view = node.api("/api/v1/services/shop");
-        let instances = view["instances"].as_array()?;
-        let busy = |i: &Value| i["role"] == "primary" && i["last_tick"]["in_flight"] == 1;
-        instances.iter().any(busy).then_some(())
-    });
-    node.process.signal(Signal::TERM);
-    eventually("the drain to begin", || node.process.log().contains("draining").then_some(()));
-    node.process.signal(Signal::TERM);
-    assert_eq!(node.process.wait(), Some(0), "{}", node.process.log());
-    assert!(request.join().unwrap().map_or(true, |answer| answer.status != 200));
 }

@@ -1,5 +1,6 @@
 //! What the black-box tests share: free ports, real backends, the built command, a plain client.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -7,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
 use serde_json::Value;
 
 /// Longest wait for anything; far above what is needed, so that only a hang runs into it.
@@ -68,7 +70,7 @@ impl Process {
         self.log.lock().unwrap().clone()
     }
 
-    pub(crate) fn signal(&self, signal: rustix::process::Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, signal).unwrap();
     }
@@ -87,15 +89,16 @@ impl Process {
 }
 
 impl Drop for Process {
+    /// Asks twice before it kills: a node that is told again kills its shadows and does not wait
+    /// for requests, while one that is killed leaves its shadows behind for ever.
     fn drop(&mut self) {
-        if self.child.try_wait().unwrap().is_none() {
-            self.signal(rustix::process::Signal::TERM);
+        for signal in [Signal::TERM, Signal::TERM, Signal::KILL] {
+            if self.child.try_wait().unwrap().is_some() {
+                break;
+            }
+            self.signal(signal);
             let deadline = Instant::now() + Duration::from_secs(10);
-            while self.child.try_wait().unwrap().is_none() {
-                if Instant::now() > deadline {
-                    self.kill();
-                    break;
-                }
+            while self.child.try_wait().unwrap().is_none() && Instant::now() < deadline {
                 std::thread::park_timeout(Duration::from_millis(10));
             }
         }
@@ -103,6 +106,20 @@ impl Drop for Process {
             println!("--- log of process {} ---\n{}", self.pid(), self.log());
         }
     }
+}
+
+/// Process ids by what a file of theirs in `/proc`, `cmdline` or `environ`, says; one that has
+/// ended and waits to be reaped says nothing.
+pub(crate) fn processes(file: &str, wanted: impl Fn(&str) -> bool) -> BTreeSet<i32> {
+    let mut found = BTreeSet::new();
+    for entry in std::fs::read_dir("/proc").unwrap().filter_map(Result::ok) {
+        let Ok(pid) = entry.file_name().to_string_lossy().parse::<i32>() else { continue };
+        let text = std::fs::read(entry.path().join(file)).unwrap_or_default();
+        if wanted(&String::from_utf8_lossy(&text)) {
+            found.insert(pid);
+        }
+    }
+    found
 }
 
 /// A real backend with tunable behaviour.
