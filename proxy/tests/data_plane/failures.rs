@@ -147,26 +147,13 @@ async fn an_answer_cut_short_does_not_look_complete() {
 
 #[tokio::test]
 async fn a_client_that_goes_away_is_not_the_backends_failure() {
-    let backend = Backend::raw(|mut stream, _| async move {
-        let head = b"HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n";
-        if stream.write_all(head).await.is_err() {
-            return;
-        }
-        while stream.write_all(&[0; 65536]).await.is_ok() {}
-    })
-    .await;
+    let backend = Backend::endless().await;
     let rig = Rig::start(&[backend.address]).await;
     let mut client = rig.client().await;
     client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
     client.stream.read_u8().await.unwrap();
     reset(client.stream);
-    until("the abort counted", || {
-        rig.plane.drain_meters();
-        rig.plane.totals()[0].instances[0].aborted == 1
-    })
-    .await;
-    let meters = rig.plane.totals()[0].instances[0].meters;
-    assert_eq!((meters.requests, meters.read_errors, meters.timeouts), (1, 0, 0));
+    rig.abort_counted().await;
 }
 
 #[tokio::test]

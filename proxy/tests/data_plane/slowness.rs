@@ -201,25 +201,14 @@ async fn a_client_that_takes_its_time_is_not_the_backends_stall() {
 
 #[tokio::test]
 async fn a_client_that_stops_taking_its_answer_is_cut_and_not_the_backends_failure() {
-    let backend = Backend::raw(|mut stream, _| async move {
-        let head = b"HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n";
-        stream.write_all(head).await.unwrap();
-        while stream.write_all(&[0; 65536]).await.is_ok() {}
-    })
-    .await;
+    let backend = Backend::endless().await;
     let rig = Rig::tuned(UpstreamPolicy::default(), &[backend.address], |spec| {
         spec.timeouts.client_body = Duration::from_millis(200);
     })
     .await;
     let mut client = rig.client().await;
     client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
-    until("the abort counted", || {
-        rig.plane.drain_meters();
-        rig.plane.totals()[0].instances[0].aborted == 1
-    })
-    .await;
-    let meters = rig.plane.totals()[0].instances[0].meters;
-    assert_eq!((meters.requests, meters.read_errors, meters.timeouts), (1, 0, 0));
+    rig.abort_counted().await;
 }
 
 #[tokio::test]
