@@ -20,7 +20,8 @@ use pingora::protocols::{
     GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl,
     TimingDigest, UniqueID, UniqueIDType,
 };
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use rustix::net::{RecvFlags, recv};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 
@@ -92,9 +93,21 @@ impl ClientStream {
         self.head_left == 0 && self.bounds.is_done()
     }
 
-    /// Whether the client has closed its sending side.
+    /// Whether the client has closed its sending side after the bytes received so far.
+    ///
+    /// Looks at the socket once the runtime says that there is something to see: the engine asks
+    /// its stream and the backend in random order, so an answer may be at hand before it has heard
+    /// of a close that came first.
     pub(crate) fn is_half_closed(&self) -> bool {
-        self.half_closed
+        if self.half_closed || !self.input.is_empty() {
+            return self.half_closed;
+        }
+        let seen = self.socket.try_io(Interest::READABLE, || {
+            recv(&self.socket, &mut [0_u8; 1], RecvFlags::PEEK | RecvFlags::DONTWAIT)
+                .map(|(count, _)| count)
+                .map_err(io::Error::from)
+        });
+        matches!(seen, Ok(0))
     }
 
     /// Receives more bytes into the buffer; 0 at the end of the stream.

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::within;
+use super::{until, within};
 
 /// A client that writes what it is told, well-formed or not.
 pub(crate) struct Client {
@@ -87,6 +87,18 @@ impl Client {
         Ok(answer)
     }
 
+    /// Closes the sending side, and waits until the proxy's socket has heard of it.
+    pub(crate) async fn half_close(&mut self) {
+        self.stream.shutdown().await.unwrap();
+        let proxy = self.stream.peer_addr().unwrap().port();
+        let client = self.stream.local_addr().unwrap().port();
+        until("the end of the client's bytes at the proxy", || {
+            let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+            table.lines().any(|line| is_close_wait(line, proxy, client))
+        })
+        .await;
+    }
+
     /// Waits for the end of the connection; data or a reset before it are errors.
     pub(crate) async fn closed(&mut self) -> Result<(), String> {
         let more = within("the end of a connection", self.fill()).await?;
@@ -123,4 +135,11 @@ impl Client {
         let count = self.stream.read_buf(&mut self.buffer).await.map_err(|e| e.to_string())?;
         Ok(count > 0)
     }
+}
+
+/// Whether a line of `/proc/net/tcp` is the socket between two ports in state CLOSE_WAIT (08).
+fn is_close_wait(line: &str, local: u16, remote: u16) -> bool {
+    let port = |address: &str| u16::from_str_radix(address.rsplit(':').next().unwrap(), 16);
+    let columns: Vec<&str> = line.split_whitespace().take(4).collect();
+    matches!(columns[..], [_, from, to, "08"] if port(from) == Ok(local) && port(to) == Ok(remote))
 }
