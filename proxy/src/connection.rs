@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::engine::App;
+use crate::forward::ClientAddress;
 use crate::head::{Head, HeadScanner, Refusal};
 use crate::io::ClientStream;
 use crate::listener::{ConnectionGuard, ListenerState, Phase};
@@ -24,6 +25,7 @@ use crate::reply::local_reply;
 pub(crate) struct Connection {
     listener: Arc<ListenerState>,
     peer: SocketAddr,
+    address: ClientAddress,
     opened: Instant,
     /// Microseconds after `opened` at which the current request must be over; 0 for never.
     deadline_us: AtomicU64,
@@ -57,6 +59,7 @@ impl Connection {
         Self {
             listener,
             peer,
+            address: ClientAddress::new(peer.ip()),
             opened: Instant::now(),
             deadline_us: AtomicU64::new(0),
             stall_us: AtomicU64::new(0),
@@ -70,9 +73,14 @@ impl Connection {
         &self.listener
     }
 
-    /// The client's address.
+    /// The client's end of the connection.
     pub(crate) fn peer(&self) -> SocketAddr {
         self.peer
+    }
+
+    /// The client's address as it is forwarded.
+    pub(crate) fn address(&self) -> &ClientAddress {
+        &self.address
     }
 
     /// Limits the current request, of which no answer has begun.

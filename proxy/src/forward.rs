@@ -3,19 +3,21 @@
 //! `Forwarded` follows RFC 7239, `Via` RFC 9110 section 7.6.3, hop-by-hop fields section 7.6.1.
 //! Hop-by-hop fields of requests are removed by the engine's own policy before this runs.
 
-use std::fmt::Write as _;
-use std::net::IpAddr;
+mod address;
 
-use bytes::{Bytes, BytesMut};
-use http::header::{CONNECTION, FORWARDED, HOST, HeaderName, TE, TRAILER, UPGRADE, VIA};
+use http::header::{CONNECTION, HOST, HeaderName, TE, TRAILER, UPGRADE};
 use http::{HeaderMap, HeaderValue, StatusCode, Version};
 use pingora::http::{RequestHeader, ResponseHeader};
 
-use crate::head::is_token;
+pub(crate) use address::ClientAddress;
+use address::value;
 
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+// Names of fields that are added: as text they go into the engine's maps without a copy.
+const FORWARDED: &str = "forwarded";
+const VIA: &str = "via";
+const X_FORWARDED_FOR: &str = "x-forwarded-for";
+const X_FORWARDED_HOST: &str = "x-forwarded-host";
+const X_FORWARDED_PROTO: &str = "x-forwarded-proto";
 const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
@@ -24,9 +26,9 @@ const VIA_10: HeaderValue = HeaderValue::from_static("1.0 foreshadow");
 
 /// What is known of the client's side of a request.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct ClientSide {
+pub(crate) struct ClientSide<'a> {
     /// The peer of the connection.
-    pub(crate) address: IpAddr,
+    pub(crate) address: &'a ClientAddress,
     /// Whether what the peer says about earlier hops is believed.
     pub(crate) trusted: bool,
     /// Version the request was received in.
@@ -40,29 +42,30 @@ pub(crate) struct ClientSide {
 /// # Errors
 ///
 /// Those of the header map, when a value cannot be represented.
-pub(crate) fn request(request: &mut RequestHeader, client: ClientSide) -> pingora::Result<()> {
+pub(crate) fn request(request: &mut RequestHeader, client: ClientSide<'_>) -> pingora::Result<()> {
     to_origin_form(request)?;
-    let address = client.address.to_canonical();
     let host = request.headers.get(HOST).cloned();
-    let mut text = BytesMut::with_capacity(192);
-    let for_value = joined(&request.headers, &X_FORWARDED_FOR, client.trusted, &mut text, |out| {
-        write!(out, "{address}")
-    });
-    let forwarded = joined(&request.headers, &FORWARDED, client.trusted, &mut text, |out| {
-        forwarded_element(out, address, host.as_ref(), client.proto)
-    });
-    insert(request, X_FORWARDED_FOR, for_value)?;
-    insert(request, FORWARDED, forwarded)?;
-    if !client.trusted || !request.headers.contains_key(&X_FORWARDED_PROTO) {
+    let (for_value, forwarded) = if client.trusted {
+        let mut list = earlier(&request.headers, X_FORWARDED_FOR);
+        list.extend_from_slice(client.address.field().as_bytes());
+        let hops = earlier(&request.headers, FORWARDED);
+        (value(list)?, client.address.forwarded(hops, host.as_ref(), client.proto)?)
+    } else {
+        let forwarded = client.address.forwarded(Vec::new(), host.as_ref(), client.proto)?;
+        (client.address.field().clone(), forwarded)
+    };
+    request.insert_header(X_FORWARDED_FOR, for_value)?;
+    request.insert_header(FORWARDED, forwarded)?;
+    if !client.trusted || !request.headers.contains_key(X_FORWARDED_PROTO) {
         request.insert_header(X_FORWARDED_PROTO, HeaderValue::from_static(client.proto))?;
     }
     if !client.trusted {
         request.remove_header(&X_FORWARDED_PORT);
     }
-    if !client.trusted || !request.headers.contains_key(&X_FORWARDED_HOST) {
+    if !client.trusted || !request.headers.contains_key(X_FORWARDED_HOST) {
         match host {
             Some(host) => request.insert_header(X_FORWARDED_HOST, host)?,
-            None => drop(request.remove_header(&X_FORWARDED_HOST)),
+            None => drop(request.remove_header(X_FORWARDED_HOST)),
         }
     }
     let via = if client.version == Version::HTTP_10 { VIA_10 } else { VIA_11 };
@@ -154,52 +157,14 @@ fn nominated(headers: &HeaderMap) -> Option<Vec<HeaderName>> {
     names
 }
 
-/// The new value of a list field: what came from a trusted peer, then our own element.
-fn joined(
-    headers: &HeaderMap,
-    name: &HeaderName,
-    keep: bool,
-    text: &mut BytesMut,
-    element: impl FnOnce(&mut BytesMut) -> std::fmt::Result,
-) -> Bytes {
-    if keep {
-        for value in headers.get_all(name) {
-            text.extend_from_slice(value.as_bytes());
-            text.extend_from_slice(b", ");
-        }
+/// What earlier hops have put into a list field, ready for one more element.
+fn earlier(headers: &HeaderMap, name: &'static str) -> Vec<u8> {
+    let mut text = Vec::new();
+    for value in headers.get_all(name) {
+        text.extend_from_slice(value.as_bytes());
+        text.extend_from_slice(b", ");
     }
-    // A growing buffer takes every write.
-    let written = element(text);
-    debug_assert!(written.is_ok());
-    text.split().freeze()
-}
-
-fn insert(request: &mut RequestHeader, name: HeaderName, value: Bytes) -> pingora::Result<()> {
-    use pingora::OrErr;
-    let value = HeaderValue::from_maybe_shared(value)
-        .or_err(pingora::ErrorType::InvalidHTTPHeader, "building a forwarding field")?;
-    request.insert_header(name, value)
-}
-
-fn forwarded_element(
-    out: &mut BytesMut,
-    address: IpAddr,
-    host: Option<&HeaderValue>,
-    proto: &str,
-) -> std::fmt::Result {
-    match address {
-        IpAddr::V4(v4) => write!(out, "for={v4}")?,
-        // RFC 7239, section 6: an IPv6 address is bracketed, and the brackets need quotes.
-        IpAddr::V6(v6) => write!(out, "for=\"[{v6}]\"")?,
-    }
-    if let Some(host) = host.map(HeaderValue::as_bytes).filter(|host| !host.is_empty()) {
-        let quote: &[u8] = if host.iter().all(|&byte| is_token(byte)) { b"" } else { b"\"" };
-        out.extend_from_slice(b";host=");
-        out.extend_from_slice(quote);
-        out.extend_from_slice(host);
-        out.extend_from_slice(quote);
-    }
-    write!(out, ";proto={proto}")
+    text
 }
 
 #[cfg(test)]
@@ -212,7 +177,7 @@ mod tests {
             header.append_header(*name, *value).unwrap();
         }
         let client = ClientSide {
-            address: client.parse().unwrap(),
+            address: &ClientAddress::new(client.parse().unwrap()),
             trusted,
             version: Version::HTTP_11,
             proto: "http",
@@ -301,7 +266,7 @@ mod tests {
     fn absolute_targets_become_origin_form() {
         let mut header = RequestHeader::build("GET", b"http://a:80/x?y=1", None).unwrap();
         let client = ClientSide {
-            address: [127, 0, 0, 1].into(),
+            address: &ClientAddress::new([127, 0, 0, 1].into()),
             trusted: false,
             version: Version::HTTP_10,
             proto: "http",

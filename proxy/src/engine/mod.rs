@@ -131,11 +131,11 @@ impl ProxyHttp for Engine {
         ctx: &mut RequestCtx,
     ) -> Result<()> {
         let Some(connection) = &ctx.connection else { return Ok(()) };
-        let address = connection.peer().ip();
+        let address = connection.address();
         let listener = connection.listener().spec();
         let client = ClientSide {
             address,
-            trusted: listener.trusted_proxies.iter().any(|range| range.contains(address)),
+            trusted: listener.trusted_proxies.iter().any(|range| range.contains(address.ip())),
             version: session.req_header().version,
             proto: "http",
         };
