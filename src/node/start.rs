@@ -339,3 +339,6 @@ fn announce(config: &Config) {
     }
     tracing::info!(address = %config.admin.address, "admin interface");
 }
+
+#[cfg(test)]
+mod tests;

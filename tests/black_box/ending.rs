@@ -47,8 +47,8 @@ fn a_second_signal_waits_for_neither_requests_nor_shadows_and_leaves_no_process(
     let dir = tempfile::tempdir().unwrap();
     let mark = dir.path().to_owned();
     let mut node =
-        Node::start_in(dir, &stubborn(&primary, "{ shadow: 1, warm: 1, max: 2 }", &mark));
-    settled(&node, &[("warm", 1), ("shadow", 1)]);
+        Node::start_in(dir, &stubborn(&primary, "{ shadow: 0, warm: 2, max: 2 }", &mark));
+    settled(&node, &[("warm", 2)]);
     assert!(marked(&mark) >= 4, "two shells and two servers at least: {}", marked(&mark));
     let proxy = node.proxy;
     let request = std::thread::spawn(move || support::try_get(proxy, "/"));

@@ -1,0 +1,159 @@
+//! What is left of a node whose loop has panicked: who asks is told, and it ends in order.
+
+use std::path::Path;
+use std::sync::mpsc::Receiver;
+
+use foreshadow_control::{Action, ServiceName, Tier};
+use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use super::*;
+use crate::node::tick::{Configure, guarded};
+
+/// What the loop holds when it panics.
+#[derive(Clone, Copy, PartialEq)]
+enum Holding {
+    Nothing,
+    AnOrder,
+    AConfiguration,
+}
+
+/// A node without listeners whose loop waits for what it is to hold and panics.
+struct Broken {
+    node: Node,
+    admin: SocketAddr,
+    _dir: tempfile::TempDir,
+}
+
+fn write_config(dir: &Path) -> PathBuf {
+    let path = dir.join("foreshadow.yaml");
+    // Free a moment ago; a reload opens it.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let text = format!(
+        "listeners: [{{ address: {listener}, routes: [{{ service: shop }}] }}]\n\
+         services:\n  shop:\n    primaries: [127.0.0.1:1]\n    shadows:\n      provider:\n        \
+         process: {{ command: [/bin/sh, -c, \"sleep 1000; true {{port}}\"] }}\n\
+         reload: {{ watch: false }}\nworkers: 1\nstate_dir: {}\n",
+        dir.join("state").display()
+    );
+    std::fs::write(&path, text).unwrap();
+    path
+}
+
+impl Broken {
+    async fn start(holding: Holding) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let path = write_config(dir.path());
+        let config = foreshadow_config::load(&path).unwrap();
+        std::fs::create_dir_all(&config.state_dir).unwrap();
+        let parts = Parts::start(&config).await.unwrap();
+        let wiring = wire(&config, 0, &parts.manager).await.unwrap();
+        let (requests, request_inbox) = sync_channel(ORDERS);
+        let (reloads, reload_inbox) = mpsc::channel(ORDERS);
+        let (configures, configure_inbox) = sync_channel(1);
+        let (stop_loop, _) = channel();
+        let shared = Arc::new(parts.share(&config, requests, reloads).unwrap());
+        let ending = Arc::clone(&shared);
+        let looping = std::thread::spawn(move || {
+            guarded(&ending, || panics(holding, &request_inbox, &configure_inbox));
+        });
+        let reloader = Reloader::new(
+            Arc::clone(&shared),
+            path,
+            wiring,
+            parts.readiness,
+            parts.host,
+            configures,
+        );
+        let causes = Causes::watch(&reloader, reload_inbox, false).unwrap();
+        tokio::spawn(reloader.run(causes));
+        let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let admin = socket.local_addr().unwrap();
+        let server = serve_admin(&shared, AdminSocket::Tcp(socket), &config);
+        let drain_timeout = config.drain_timeout;
+        let node = Node { shared, looping: Some(looping), stop_loop, admin: server, drain_timeout };
+        Self { node, admin, _dir: dir }
+    }
+
+    /// Asks the admin interface; the answer whole.
+    async fn ask(&self, method: &str, path: &str, body: &str) -> String {
+        let mut stream = tokio::net::TcpStream::connect(self.admin).await.unwrap();
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: admin\r\nContent-Type: application/json\r\n\
+             Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
+            body.len()
+        );
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    }
+
+    async fn order(&self) -> String {
+        self.ask("POST", "/api/v1/kill-switch", &json!({ "engaged": true }).to_string()).await
+    }
+
+    async fn reload(&self) -> String {
+        self.ask("POST", "/api/v1/reload", "{}").await
+    }
+}
+
+fn panics(holding: Holding, orders: &Receiver<Request>, configurations: &Receiver<Configure>) {
+    let _held = match holding {
+        Holding::Nothing => (None, None),
+        Holding::AnOrder => (orders.recv().ok(), None),
+        Holding::AConfiguration => (None, configurations.recv().ok()),
+    };
+    panic!("on purpose");
+}
+
+fn says(answer: &str, status: u16, text: &str) {
+    assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
+    assert!(answer.contains(text), "no {text:?} in {answer}");
+}
+
+async fn everyone_is_told(broken: &Broken) {
+    while !broken.node.shared.ticks.ended() {
+        tokio::task::yield_now().await;
+    }
+    says(&broken.order().await, 503, "the control loop has ended: it has never ticked");
+    says(&broken.reload().await, 422, "the control loop has ended");
+    says(&broken.ask("GET", "/readyz", "").await, 503, "the control loop has ended");
+    says(&broken.ask("GET", "/healthz", "").await, 200, "ok");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_the_loop_panics_with_is_refused_for_what_happened() {
+    let broken = Broken::start(Holding::AnOrder).await;
+    let answer = broken.order().await;
+    says(&answer, 503, "the control loop has");
+    assert!(answer.contains("ended") && !answer.contains("shutting down"), "{answer}");
+    everyone_is_told(&broken).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reload_the_loop_panics_with_is_refused_and_changes_nothing() {
+    let broken = Broken::start(Holding::AConfiguration).await;
+    let before = broken.node.shared.config.load_full();
+    says(&broken.reload().await, 422, "the loop has ended");
+    assert!(Arc::ptr_eq(&before, &broken.node.shared.config.load_full()));
+    everyone_is_told(&broken).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_whose_loop_has_panicked_still_ends_its_shadows() {
+    let mut broken = Broken::start(Holding::Nothing).await;
+    let manager = Arc::clone(&broken.node.shared.manager);
+    manager.apply(&ServiceName::from("shop"), &[Action::Create { tier: Tier::Warm }]);
+    let pid = loop {
+        match manager.snapshot().first() {
+            Some(shadow) if shadow.pid.is_some() => break shadow.pid.unwrap(),
+            Some(_) => tokio::task::yield_now().await,
+            None => panic!("the shadow could not be made: {:?}", manager.take_facts()),
+        }
+    };
+    let error = broken.node.end().await.unwrap_err().to_string();
+    assert!(error.contains("the loop had panicked"), "{error}");
+    assert!(manager.snapshot().is_empty());
+    assert!(!Path::new(&format!("/proc/{pid}")).exists());
+}
