@@ -218,13 +218,8 @@ pub(super) async fn services(
     State(shared): State<Arc<Shared>>,
     only: OnlyQuery,
 ) -> Result<Json<Value>, ApiError> {
-    let view = view(&shared)?;
     let counted = Counted(shared.totals());
-    let services: Vec<Value> = pairs(&shared, &view, only)?
-        .into_iter()
-        .map(|(seen, plan)| service_json(&view, &counted, seen, plan))
-        .collect();
-    Ok(Json(json!({ "at_ms": view.plan.at_ms, "services": services })))
+    by_service(&shared, only, |view, seen, plan| service_json(view, &counted, seen, plan))
 }
 
 pub(super) async fn service(
@@ -280,9 +275,9 @@ pub(super) async fn forecast(
     State(shared): State<Arc<Shared>>,
     only: OnlyQuery,
 ) -> Result<Json<Value>, ApiError> {
-    by_service(&shared, only, |plan| {
+    by_service(&shared, only, |_, seen, plan| {
         json!({
-            "service": plan.service,
+            "service": seen.service,
             "demand_rps": plan.demand_rps,
             "horizons": plan.forecast,
         })
@@ -293,9 +288,9 @@ pub(super) async fn weights(
     State(shared): State<Arc<Shared>>,
     only: OnlyQuery,
 ) -> Result<Json<Value>, ApiError> {
-    by_service(&shared, only, |plan| {
+    by_service(&shared, only, |_, seen, plan| {
         json!({
-            "service": plan.service,
+            "service": seen.service,
             "acting": plan.act,
             "weights": plan.weights,
             "advised": plan.advised,
@@ -304,15 +299,17 @@ pub(super) async fn weights(
     })
 }
 
-/// What `show` says of the newest plan of each service asked for.
+/// What `show` says of each service asked for, as of the last tick.
 fn by_service(
     shared: &Shared,
     only: OnlyQuery,
-    show: impl Fn(&ServicePlan) -> Value,
+    show: impl Fn(&View, &ServiceObservation, &ServicePlan) -> Value,
 ) -> Result<Json<Value>, ApiError> {
     let view = view(shared)?;
-    let services: Vec<Value> =
-        pairs(shared, &view, only)?.into_iter().map(|(_, plan)| show(plan)).collect();
+    let services: Vec<Value> = pairs(shared, &view, only)?
+        .into_iter()
+        .map(|(seen, plan)| show(&view, seen, plan))
+        .collect();
     Ok(Json(json!({ "at_ms": view.plan.at_ms, "services": services })))
 }
 

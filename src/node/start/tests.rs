@@ -32,7 +32,7 @@ fn write_config(dir: &Path) -> PathBuf {
     let text = format!(
         "listeners: [{{ address: {listener}, routes: [{{ service: shop }}] }}]\n\
          services:\n  shop:\n    primaries: [127.0.0.1:1]\n    shadows:\n      provider:\n        \
-         process: {{ command: [/bin/sh, -c, \"sleep 1000; true {{port}}\"] }}\n\
+         process: {{ command: [/bin/sh, -c, \"sleep 60; true {{port}}\"] }}\n\
          reload: {{ watch: false }}\nworkers: 1\nstate_dir: {}\n",
         dir.join("state").display()
     );
