@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -20,8 +21,23 @@ pub(crate) fn foreshadow() -> Command {
 }
 
 /// An address on loopback that was free a moment ago.
+///
+/// Below the range that the kernel takes the ports of connections from, and below that of shadows:
+/// nobody comes by it between this look and its use. Tests that run at the same time, each in its
+/// own process, look in different places.
 pub(crate) fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    const FIRST: u32 = 10_000;
+    const COUNT: u32 = 10_000;
+    static TAKEN: AtomicU32 = AtomicU32::new(0);
+    let own = std::process::id().wrapping_mul(61);
+    for _ in 0..COUNT {
+        let at = own.wrapping_add(TAKEN.fetch_add(1, Ordering::Relaxed)) % COUNT;
+        let address = SocketAddr::from(([127, 0, 0, 1], u16::try_from(FIRST + at).unwrap()));
+        if TcpListener::bind(address).is_ok() {
+            return address;
+        }
+    }
+    panic!("no port from {FIRST} on is free");
 }
 
 /// Waits until `condition` gives a value; fails with `what` when it takes too long.
