@@ -86,6 +86,14 @@ fn a_third_signal_ends_the_process_whatever_it_waits_for() {
     assert_eq!(node.process.wait(), Some(1), "{}", node.process.log());
     told(&node, "told a third time");
     assert!(!node.process.log().contains(" ended\n"), "{}", node.process.log());
+    // Whatever it left, the next start knows of it.
+    drop(database);
+    node.restart();
+    node.process.signal(Signal::TERM);
+    told(&node, "every request in flight was finished");
+    node.process.signal(Signal::TERM);
+    assert_eq!(node.process.wait(), Some(0), "{}", node.process.log());
+    assert_eq!(marked(&mark), 0, "processes of shadows are left: {}", node.process.log());
 }
 
 #[test]
