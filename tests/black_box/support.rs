@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -56,6 +57,7 @@ pub(crate) fn eventually<T>(what: &str, mut condition: impl FnMut() -> Option<T>
 pub(crate) struct Process {
     child: Child,
     log: Arc<Mutex<String>>,
+    reader: JoinHandle<()>,
 }
 
 impl Process {
@@ -68,14 +70,14 @@ impl Process {
             .unwrap();
         let log = Arc::new(Mutex::new(String::new()));
         let (stderr, sink) = (child.stderr.take().unwrap(), Arc::clone(&log));
-        std::thread::spawn(move || {
+        let reader = std::thread::spawn(move || {
             for line in BufReader::new(stderr).lines().map_while(Result::ok) {
                 let mut sink = sink.lock().unwrap();
                 sink.push_str(&line);
                 sink.push('\n');
             }
         });
-        Self { child, log }
+        Self { child, log, reader }
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -97,10 +99,13 @@ impl Process {
         self.child.wait().unwrap();
     }
 
-    /// Waits for its end and gives the exit code; fails when it goes on.
+    /// Waits for its end, and for all it wrote to be in the log, and gives the exit code; fails
+    /// when it goes on.
     pub(crate) fn wait(&mut self) -> Option<i32> {
         let what = format!("end of process {}", self.pid());
-        eventually(&what, || self.child.try_wait().unwrap()).code()
+        let status = eventually(&what, || self.child.try_wait().unwrap());
+        eventually("end of its log", || self.reader.is_finished().then_some(()));
+        status.code()
     }
 }
 
