@@ -35,7 +35,10 @@ fn query<T>(query: Result<Query<T>, QueryRejection>) -> Result<T, ApiError> {
 }
 
 fn view(shared: &Shared) -> Result<Arc<View>, ApiError> {
-    shared.view().ok_or_else(ApiError::starting)
+    shared.view().ok_or_else(|| match shared.loop_trouble() {
+        Some(trouble) => ApiError::new(StatusCode::SERVICE_UNAVAILABLE, trouble),
+        None => ApiError::starting(),
+    })
 }
 
 /// The configured service called `name`, or a 404 that lists them.

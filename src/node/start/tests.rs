@@ -118,7 +118,9 @@ async fn everyone_is_told(broken: &Broken) {
     }
     says(&broken.order().await, 503, "the control loop has ended: it has never ticked");
     says(&broken.reload().await, 422, "the control loop has ended");
-    says(&broken.ask("GET", "/readyz", "").await, 503, "the control loop has ended");
+    for path in ["/readyz", "/api/v1/weights"] {
+        says(&broken.ask("GET", path, "").await, 503, "the control loop has ended");
+    }
     says(&broken.ask("GET", "/healthz", "").await, 200, "ok");
 }
 
