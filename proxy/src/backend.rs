@@ -37,7 +37,14 @@ impl Clock {
     /// Milliseconds since the start.
     #[must_use]
     pub fn now_ms(&self) -> u64 {
-        u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX)
+        self.at_ms(Instant::now())
+    }
+
+    /// What the clock shows at a time that was read already; zero before its start.
+    #[must_use]
+    pub(crate) fn at_ms(&self, now: Instant) -> u64 {
+        let since = now.saturating_duration_since(self.origin);
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
     }
 }
 

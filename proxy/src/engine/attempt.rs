@@ -36,7 +36,7 @@ impl Engine {
             return Ok(true);
         };
         service.meters().arrived(self.worker);
-        service.budget().deposit(self.now_ms());
+        service.budget().deposit(self.at_ms(ctx.started));
         ctx.deadline = ctx.started + service.policy().total_timeout.min(FAR);
         connection.set_deadline(ctx.deadline);
         ctx.tunnel = session.is_upgrade_req();
@@ -44,7 +44,7 @@ impl Engine {
             ctx.wanted = observer.wants(service.name(), &session.req_header().method);
         }
         ctx.service = Some(service);
-        ctx.next = self.pick(ctx);
+        ctx.next = self.pick(ctx, self.at_ms(ctx.started));
         if ctx.next.is_none() {
             self.count_unserved(ctx);
             self.answer(session, 503, "no backend can take the request now").await?;
@@ -54,9 +54,9 @@ impl Engine {
     }
 
     /// A backend that has not been tried yet.
-    pub(super) fn pick(&self, ctx: &RequestCtx) -> Option<Arc<Backend>> {
+    pub(super) fn pick(&self, ctx: &RequestCtx, now_ms: u64) -> Option<Arc<Backend>> {
         let service = ctx.service.as_ref()?;
-        match service.pick(self.worker, &mut rand::rng(), &ctx.tried, self.now_ms()) {
+        match service.pick(self.worker, &mut rand::rng(), &ctx.tried, now_ms) {
             Pick::Backend(backend) => Some(Arc::clone(backend)),
             Pick::None(reason) => {
                 tracing::debug!(service = %service.name(), %reason, "no backend");
@@ -98,7 +98,7 @@ impl Engine {
                 peer.options.write_timeout = Some(write.min(whole));
             }
         }
-        let guard = backend.begin(self.worker, self.now_ms());
+        let guard = backend.begin(self.worker, self.at_ms(now));
         ctx.attempt = Some(Attempt { guard, begun: now, retry });
         Ok(peer)
     }
@@ -106,14 +106,15 @@ impl Engine {
     /// Ends the attempt under way with what the backend did.
     pub(super) fn end_attempt(&self, session: &Session, ctx: &mut RequestCtx, answer: Answer) {
         let Some(attempt) = ctx.attempt.take() else { return };
+        let now = Instant::now();
         let outcome = Outcome {
             answer,
-            latency: attempt.begun.elapsed(),
+            latency: now.saturating_duration_since(attempt.begun),
             bytes_in: session.upstream_body_bytes_received() as u64,
             bytes_out: session.upstream_body_bytes_sent().unwrap_or(0) as u64,
             retry: attempt.retry,
         };
-        attempt.guard.finish(&outcome, self.now_ms());
+        attempt.guard.finish(&outcome, self.at_ms(now));
     }
 
     /// The request is over: counts its answer and reports it.
@@ -168,8 +169,9 @@ impl Engine {
         }
     }
 
-    pub(super) fn now_ms(&self) -> u64 {
-        self.shared.clock.now_ms()
+    /// A time of this request on the clock that all requests share.
+    pub(super) fn at_ms(&self, now: Instant) -> u64 {
+        self.shared.clock.at_ms(now.into_std())
     }
 }
 

@@ -113,17 +113,19 @@ impl Engine {
     fn may_retry(&self, ctx: &mut RequestCtx, on: impl FnOnce(&RetryPolicy) -> bool) -> bool {
         let Some(service) = &ctx.service else { return false };
         let policy = &service.policy().retries;
-        if !on(policy) || ctx.attempts > policy.attempts || Instant::now() >= ctx.deadline {
+        let now = Instant::now();
+        if !on(policy) || ctx.attempts > policy.attempts || now >= ctx.deadline {
             return false;
         }
+        let now_ms = self.at_ms(now);
         let budget = service.budget();
         if budget.available() == 0 {
             return false;
         }
         // A pick can use up a trial of a backend on probation, a withdrawal spends budget: both
         // are wasted when the other fails, which the look above makes rare.
-        let Some(next) = self.pick(ctx) else { return false };
-        if !budget.try_withdraw(self.now_ms()) {
+        let Some(next) = self.pick(ctx, now_ms) else { return false };
+        if !budget.try_withdraw(now_ms) {
             return false;
         }
         ctx.next = Some(next);
