@@ -1,6 +1,8 @@
 //! One client connection from accept to close: heads are checked, then the engine takes over.
 
+use std::io;
 use std::net::SocketAddr;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
@@ -181,6 +183,7 @@ pub(crate) async fn serve(
     let mut phase = connection.listener().phase();
     let mut cut = phase.clone();
     tokio::select! {
+        biased;
         () = requests(&app, socket, Arc::clone(&connection), &mut phase) => {}
         () = reached(&mut cut, Phase::Closed) => {
             if connection.busy.load(Ordering::Relaxed) {
@@ -196,6 +199,22 @@ async fn reached(phase: &mut watch::Receiver<Phase>, wanted: Phase) {
     drop(phase.wait_for(|now| *now >= wanted).await);
 }
 
+/// The wait for a listener to drain, which goes on from request to request: to begin it anew means
+/// to enter a list that all connections share.
+struct Draining<'a, F> {
+    reached: Pin<&'a mut F>,
+    seen: bool,
+}
+
+impl<F: Future<Output = ()>> Draining<'_, F> {
+    async fn begun(&mut self) {
+        if !self.seen {
+            self.reached.as_mut().await;
+            self.seen = true;
+        }
+    }
+}
+
 async fn requests(
     app: &Arc<App>,
     socket: TcpStream,
@@ -205,9 +224,11 @@ async fn requests(
     // The engine asks for a shutdown signal of its own; draining is decided per listener here.
     let (_shutdown, shutdown) = watch::channel(false);
     let mut stream = Box::new(ClientStream::new(socket, Arc::clone(&connection)));
+    let draining = pin!(reached(phase, Phase::Draining));
+    let mut draining = Draining { reached: draining, seen: false };
     let mut patience = NEWCOMER;
     loop {
-        let head = match next_request(&mut stream, phase, patience).await {
+        let head = match next_request(&mut stream, &mut draining, patience).await {
             Next::Request(head) => head,
             Next::Refused(refusal) => return refuse(&mut stream, refusal).await,
             Next::Closed => return,
@@ -234,45 +255,43 @@ async fn requests(
 /// not begun one has `patience` left.
 async fn next_request(
     stream: &mut ClientStream,
-    phase: &mut watch::Receiver<Phase>,
+    draining: &mut Draining<'_, impl Future<Output = ()>>,
     patience: Duration,
 ) -> Next {
     let timeouts = stream.connection().listener().spec().timeouts;
     stream.connection().begin();
     if stream.input().is_empty() {
-        if stream.is_half_closed() {
-            return Next::Closed;
-        }
+        let idle_until = Instant::now() + timeouts.keepalive_idle.min(FAR);
         let first = tokio::select! {
             biased;
-            read = stream.fill() => read,
+            read = stream.fill(idle_until) => read,
             () = async {
-                reached(phase, Phase::Draining).await;
+                draining.begun().await;
                 tokio::time::sleep(patience).await;
             } => return Next::Closed,
-            () = tokio::time::sleep(timeouts.keepalive_idle) => return Next::Closed,
         };
         if !matches!(first, Ok(count) if count > 0) {
             return Next::Closed;
         }
     }
     let mut scanner = HeadScanner::default();
-    let complete = async {
-        loop {
-            match scanner.scan(stream.input()) {
-                Ok(Some(head)) => return Next::Request(head),
-                Ok(None) => {}
-                Err(refusal) => return Next::Refused(refusal),
-            }
-            if !matches!(stream.fill().await, Ok(count) if count > 0) {
-                return Next::Closed;
-            }
+    // The common head is complete in its first segment and needs neither clock nor timer.
+    let mut until = None;
+    loop {
+        match scanner.scan(stream.input()) {
+            Ok(Some(head)) => return Next::Request(head),
+            Ok(None) => {}
+            Err(refusal) => return Next::Refused(refusal),
         }
-    };
-    // The common head is complete in its first segment and needs no timer.
-    tokio::time::timeout(timeouts.client_header, complete)
-        .await
-        .unwrap_or(Next::Refused(Refusal::Timeout))
+        let until = *until.get_or_insert_with(|| Instant::now() + timeouts.client_header.min(FAR));
+        match stream.fill(until).await {
+            Ok(count) if count > 0 => {}
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                return Next::Refused(Refusal::Timeout);
+            }
+            Ok(_) | Err(_) => return Next::Closed,
+        }
+    }
 }
 
 async fn refuse(stream: &mut ClientStream, refusal: Refusal) {

@@ -6,9 +6,10 @@
 //! too, since the engine waits on this stream whatever else it waits on.
 
 use std::fmt;
+use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::os::fd::AsRawFd;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -23,8 +24,9 @@ use pingora::protocols::{
 use rustix::net::{RecvFlags, recv};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Interest, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 
+use crate::alarm::Alarm;
 use crate::bounds::Bounds;
 use crate::connection::{Connection, Verdict};
 use crate::head::Head;
@@ -52,12 +54,7 @@ pub(crate) struct ClientStream {
     output: BytesMut,
     /// Since when nothing has moved, and what is awaited.
     quiet: Option<(Verdict, Instant)>,
-    alarm: Option<Alarm>,
-}
-
-struct Alarm {
-    at: Instant,
-    sleep: Pin<Box<Sleep>>,
+    alarm: Alarm,
 }
 
 impl ClientStream {
@@ -74,7 +71,7 @@ impl ClientStream {
             half_closed: false,
             output: BytesMut::new(),
             quiet: None,
-            alarm: None,
+            alarm: Alarm::default(),
         }
     }
 
@@ -114,10 +111,19 @@ impl ClientStream {
     ///
     /// # Errors
     ///
-    /// Those of the socket.
-    pub(crate) async fn fill(&mut self) -> io::Result<usize> {
+    /// Those of the socket, and that none came before `until`.
+    pub(crate) async fn fill(&mut self, until: Instant) -> io::Result<usize> {
         self.input.reserve(READ_SIZE.min(self.input.len() + 2048));
-        let count = self.socket.read_buf(&mut self.input).await?;
+        let mut read = pin!(self.socket.read_buf(&mut self.input));
+        let alarm = &mut self.alarm;
+        let count = poll_fn(|cx| match read.as_mut().poll(cx) {
+            Poll::Ready(result) => Poll::Ready(result),
+            Poll::Pending => {
+                ready!(alarm.poll_until(cx, until));
+                Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+            }
+        })
+        .await?;
         self.half_closed |= count == 0;
         Ok(count)
     }
@@ -146,20 +152,18 @@ impl ClientStream {
         if !unread || self.half_closed {
             return Ok(());
         }
-        let drain = async {
-            let mut discarded = 0;
-            while discarded < LINGER_BYTES {
-                self.input.clear();
-                match self.fill().await {
-                    Ok(0) => break,
-                    Ok(count) => discarded += count,
-                    Err(error) => return Err(error),
-                }
+        let (until, mut discarded) = (Instant::now() + LINGER, 0);
+        while discarded < LINGER_BYTES {
+            self.input.clear();
+            match self.fill(until).await {
+                Ok(0) => break,
+                Ok(count) => discarded += count,
+                // The expected end of a client that does not close.
+                Err(error) if error.kind() == io::ErrorKind::TimedOut => break,
+                Err(error) => return Err(error),
             }
-            Ok(())
-        };
-        // Running out of time here is the expected end of a client that keeps sending.
-        tokio::time::timeout(LINGER, drain).await.unwrap_or(Ok(()))
+        }
+        Ok(())
     }
 
     /// Ready with an error once the request's deadline has passed, or nothing has moved for too
@@ -174,14 +178,7 @@ impl ClientStream {
             self.quiet = Some((late, since));
             at = at.min(since + patience);
         }
-        let alarm = self
-            .alarm
-            .get_or_insert_with(|| Alarm { at, sleep: Box::pin(tokio::time::sleep_until(at)) });
-        if alarm.at != at {
-            alarm.at = at;
-            alarm.sleep.as_mut().reset(at);
-        }
-        ready!(alarm.sleep.as_mut().poll(cx));
+        ready!(self.alarm.poll_until(cx, at));
         self.connection.condemn(late);
         Poll::Ready(io::Error::new(io::ErrorKind::TimedOut, "the request took too long"))
     }

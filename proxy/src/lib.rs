@@ -1,5 +1,6 @@
 //! The data plane: listeners, HTTP engine, balancing, upstreams, health.
 
+mod alarm;
 mod alias;
 mod backend;
 mod bounds;
