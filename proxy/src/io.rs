@@ -113,19 +113,24 @@ impl ClientStream {
     ///
     /// Those of the socket, and that none came before `until`.
     pub(crate) async fn fill(&mut self, until: Instant) -> io::Result<usize> {
-        self.input.reserve(READ_SIZE.min(self.input.len() + 2048));
-        let mut read = pin!(self.socket.read_buf(&mut self.input));
-        let alarm = &mut self.alarm;
-        let count = poll_fn(|cx| match read.as_mut().poll(cx) {
+        let room = READ_SIZE.min(self.input.len() + 2048);
+        poll_fn(|cx| match self.poll_receive(cx, room) {
             Poll::Ready(result) => Poll::Ready(result),
             Poll::Pending => {
-                ready!(alarm.poll_until(cx, until));
+                ready!(self.alarm.poll_until(cx, until));
                 Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
             }
         })
-        .await?;
+        .await
+    }
+
+    /// Receives what fits into the buffer, which gets at least `room` bytes to spare.
+    fn poll_receive(&mut self, cx: &mut Context<'_>, room: usize) -> Poll<io::Result<usize>> {
+        self.input.reserve(room);
+        // The future holds nothing between polls; it is the safe way to spare memory.
+        let count = ready!(pin!(self.socket.read_buf(&mut self.input)).poll(cx))?;
         self.half_closed |= count == 0;
-        Ok(count)
+        Poll::Ready(Ok(count))
     }
 
     /// Exposes the request that starts the buffer to the engine.
@@ -181,18 +186,6 @@ impl ClientStream {
         ready!(self.alarm.poll_until(cx, at));
         self.connection.condemn(late);
         Poll::Ready(io::Error::new(io::ErrorKind::TimedOut, "the request took too long"))
-    }
-
-    /// Receives into the buffer, which must be empty.
-    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        self.input.resize(READ_SIZE, 0);
-        let mut space = ReadBuf::new(&mut self.input);
-        let result = Pin::new(&mut self.socket).poll_read(cx, &mut space);
-        let count = space.filled().len();
-        self.input.truncate(if result.is_ready() { count } else { 0 });
-        ready!(result)?;
-        self.half_closed |= count == 0;
-        Poll::Ready(Ok(count))
     }
 
     /// Between the end of a request and that of its answer: only a reset or being late is news.
@@ -264,7 +257,7 @@ impl AsyncRead for ClientStream {
             return this.poll_idle(cx);
         }
         if this.input.is_empty() {
-            match this.poll_fill(cx) {
+            match this.poll_receive(cx, READ_SIZE) {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Ok(())),
                 Poll::Ready(Ok(_)) => {}
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
