@@ -10,6 +10,8 @@ mod refusal;
 
 use std::ops::Range;
 
+use memchr::memchr;
+
 pub(crate) use grammar::is_token;
 use grammar::{check_target, is_host, is_version};
 pub(crate) use refusal::Refusal;
@@ -75,7 +77,7 @@ impl HeadScanner {
     ///
     /// The reason the head must be refused.
     pub(crate) fn scan(&mut self, buf: &[u8]) -> Result<Option<Head>, Refusal> {
-        while let Some(at) = buf[self.searched..].iter().position(|&byte| byte == b'\n') {
+        while let Some(at) = memchr(b'\n', &buf[self.searched..]) {
             let end = self.searched + at;
             if end == self.line || buf[end - 1] != b'\r' {
                 return Err(Refusal::BadRequest("lines must end with CR LF"));
@@ -158,7 +160,8 @@ impl HeadScanner {
             return Err(malformed);
         }
         let raw = &text[colon + 1..];
-        if raw.iter().any(|&b| (b < 0x20 && b != b'\t') || b == 0x7f) {
+        // All of it without stopping at the first: that way many bytes are compared at a time.
+        if raw.iter().fold(false, |bad, &b| bad | (b < 0x20 && b != b'\t') | (b == 0x7f)) {
             return Err(malformed);
         }
         let value = raw.trim_ascii();
