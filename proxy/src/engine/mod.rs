@@ -14,6 +14,7 @@ use bytes::Bytes;
 use http::header::TRANSFER_ENCODING;
 use http::{StatusCode, Version};
 use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::modules::http::HttpModules;
 use pingora::protocols::Digest;
 use pingora::proxy::{FailToProxy, HttpProxy, ProxyHttp, ProxyWarnLogContext, Session, http_proxy};
 use pingora::server::configuration::ServerConf;
@@ -79,6 +80,10 @@ impl ProxyHttp for Engine {
     fn new_ctx(&self) -> RequestCtx {
         RequestCtx::new(Instant::now())
     }
+
+    /// None: the engine's own default is a compression that is switched off, and each request and
+    /// answer would be shown to it.
+    fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
 
     async fn early_request_filter(
         &self,
