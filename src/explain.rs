@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use foreshadow_control::{Entry, Law, ReplayReport, replay};
-use serde::Deserialize;
 use serde_json::Value;
 
 use crate::cli::StateDir;
@@ -29,8 +29,8 @@ pub(crate) struct Args {
     #[arg(long, value_enum)]
     kind: Option<Kind>,
     /// Only decisions this law took part in, such as commit, failover or rollback.
-    #[arg(long, value_name = "LAW")]
-    law: Option<String>,
+    #[arg(long, value_name = "LAW", value_parser = laws())]
+    law: Option<Law>,
     /// How many of the newest decisions.
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
     last: u32,
@@ -57,7 +57,7 @@ fn explain(args: &Args) -> anyhow::Result<ExitCode> {
     let query = Query {
         service: args.service.clone(),
         kind: args.kind,
-        law: args.law.as_deref().map(parse_law).transpose()?,
+        law: args.law,
         limit: Some(args.last),
         ..Query::default()
     };
@@ -91,9 +91,12 @@ fn state_dir(state: &StateDir) -> anyhow::Result<PathBuf> {
     }
 }
 
-fn parse_law(text: &str) -> anyhow::Result<Law> {
-    Law::deserialize(Value::String(text.to_owned()))
-        .map_err(|error| anyhow::anyhow!("there is no law {text:?}: {error}"))
+/// Reads a law by the name it has in the records; names one like it when there is none.
+fn laws() -> impl clap::builder::TypedValueParser<Value = Law> {
+    PossibleValuesParser::new(Law::ALL.map(Law::as_str)).try_map(|name| {
+        let named = Law::ALL.into_iter().find(|law| law.as_str() == name);
+        named.with_context(|| format!("there is no law {name:?}"))
+    })
 }
 
 /// A decision as a few lines: when, which service, and one sentence for each thing that changed.
@@ -183,6 +186,8 @@ fn describe(report: &ReplayReport, text: &mut String) -> anyhow::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
 
     #[test]
@@ -192,9 +197,17 @@ mod tests {
     }
 
     #[test]
-    fn a_law_is_named_as_in_the_records() {
-        assert_eq!(parse_law("reactive_floor").unwrap(), Law::ReactiveFloor);
-        assert!(parse_law("gravity").unwrap_err().to_string().contains("reactive_floor"));
+    fn a_law_is_named_as_in_the_records_and_a_slip_is_told() {
+        #[derive(clap::Parser)]
+        struct Line {
+            #[command(flatten)]
+            args: Args,
+        }
+        let parse = |law| Line::try_parse_from(["explain", "--law", law]).map(|line| line.args.law);
+        assert_eq!(parse("reactive_floor").unwrap(), Some(Law::ReactiveFloor));
+        let error = parse("failovr").unwrap_err().to_string();
+        assert!(error.contains("similar") && error.contains("failover"), "{error}");
+        assert!(parse("gravity").unwrap_err().to_string().contains("reactive_floor"));
     }
 
     #[test]

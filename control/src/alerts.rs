@@ -33,6 +33,11 @@ struct Condition {
 }
 
 impl AlertBoard {
+    /// Forgets what can no longer be.
+    pub(crate) fn forget(&mut self, kind: AlertKind) {
+        self.conditions.remove(&kind);
+    }
+
     /// Takes the conditions that hold now and returns the alerts that stand.
     pub(crate) fn follow(&mut self, holding: Vec<Alert>, now_ms: u64) -> Vec<Alert> {
         let is_none_left = holding.iter().any(|alert| alert.kind == AlertKind::NoCapacity);
@@ -70,8 +75,9 @@ pub(crate) fn conditions(
     scene: &Scene<'_>,
     arrivals: u64,
     refusal: Option<Refusal<'_>>,
-    has_provider: bool,
+    saturated: bool,
 ) -> Vec<Alert> {
+    let has_provider = scene.spec.pool.is_some();
     let mut alerts = Vec::new();
     let mut alert = |kind, text| alerts.push(Alert { kind, text });
     let serving = scene.members.iter().filter(|m| m.eligible).count();
@@ -88,7 +94,11 @@ pub(crate) fn conditions(
     let wanted = scene.supply.shadows_for(asked.rps);
     // Without a provider nothing but the primaries can help, and that alert is raised already.
     let is_said = serving == 0 && !has_provider;
-    if wanted > scene.pool.max && !is_said {
+    // More than was ever asked is no shortage as long as nobody knows where the limit is, unless
+    // part of what carried it is lost.
+    let is_whole = scene.supply.lost_primaries == 0;
+    let is_guess = is_whole && !scene.supply.measured && !saturated && asked.event.is_none();
+    if wanted > scene.pool.max && !is_said && !is_guess {
         let remedy = if has_provider {
             format!("the pool allows {}; raise its max or add primaries", scene.pool.max)
         } else {
@@ -105,7 +115,8 @@ pub(crate) fn conditions(
         );
         alert(AlertKind::Shortage, text);
     }
-    if let Some(refusal) = refusal {
+    // What a provider refused before it was taken away concerns nobody any more.
+    if let Some(refusal) = refusal.filter(|_| has_provider) {
         let next = match refusal.left_ms {
             0..50 => "may follow at once".to_owned(),
             left_ms => format!("is in {:.1} s at the earliest", left_ms as f64 / 1_000.0),

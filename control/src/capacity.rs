@@ -7,7 +7,9 @@
 use serde::{Deserialize, Serialize};
 
 use crate::estimate::Estimate;
+use crate::latency::{Change, Former, Jump, Service};
 use crate::queueing::{service_time_ms, utilisation_from_wait, utilisation_within, wait_ratio};
+use crate::waver::Waver;
 use crate::window::Window;
 use crate::{Meters, Objective};
 
@@ -16,6 +18,8 @@ const IDENTIFIED: f64 = 0.25;
 /// Demand beyond what was ever seen that starts something while capacity is only bounded: more
 /// than the chance that demand of a few seconds differs by, less than a ramp gains in a lead time.
 const GROWTH: f64 = 1.3;
+/// The same where few requests make chance larger, in roots of requests per second.
+const CHANCE: f64 = 2.5;
 /// What all windows of an instance share: the formula, and the latency at low load.
 const SYSTEMATIC_ERROR: f64 = 0.15;
 /// After an abrupt change an instance is an individual for this many windows.
@@ -35,6 +39,12 @@ const VAGUE_ERROR: f64 = 0.7;
 const UNSEEN_INFLATION: f64 = 0.05;
 /// A latency that changes by this factor at unchanged throughput is a change of the server.
 const ABRUPT: f64 = 1.3;
+/// And by so many standard deviations of what latency wavers by.
+const WAVER_DEVIATIONS: f64 = 3.0;
+/// By so many it is believed at once, by less when the next window says so, too.
+const PLAIN_DEVIATIONS: f64 = 5.0;
+/// Answers with which a window tells something even at a load that is hardly higher.
+const MANY: f64 = 100.0;
 /// Part of the utilisation allowed where the objective is below the service's own tail.
 const HOPELESS_OBJECTIVE_SHARE: f64 = 0.9;
 
@@ -62,21 +72,13 @@ pub(crate) struct CapacityModel {
     expected: bool,
     /// Windows for which it is not taken to be like its peers, since it changed by itself.
     apart_windows: u32,
-}
-
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-struct Service {
-    mean_ms: f64,
-    seen_at_rps: f64,
-    /// Windows it is the mean of, as far as they still count.
-    windows: f64,
-}
-
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-struct Former {
-    latency_ms: f64,
-    rps: f64,
-    saturated: bool,
+    #[serde(default)]
+    jumped: Option<Jump>,
+    #[serde(default)]
+    waver: Waver,
+    /// Most of what it was asked in the last window failed for being too much.
+    #[serde(default)]
+    overwhelmed: bool,
 }
 
 /// What is believed of an instance's capacity, in requests per second within the objective.
@@ -105,9 +107,9 @@ impl CapacityModel {
         }
     }
 
-    /// Whether the last window showed the objective missed, with requests piling up.
+    /// Whether the last window showed the objective missed, with requests piling up or failing.
     pub(crate) fn is_saturated(&self) -> bool {
-        self.former.is_some_and(|w| w.saturated)
+        self.overwhelmed || self.former.is_some_and(|w| w.saturated)
     }
 
     /// Takes the meters of one tick.
@@ -117,6 +119,7 @@ impl CapacityModel {
             return;
         }
         let window = self.window.take(meters.in_flight);
+        self.overwhelmed = window.is_overwhelmed();
         if window.is_telling() {
             self.learn(&window, objective);
         } else {
@@ -127,7 +130,8 @@ impl CapacityModel {
     /// Drops a half-filled window, whose requests were answered under other conditions.
     pub(crate) fn interrupt(&mut self) {
         self.window = Window::default();
-        self.former = None;
+        (self.former, self.jumped) = (None, None);
+        self.overwhelmed = false;
     }
 
     fn learn(&mut self, window: &Window, objective: &Objective) {
@@ -136,6 +140,7 @@ impl CapacityModel {
         let misses = window.misses(objective.latency_quantile);
         let service_ms = self.service.map_or(latency_ms, |s| s.mean_ms);
         let saturated = misses && latency_ms > 1.5 * service_ms && window.is_piling_up();
+        let now = Former { latency_ms, rps, saturated };
         self.apart_windows = self.apart_windows.saturating_sub(1);
         if let Some(saturation) = &mut self.saturation {
             saturation.age(window.elapsed_s());
@@ -143,13 +148,16 @@ impl CapacityModel {
         if saturated {
             self.learn_saturated(rps);
         } else {
-            if !self.follow_abrupt_change(latency_ms, rps, window.count()) {
-                self.learn_service_time(latency_ms, rps);
+            let change = self.follow_abrupt_change(now, window.count());
+            if change == Change::None {
+                self.learn_service_time(latency_ms, rps, window.count());
             }
-            self.learn_inflation(latency_ms, rps, window.count());
+            if change != Change::Suspected {
+                self.learn_inflation(latency_ms, rps, window.count());
+            }
             self.learn_proven(rps, misses, window.elapsed_s());
         }
-        self.former = Some(Former { latency_ms, rps, saturated });
+        self.former = Some(now);
         self.objective_share = self.share_within(objective);
     }
 
@@ -179,29 +187,35 @@ impl CapacityModel {
         }
     }
 
-    /// Latency that jumps at unchanged throughput means slower (or faster again) slots, not fuller
-    /// ones: capacity scales with the service time that explains it.
-    fn follow_abrupt_change(&mut self, latency_ms: f64, rps: f64, count: f64) -> bool {
-        let (Some(former), Some(service)) = (self.former, self.service) else { return false };
+    /// Latency that jumps at unchanged throughput, and stays, means slower (or faster again) slots,
+    /// not fuller ones: capacity scales with the service time that explains it. Whether it stays
+    /// the next window says; until then nothing is learned, and a jump that did not was wavering.
+    fn follow_abrupt_change(&mut self, now: Former, count: f64) -> Change {
+        let Some(before) = self.jumped.map(|jump| jump.before).or(self.former) else {
+            return Change::None;
+        };
+        let Some(service) = self.service else { return Change::None };
+        let jump = self.jumped.take();
+        if !self.is_jump(before, now, count) {
+            if let Some(jump) = jump {
+                self.waver.observe((jump.latency_ms / before.latency_ms).ln(), 0.0);
+            }
+            return Change::None;
+        }
+        let size = (now.latency_ms / before.latency_ms).ln().abs();
+        let is_plain = count >= MANY && size > PLAIN_DEVIATIONS * self.waver.variance().sqrt();
+        if jump.is_none() && !is_plain {
+            self.jumped = Some(Jump { before, latency_ms: now.latency_ms });
+            return Change::Suspected;
+        }
         let known_rps = self.known_saturation_rps();
-        let noise_ms = 6.0 * latency_ms.min(former.latency_ms) * (self.noise / count).sqrt();
-        let busy = former.rps > 0.85 * known_rps;
-        let young = service.windows < 3.0;
-        if former.saturated || busy || young || (latency_ms - former.latency_ms).abs() < noise_ms {
-            return false;
-        }
-        let slower = latency_ms > ABRUPT * former.latency_ms && rps < 1.1 * former.rps;
-        let faster = latency_ms * ABRUPT < former.latency_ms && rps > 0.9 * former.rps;
-        if !slower && !faster {
-            return false;
-        }
         let slots = known_rps * service.mean_ms / 1_000.0;
-        let changed_ms = service_time_ms(latency_ms, rps, slots, self.variability());
+        let changed_ms = service_time_ms(now.latency_ms, now.rps, slots, self.variability());
         let scale = service.mean_ms / changed_ms;
-        self.service = Some(Service { mean_ms: changed_ms, seen_at_rps: rps, windows: 3.0 });
+        self.service = Some(Service { mean_ms: changed_ms, seen_at_rps: now.rps, windows: 3.0 });
         self.unsaturated_rps *= scale;
         self.proven_rps *= scale.min(1.0);
-        if self.identified().is_none() {
+        if scale < 1.0 && self.identified().is_none() {
             // A change tells little of where the limit was, but that it is another one now.
             self.saturation = Some(Estimate::new(known_rps, 0.2));
         }
@@ -209,7 +223,21 @@ impl CapacityModel {
             saturation.scale(scale, 0.05);
         }
         self.apart_windows = APART_WINDOWS;
-        true
+        Change::Confirmed
+    }
+
+    fn is_jump(&self, before: Former, now: Former, count: f64) -> bool {
+        let busy = before.rps > 0.85 * self.known_saturation_rps();
+        let young = self.service.is_none_or(|s| s.windows < 3.0);
+        let chance = 6.0 * (self.noise / count).sqrt();
+        let wavers = WAVER_DEVIATIONS * self.waver.variance().sqrt();
+        let (latency_ms, before_ms) = (now.latency_ms, before.latency_ms);
+        let noise_ms = latency_ms.min(before_ms) * chance.max(wavers);
+        if before.saturated || busy || young || (latency_ms - before_ms).abs() < noise_ms {
+            return false;
+        }
+        (latency_ms > ABRUPT * before_ms && now.rps < 1.1 * before.rps)
+            || (latency_ms * ABRUPT < before_ms && now.rps > 0.9 * before.rps)
     }
 
     fn known_saturation_rps(&self) -> f64 {
@@ -221,7 +249,7 @@ impl CapacityModel {
     }
 
     /// Follows the latency at low load; at higher load only as far as the wait does not explain it.
-    fn learn_service_time(&mut self, latency_ms: f64, rps: f64) {
+    fn learn_service_time(&mut self, latency_ms: f64, rps: f64, count: f64) {
         let wait = self.wait_model();
         let saturation_rps = self.identified().map(|s| s.value());
         let Some(service) = &mut self.service else {
@@ -233,6 +261,8 @@ impl CapacityModel {
             service.windows = service.windows.min(3.0);
         }
         if rps <= CALM * service.seen_at_rps {
+            let chance = self.noise / count * (1.0 + 1.0 / service.windows);
+            self.waver.observe((latency_ms / service.mean_ms).ln(), chance);
             service.windows = (service.windows + 1.0).min(BASE_WINDOWS);
             let pace = 1.0 / service.windows;
             service.mean_ms += pace * (latency_ms - service.mean_ms);
@@ -266,14 +296,19 @@ impl CapacityModel {
     fn learn_inflation(&mut self, latency_ms: f64, rps: f64, count: f64) {
         let Some(service) = self.service else { return };
         let inflation = latency_ms / service.mean_ms;
-        let chance = (self.noise / count * (1.0 + 1.0 / service.windows)).sqrt();
-        let error = inflation * chance + 0.01;
+        let of_both = 1.0 + 1.0 / service.windows;
+        let error = inflation * (self.noise / count * of_both).sqrt() + 0.01;
+        let wavers = inflation * (self.waver.variance() * of_both).sqrt();
         let wait = self.wait_model();
-        if let Some(saturation) = &mut self.saturation {
+        let contrast = (CALM - 1.0).max(2.0 / count.sqrt());
+        let is_fuller = rps > (1.0 + contrast) * service.seen_at_rps;
+        let is_telling = is_fuller || (count >= MANY && self.waver.is_known());
+        if let Some(saturation) = self.saturation.as_mut().filter(|_| is_telling) {
             let least_rps = rps.max(1_000.0 / service.mean_ms) * 1.005;
             // Waits are approximated to about a fifth.
             let model_error = 0.2 * (wait(rps, saturation.value()) - 1.0).min(inflation);
-            saturation.update_through(inflation, error.hypot(model_error), least_rps, |c| {
+            let error = error.hypot(wavers).hypot(model_error);
+            saturation.update_through(inflation, error, least_rps, |c| {
                 wait(rps, c) / wait(service.seen_at_rps, c)
             });
         }
@@ -327,7 +362,9 @@ impl CapacityModel {
     pub(crate) fn belief(&self, target: f64) -> Option<Belief> {
         let bound = (self.unsaturated_rps * self.objective_share).max(self.proven_rps);
         let Some(saturation) = self.identified() else {
-            let leaned_on = bound.max(GROWTH * self.proven_rps / target);
+            let chance_rps = CHANCE * self.proven_rps.sqrt();
+            let grown_rps = (GROWTH * self.proven_rps).max(self.proven_rps + chance_rps);
+            let leaned_on = bound.max(grown_rps / target);
             return (bound > 0.0).then_some(Belief {
                 rps: leaned_on,
                 lower_rps: bound,
@@ -335,7 +372,8 @@ impl CapacityModel {
                 error: if self.apart_windows > 0 { APART_ERROR } else { 2.0 * IDENTIFIED },
             });
         };
-        let rps = (saturation.value() * self.objective_share).max(self.proven_rps);
+        let learned_rps = (saturation.value() * self.objective_share).max(self.proven_rps);
+        let rps = learned_rps;
         Some(Belief {
             rps,
             lower_rps: (saturation.lower() * self.objective_share).max(self.proven_rps),

@@ -9,6 +9,9 @@ const DRIFT_VARIANCE_PER_S: f64 = 0.0002;
 const MAX_VARIANCE: f64 = 1.0;
 /// The formulas behind the measurements are not exact, however many agree.
 const LEAST_VARIANCE: f64 = 0.0016;
+/// Degrees of freedom of Student's distribution, as which measurements are taken to scatter: far
+/// strays are part of the trade and say little.
+const STRAY: f64 = 10.0;
 /// Intervals of a grid that a posterior is summed over.
 const GRID: u32 = 24;
 
@@ -48,7 +51,8 @@ impl Estimate {
         let misfit = |ln: f64| {
             let residual = (expected(ln.exp()) - measured) / error;
             let surprise = (ln - self.ln) * (ln - self.ln) / self.variance;
-            0.5 * (residual * residual + surprise)
+            let tail = f64::midpoint(STRAY, 1.0) * (residual * residual / STRAY).ln_1p();
+            tail + 0.5 * surprise
         };
         let least = least.max(1e-6).ln();
         let deviation = self.variance.sqrt();

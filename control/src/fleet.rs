@@ -9,11 +9,16 @@ use crate::errors::{Errors, Trust};
 use crate::verification::{Verdict, verdict};
 use crate::warm_up::{WarmUp, Warming};
 use crate::{
-    Capacity, CapacityView, Health, InstanceId, InstanceObservation, Role, ServiceSpec, Tier,
+    Capacity, CapacityView, Fact, Health, InstanceId, InstanceObservation, Role,
+    ServiceObservation, ServiceSpec, Tier,
 };
 
 /// Share of its capacity that an instance is given when its warm-up begins.
 const RAMP_FLOOR: f64 = 0.1;
+
+/// Part of the warm-up that an instance keeps while it does not serve: frozen or on a small share it
+/// stays the same process, with its caches and compiled code, and only opens connections again.
+const KEPT: f64 = 0.8;
 
 /// No instance serves more; a capacity beyond it is a slip of the pen.
 const MOST_RPS: f64 = 1e12;
@@ -36,6 +41,11 @@ pub(crate) struct Known {
     /// Steps of it are refused until then.
     pub(crate) blocked_until_ms: u64,
     warming: Warming,
+    /// How long it has served by now, and how long before that.
+    #[serde(default)]
+    stint_ms: u64,
+    #[serde(default)]
+    served_ms: u64,
     #[serde(default)]
     pub(crate) errors: Errors,
 }
@@ -59,6 +69,8 @@ impl Known {
             issued: None,
             blocked_until_ms: 0,
             warming: Warming::default(),
+            stint_ms: 0,
+            served_ms: 0,
             errors: Errors::default(),
         }
     }
@@ -140,6 +152,9 @@ pub(crate) struct Sighted {
     pub(crate) gone: Vec<InstanceId>,
     /// Those that had a share of the requests and are gone or out of order.
     pub(crate) lost_serving: Vec<InstanceId>,
+    /// Those that had a share and are gone though nothing happened to them: they are not in the
+    /// configuration any more.
+    pub(crate) removed_serving: Vec<InstanceId>,
 }
 
 /// All instances of a service, as remembered.
@@ -157,17 +172,24 @@ impl Fleet {
     pub(crate) fn observe(
         &mut self,
         spec: &ServiceSpec,
-        instances: &[InstanceObservation],
+        observed: &ServiceObservation,
         now_ms: u64,
         elapsed_ms: u64,
     ) -> Sighted {
+        let instances = &observed.instances;
         let mut sighted = Sighted::default();
         let warm_up_ms = self.warm_up_ms(spec);
         self.known.retain(|id, known| {
             let remains = instances.iter().any(|i| i.instance == *id);
             if !remains {
                 sighted.gone.push(*id);
-                sighted.lost_serving.extend((known.share > 0.0).then_some(*id));
+                let ended =
+                    |fact: &Fact| matches!(fact, Fact::Exited { instance, .. } if instance == id);
+                if known.share > 0.0 && observed.facts.iter().any(ended) {
+                    sighted.lost_serving.push(*id);
+                } else if known.share > 0.0 {
+                    sighted.removed_serving.push(*id);
+                }
             }
             remains
         });
@@ -183,10 +205,15 @@ impl Fleet {
             sighted.lost_serving.extend(lost.then_some(seen.instance));
             if seen.role == Role::Shadow && may_take_requests(seen) {
                 let age_ms = seen.tier_age_ms;
+                known.stint_ms = age_ms;
                 let took_ms = known.warming.observe(&seen.meters, age_ms, spec.warm_up_ms);
-                took_ms.into_iter().for_each(|took_ms| self.warm_up.learn(took_ms));
+                // One that served before says nothing of those that are cold.
+                let fresh = took_ms.filter(|_| known.served_ms == 0);
+                fresh.into_iter().for_each(|took_ms| self.warm_up.learn(took_ms));
             } else {
                 known.warming = Warming::default();
+                known.served_ms = known.served_ms.saturating_add(known.stint_ms);
+                known.stint_ms = 0;
             }
             let warm = known.ramp(seen, warm_up_ms, now_ms) >= 1.0;
             if may_take_requests(seen) && warm {
@@ -262,9 +289,10 @@ impl Known {
     }
 
     fn ramp(&self, seen: &InstanceObservation, warm_up_ms: u64, now_ms: u64) -> f64 {
+        let kept_ms = (KEPT * self.served_ms.min(warm_up_ms) as f64) as u64;
         let served_ms = match seen.role {
             Role::Primary => u64::MAX,
-            Role::Shadow => seen.tier_age_ms,
+            Role::Shadow => seen.tier_age_ms.saturating_add(kept_ms),
         };
         let back_ms = self.back_since_ms.map_or(u64::MAX, |since| now_ms.saturating_sub(since));
         let warm = served_ms.min(back_ms) as f64 / warm_up_ms.max(1) as f64;

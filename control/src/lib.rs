@@ -51,6 +51,7 @@ mod errors;
 mod estimate;
 mod fleet;
 mod ids;
+mod latency;
 mod lead_time;
 mod loss;
 mod observation;
@@ -69,6 +70,7 @@ mod supply;
 mod tiers;
 mod verification;
 mod warm_up;
+mod waver;
 mod weights;
 mod window;
 

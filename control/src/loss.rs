@@ -55,6 +55,14 @@ impl Losses {
     }
 }
 
+/// Who was taken out of the configuration, of those that had requests.
+pub(crate) fn removed_text(removed: &[InstanceId]) -> Option<String> {
+    let named: Vec<String> = removed.iter().take(MOST_NAMED).map(ToString::to_string).collect();
+    let more = removed.len().saturating_sub(named.len());
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    (!named.is_empty()).then(|| format!("{}{more} taken out of service", named.join(", ")))
+}
+
 fn witness(id: InstanceId, seen: &ServiceObservation) -> String {
     if let Some(instance) = seen.instances.iter().find(|i| i.instance == id) {
         return state_text(instance);

@@ -42,7 +42,7 @@ pub struct ServicePlan {
     /// Why weights changed in this tick; empty when they did not.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub reasons: Vec<Reason>,
-    /// Smoothed demand now, in requests per second.
+    /// Smoothed demand now, in requests per second, to a thousandth.
     pub demand_rps: f64,
     /// The demand forecast the decision was taken on, announced events not counted in.
     pub forecast: Vec<HorizonView>,
@@ -121,6 +121,43 @@ pub enum Law {
     Operator,
 }
 
+impl Law {
+    /// Every law.
+    pub const ALL: [Self; 12] = [
+        Self::Weights,
+        Self::WarmUp,
+        Self::Prepare,
+        Self::Warm,
+        Self::Commit,
+        Self::ReactiveFloor,
+        Self::Pool,
+        Self::Failover,
+        Self::Recreate,
+        Self::Rollback,
+        Self::Verification,
+        Self::Operator,
+    ];
+
+    /// Its name in records and queries.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Weights => "weights",
+            Self::WarmUp => "warm_up",
+            Self::Prepare => "prepare",
+            Self::Warm => "warm",
+            Self::Commit => "commit",
+            Self::ReactiveFloor => "reactive_floor",
+            Self::Pool => "pool",
+            Self::Failover => "failover",
+            Self::Recreate => "recreate",
+            Self::Rollback => "rollback",
+            Self::Verification => "verification",
+            Self::Operator => "operator",
+        }
+    }
+}
+
 /// Why something was decided: the law and the figures it was applied to, as one sentence.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Reason {
@@ -180,4 +217,17 @@ pub struct CapacityView {
     pub upper_rps: Option<f64>,
     /// Whether the configuration pins it.
     pub pinned: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn laws_are_named_as_they_are_written() {
+        for law in Law::ALL {
+            let written = serde_json::to_value(law).expect("a law is a word");
+            assert_eq!(written, law.as_str());
+        }
+    }
 }

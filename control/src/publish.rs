@@ -71,8 +71,11 @@ impl Publisher {
         let advised = as_weights(scene, &shares);
         let mut reasons = Vec::new();
         // What the others take over from one that is gone is a change, too.
-        if (changed || scene.lost_now) && advised != as_weights(scene, &former) {
+        if (changed || scene.lost_now || scene.removed.is_some())
+            && advised != as_weights(scene, &former)
+        {
             let failed = if scene.lost_now { Some(scene.loss.to_owned()) } else { dropped };
+            let failed = failed.or_else(|| scene.removed.clone());
             let figures = (demand_rps, asked);
             reasons.push(reason(scene, &target, figures, &advised, failed, returning));
         }
@@ -171,6 +174,16 @@ fn dropped_text(scene: &Scene<'_>, former: &[f64]) -> Option<String> {
     }
 }
 
+/// What takes the load of those that may take none now: a failure, or an operator who drained them
+/// or took them out of the configuration.
+fn dropped_law(scene: &Scene<'_>) -> Law {
+    let by_hand = scene.removed.is_some()
+        || scene.spec.pool.is_none()
+        || scene.members.iter().any(|m| m.seen.drained);
+    let is_failure = scene.lost_now || scene.members.iter().any(|m| m.is_lost() && !m.eligible);
+    if by_hand && !is_failure { Law::Operator } else { Law::Failover }
+}
+
 /// Those that are given less for their failures.
 fn distrust_text(scene: &Scene<'_>) -> String {
     let distrusted = scene.members.iter().filter(|m| m.eligible && m.trust.part < 1.0);
@@ -197,7 +210,7 @@ fn reason(
 ) -> Reason {
     let warming = scene.shadows().any(|m| m.eligible && m.ramp < 1.0);
     let law = match returning {
-        _ if failed.is_some() => Law::Failover,
+        _ if failed.is_some() => dropped_law(scene),
         Some(_) => Law::Rollback,
         None if warming => Law::WarmUp,
         None => Law::Weights,
@@ -207,19 +220,28 @@ fn reason(
     } else if target.short {
         "all instances together carry less and share it by capacity".to_owned()
     } else {
-        format!("{:.0} rps go to shadows", target.overflow_rps)
+        let members = scene.members.iter().zip(&target.shares);
+        let share: f64 = members.filter(|(m, _)| m.is_shadow()).map(|(_, share)| share).sum();
+        format!("{:.0} rps go to shadows", share * demand_rps)
+    };
+    let carried = if scene.supply.known {
+        format!(
+            "primaries carry {:.0} rps at {:.0}% utilisation, {carried}",
+            scene.supply.primary_rps,
+            scene.supply.target * 100.0
+        )
+    } else {
+        carried
     };
     let event = asked.event.map_or_else(String::new, |event| format!("{event}: "));
     let failed = failed.map_or_else(String::new, |failed| format!("{failed}: "));
     let mut text = format!(
         "{failed}{}{event}demand is {:.0} rps now and {:.0} rps within {} ms, without chance \
-         {demand_rps:.0} rps, primaries carry {:.0} rps at {:.0}% utilisation, {carried}; weights:",
+         {demand_rps:.0} rps, {carried}; weights:",
         distrust_text(scene),
         scene.outlook.now_rps,
         asked.rps.max(scene.outlook.now_rps),
-        scene.commit_lead_ms(Tier::Warm),
-        scene.supply.primary_rps,
-        scene.supply.target * 100.0
+        scene.commit_lead_ms(Tier::Warm)
     );
     for weight in weights.iter().take(16) {
         text.push_str(&format!(" {}={}", weight.instance, weight.weight));

@@ -166,9 +166,10 @@ fn step_down_idle(scene: &mut Scene<'_>, warm: u32, all: u32) {
     let Some(id) = youngest else { return };
     let goes = to.map_or_else(|| "ends".to_owned(), |tier| format!("to {tier}"));
     let text = format!(
-        "{id} {goes}: for {} ms at most {warm} shadows were wanted warm or serving and {all} in \
-         all; there are {} and {exist}",
+        "{id} {goes}: for {} ms no more than {} had to be warm or serving, and {all} in all; there \
+         are {} and {exist}",
         scene.spec.evaluation_window_ms,
+        shadows_text(warm),
         scene.warm_or_more()
     );
     scene.order(id, to, Law::Rollback, text);

@@ -27,6 +27,8 @@ pub(crate) struct Scene<'a> {
     pub(crate) loss: &'a str,
     /// Whether that was seen in this tick.
     pub(crate) lost_now: bool,
+    /// Those that had requests and were taken out of the configuration in this tick.
+    pub(crate) removed: Option<String>,
     pub(crate) actions: Vec<PlannedAction>,
 }
 

@@ -15,7 +15,7 @@ use crate::scene::Scene;
 use crate::supply::Supply;
 use crate::tiers::{self, Creations};
 use crate::{
-    Action, Fact, InstanceWeight, Mode, Observation, PlannedAction, PoolSpec, Role,
+    Action, AlertKind, Fact, InstanceWeight, Mode, Observation, PlannedAction, PoolSpec, Role,
     ServiceObservation, ServicePlan, ServiceSpec, Tier, WEIGHT_SCALE,
 };
 
@@ -39,6 +39,9 @@ pub(crate) struct Service {
     /// What served and was lost last.
     #[serde(default)]
     losses: Losses,
+    /// What served and is in the configuration no longer, as of this tick.
+    #[serde(default)]
+    removed: Option<String>,
     /// Shadows an operator wants serving, and until when.
     operator: Option<(u32, u64)>,
     #[serde(default)]
@@ -62,6 +65,7 @@ impl Service {
             publisher: Publisher::default(),
             lost_shadows: 0,
             losses: Losses::default(),
+            removed: None,
             operator: None,
             announcements: Announcements::default(),
             alerts: AlertBoard::default(),
@@ -75,6 +79,9 @@ impl Service {
         }
         if self.spec.evaluation_window_ms != spec.evaluation_window_ms {
             self.rollback.restart();
+        }
+        if spec.pool.is_none() {
+            self.alerts.forget(AlertKind::ProviderFailing);
         }
         self.spec = spec;
     }
@@ -92,7 +99,7 @@ impl Service {
         let now_ms = self.clock.now_ms();
         outlook.events = self.announcements.observe(&seen.announced, &outlook, now_ms, window_ms);
         let mut plan = self.decide(seen, &outlook, observation.interval_ms, act);
-        plan.demand_rps = outlook.now_rps;
+        plan.demand_rps = (outlook.now_rps * 1_000.0).round() / 1_000.0;
         plan.forecast = outlook.horizons;
         if act {
             self.remember(seen, &plan.actions);
@@ -107,7 +114,7 @@ impl Service {
         let missing_ms = passed_ms.saturating_sub(interval_ms);
         self.demand.observe(seen.arrivals, interval_ms, missing_ms);
 
-        let sighted = self.fleet.observe(&self.spec, &seen.instances, now_ms, interval_ms);
+        let sighted = self.fleet.observe(&self.spec, seen, now_ms, interval_ms);
         let mut awaited = sighted.new_shadows.clone();
         awaited.retain(|id| self.provider.was_awaited(*id));
         for id in &sighted.gone {
@@ -131,6 +138,7 @@ impl Service {
             }
         }
         self.losses.observe(&sighted.lost_serving, seen, now_ms);
+        self.removed = crate::loss::removed_text(&sighted.removed_serving);
         let visible = crate::scene::count(awaited.iter()).saturating_sub(adopted);
         self.provider.settle(visible, now_ms);
         self.provider.forgive(now_ms);
@@ -162,6 +170,7 @@ impl Service {
             members,
             loss: if self.losses.is_fresh(now_ms) { self.losses.text() } else { "" },
             lost_now: self.losses.is_new(now_ms),
+            removed: self.removed.take(),
             actions: Vec::new(),
         };
         if seen.activate > 0 {
@@ -193,7 +202,7 @@ impl Service {
             interval_ms,
         );
         let refusal = self.provider.refusal(now_ms);
-        let holding = conditions(&scene, seen.arrivals, refusal, self.spec.pool.is_some());
+        let holding = conditions(&scene, seen.arrivals, refusal, saturated);
         let alerts = self.alerts.follow(holding, now_ms);
         let Published { weights, advised, reasons } = published;
         ServicePlan {

@@ -18,6 +18,9 @@ pub(crate) struct Supply {
     pub(crate) lost_primaries: u32,
     /// Whether anything is known of any instance's capacity.
     pub(crate) known: bool,
+    /// Whether the capacity of every primary that may take requests is known, not only bounded from
+    /// below by what it has carried so far.
+    pub(crate) measured: bool,
     any_primary: bool,
 }
 
@@ -41,6 +44,9 @@ impl Supply {
             target,
             lost_primaries: u32::try_from(lost).unwrap_or(u32::MAX),
             known: typical_rps.is_some(),
+            measured: primaries()
+                .filter(|m| m.eligible)
+                .all(|m| m.belief.is_some_and(|belief| belief.upper_rps.is_some())),
             any_primary: primaries().any(|m| m.eligible),
         }
     }

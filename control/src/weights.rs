@@ -11,8 +11,6 @@ const IDLE_FILL: f64 = 0.05;
 /// The shares the laws want, by position of the member; all zero when nothing may take requests.
 pub(crate) struct Target {
     pub(crate) shares: Vec<f64>,
-    /// Demand beyond what the primaries carry at target utilisation, in requests per second.
-    pub(crate) overflow_rps: f64,
     /// Whether everything together carries less than demand at target utilisation.
     pub(crate) short: bool,
 }
@@ -40,8 +38,7 @@ pub(crate) fn fill(scene: &Scene<'_>, demand_rps: f64, returning: Option<Instanc
         amounts[at] = carried[at];
     }
     let base_rps: f64 = amounts.iter().sum();
-    let overflow_rps = (demand_rps - base_rps).max(0.0);
-    let mut left_rps = overflow_rps;
+    let mut left_rps = (demand_rps - base_rps).max(0.0);
     for &at in later {
         let taken = left_rps.min(carried[at]);
         left_rps -= taken;
@@ -64,7 +61,7 @@ pub(crate) fn fill(scene: &Scene<'_>, demand_rps: f64, returning: Option<Instanc
     if sum > 0.0 {
         amounts.iter_mut().for_each(|rps| *rps /= sum);
     }
-    Target { shares: amounts, overflow_rps, short }
+    Target { shares: amounts, short }
 }
 
 /// Positions of the shadows that may be filled: nearest first, then oldest.

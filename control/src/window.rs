@@ -11,6 +11,9 @@ const ENOUGH: u64 = 200;
 /// Answers below which an instance counts as idle, from which nothing is learned.
 const LEAST: u64 = 20;
 
+/// Share of answers over the objective that is no tail any more: they wait.
+const LATE: f64 = 0.3;
+
 /// A mean latency beyond these, a nanosecond and about twelve days, is a broken measurement.
 const SHORTEST_LATENCY_MS: f64 = 1e-6;
 const LONGEST_LATENCY_MS: f64 = 1e9;
@@ -24,6 +27,9 @@ pub(crate) struct Window {
     requests: u64,
     count: u64,
     failed: u64,
+    /// Of those, the ones that timed out.
+    #[serde(default)]
+    timeouts: u64,
     over_objective: u64,
     sum_ms: f64,
     /// Sum over ticks of count times squared tick mean, for the spread of the tick means.
@@ -47,6 +53,7 @@ impl Window {
         let latency = &meters.latency;
         self.requests = self.requests.saturating_add(meters.requests);
         self.in_flight_first.get_or_insert(meters.in_flight);
+        self.timeouts = self.timeouts.saturating_add(meters.timeouts);
         for failed in
             [meters.server_errors, meters.timeouts, meters.connect_errors, meters.read_errors]
         {
@@ -114,9 +121,23 @@ impl Window {
     }
 
     /// Whether requests come in faster than they are answered, or wait for several answers' time.
+    /// As many as are in flight differ by chance, and when all answers take a little longer.
     pub(crate) fn is_piling_up(&self) -> bool {
         let growth = self.in_flight_last.saturating_sub(self.in_flight_first.unwrap_or(0));
-        growth as f64 > 0.03 * self.count() || self.over_objective as f64 > 0.3 * self.count()
+        let chance = 3.0 * (self.in_flight_last as f64).sqrt();
+        growth as f64 > 0.03 * self.count() + chance || self.is_late()
+    }
+
+    fn is_late(&self) -> bool {
+        self.over_objective as f64 > LATE * self.count()
+    }
+
+    /// Whether so many failed that nothing can be learned, as they do when too much is asked: they
+    /// time out, or are refused while the others wait.
+    pub(crate) fn is_overwhelmed(&self) -> bool {
+        let many = self.failed.saturating_mul(10) > self.requests && self.requests >= LEAST;
+        let timed_out = self.timeouts.saturating_mul(10) > self.requests;
+        many && (timed_out || (self.count >= LEAST && self.is_late()))
     }
 
     /// Variance of one latency over the squared mean, from the spread of the tick means: it holds

@@ -163,6 +163,7 @@ fn what_comes_true_is_held_through_a_dip() {
 fn an_event_that_lowers_demand_changes_nothing() {
     let mut world = World::new(Nature::default(), spec());
     let rps = 0.9 * world.nature.primary_rps();
+    world.run(10_000, |_| 0.5 * rps, |_, _, _| {});
     world.run(40_000, |_| rps, |_, _, _| {});
     assert!(world.serving_shadows() > 0);
     let mut same = world.clone();

@@ -1,5 +1,6 @@
 //! The controller against a small simulated world: queues, start-up delays, faults and lies.
 
+mod cold_start;
 mod errors;
 mod events;
 mod failures;
@@ -9,6 +10,7 @@ mod invariants;
 mod modes;
 mod ramps;
 mod random;
+mod saying;
 mod sharing;
 mod sim;
 mod steady;

@@ -38,6 +38,7 @@ fn only_act_changes_anything() {
 fn weights_stay_as_they_were_when_acting_ends_and_go_on_from_there() {
     let mut world = world_in(Mode::Act);
     let full_rps = world.nature.primary_rps();
+    world.run(10_000, |_| 0.5 * full_rps, |_, _, _| {});
     world.run(40_000, |_| 0.9 * full_rps, |_, _, _| {});
     assert!(world.serving_shadows() >= 1);
     let (_, before) = world.step(0.9 * full_rps);
@@ -134,6 +135,7 @@ fn without_services_or_instances_there_is_a_plan_all_the_same() {
 fn shadows_found_running_are_kept_and_then_judged_like_any() {
     let mut world = world_in(Mode::Act);
     let full_rps = world.nature.primary_rps();
+    world.run(10_000, |_| 0.5 * full_rps, |_, _, _| {});
     world.run(40_000, |_| 0.9 * full_rps, |_, _, _| {});
     let serving = world.serving_shadows();
     assert!(serving >= 1);

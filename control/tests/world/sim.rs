@@ -48,6 +48,9 @@ pub(crate) struct Nature {
     pub(crate) create_ms: u64,
     pub(crate) warm_ms: u64,
     pub(crate) serve_ms: u64,
+    /// How badly the machine under all instances falters: seconds of it per ten seconds, and by
+    /// what part it slows everything then. For the first two seconds it always does.
+    pub(crate) faltering: f64,
     pub(crate) seed: u64,
 }
 
@@ -62,6 +65,7 @@ impl Default for Nature {
             create_ms: 800,
             warm_ms: 200,
             serve_ms: 150,
+            faltering: 0.0,
             seed: 1,
         }
     }
@@ -115,6 +119,8 @@ pub(crate) struct World {
     weights: BTreeMap<InstanceId, u32>,
     facts: Vec<Fact>,
     random: Random,
+    /// By what the machine slows everything now, and until when.
+    falter: (f64, u64),
     next_id: u64,
 }
 
@@ -135,6 +141,7 @@ impl World {
             weights: BTreeMap::new(),
             facts: Vec::new(),
             random,
+            falter: (1.0, 0),
             next_id: 1,
             nature,
         };
@@ -209,8 +216,21 @@ impl World {
         }
     }
 
+    /// Begins and ends the time in which the machine is slow; draws nothing when it never is.
+    fn falter(&mut self) {
+        let faltering = self.nature.faltering;
+        if faltering <= 0.0 || self.at_ms < self.falter.1 {
+            return;
+        }
+        let begins = self.at_ms == 0 || self.random.unit() < 0.1 * faltering * 0.1;
+        let ms = if self.at_ms == 0 { 2_000.0 } else { self.random.exponential(1_000.0) };
+        let slower = if begins { 1.0 + faltering * self.random.unit() } else { 1.0 };
+        self.falter = (slower, self.at_ms + if begins { ms as u64 } else { 0 });
+    }
+
     /// Lets a tick pass and returns what was seen in it.
     pub(crate) fn observe(&mut self, demand_rps: f64) -> Observation {
+        self.falter();
         let (mut arrivals, mut unserved) = (0, 0);
         let mut at = self.at_ms as f64;
         let end = at + TICK_MS as f64;
@@ -284,7 +304,8 @@ impl World {
             }
             drawn -= u64::from(weight);
         }
-        let service_ms = self.random.lognormal(self.nature.service_ms, self.nature.cv);
+        let service_ms =
+            self.falter.0 * self.random.lognormal(self.nature.service_ms, self.nature.cv);
         let warm_up_ms = self.nature.warm_up_ms;
         if let Some(instance) = self.instances.get_mut(&picked) {
             let failed = instance.take(at, service_ms, warm_up_ms);

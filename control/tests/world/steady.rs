@@ -4,10 +4,11 @@ use foreshadow_control::{Capacity, InstanceId, InstanceWeight, Observation, Plan
 
 use crate::sim::{Nature, World, spec};
 
-/// A minute of steady demand after one and a half to settle: ticks that changed a weight, and
+/// A minute of steady demand after two to settle: ticks that changed a weight, and
 /// the serving shadows at its ends.
 fn minute(rps: f64, spec: ServiceSpec, nature: Nature) -> (usize, [usize; 2]) {
     let mut world = World::new(nature, spec);
+    world.run(20_000, |_| 0.5 * rps, |_, _, _| {});
     world.run(90_000, |_| rps, |_, _, _| {});
     let before = world.serving_shadows();
     let mut last: Vec<InstanceWeight> = Vec::new();

@@ -1,0 +1,118 @@
+//! The first minute of a service nobody knows: what a steady load may start, and what an overload
+//! must.
+
+use foreshadow_control::{InstanceWeight, Observation, Plan, QuantileSpec, ServiceSpec, Tier};
+
+use crate::ramps::moves;
+use crate::sim::{Nature, World, spec};
+
+/// The defaults of the configuration, where the other tests are more eager.
+fn default_spec() -> ServiceSpec {
+    ServiceSpec {
+        target_utilisation: 0.75,
+        quantiles: QuantileSpec { prepare: 0.95, warm: 0.5, commit: 0.1 },
+        warm_up_ms: 5_000,
+        ..spec()
+    }
+}
+
+/// Servers of many kinds, on a quiet machine and on one whose other guests make it falter.
+fn kinds() -> Vec<Nature> {
+    let servers = [
+        (1, 2.5, 1.0),
+        (2, 5.0, 0.0),
+        (4, 10.0, 0.5),
+        (4, 10.0, 1.5),
+        (8, 20.0, 0.5),
+        (16, 40.0, 1.0),
+        (32, 60.0, 0.3),
+    ];
+    let nature = |(slots, service_ms, cv), faltering| Nature {
+        slots,
+        service_ms,
+        cv,
+        faltering,
+        ..Nature::default()
+    };
+    servers.into_iter().flat_map(|server| [0.0, 0.5].map(|f| nature(server, f))).collect()
+}
+
+/// What a steady load did in its first minute.
+#[derive(Debug)]
+struct Minute {
+    activations: usize,
+    /// Ticks in which the weight of a primary changed.
+    changes: usize,
+    /// Farthest that the first of two equal primaries was from half of their part.
+    astray: f64,
+}
+
+fn minute(nature: Nature, share: f64) -> Minute {
+    let rps = share * nature.primary_rps();
+    let mut world = World::new(nature, default_spec());
+    let mut seen = Minute { activations: 0, changes: 0, astray: 0.0 };
+    let mut last: Vec<InstanceWeight> = Vec::new();
+    let look = |_: &mut World, _: &Observation, plan: &Plan| {
+        let primaries: Vec<InstanceWeight> = plan.services[0].weights[..2].to_vec();
+        seen.activations += moves(plan, Tier::Serving);
+        seen.changes += usize::from(!last.is_empty() && primaries != last);
+        let sum: u32 = primaries.iter().map(|w| w.weight).sum();
+        let first = f64::from(primaries[0].weight) / f64::from(sum.max(1));
+        seen.astray = seen.astray.max((first - 0.5).abs());
+        last = primaries;
+    };
+    world.run(60_000, |_| rps, look);
+    seen
+}
+
+#[test]
+fn a_steady_load_far_below_capacity_starts_nothing_and_moves_nothing() {
+    let mut changes = Vec::new();
+    for nature in kinds() {
+        for (share, seed) in
+            [0.05, 0.19, 0.33].into_iter().flat_map(|s| (2..5).map(move |n| (s, n)))
+        {
+            let nature = Nature { seed, ..nature.clone() };
+            let seen = minute(nature.clone(), share);
+            assert_eq!(seen.activations, 0, "at {share} of {nature:?}");
+            assert!(seen.astray < 0.15 && seen.changes <= 12, "{seen:?} at {share} of {nature:?}");
+            changes.push(seen.changes);
+        }
+    }
+    assert!(changes.iter().sum::<usize>() < changes.len(), "more than one a minute: {changes:?}");
+}
+
+/// How long after demand became `share` of what the primaries can do a shadow was ordered to serve.
+fn ordered_after_ms(nature: Nature, calm_ms: u64, share: f64) -> Option<u64> {
+    let full_rps = nature.primary_rps();
+    let mut world = World::new(nature, default_spec());
+    let mut ordered_ms = None;
+    let look = |world: &mut World, _: &Observation, plan: &Plan| {
+        if moves(plan, Tier::Serving) > 0 {
+            ordered_ms.get_or_insert(world.at_ms.saturating_sub(calm_ms));
+        }
+    };
+    let demand_rps = |ms| full_rps * if ms < calm_ms { 0.2 } else { share };
+    world.run(calm_ms + 10_000, demand_rps, look);
+    ordered_ms
+}
+
+#[test]
+fn an_overload_is_acted_on_at_once_however_little_is_known() {
+    for nature in kinds() {
+        for (calm_ms, share) in [(0, 1.3), (0, 2.0), (1_000, 1.5), (3_000, 1.3), (3_000, 2.0)] {
+            let nature = Nature { seed: 1, ..nature.clone() };
+            let who = format!("{share} after {calm_ms} ms, {nature:?}");
+            let after_ms = ordered_after_ms(nature, calm_ms, share).expect(&who);
+            assert!(after_ms <= 2_000, "{after_ms} ms: {who}");
+        }
+    }
+}
+
+#[test]
+fn requests_that_only_time_out_are_an_overload() {
+    // Twice of what it can do, and nobody waits for the answer long enough.
+    let nature = Nature { slots: 32, service_ms: 200.0, cv: 0.3, ..Nature::default() };
+    let after_ms = ordered_after_ms(nature, 0, 2.0).expect("a shadow is ordered to serve");
+    assert!(after_ms <= 3_000, "{after_ms}");
+}
