@@ -13,7 +13,7 @@ pub struct Observation {
     pub at_ms: u64,
     /// Time the meters below cover; the tick length, or more after skipped ticks.
     pub interval_ms: u64,
-    /// Whether the operator has stopped all automation.
+    /// Whether all automation is stopped: by the operator, or because the node is ending.
     pub kill_switch: bool,
     /// One entry per configured service, ordered by name.
     pub services: Vec<ServiceObservation>,

@@ -33,6 +33,8 @@ pub(super) struct Sources<'a> {
     pub(super) manager: &'a Manager,
     pub(super) plane: &'a DataPlane,
     pub(super) mirror: &'a Mirrorer,
+    /// Whether the node is ending.
+    pub(super) draining: bool,
 }
 
 /// When it is observed.
@@ -86,7 +88,8 @@ impl Observer {
             tick: moment.tick,
             at_ms: moment.at_ms,
             interval_ms: u64::try_from(moment.interval.as_millis()).unwrap_or(u64::MAX).max(1),
-            kill_switch: from.orders.kill_switch,
+            // A node that is ending makes nothing new: whoever comes after it starts from what is there.
+            kill_switch: from.orders.kill_switch || from.draining,
             services,
         }
     }

@@ -133,6 +133,7 @@ impl Loop {
             manager: &self.manager,
             plane: &self.plane,
             mirror: &self.mirror,
+            draining: self.shared.is_draining(),
         };
         let observation = self.observer.observe(Moment { tick, at_ms, interval }, &sources);
         if let Some(recorder) = &mut self.recorder {

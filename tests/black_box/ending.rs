@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use crate::shadows::{settled, shadows, with_shadows};
+use crate::shadows::{processes, settled, shadows, with_shadows};
 use crate::support::{self, Backend, Node, eventually};
 use rusqlite::Connection;
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 /// Waits on its server and does not end when asked. Should it be left behind after all, it ends
@@ -63,6 +63,38 @@ fn a_second_signal_waits_for_neither_requests_nor_shadows_and_leaves_no_process(
     node.process.signal(Signal::TERM);
     assert_eq!(node.process.wait(), Some(0), "{}", node.process.log());
     assert_eq!(marked(&mark), 0, "processes of shadows are left: {}", node.process.log());
+    assert!(request.join().unwrap().map_or(true, |answer| answer.status != 200));
+}
+
+#[test]
+fn a_node_that_is_ending_makes_no_shadow() {
+    let primary = Backend::start(&["--service-time", "600s"]);
+    let dir = tempfile::tempdir().unwrap();
+    let mut node =
+        Node::start_in(dir, &with_shadows(&primary, "{ shadow: 0, warm: 1, max: 2 }", ""));
+    settled(&node, &[("warm", 1)]);
+    let proxy = node.proxy;
+    let request = std::thread::spawn(move || support::try_get(proxy, "/"));
+    eventually("the request to be in flight", || {
+        let view = node.api("/api/v1/services/shop");
+        let instances = view["instances"].as_array()?;
+        let busy = |i: &Value| i["role"] == "primary" && i["last_tick"]["in_flight"] == 1;
+        instances.iter().any(busy).then_some(())
+    });
+    node.process.signal(Signal::TERM);
+    told(&node, "draining");
+    for pid in processes(&node) {
+        kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
+    }
+    // The lost shadow is noticed, and that another one is due is said, but not done.
+    let decision = eventually("a decision on the lost shadow", || {
+        let page = node.api("/api/v1/decisions?law=recreate&limit=1");
+        page["decisions"].as_array()?.first().cloned()
+    });
+    assert_eq!(decision["plan"]["act"], false, "{decision}");
+    assert!(shadows(&node).is_empty(), "{:?}", shadows(&node));
+    node.process.signal(Signal::TERM);
+    assert_eq!(node.process.wait(), Some(0), "{}", node.process.log());
     assert!(request.join().unwrap().map_or(true, |answer| answer.status != 200));
 }
 

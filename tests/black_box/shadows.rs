@@ -33,7 +33,7 @@ pub(crate) fn settled(node: &Node, wanted: &[(&str, usize)]) -> Vec<Value> {
 }
 
 /// Process ids of this test's shadows, found by what they were started with.
-fn processes(node: &Node) -> BTreeSet<i32> {
+pub(crate) fn processes(node: &Node) -> BTreeSet<i32> {
     let ports: Vec<String> =
         shadows(node).iter().filter_map(|s| s["address"].as_str().map(str::to_owned)).collect();
     pids_with(|args| ports.iter().any(|p| args.contains(p)))
