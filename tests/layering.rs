@@ -12,6 +12,7 @@ const LAYERS: [&[&str]; 4] = [
     &["foreshadow-predictor"],
     &["foreshadow-control"],
     &[
+        "foreshadow-bench-forecast",
         "foreshadow-config",
         "foreshadow-ebpf",
         "foreshadow-mirror",
