@@ -1,5 +1,7 @@
 //! One horizon of a series: what is predicted, what came true, what was learned from it.
 
+use std::ops::RangeInclusive;
+
 use serde::{Deserialize, Serialize};
 
 use crate::HorizonForecast;
@@ -186,21 +188,10 @@ impl Horizon {
         out: &mut HorizonForecast,
     ) {
         let level = sight.level.value();
-        let room = sight.experts.trend_room(&self.trend_reach);
-        let ceiling = MAX_GROWTH * sight.peak + room;
+        let ceiling = self.ceiling(sight);
         let mut predictions = [0.0; MAX_EXPERTS];
         let predictions = &mut predictions[..sight.experts.count().min(MAX_EXPERTS)];
-        let least_squares = level + sight.size * self.rls.predict(&sight.features);
-        let now = Now { level, lag: sight.level.lag() };
-        sight.experts.predict(
-            now,
-            self.target.centre,
-            &self.trend_reach,
-            least_squares,
-            predictions,
-        );
-        predictions.iter_mut().for_each(|prediction| *prediction = prediction.clamp(0.0, ceiling));
-
+        self.ask_experts(sight, ceiling, predictions);
         let mean = self.hedge.mix(predictions).clamp(0.0, ceiling);
         let noise = sight.level.noise.sigma(mean, self.target.steps);
         let sigma = (noise * noise + self.hedge.spread(predictions, mean)).sqrt();
@@ -214,6 +205,32 @@ impl Horizon {
             let all = fixed.iter().chain(&out.quantiles).chain(&sight.features);
             row.iter_mut().zip(all.chain(&*predictions)).for_each(|(slot, x)| *slot = *x as f32);
         }
+    }
+
+    /// The most that any expert may say.
+    fn ceiling(&self, sight: &Sight<'_>) -> f64 {
+        MAX_GROWTH * sight.peak + sight.experts.trend_room(&self.trend_reach)
+    }
+
+    /// What the experts say, within 0..=`ceiling`.
+    fn ask_experts(&self, sight: &Sight<'_>, ceiling: f64, out: &mut [f64]) {
+        let level = sight.level.value();
+        let least_squares = level + sight.size * self.rls.predict(&sight.features);
+        let now = Now { level, lag: sight.level.lag() };
+        sight.experts.predict(now, self.target.centre, &self.trend_reach, least_squares, out);
+        out.iter_mut().for_each(|prediction| *prediction = prediction.clamp(0.0, ceiling));
+    }
+
+    /// The same, of every expert, into a list of its own.
+    pub(crate) fn expert_means(&self, sight: &Sight<'_>) -> Vec<f64> {
+        let mut means = vec![0.0; sight.experts.count()];
+        self.ask_experts(sight, self.ceiling(sight), &mut means);
+        means
+    }
+
+    /// The steps, from the next one on, whose mean is meant.
+    pub(crate) fn target_steps(&self) -> RangeInclusive<u64> {
+        self.target.end + 1 - self.target.steps as u64..=self.target.end
     }
 
     /// What the scale would be, had no truth come: see [`Band::scale`].

@@ -37,4 +37,4 @@ mod window;
 pub use forecast::{Forecast, HorizonForecast};
 pub use score::{HorizonScore, MIN_SCORED, Score};
 pub use series::Forecaster;
-pub use spec::{MAX_HORIZON_MS, MAX_HORIZONS, MAX_SEASONS, SeriesSpec};
+pub use spec::{MAX_HORIZON_MS, MAX_HORIZON_STEPS, MAX_HORIZONS, MAX_SEASONS, SeriesSpec};

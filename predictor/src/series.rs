@@ -1,5 +1,7 @@
 //! One series: observations in, forecast out.
 
+use std::ops::RangeInclusive;
+
 use serde::{Deserialize, Serialize};
 
 use crate::experts::{Experts, Seen, WAKING_GROWTH};
@@ -173,6 +175,32 @@ impl Forecaster {
     /// averages, the three damped trends, one per season, least squares. Empty past the last.
     pub fn weights(&self, index: usize) -> &[f64] {
         self.horizons.get(index).map_or(&[], Horizon::weights)
+    }
+
+    /// What each expert alone forecasts at the `index`-th horizon, in the order of
+    /// [`weights`](Self::weights); empty past the last. Computed anew: for looking into, not for
+    /// every step.
+    pub fn expert_means(&self, index: usize) -> Vec<f64> {
+        let sight = Sight {
+            experts: &self.experts,
+            level: &self.level,
+            size: self.size,
+            peak: self.peak,
+            step: self.step,
+            features: self.experts.features(&self.window, &self.level, self.size),
+        };
+        self.horizons.get(index).map_or_else(Vec::new, |horizon| horizon.expert_means(&sight))
+    }
+
+    /// Names of the experts, in the order of [`weights`](Self::weights).
+    pub fn expert_names(&self) -> Vec<String> {
+        self.experts.names()
+    }
+
+    /// The steps whose mean is forecast at the `index`-th horizon, the next step being 1; none past
+    /// the last.
+    pub fn target_steps(&self, index: usize) -> Option<RangeInclusive<u64>> {
+        self.horizons.get(index).map(Horizon::target_steps)
     }
 
     /// Heap and inline memory of this forecaster, in bytes; constant from [`new`](Self::new) on.

@@ -2,8 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Longest horizon a [`Forecaster`](crate::Forecaster) looks ahead, in milliseconds.
+/// Longest horizon a [`Forecaster`](crate::Forecaster) looks ahead, in milliseconds, unless its steps
+/// are so long that [`MAX_HORIZON_STEPS`] of them are more.
 pub const MAX_HORIZON_MS: u64 = 600_000;
+
+/// Longest horizon of a series of long steps.
+pub const MAX_HORIZON_STEPS: u64 = 256;
 
 /// Most horizons, and most quantile levels, kept of a [`SeriesSpec`].
 pub const MAX_HORIZONS: usize = 16;
@@ -12,7 +16,7 @@ pub const MAX_HORIZONS: usize = 16;
 pub const MAX_SEASONS: usize = 4;
 
 const DEFAULT_STEP_MS: u64 = 100;
-const STEP_RANGE_MS: (u64, u64) = (10, 60_000);
+const STEP_RANGE_MS: (u64, u64) = (10, 86_400_000);
 const DEFAULT_HORIZONS_MS: [u64; 4] = [1_000, 5_000, 30_000, 120_000];
 const DEFAULT_LEVELS: [f64; 3] = [0.1, 0.5, 0.9];
 const LEVEL_RANGE: (f64, f64) = (0.001, 0.999);
@@ -41,9 +45,9 @@ pub struct SeriesSpec {
 impl SeriesSpec {
     /// The nearest spec that makes sense.
     ///
-    /// - `step_ms`: 0 becomes 100; otherwise clamped to 10..=60,000.
-    /// - `horizons_ms`: rounded up to whole steps, clamped to one step..=[`MAX_HORIZON_MS`],
-    ///   sorted, duplicates dropped, the first [`MAX_HORIZONS`] kept; none becomes 1, 5, 30 and
+    /// - `step_ms`: 0 becomes 100; otherwise clamped to 10 ms..=1 day.
+    /// - `horizons_ms`: rounded up to whole steps, clamped to one step..=[`MAX_HORIZON_MS`] or
+    ///   [`MAX_HORIZON_STEPS`] steps if that is more, sorted, duplicates dropped, the first [`MAX_HORIZONS`] kept; none becomes 1, 5, 30 and
     ///   120 s.
     /// - `levels`: NaN, infinite and outside (0, 1) dropped, the rest clamped to 0.001..=0.999,
     ///   sorted, duplicates dropped, the first [`MAX_HORIZONS`] kept; none becomes 0.1, 0.5, 0.9.
@@ -54,7 +58,7 @@ impl SeriesSpec {
             0 => DEFAULT_STEP_MS,
             ms => ms.clamp(STEP_RANGE_MS.0, STEP_RANGE_MS.1),
         };
-        let longest = MAX_HORIZON_MS / step_ms * step_ms;
+        let longest = (MAX_HORIZON_MS / step_ms).max(MAX_HORIZON_STEPS) * step_ms;
         let round_up = |ms: &u64| ms.min(&longest).div_ceil(step_ms).max(1) * step_ms;
         let mut horizons_ms: Vec<u64> = self.horizons_ms.iter().map(round_up).collect();
         if horizons_ms.is_empty() {

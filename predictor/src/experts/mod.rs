@@ -88,6 +88,16 @@ impl Experts {
         2 + self.ewmas.len() + self.holts.len() + self.seasonals.len()
     }
 
+    /// What the experts are called, in the order of [`predict`](Self::predict).
+    pub(crate) fn names(&self) -> Vec<String> {
+        let mut names = vec!["same as now".to_owned()];
+        names.extend(EWMA_MS.map(|(ms, _)| format!("average over {} s", ms / 1_000)));
+        names.extend(HOLT_MS.map(|(ms, _)| format!("damped trend of {} s", ms / 1_000)));
+        names.extend(self.seasonals.iter().map(Seasonal::name));
+        names.push("least squares".to_owned());
+        names
+    }
+
     /// Heap memory, in bytes.
     pub(crate) fn memory_bytes(&self) -> usize {
         self.seasonals.iter().map(Seasonal::memory_bytes).sum()

@@ -68,6 +68,10 @@ impl Seasonal {
         }
     }
 
+    pub(crate) fn name(&self) -> String {
+        format!("season of {} s", self.period_ms as f64 / 1_000.0)
+    }
+
     /// Memory, in bytes.
     pub(crate) fn memory_bytes(&self) -> usize {
         size_of::<Self>() + size_of_val(&*self.profile) + size_of_val(&*self.cycles)
