@@ -72,6 +72,7 @@ fn spec(service: u64) -> ServiceSpec {
         seasons_ms: vec![60_000],
         evaluation_window_ms: 10_000,
         warm_up_ms: 5_000,
+        rules: Vec::new(),
     }
 }
 
@@ -140,5 +141,6 @@ fn instance(service: u64, n: u64, requests: u64, wave: f64) -> InstanceObservati
         },
         kernel: None,
         mirror: None,
+        reported: std::collections::BTreeMap::new(),
     }
 }

@@ -41,7 +41,7 @@ impl AlertBoard {
     /// Takes the conditions that hold now and returns the alerts that stand.
     pub(crate) fn follow(&mut self, holding: Vec<Alert>, now_ms: u64) -> Vec<Alert> {
         let is_none_left = holding.iter().any(|alert| alert.kind == AlertKind::NoCapacity);
-        for Alert { kind, text } in holding {
+        for Alert { kind, text, .. } in holding {
             let condition = self.conditions.entry(kind).or_insert_with(|| Condition {
                 since_ms: now_ms,
                 held_ms: now_ms,
@@ -59,7 +59,7 @@ impl AlertBoard {
             missing_ms == 0 || (condition.raised && !outdone && missing_ms < CLEAR_MS)
         });
         let raised = self.conditions.iter().filter(|(_, condition)| condition.raised);
-        raised.map(|(kind, c)| Alert { kind: *kind, text: c.text.clone() }).collect()
+        raised.map(|(kind, c)| Alert { kind: *kind, text: c.text.clone(), rule: None }).collect()
     }
 }
 
@@ -79,7 +79,7 @@ pub(crate) fn conditions(
 ) -> Vec<Alert> {
     let has_provider = scene.spec.pool.is_some();
     let mut alerts = Vec::new();
-    let mut alert = |kind, text| alerts.push(Alert { kind, text });
+    let mut alert = |kind, text| alerts.push(Alert { kind, text, rule: None });
     let serving = scene.members.iter().filter(|m| m.eligible).count();
     if serving == 0 && (arrivals > 0 || !scene.members.is_empty()) {
         let none = match scene.members.len() {
@@ -154,7 +154,8 @@ mod tests {
         let mut board = AlertBoard::default();
         let mut turns = Vec::new();
         for tick in 0..ticks {
-            let alert = Alert { kind: AlertKind::Shortage, text: "too little".to_owned() };
+            let alert =
+                Alert { kind: AlertKind::Shortage, text: "too little".to_owned(), rule: None };
             let holding = if holds(tick) { vec![alert] } else { Vec::new() };
             let stands = !board.follow(holding, tick * 100).is_empty();
             if stands != turns.last().is_some_and(|(_, stood)| *stood) {
@@ -174,7 +175,7 @@ mod tests {
     #[test]
     fn that_nothing_can_serve_is_told_at_once_and_outdoes_a_shortage() {
         let mut board = AlertBoard::default();
-        let alert = |kind| vec![Alert { kind, text: "figures".to_owned() }];
+        let alert = |kind| vec![Alert { kind, text: "figures".to_owned(), rule: None }];
         for tick in 0..6 {
             board.follow(alert(AlertKind::Shortage), tick * 100);
         }

@@ -64,6 +64,17 @@ impl Controller {
                 None => Service::unconfigured(seen),
             })
             .collect();
+        self.pass_on();
         Plan { tick: observation.tick, at_ms: observation.at_ms, services }
+    }
+
+    /// Passes what rules of one service ask of another on to that one's next tick. Of a service that
+    /// is not there nothing can be asked.
+    fn pass_on(&mut self) {
+        let asks: Vec<_> =
+            self.services.values_mut().flat_map(|service| service.rules.take_outgoing()).collect();
+        for (name, service) in &mut self.services {
+            service.rules.hear(name, &asks);
+        }
     }
 }

@@ -265,6 +265,7 @@ mod tests {
             seasons_ms: Vec::new(),
             evaluation_window_ms: 5_000,
             warm_up_ms: 3_000,
+            rules: Vec::new(),
         }
     }
 

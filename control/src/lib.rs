@@ -62,6 +62,7 @@ mod queueing;
 mod replay;
 mod rollback;
 mod rolling;
+mod rules;
 mod scene;
 mod service;
 mod spec;
@@ -86,4 +87,9 @@ pub use plan::{
     Reason, ServicePlan, WEIGHT_SCALE,
 };
 pub use replay::{Divergence, Entry, ReplayReport, replay};
+pub use rules::{
+    Comparator, Comparison, Condition, Lasting, MAX_RULE_BYTES, MAX_RULES, Metric, Prefix, Rule,
+    RuleAction, RuleError, RuleReading, RuleSpec, RuleState, RuleView, Scope, Unit, Until, Value,
+    When, is_rule_name,
+};
 pub use spec::{Capacity, Objective, PoolSpec, QuantileSpec, ServiceSpec, WeightSpec};

@@ -1,5 +1,7 @@
 //! What was seen in one tick: an immutable value with its time.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{InstanceId, Mode, Role, ServiceName, Tier};
@@ -92,6 +94,10 @@ pub struct InstanceObservation {
     /// What mirrored requests said of it since it was started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mirror: Option<MirrorSummary>,
+    /// What the instance reports of itself, by name: shares as fractions, times in milliseconds,
+    /// sizes in bytes.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub reported: BTreeMap<String, f64>,
 }
 
 /// Whether an instance may take requests.

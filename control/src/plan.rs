@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{InstanceId, Mode, ServiceName, Tier};
+use crate::{InstanceId, Mode, RuleView, ServiceName, Tier};
 
 /// The weight of an instance that carries its service alone; weights of a service are relative.
 pub const WEIGHT_SCALE: u32 = 10_000;
@@ -39,7 +39,7 @@ pub struct ServicePlan {
     /// Conditions an operator should know of; repeated each tick while they hold.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub alerts: Vec<Alert>,
-    /// Why weights changed in this tick; empty when they did not.
+    /// Why weights changed in this tick, and rules that began to fire or let go.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub reasons: Vec<Reason>,
     /// Smoothed demand now, in requests per second, to a thousandth.
@@ -48,6 +48,9 @@ pub struct ServicePlan {
     pub forecast: Vec<HorizonView>,
     /// Learned or pinned capacity of every instance, ordered by id.
     pub capacity: Vec<CapacityView>,
+    /// How the service's rules stand, in the order of the spec.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rules: Vec<RuleView>,
 }
 
 /// The weight of one instance.
@@ -119,6 +122,8 @@ pub enum Law {
     Verification,
     /// An operator asked for it.
     Operator,
+    /// A predictive rule asked for it.
+    Rule,
 }
 
 impl Law {
@@ -174,6 +179,9 @@ pub struct Alert {
     pub kind: AlertKind,
     /// Figures and what would help.
     pub text: String,
+    /// The rule that tells it, where one does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule: Option<String>,
 }
 
 /// Kinds of alert.
@@ -188,6 +196,10 @@ pub enum AlertKind {
     ProviderFailing,
     /// The forecast is unusable; only the reactive floor acts.
     ForecastUnusable,
+    /// A rule fires that tells something.
+    Rule,
+    /// A rule looks at a metric that nothing reports.
+    RuleNoData,
 }
 
 /// Forecast quantiles at one horizon.

@@ -104,7 +104,14 @@ fn wanted_now(scene: &Scene<'_>, floor: Floor) -> [u32; 3] {
         .saturating_add(pool.shadow)
         .max(needed(preparing.rps))
         .saturating_add(scene.supply.lost_primaries);
-    [serving, warm, all.max(warm)]
+    let claims = &scene.claims;
+    let warm = warm.max(claims.running().min(pool.max));
+    let all = all.max(warm).max(claims.existing().min(pool.max));
+    if claims.hold {
+        let exist = count(scene.shadows().filter(|m| m.heading.is_some()));
+        return [serving.max(scene.committed()), warm.max(scene.warm_or_more()), all.max(exist)];
+    }
+    [serving, warm, all]
 }
 
 fn less_text(scene: &Scene<'_>, serving: u32) -> String {

@@ -4,6 +4,7 @@ use crate::announced::{Asked, Event};
 use crate::demand::Outlook;
 use crate::fleet::Member;
 use crate::lead_time::LeadTimes;
+use crate::rules::Claims;
 use crate::supply::Supply;
 use crate::{
     Action, HorizonView, InstanceId, Law, PlannedAction, PoolSpec, Reason, ServiceSpec, Tier,
@@ -29,6 +30,8 @@ pub(crate) struct Scene<'a> {
     pub(crate) lost_now: bool,
     /// Those that had requests and were taken out of the configuration in this tick.
     pub(crate) removed: Option<String>,
+    /// What firing rules ask for.
+    pub(crate) claims: Claims,
     pub(crate) actions: Vec<PlannedAction>,
 }
 

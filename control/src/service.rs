@@ -11,6 +11,7 @@ use crate::loss::Losses;
 use crate::provider::ProviderView;
 use crate::publish::{Published, Publisher};
 use crate::rollback::Rollback;
+use crate::rules::{Board, Claims, Seen};
 use crate::scene::Scene;
 use crate::supply::Supply;
 use crate::tiers::{self, Creations};
@@ -51,12 +52,15 @@ pub(crate) struct Service {
     /// No shadow is ended for its mirrored answers before.
     #[serde(default)]
     verify_from_ms: u64,
+    #[serde(default)]
+    pub(crate) rules: Board,
 }
 
 impl Service {
     pub(crate) fn new(spec: ServiceSpec) -> Self {
         Self {
             demand: Demand::new(&spec),
+            rules: Board::new(&spec),
             spec,
             clock: Clock::default(),
             fleet: Fleet::default(),
@@ -83,6 +87,7 @@ impl Service {
         if spec.pool.is_none() {
             self.alerts.forget(AlertKind::ProviderFailing);
         }
+        self.rules.configure(&spec);
         self.spec = spec;
     }
 
@@ -98,7 +103,7 @@ impl Service {
         let window_ms = self.spec.evaluation_window_ms;
         let now_ms = self.clock.now_ms();
         outlook.events = self.announcements.observe(&seen.announced, &outlook, now_ms, window_ms);
-        let mut plan = self.decide(seen, &outlook, observation.interval_ms, act);
+        let mut plan = self.decide(seen, &outlook, observation, act);
         plan.demand_rps = (outlook.now_rps * 1_000.0).round() / 1_000.0;
         plan.forecast = outlook.horizons;
         if act {
@@ -149,9 +154,10 @@ impl Service {
         &mut self,
         seen: &ServiceObservation,
         outlook: &Outlook,
-        interval_ms: u64,
+        observation: &Observation,
         act: bool,
     ) -> ServicePlan {
+        let interval_ms = observation.interval_ms;
         let now_ms = self.clock.now_ms();
         self.publisher.follow(act, &mut self.fleet.known);
         let members = self.fleet.members(&self.spec, &seen.instances, now_ms);
@@ -171,8 +177,19 @@ impl Service {
             loss: if self.losses.is_fresh(now_ms) { self.losses.text() } else { "" },
             lost_now: self.losses.is_new(now_ms),
             removed: self.removed.take(),
+            claims: Claims::default(),
             actions: Vec::new(),
         };
+        let told = self.rules.tick(&Seen {
+            service: seen,
+            members: &scene.members,
+            outlook,
+            capacity_known: scene.supply.known,
+            interval_ms,
+            at_ms: observation.at_ms,
+            now_ms,
+        });
+        scene.claims = told.claims;
         if seen.activate > 0 {
             let until_ms = now_ms.saturating_add(self.spec.evaluation_window_ms);
             self.operator = Some((scene.committed().saturating_add(seen.activate), until_ms));
@@ -203,8 +220,10 @@ impl Service {
         );
         let refusal = self.provider.refusal(now_ms);
         let holding = conditions(&scene, seen.arrivals, refusal, saturated);
-        let alerts = self.alerts.follow(holding, now_ms);
-        let Published { weights, advised, reasons } = published;
+        let mut alerts = self.alerts.follow(holding, now_ms);
+        alerts.extend(told.alerts);
+        let Published { weights, advised, mut reasons } = published;
+        reasons.extend(told.reasons);
         ServicePlan {
             service: seen.service.clone(),
             mode: seen.mode,
@@ -217,6 +236,7 @@ impl Service {
             demand_rps: 0.0,
             forecast: Vec::new(),
             capacity,
+            rules: told.views,
         }
     }
 
@@ -279,6 +299,7 @@ impl Service {
             demand_rps: 0.0,
             forecast: Vec::new(),
             capacity: Vec::new(),
+            rules: Vec::new(),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::ServiceName;
+use crate::{RuleSpec, ServiceName};
 
 /// One service as the controller knows it; made from the checked configuration.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -29,6 +29,9 @@ pub struct ServiceSpec {
     pub evaluation_window_ms: u64,
     /// Warm-up time assumed for an instance until one has been seen.
     pub warm_up_ms: u64,
+    /// Predictive rules, at most [`crate::MAX_RULES`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rules: Vec<RuleSpec>,
 }
 
 /// A service level objective.

@@ -31,6 +31,9 @@ pub(crate) fn floor(scene: &Scene<'_>, saturated: bool, operator: u32) -> Floor 
     if operator > floor.shadows {
         floor = Floor { shadows: operator, law: Law::Operator };
     }
+    if scene.claims.serving() > floor.shadows {
+        floor = Floor { shadows: scene.claims.serving(), law: Law::Rule };
+    }
     Floor { shadows: floor.shadows.min(scene.pool.max), law: floor.law }
 }
 
@@ -151,6 +154,11 @@ fn floor_text(scene: &Scene<'_>, floor: Floor, committed: u32) -> String {
                 shadows_text(floor.shadows)
             )
         }
+        Law::Rule => format!(
+            "{}: {} should serve, {committed} do",
+            scene.claims.activate.as_ref().map_or("", |claim| &claim.text),
+            shadows_text(floor.shadows)
+        ),
         Law::Failover if supply.lost_primaries > 0 => format!(
             "primaries down or ejected: {} ({}); demand is {:.0} rps, the primaries left carry {:.0} \
              rps at {:.0}% utilisation: {} should stand in, {committed} do",
@@ -202,9 +210,13 @@ pub(crate) fn warm(scene: &mut Scene<'_>, floor: Floor) {
     let asked = scene.warm_asked();
     let by_median = scene.supply.shadows_for(asked.rps).min(pool.max);
     let by_pool = floor.shadows.max(scene.committed()).saturating_add(pool.warm + pool.full);
-    let missing = by_median.max(by_pool).saturating_sub(scene.warm_or_more());
+    let by_rule = scene.claims.running().min(pool.max);
+    let missing = by_median.max(by_pool).max(by_rule).saturating_sub(scene.warm_or_more());
     for id in resting_at(scene, Tier::Shadow, missing) {
-        let (law, text) = if by_median > by_pool {
+        let (law, text) = if by_rule > by_median.max(by_pool) {
+            let asked = scene.claims.warm.as_ref().map_or("", |claim| &claim.text);
+            (Law::Rule, format!("{id} to warm: {asked}: {} should run", shadows_text(by_rule)))
+        } else if by_median > by_pool {
             let text = format!(
                 "{id} to warm: {}, {} may be needed",
                 asked_text(asked, scene.spec.quantiles.warm, scene.warm_lead_ms()),
@@ -259,7 +271,8 @@ pub(crate) fn create(scene: &mut Scene<'_>, floor: Floor, creations: Creations) 
     let by_upper = scene.supply.shadows_for(asked.rps).min(pool.max);
     let kept = pool.shadow.saturating_add(pool.warm).saturating_add(pool.full);
     let by_pool = floor.shadows.max(scene.committed()).saturating_add(kept);
-    let wanted = by_upper.max(by_pool);
+    let by_rule = scene.claims.existing().min(pool.max);
+    let wanted = by_upper.max(by_pool).max(by_rule);
     let replacing = scene.supply.lost_primaries;
     let usable = count(scene.shadows().filter(|m| m.heading.is_some() && !is_down(m)));
     let have = usable.saturating_add(creations.pending);
@@ -277,6 +290,14 @@ pub(crate) fn create(scene: &mut Scene<'_>, floor: Floor, creations: Creations) 
             (floor.law, floor_text(scene, floor, scene.committed()))
         } else if have + nth >= wanted {
             (Law::Failover, replacement_text(scene))
+        } else if have + nth >= by_upper.max(by_pool) {
+            let text = format!(
+                "{}: {} should exist, {} do: one more is made",
+                scene.claims.existing_text(),
+                shadows_text(by_rule),
+                have + nth
+            );
+            (Law::Rule, text)
         } else if have + nth >= by_pool {
             let text = format!(
                 "{}, {} may be needed, {} exist: one more is made",

@@ -245,6 +245,7 @@ impl Drains {
             meters,
             kernel,
             mirror: None,
+            reported: BTreeMap::new(),
         }
     }
 
@@ -269,6 +270,7 @@ impl Drains {
             meters,
             kernel,
             mirror: self.mirror.get(&shadow.id).copied(),
+            reported: BTreeMap::new(),
         }
     }
 }

@@ -67,6 +67,7 @@ impl Service {
             seasons_ms: self.forecast.seasons.iter().map(|s| units::duration::to_ms(*s)).collect(),
             evaluation_window_ms: units::duration::to_ms(self.forecast.evaluation_window),
             warm_up_ms: units::duration::to_ms(self.warm_up),
+            rules: Vec::new(),
         }
     }
 }

@@ -110,6 +110,7 @@ impl Instance {
             meters,
             kernel: None,
             mirror: self.mirror,
+            reported: std::collections::BTreeMap::new(),
         }
     }
 }

@@ -32,6 +32,7 @@ pub(crate) fn spec() -> ServiceSpec {
         seasons_ms: Vec::new(),
         evaluation_window_ms: 10_000,
         warm_up_ms: 1_000,
+        rules: Vec::new(),
     }
 }
 

@@ -1,0 +1,262 @@
+//! All rules of one service, tick by tick.
+
+use serde::{Deserialize, Serialize};
+
+use super::ast::{RuleAction, Until};
+use super::check::{Probe, Signal, Test};
+use super::claims::{Ask, Claims, What};
+use super::hysteresis::{Hysteresis, Time, Turn};
+use super::sample::Seen;
+use super::track::Track;
+use super::view::{RuleReading, RuleState, RuleView};
+use super::{Comparison, Condition, MAX_RULES, RuleSpec};
+use crate::{Alert, AlertKind, InstanceId, Law, Reason, ServiceName, ServiceSpec};
+
+/// Missing figures are told when they have been missing this long.
+const TELL_MISSING_MS: u64 = 5_000;
+
+/// The rules of a service and what they remember.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Board {
+    rules: Vec<Running>,
+    /// Ordered by probe.
+    signals: Vec<Signal>,
+    seasons_ms: Vec<u64>,
+    last_ms: Option<u64>,
+    /// What rules of this and other services ask of this one.
+    incoming: Vec<Ask>,
+    /// What rules of this one ask of others; they hear it in the next tick.
+    outgoing: Vec<Ask>,
+}
+
+/// A rule that is evaluated.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Running {
+    spec: RuleSpec,
+    test: Test,
+    until: Option<Test>,
+    hysteresis: Hysteresis,
+}
+
+/// What the rules said in one tick.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Told {
+    pub(crate) claims: Claims,
+    pub(crate) views: Vec<RuleView>,
+    pub(crate) alerts: Vec<Alert>,
+    /// Rules that began to fire or let go.
+    pub(crate) reasons: Vec<Reason>,
+}
+
+impl Board {
+    pub(crate) fn new(spec: &ServiceSpec) -> Self {
+        let mut board = Self::default();
+        board.configure(spec);
+        board
+    }
+
+    /// Takes the rules of `spec`; those that stay keep how they stand, and series that are looked at
+    /// as before what was learned of them.
+    pub(crate) fn configure(&mut self, spec: &ServiceSpec) {
+        let mut former = std::mem::take(&mut self.rules);
+        let compile = |rule: &RuleSpec| {
+            let kept = former.iter().position(|running| running.spec == *rule);
+            let until = match &rule.rule.until {
+                Some(Until::Condition(condition)) => Some(Test::new(condition, spec)),
+                Some(Until::Value(comparator, value)) => match &rule.rule.condition {
+                    Condition::Is(on) => {
+                        let (comparator, value) = (*comparator, *value);
+                        let off = Comparison { comparator, value, ..on.clone() };
+                        Some(Test::new(&Condition::Is(off), spec))
+                    }
+                    Condition::Or(_) | Condition::And(_) => None,
+                },
+                None => None,
+            };
+            Running {
+                test: Test::new(&rule.rule.condition, spec),
+                until,
+                hysteresis: kept
+                    .map_or_else(Hysteresis::new, |kept| former.swap_remove(kept).hysteresis),
+                spec: rule.clone(),
+            }
+        };
+        self.rules = spec.rules.iter().take(MAX_RULES).map(compile).collect();
+        if self.seasons_ms != spec.seasons_ms {
+            self.seasons_ms.clone_from(&spec.seasons_ms);
+            self.signals.clear();
+        }
+        let tests =
+            self.rules.iter().flat_map(|rule| Some(&rule.test).into_iter().chain(&rule.until));
+        let mut probes: Vec<Probe> =
+            tests.flat_map(Test::checks).filter_map(|check| check.probe().cloned()).collect();
+        probes.sort_unstable();
+        probes.dedup();
+        let mut former = std::mem::take(&mut self.signals);
+        self.signals = probes
+            .into_iter()
+            .map(|probe| match former.iter().position(|signal| signal.probe == probe) {
+                Some(kept) => former.swap_remove(kept),
+                None => Signal { probe, tracks: Vec::new() },
+            })
+            .collect();
+    }
+
+    /// Evaluates every rule.
+    pub(crate) fn tick(&mut self, seen: &Seen<'_, '_>) -> Told {
+        let mut told = Told::default();
+        if self.rules.is_empty() && self.incoming.is_empty() {
+            return told;
+        }
+        self.observe(seen);
+        let time = Time { now_ms: seen.now_ms, at_ms: seen.at_ms };
+        self.outgoing.clear();
+        let mut own = Vec::new();
+        for running in &mut self.rules {
+            let mut readings = Vec::new();
+            let holds = running.test.holds(&self.signals, seen, &mut readings);
+            let ends = running.until.as_ref().map(|until| {
+                // Of what ends it, the figures of its condition are told.
+                until.holds(&self.signals, seen, &mut Vec::new())
+            });
+            let turn = running.hysteresis.step(&running.spec.rule, holds, ends, time);
+            let figures = running.figures(&readings);
+            if let Some(turn) = turn {
+                let verb = if turn == Turn::Fires { "fires" } else { "clears" };
+                let text = format!("rule {} {verb}: {figures}", running.spec.name);
+                told.reasons.push(Reason { law: Law::Rule, text });
+            }
+            told.alerts.extend(running.alerts(&figures, &readings, seen.now_ms));
+            for ask in running.asks(seen, &figures) {
+                let kept =
+                    if ask.of == seen.service.service { &mut own } else { &mut self.outgoing };
+                kept.push(ask);
+            }
+            told.views.push(running.view(readings));
+        }
+        told.claims = Claims::of(own.iter().chain(&self.incoming));
+        told
+    }
+
+    /// What the rules ask of other services, of which each is to hear its own.
+    pub(crate) fn take_outgoing(&mut self) -> Vec<Ask> {
+        std::mem::take(&mut self.outgoing)
+    }
+
+    /// Takes what rules of all services ask in the next tick, and keeps what is asked of `own`.
+    pub(crate) fn hear(&mut self, own: &ServiceName, asks: &[Ask]) {
+        self.incoming = asks.iter().filter(|ask| ask.of == *own).cloned().collect();
+    }
+
+    fn observe(&mut self, seen: &Seen<'_, '_>) {
+        let passed_ms =
+            self.last_ms.map_or(seen.interval_ms, |last_ms| seen.now_ms.saturating_sub(last_ms));
+        self.last_ms = Some(seen.now_ms);
+        for Signal { probe, tracks } in &mut self.signals {
+            let (source, grain) = (&probe.source, probe.source.grain());
+            let fresh = || Track::new(probe.ahead_ms, &self.seasons_ms);
+            if !probe.each {
+                if tracks.is_empty() {
+                    tracks.push((None, fresh()));
+                }
+                let sample = source.of_service(seen);
+                for (_, track) in tracks {
+                    track.observe(sample, grain, seen.now_ms, passed_ms);
+                }
+                continue;
+            }
+            let serving = |id: Option<InstanceId>| {
+                seen.members.iter().find(|member| member.able && Some(member.id()) == id)
+            };
+            tracks.retain(|(id, _)| serving(*id).is_some());
+            for member in seen.members.iter().filter(|member| member.able) {
+                let id = Some(member.id());
+                if !tracks.iter().any(|(known, _)| *known == id) {
+                    tracks.push((id, fresh()));
+                }
+            }
+            for (id, track) in tracks {
+                let sample = serving(*id).and_then(|member| source.of_instance(member, seen));
+                track.observe(sample, grain, seen.now_ms, passed_ms);
+            }
+        }
+    }
+}
+
+impl Running {
+    /// The comparisons that hold, or all of them when it does not fire.
+    fn figures(&self, readings: &[RuleReading]) -> String {
+        let firing = self.hysteresis.state == RuleState::Firing;
+        let holding = readings.iter().any(|reading| reading.holds == Some(true));
+        let told = readings.iter().filter(|r| !(firing && holding) || r.holds == Some(true));
+        told.map(|reading| reading.text.as_str()).collect::<Vec<_>>().join(", ")
+    }
+
+    fn alerts(&self, figures: &str, readings: &[RuleReading], now_ms: u64) -> Vec<Alert> {
+        let name = &self.spec.name;
+        let alert = |kind, text| Alert { kind, text, rule: Some(name.clone()) };
+        match self.hysteresis.state {
+            RuleState::Firing => {
+                let texts = self.spec.rule.actions.iter().filter_map(|action| match action {
+                    RuleAction::Alert(text) => Some(text),
+                    _ => None,
+                });
+                let told = |text| alert(AlertKind::Rule, format!("rule {name}: {text}: {figures}"));
+                texts.map(told).collect()
+            }
+            RuleState::NoData => {
+                let missing_ms = now_ms.saturating_sub(self.hysteresis.since_ms);
+                let unreported =
+                    readings.iter().zip(self.test.checks()).find(|(reading, check)| {
+                        let reported = check.probe().is_some_and(|p| p.source.reported().is_some());
+                        reported && reading.current.is_none()
+                    });
+                let Some((reading, _)) = unreported else { return Vec::new() };
+                let text = format!(
+                    "rule {name} cannot be evaluated: {}; it stays silent until something does",
+                    reading.text
+                );
+                let told =
+                    (missing_ms >= TELL_MISSING_MS).then(|| alert(AlertKind::RuleNoData, text));
+                told.into_iter().collect()
+            }
+            RuleState::Inactive | RuleState::Pending => Vec::new(),
+        }
+    }
+
+    fn asks(&self, seen: &Seen<'_, '_>, figures: &str) -> Vec<Ask> {
+        if self.hysteresis.state != RuleState::Firing {
+            return Vec::new();
+        }
+        let ask = |action: &RuleAction| {
+            let what = match action {
+                RuleAction::Activate(count, _) => What::Activate(*count),
+                RuleAction::Warm(count, _) => What::Warm(*count),
+                RuleAction::Prepare(count, _) => What::Prepare(*count),
+                RuleAction::Hold(_) => What::Hold,
+                RuleAction::Alert(_) => return None,
+            };
+            let own = &seen.service.service;
+            let of = action.service().unwrap_or(own);
+            let by = if of == own { String::new() } else { format!(" of {own}") };
+            Some(Ask {
+                of: of.clone(),
+                what,
+                weight: self.spec.rule.weight,
+                priority: self.spec.rule.priority,
+                text: format!("rule {}{by}: {figures}", self.spec.name),
+            })
+        };
+        self.spec.rule.actions.iter().filter_map(ask).collect()
+    }
+
+    fn view(&self, readings: Vec<RuleReading>) -> RuleView {
+        RuleView {
+            name: self.spec.name.clone(),
+            rule: self.spec.rule.to_string(),
+            state: self.hysteresis.state,
+            since_ms: self.hysteresis.since_at_ms,
+            readings,
+        }
+    }
+}

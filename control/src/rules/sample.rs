@@ -1,0 +1,176 @@
+//! What one tick says of a metric.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::ast::Comparison;
+use super::metric::{Kind, Metric};
+use crate::demand::Outlook;
+use crate::fleet::Member;
+use crate::{LatencySummary, Meters, ServiceObservation};
+
+/// What a rule's figures come from in one tick.
+pub(crate) struct Seen<'a, 'm> {
+    pub(crate) service: &'a ServiceObservation,
+    pub(crate) members: &'a [Member<'m>],
+    pub(crate) outlook: &'a Outlook,
+    /// Whether anything is known of any instance's capacity.
+    pub(crate) capacity_known: bool,
+    pub(crate) interval_ms: u64,
+    pub(crate) at_ms: u64,
+    pub(crate) now_ms: u64,
+}
+
+/// A figure and what it counts for among others of its time, such as the answers it is made of.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Sample {
+    pub(super) value: f64,
+    pub(super) weight: f64,
+}
+
+/// What is sampled: a metric, and the name it is reported under where instances report it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(super) struct Source {
+    pub(super) metric: Metric,
+    pub(super) kind: Kind,
+    reported: Option<String>,
+}
+
+impl Source {
+    pub(super) fn of(comparison: &Comparison) -> Self {
+        let (metric, kind) = (comparison.metric.clone(), comparison.value.unit.kind());
+        let reported = metric.is_reported().then(|| metric.report_name(kind));
+        Self { metric, kind, reported }
+    }
+
+    /// The name instances report it under, if it comes from them.
+    pub(super) fn reported(&self) -> Option<&str> {
+        self.reported.as_deref()
+    }
+
+    /// Figures are forecast in units in which one counts little: a forecaster takes a series for
+    /// counts, and 0.8 requests per second for next to nothing.
+    pub(super) fn grain(&self) -> f64 {
+        match self.kind {
+            Kind::Rate => 1.0,
+            Kind::Count => 10.0,
+            Kind::Time => 1e3,
+            Kind::Share => 1e4,
+            Kind::Size | Kind::Flow => 1.0 / 1_048_576.0,
+        }
+    }
+
+    /// Of the service as a whole.
+    pub(super) fn of_service(&self, seen: &Seen<'_, '_>) -> Option<Sample> {
+        let interval_ms = seen.interval_ms.max(1) as f64;
+        let rps = seen.service.arrivals as f64 * 1_000.0 / interval_ms;
+        let serving = || seen.members.iter().filter(|m| m.able);
+        let sum = |value: fn(&Member<'_>) -> f64| serving().map(value).sum::<f64>();
+        let value = match &self.metric {
+            Metric::Demand | Metric::Rps => Some(rps),
+            Metric::InFlight => Some(sum(|m| m.seen.meters.in_flight as f64)),
+            Metric::LatencyP50 | Metric::LatencyP90 | Metric::LatencyP99 | Metric::ErrorRate => {
+                return self
+                    .mean(serving().filter_map(|m| self.of_meters(&m.seen.meters, m, seen)), seen);
+            }
+            Metric::Utilisation => quotient(rps, self.capacity_rps(seen)?),
+            Metric::Capacity => self.capacity_rps(seen),
+            Metric::Saturation => {
+                let all = serving().filter_map(|m| self.of_meters(&m.seen.meters, m, seen));
+                all.map(|sample| sample.value).reduce(f64::max)
+            }
+            Metric::Cpu
+            | Metric::Memory
+            | Metric::Network
+            | Metric::Disk
+            | Metric::QueueDepth
+            | Metric::Named(_) => {
+                let told: Vec<f64> =
+                    serving().filter_map(|m| self.told(&m.seen.reported)).collect();
+                let total: f64 = told.iter().sum();
+                let adds_up = !matches!(self.metric, Metric::Named(_)) && self.kind != Kind::Share;
+                let parts = if adds_up { 1.0 } else { told.len() as f64 };
+                (!told.is_empty()).then(|| total / parts)
+            }
+        };
+        value.map(|value| Sample { value, weight: interval_ms }).filter(is_sound)
+    }
+
+    /// Of one instance.
+    pub(super) fn of_instance(&self, member: &Member<'_>, seen: &Seen<'_, '_>) -> Option<Sample> {
+        self.of_meters(&member.seen.meters, member, seen).filter(is_sound)
+    }
+
+    fn of_meters(
+        &self,
+        meters: &Meters,
+        member: &Member<'_>,
+        seen: &Seen<'_, '_>,
+    ) -> Option<Sample> {
+        let interval_ms = seen.interval_ms.max(1) as f64;
+        let rps = meters.requests as f64 * 1_000.0 / interval_ms;
+        let latency = |value: fn(&LatencySummary) -> f64| {
+            let weight = meters.latency.count as f64;
+            (weight > 0.0).then(|| Sample { value: value(&meters.latency), weight })
+        };
+        let value = match &self.metric {
+            Metric::LatencyP50 => return latency(|l| l.p50_ms),
+            Metric::LatencyP90 => return latency(|l| l.p90_ms),
+            Metric::LatencyP99 => return latency(|l| l.p99_ms),
+            Metric::ErrorRate => {
+                let failed = failed(meters) as f64;
+                let ended = failed + (meters.ok + meters.client_errors) as f64;
+                return quotient(failed, ended).map(|value| Sample { value, weight: ended });
+            }
+            Metric::Demand | Metric::Rps => Some(rps),
+            Metric::InFlight => Some(meters.in_flight as f64),
+            Metric::Capacity => seen.capacity_known.then_some(member.rps),
+            Metric::Utilisation | Metric::Saturation => {
+                seen.capacity_known.then(|| rps / member.rps).filter(|share| share.is_finite())
+            }
+            Metric::Cpu
+            | Metric::Memory
+            | Metric::Network
+            | Metric::Disk
+            | Metric::QueueDepth
+            | Metric::Named(_) => self.told(&member.seen.reported),
+        };
+        value.map(|value| Sample { value, weight: interval_ms })
+    }
+
+    /// The mean of what instances say, each counting by its answers. Requests that the proxy had to
+    /// answer itself failed as well.
+    fn mean(&self, all: impl Iterator<Item = Sample>, seen: &Seen<'_, '_>) -> Option<Sample> {
+        let (mut sum, mut weight) = all.fold((0.0, 0.0), |(sum, weight), sample| {
+            (sum + sample.value * sample.weight, weight + sample.weight)
+        });
+        if self.metric == Metric::ErrorRate {
+            sum += seen.service.unserved as f64;
+            weight += seen.service.unserved as f64;
+        }
+        quotient(sum, weight).map(|value| Sample { value, weight }).filter(is_sound)
+    }
+
+    fn capacity_rps(&self, seen: &Seen<'_, '_>) -> Option<f64> {
+        let total: f64 = seen.members.iter().filter(|m| m.able).map(|m| m.rps).sum();
+        (seen.capacity_known && total > 0.0).then_some(total)
+    }
+
+    fn told(&self, reported: &BTreeMap<String, f64>) -> Option<f64> {
+        reported.get(self.reported.as_deref()?).copied().filter(|value| value.is_finite())
+    }
+}
+
+fn failed(meters: &Meters) -> u64 {
+    meters.server_errors + meters.connect_errors + meters.read_errors + meters.timeouts
+}
+
+fn quotient(part: f64, whole: f64) -> Option<f64> {
+    (whole > 0.0).then(|| part / whole)
+}
+
+/// Whether it can be calculated with; what a forecaster would refuse is no figure of a rule either.
+fn is_sound(sample: &Sample) -> bool {
+    (0.0..=1e15).contains(&sample.value) && (0.0..=1e15).contains(&sample.weight)
+}
