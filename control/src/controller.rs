@@ -43,6 +43,12 @@ impl Controller {
         }
     }
 
+    /// The specs in force, ordered by name.
+    #[must_use]
+    pub fn specs(&self) -> Vec<ServiceSpec> {
+        self.services.values().map(|service| service.spec().clone()).collect()
+    }
+
     /// Decides on one observation; forecasts come from each service's own forecaster.
     pub fn tick(&mut self, observation: &Observation) -> Plan {
         self.tick_with(observation, |_, forecast| forecast)

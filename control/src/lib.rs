@@ -88,8 +88,8 @@ pub use plan::{
 };
 pub use replay::{Divergence, Entry, ReplayReport, replay};
 pub use rules::{
-    Comparator, Comparison, Condition, Lasting, MAX_RULE_BYTES, MAX_RULES, Metric, Prefix, Rule,
-    RuleAction, RuleError, RuleReading, RuleSpec, RuleState, RuleView, Scope, Unit, Until, Value,
-    When, is_rule_name,
+    Comparator, Comparison, Condition, DryRule, DryRun, Firing, Lasting, MAX_RULE_BYTES, MAX_RULES,
+    Metric, Prefix, Rule, RuleAction, RuleError, RuleReading, RuleSpec, RuleState, RuleView, Scope,
+    Unit, Until, Value, When, dry_run, is_rule_name,
 };
 pub use spec::{Capacity, Objective, PoolSpec, QuantileSpec, ServiceSpec, WeightSpec};

@@ -77,6 +77,10 @@ impl Service {
         }
     }
 
+    pub(crate) fn spec(&self) -> &ServiceSpec {
+        &self.spec
+    }
+
     pub(crate) fn configure(&mut self, spec: ServiceSpec) {
         if self.demand.must_restart_for(&spec) {
             self.demand = Demand::new(&spec);

@@ -12,6 +12,7 @@ mod ast;
 mod board;
 mod check;
 mod claims;
+mod dry_run;
 mod error;
 mod hysteresis;
 mod lex;
@@ -26,6 +27,7 @@ pub use ast::{
 };
 pub(crate) use board::Board;
 pub(crate) use claims::Claims;
+pub use dry_run::{DryRule, DryRun, Firing, dry_run};
 pub use error::RuleError;
 pub use metric::{Metric, Prefix, Unit};
 pub use parse::MAX_RULE_BYTES;

@@ -11,6 +11,7 @@ mod modes;
 mod ramps;
 mod random;
 mod saying;
+mod rules;
 mod sharing;
 mod sim;
 mod steady;
