@@ -214,6 +214,26 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Where a part of the text that stands at `span` is written. Quotes, line breaks and the blanks
+    /// that YAML folds are passed over; nothing when the text is written with escapes.
+    pub(crate) fn span_within(&self, span: &Span, text: &str, part: &Span) -> Option<Span> {
+        let solid = |(_, c): &(usize, char)| !c.is_whitespace();
+        let read: Vec<(usize, char)> = text.char_indices().filter(solid).collect();
+        let first = read.first()?.1;
+        let source = self.text.get(span.clone())?;
+        let written = source.char_indices().filter(solid).skip_while(|(_, c)| *c != first);
+        let both: Vec<_> = read.into_iter().zip(written).collect();
+        if both.iter().any(|((_, read), (_, written))| read != written) {
+            return None;
+        }
+        let end_of = |(_, (at, c)): &((usize, char), (usize, char))| at + c.len_utf8();
+        let last = both.last().map(end_of)?;
+        let start = both.iter().find(|((at, _), _)| *at >= part.start);
+        let start = start.map_or(last, |(_, (at, _))| *at);
+        let end = both.iter().rev().find(|((at, _), _)| *at < part.end).map_or(start, end_of);
+        Some(span.start + start..span.start + end.max(start))
+    }
+
     /// The line of a place, for messages about another place.
     pub(crate) fn line(&self, place: &Place) -> usize {
         locate(self.text, &place.span).0

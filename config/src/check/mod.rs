@@ -6,6 +6,7 @@
 mod admin;
 mod listener;
 mod range;
+pub(crate) mod rules;
 mod service;
 mod shadows;
 
@@ -81,11 +82,18 @@ fn services(
     r: &mut Reader<'_>,
 ) -> BTreeMap<ServiceName, Service> {
     let mut services = BTreeMap::new();
+    let mut written = Vec::new();
     for (name, raw) in map.0 {
-        if let Some(raw) = raw.given() {
-            let service = service::service(raw.value, listens, r);
-            services.insert(ServiceName::from(name.value.as_str()), service);
+        if let Some(mut raw) = raw.given() {
+            let name = ServiceName::from(name.value.as_str());
+            written.push((name.clone(), std::mem::take(&mut raw.value.rules)));
+            services.insert(name, service::service(raw.value, listens, r));
         }
+    }
+    // A rule may be about any service, so all must be known first.
+    for (name, rules) in written {
+        let rules = rules::rules(rules, &name, &services, r);
+        services.entry(name).and_modify(|service| service.rules = rules);
     }
     services
 }

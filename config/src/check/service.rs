@@ -20,7 +20,7 @@ use crate::{
     Timeouts,
 };
 
-/// Checks a service; `listens` is where the proxy itself listens.
+/// Checks a service, all but its rules; `listens` is where the proxy itself listens.
 pub(super) fn service(raw: RawService, listens: &[SocketAddr], r: &mut Reader<'_>) -> Service {
     Service {
         primaries: primaries(raw.primaries, listens, r),
@@ -31,6 +31,7 @@ pub(super) fn service(raw: RawService, listens: &[SocketAddr], r: &mut Reader<'_
         mode: raw.mode.value().map_or(Mode::Advise, |mode| mode.0),
         shadows: raw.shadows.value().map(|raw| shadows(raw, r)),
         forecast: forecast(raw.forecast.value().unwrap_or_default(), r),
+        rules: Vec::new(),
         weights: weights(raw.weights.value().unwrap_or_default(), r),
         warm_up: range::time(raw.warm_up, 0..=HOUR_MS, 5_000, r),
         timeouts: timeouts(raw.timeouts.value().unwrap_or_default(), r),

@@ -27,7 +27,7 @@ pub use service::{
 };
 pub use shadows::{CpuShare, Mirror, OnExit, PortRange, ProcessProvider, Provider, Shadows};
 
-use foreshadow_control::{ServiceName, ServiceSpec};
+use foreshadow_control::{Rule, ServiceName, ServiceSpec};
 
 use crate::units;
 
@@ -64,6 +64,14 @@ impl Config {
     #[must_use]
     pub fn service_specs(&self) -> Vec<ServiceSpec> {
         self.services.iter().map(|(name, service)| service.spec(name.clone())).collect()
+    }
+
+    /// What a rule of the service `own` asks for that can never be had: a service that is not
+    /// there, or more shadows than there may be. One sentence each.
+    #[must_use]
+    pub fn impossible(&self, own: &ServiceName, rule: &Rule) -> Vec<String> {
+        let problems = crate::check::rules::impossible(rule, own, &self.services);
+        problems.into_iter().map(|problem| problem.about("").message()).collect()
     }
 }
 

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use foreshadow_control::{
-    Capacity, Mode, Objective, QuantileSpec, ServiceName, ServiceSpec, WeightSpec,
+    Capacity, Mode, Objective, QuantileSpec, RuleSpec, ServiceName, ServiceSpec, WeightSpec,
 };
 use serde::{Serialize, Serializer};
 
@@ -35,6 +35,9 @@ pub struct Service {
     pub shadows: Option<Shadows>,
     /// How demand is forecast and which quantile starts what.
     pub forecast: Forecast,
+    /// Predictive rules, ordered by name; names are unique.
+    #[serde(serialize_with = "units::control::rules", skip_serializing_if = "Vec::is_empty")]
+    pub rules: Vec<RuleSpec>,
     /// How fast weights may move.
     #[serde(serialize_with = "units::control::weights")]
     pub weights: WeightSpec,
@@ -67,7 +70,7 @@ impl Service {
             seasons_ms: self.forecast.seasons.iter().map(|s| units::duration::to_ms(*s)).collect(),
             evaluation_window_ms: units::duration::to_ms(self.forecast.evaluation_window),
             warm_up_ms: units::duration::to_ms(self.warm_up),
-            rules: Vec::new(),
+            rules: self.rules.clone(),
         }
     }
 }

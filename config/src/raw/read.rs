@@ -36,13 +36,12 @@ pub(super) fn key(field: &'static str) -> &'static str {
 }
 
 /// Keys that mean something to other versions.
-const NOT_YET: [&str; 11] = [
+const NOT_YET: [&str; 10] = [
     "tls",
     "docker",
     "kubernetes",
     "vm",
     "webhook",
-    "rules",
     "coordinator",
     "affinity",
     "uid",

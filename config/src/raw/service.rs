@@ -2,8 +2,8 @@
 
 use super::read::table;
 use super::{
-    BackendAddress, CapacityChoice, CheckKind, Count, Either, HostHeader, List, ModeName, OneOf,
-    Rate, RawShadows, Share, Slew, Status, Switch, Text, Time, UrlTarget,
+    BackendAddress, CapacityChoice, CheckKind, Count, Either, HostHeader, List, Map, ModeName,
+    OneOf, Rate, RawShadows, RuleText, Share, Slew, Status, Switch, Text, Time, UrlTarget,
 };
 use crate::RetryOn;
 
@@ -27,6 +27,9 @@ table! {
         shadows: RawShadows,
         /// How demand is forecast and which quantile starts what.
         forecast: RawForecast,
+        /// Predictive rules by name, at most 64: when something measured or predicted passes a value,
+        /// shadows are brought in, kept ready or held. Their language is in docs/rules.md.
+        rules: Map<RuleText>,
         /// How fast weights may move.
         weights: RawWeights,
         /// Warm-up time assumed for an instance until one was seen, up to 1h. Default: 5s.

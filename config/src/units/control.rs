@@ -1,6 +1,6 @@
 //! How the controller's own types are written in a configuration.
 
-use foreshadow_control::{Capacity, Objective, QuantileSpec, WeightSpec};
+use foreshadow_control::{Capacity, Objective, QuantileSpec, RuleSpec, WeightSpec};
 use serde::Serializer;
 use serde::ser::SerializeMap;
 
@@ -42,6 +42,10 @@ pub(crate) fn quantiles<S: Serializer>(value: &QuantileSpec, out: S) -> Result<S
     map.serialize_entry("warm", &percent::format(value.warm))?;
     map.serialize_entry("commit", &percent::format(value.commit))?;
     map.end()
+}
+
+pub(crate) fn rules<S: Serializer>(value: &[RuleSpec], out: S) -> Result<S::Ok, S::Error> {
+    out.collect_map(value.iter().map(|spec| (&spec.name, &spec.rule)))
 }
 
 pub(crate) fn weights<S: Serializer>(value: &WeightSpec, out: S) -> Result<S::Ok, S::Error> {
