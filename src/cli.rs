@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::{check, demo, explain, run, schema};
+use crate::{check, demo, explain, rules, run, schema};
 
 /// Foreshadow: a load balancer that sees trouble coming.
 ///
@@ -66,6 +66,16 @@ Examples:
   foreshadow explain --service shop --law failover
   foreshadow explain --replay recording.ndjson   run a recording again and compare every plan")]
     Explain(explain::Args),
+    /// Try predictive rules: are they well written, and when would they have fired?
+    #[command(
+        subcommand,
+        after_help = "\
+Examples:
+  foreshadow rules check foreshadow.yaml --replay recording.ndjson
+  foreshadow rules check --service shop --replay recording.ndjson \\
+    --rule 'demand > 500rps within 5m for 3 ticks -> activate 2'"
+    )]
+    Rules(rules::Args),
     /// Print the version.
     Version,
     /// Parts of the demo: a backend and a load generator.
@@ -103,6 +113,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Schema(args) => schema::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Explain(args) => explain::run(&args),
+        Command::Rules(args) => rules::run(&args),
         Command::Version => version(),
         Command::Testbed { part: Part::Backend(args) } => {
             success(foreshadow_testbed::backend::run(*args))

@@ -111,7 +111,7 @@ fn write_decision(out: &mut impl Write, record: &Value) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn utc(unix_ms: u64) -> String {
+pub(crate) fn utc(unix_ms: u64) -> String {
     let time = std::time::UNIX_EPOCH.checked_add(std::time::Duration::from_millis(unix_ms));
     time.filter(|_| unix_ms < YEAR_9999_MS).map_or_else(
         || format!("{unix_ms} ms"),
@@ -141,7 +141,7 @@ fn replay_file(path: &Path, json: bool) -> anyhow::Result<ExitCode> {
 /// The entries of a recording; stops at the first bad line and leaves the error in `failure`.
 ///
 /// A last line without its line end was being written when the node ended, and is left out.
-fn entries<'a>(
+pub(crate) fn entries<'a>(
     mut lines: impl BufRead + 'a,
     failure: &'a mut Option<anyhow::Error>,
 ) -> impl Iterator<Item = Entry> + 'a {

@@ -7,6 +7,7 @@ mod demo;
 mod explain;
 mod logging;
 mod node;
+mod rules;
 mod run;
 mod schema;
 

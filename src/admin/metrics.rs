@@ -7,7 +7,9 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
-use foreshadow_control::{Health, Meters, Mode, Role, ServiceObservation, ServicePlan, Tier};
+use foreshadow_control::{
+    Health, Meters, Mode, Role, RuleState, ServiceObservation, ServicePlan, Tier,
+};
 use foreshadow_proxy::ServiceTotals;
 use hdrhistogram::Histogram;
 use prometheus_client::collector::Collector;
@@ -143,6 +145,7 @@ fn services(out: &mut DescriptorEncoder, view: &View) -> fmt::Result {
         }
     }
     forecasts(out, view)?;
+    rules(out, view)?;
     let mut mode = family(out, "mode", "1 for the mode in force.", MetricType::Gauge)?;
     for seen in &view.observation.services {
         for candidate in [Mode::Observe, Mode::Advise, Mode::Act] {
@@ -180,6 +183,24 @@ fn shadow_steps(out: &mut DescriptorEncoder, view: &View) -> fmt::Result {
         for (service, total) in &view.shadow_counts {
             let labels = [("service", service.as_str())];
             encode(&mut metric, &labels, &ConstCounter::new(value(total)))?;
+        }
+    }
+    Ok(())
+}
+
+fn rules(out: &mut DescriptorEncoder, view: &View) -> fmt::Result {
+    let mut state = family(out, "rule_state", "1 for how a rule stands.", MetricType::Gauge)?;
+    for plan in &view.plan.services {
+        for rule in &plan.rules {
+            for candidate in RuleState::ALL {
+                let labels = [
+                    ("service", plan.service.as_str()),
+                    ("rule", rule.name.as_str()),
+                    ("state", candidate.as_str()),
+                ];
+                let value = i64::from(rule.state == candidate);
+                encode(&mut state, &labels, &ConstGauge::new(value))?;
+            }
         }
     }
     Ok(())

@@ -5,15 +5,17 @@ mod error;
 mod metrics;
 mod operate;
 mod read;
+mod rules;
 
 use std::sync::Arc;
 
 use axum::Router;
-use axum::routing::{delete, get, post};
+use axum::routing::{delete, get, post, put};
 
 use crate::node::Shared;
 
 pub(crate) use auth::Token;
+pub(crate) use rules::try_on;
 
 /// All routes; those under `/api` and `/metrics` ask for `token` where one is set.
 pub(crate) fn router(shared: Arc<Shared>, token: Option<Token>) -> Router {
@@ -34,6 +36,9 @@ pub(crate) fn router(shared: Arc<Shared>, token: Option<Token>) -> Router {
         .route("/api/v1/config", get(read::config))
         .route("/api/v1/events", get(operate::events).post(operate::announce))
         .route("/api/v1/events/{event}", delete(operate::withdraw))
+        .route("/api/v1/rules", get(rules::list))
+        .route("/api/v1/rules/check", post(rules::check))
+        .route("/api/v1/services/{service}/rules/{rule}", put(rules::set).delete(rules::take_back))
         .route("/api/v1/kill-switch", post(operate::kill_switch))
         .route("/api/v1/reload", post(operate::reload))
         .route("/metrics", get(metrics::render))

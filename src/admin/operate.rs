@@ -18,7 +18,7 @@ use crate::node::decisions::Event;
 use crate::node::operator::{Order, Orders, Request};
 use crate::node::{ReloadOutcome, Shared};
 
-type Body<T> = Result<Json<T>, JsonRejection>;
+pub(super) type Body<T> = Result<Json<T>, JsonRejection>;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -45,7 +45,7 @@ pub(super) struct Activate {
     count: u32,
 }
 
-fn body<T>(body: Body<T>) -> Result<T, ApiError> {
+pub(super) fn body<T>(body: Body<T>) -> Result<T, ApiError> {
     let Json(value) = body.map_err(|e| ApiError::new(e.status(), e.body_text()))?;
     Ok(value)
 }
@@ -55,7 +55,10 @@ fn body<T>(body: Body<T>) -> Result<T, ApiError> {
 /// switch look as if it had not been thrown.
 ///
 /// On a task of its own, so that a caller who hangs up early does not leave it half done.
-async fn standing(shared: &Arc<Shared>, given: Order) -> Result<(Orders, bool), ApiError> {
+pub(super) async fn standing(
+    shared: &Arc<Shared>,
+    given: Order,
+) -> Result<(Orders, bool), ApiError> {
     let shared = Arc::clone(shared);
     let task = tokio::spawn(async move {
         let orders = order(&shared, given).await?;

@@ -27,14 +27,14 @@ pub(super) struct Only {
     service: Option<String>,
 }
 
-type OnlyQuery = Result<Query<Only>, QueryRejection>;
+pub(super) type OnlyQuery = Result<Query<Only>, QueryRejection>;
 
 fn query<T>(query: Result<Query<T>, QueryRejection>) -> Result<T, ApiError> {
     let Query(value) = query.map_err(|e| ApiError::new(e.status(), e.body_text()))?;
     Ok(value)
 }
 
-fn view(shared: &Shared) -> Result<Arc<View>, ApiError> {
+pub(super) fn view(shared: &Shared) -> Result<Arc<View>, ApiError> {
     shared.view().ok_or_else(|| match shared.loop_trouble() {
         Some(trouble) => ApiError::new(StatusCode::SERVICE_UNAVAILABLE, trouble),
         None => ApiError::starting(),
@@ -65,7 +65,7 @@ pub(super) fn parse_instance(shared: &Shared, text: &str) -> Result<InstanceId, 
 }
 
 /// The services of the last tick, seen and planned, narrowed by the query.
-fn pairs<'a>(
+pub(super) fn pairs<'a>(
     shared: &Shared,
     view: &'a View,
     only: OnlyQuery,

@@ -1,15 +1,15 @@
-//! What operators asked for at run time: modes, drains, the kill switch.
+//! What operators asked for at run time: modes, drains, rules, the kill switch.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use foreshadow_control::{InstanceId, Mode, ServiceName};
+use foreshadow_control::{InstanceId, MAX_RULES, Mode, Rule, RuleSpec, ServiceName, ServiceSpec};
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 use crate::node::decisions::Event;
 
 /// Standing orders; kept in the state database, so a restart does not undo them.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Orders {
     /// All automation is stopped.
     pub(crate) kill_switch: bool,
@@ -17,6 +17,9 @@ pub(crate) struct Orders {
     pub(crate) modes: BTreeMap<ServiceName, Mode>,
     /// Instances that take no new requests.
     pub(crate) drained: BTreeSet<InstanceId>,
+    /// Rules beside the configured ones, or in place of those of the same name.
+    #[serde(default)]
+    pub(crate) rules: BTreeMap<ServiceName, BTreeMap<String, Rule>>,
 }
 
 /// A change an operator asks for; carried out at the start of the next tick.
@@ -30,6 +33,8 @@ pub(crate) enum Order {
     Drain(InstanceId, bool),
     /// Brings this many more shadows into service.
     Activate(ServiceName, u32),
+    /// Adds or replaces a service's rule of this name; `None` takes back what was added.
+    Rule(ServiceName, String, Option<Box<Rule>>),
     /// The announced events have changed: all that have not ended.
     Events(Vec<Event>),
 }
@@ -52,9 +57,37 @@ impl Orders {
             Order::Drain(instance, false) => {
                 self.drained.remove(instance);
             }
+            Order::Rule(service, name, Some(rule)) => {
+                let rules = self.rules.entry(service.clone()).or_default();
+                rules.insert(name.clone(), Rule::clone(rule));
+            }
+            Order::Rule(service, name, None) => {
+                if let Some(rules) = self.rules.get_mut(service) {
+                    rules.remove(name);
+                }
+                self.rules.retain(|_, rules| !rules.is_empty());
+            }
             Order::Activate(..) | Order::Events(_) => {}
         }
         *self != before
+    }
+
+    /// The configured specs with the ordered rules in them.
+    pub(crate) fn specs(&self, configured: &[ServiceSpec]) -> Vec<ServiceSpec> {
+        let with_rules = |spec: &ServiceSpec| {
+            let Some(ordered) = self.rules.get(&spec.name) else { return spec.clone() };
+            let mut spec = spec.clone();
+            spec.rules.retain(|rule| !ordered.contains_key(&rule.name));
+            let room = MAX_RULES.saturating_sub(spec.rules.len());
+            let spec_of = |(name, rule): (&String, &Rule)| RuleSpec {
+                name: name.clone(),
+                rule: rule.clone(),
+            };
+            spec.rules.extend(ordered.iter().take(room).map(spec_of));
+            spec.rules.sort_by(|a, b| a.name.cmp(&b.name));
+            spec
+        };
+        configured.iter().map(with_rules).collect()
     }
 
     /// Forgets instances that do not exist any more; true when there were such.
@@ -77,7 +110,9 @@ impl Order {
     /// The service it concerns, if it is one.
     pub(crate) fn service(&self) -> Option<&ServiceName> {
         match self {
-            Self::Mode(service, _) | Self::Activate(service, _) => Some(service),
+            Self::Mode(service, _) | Self::Activate(service, _) | Self::Rule(service, ..) => {
+                Some(service)
+            }
             Self::KillSwitch(_) | Self::Drain(..) | Self::Events(_) => None,
         }
     }
@@ -108,6 +143,10 @@ impl std::fmt::Display for Order {
             Self::Activate(service, count) => {
                 write!(f, "activation of {count} of {service} asked for")
             }
+            Self::Rule(service, name, Some(rule)) => {
+                write!(f, "rule {name} of {service} set to: {rule}")
+            }
+            Self::Rule(service, name, None) => write!(f, "rule {name} of {service} taken back"),
             Self::Events(events) => write!(f, "{} announced events", events.len()),
         }
     }
@@ -125,6 +164,45 @@ mod tests {
         assert!(orders.retain(|id| id == InstanceId(4)));
         assert!(!orders.retain(|id| id == InstanceId(4)));
         assert_eq!(orders.drained, BTreeSet::from([InstanceId(4)]));
+    }
+
+    #[test]
+    fn ordered_rules_stand_beside_the_configured_and_replace_their_namesakes() {
+        let shop = ServiceName::from("shop");
+        let rule = |text: &str| text.parse::<Rule>().unwrap();
+        let order = |name: &str, text: &str| {
+            Order::Rule(shop.clone(), name.to_owned(), Some(Box::new(rule(text))))
+        };
+        let mut orders = Orders::default();
+        assert!(orders.apply(&order("b", "cpu > 2% -> hold")));
+        assert!(!orders.apply(&order("b", "cpu>2%->hold")), "the same rule, written otherwise");
+        assert!(orders.apply(&order("c", "cpu > 3% -> hold")));
+        let kept = serde_json::to_string(&orders).unwrap();
+        assert_eq!(serde_json::from_str::<Orders>(&kept).unwrap(), orders);
+        let older = r#"{"kill_switch":false,"modes":{},"drained":[]}"#;
+        assert_eq!(serde_json::from_str::<Orders>(older).unwrap(), Orders::default());
+
+        let mut spec = spec(&shop);
+        for (name, text) in [("b", "cpu > 9% -> hold"), ("a", "cpu > 1% -> hold")] {
+            spec.rules.push(RuleSpec { name: name.to_owned(), rule: rule(text) });
+        }
+        let specs = orders.specs(&[spec.clone()]);
+        let told: Vec<String> =
+            specs[0].rules.iter().map(|r| format!("{}: {}", r.name, r.rule)).collect();
+        assert_eq!(told, ["a: cpu > 1% -> hold", "b: cpu > 2% -> hold", "c: cpu > 3% -> hold"]);
+        for name in ["b", "c"] {
+            assert!(orders.apply(&Order::Rule(shop.clone(), name.to_owned(), None)));
+        }
+        assert_eq!(orders, Orders::default());
+        assert_eq!(orders.specs(&[spec.clone()]), [spec]);
+    }
+
+    fn spec(name: &ServiceName) -> ServiceSpec {
+        let text = "listeners: [{ address: 127.0.0.1:1, routes: [{ service: shop }] }]\n\
+                    services: { shop: { primaries: [127.0.0.1:2] } }";
+        let format = foreshadow_config::Format::Yaml;
+        let config = foreshadow_config::parse(text, format, "test", &|_| None).unwrap();
+        config.services[name.as_str()].spec(name.clone())
     }
 
     #[test]

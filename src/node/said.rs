@@ -15,8 +15,8 @@ const OVER_AFTER_TICKS: u64 = 100;
 
 #[derive(Default)]
 struct SaidOfService {
-    /// Alerts that were said to stand, with the last tick that had them.
-    alerts: Vec<(AlertKind, u64)>,
+    /// Alerts that were said to stand, those of rules by rule, with the last tick that had them.
+    alerts: Vec<(AlertKind, Option<String>, u64)>,
     advice: Vec<Action>,
     advised: Vec<InstanceWeight>,
 }
@@ -54,18 +54,22 @@ impl SaidOfService {
     fn alert_news(&mut self, tick: u64, alerts: &[Alert]) -> Vec<String> {
         let mut news = Vec::new();
         for alert in alerts {
-            match self.alerts.iter_mut().find(|(kind, _)| *kind == alert.kind) {
-                Some((_, seen)) => *seen = tick,
+            let same = |(kind, rule, _): &&mut (AlertKind, Option<String>, u64)| {
+                *kind == alert.kind && *rule == alert.rule
+            };
+            match self.alerts.iter_mut().find(same) {
+                Some((.., seen)) => *seen = tick,
                 None => {
-                    self.alerts.push((alert.kind, tick));
+                    self.alerts.push((alert.kind, alert.rule.clone(), tick));
                     news.push(format!("alert {:?}: {}", alert.kind, alert.text));
                 }
             }
         }
-        self.alerts.retain(|(kind, seen)| {
+        self.alerts.retain(|(kind, rule, seen)| {
             let over = tick.saturating_sub(*seen) >= OVER_AFTER_TICKS;
             if over {
-                news.push(format!("alert {kind:?} is over"));
+                let of = rule.as_ref().map_or_else(String::new, |rule| format!(" of rule {rule}"));
+                news.push(format!("alert {kind:?}{of} is over"));
             }
             !over
         });
@@ -93,7 +97,8 @@ mod tests {
 
     #[test]
     fn an_alert_that_comes_and_goes_is_said_once() {
-        let shortage = [Alert { kind: AlertKind::Shortage, text: "too little".to_owned() }];
+        let shortage =
+            [Alert { kind: AlertKind::Shortage, text: "too little".to_owned(), rule: None }];
         let mut said = SaidOfService::default();
         let mut news = Vec::new();
         for tick in 0..1000 {

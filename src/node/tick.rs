@@ -74,12 +74,13 @@ impl Loop {
         observer.announce(&events.into_iter().map(|(_, event)| event).collect::<Vec<_>>());
         let recording = shared.config.load().recording.clone();
         let recorder = recording.map(|r| Recorder::start(&r.path, r.max_size)).transpose()?;
+        let orders = Orders::clone(&shared.orders.load());
         Ok(Self {
             plane: Arc::clone(&shared.plane),
             manager: Arc::clone(&shared.manager),
             mirror: Arc::clone(&shared.mirror),
-            controller: Controller::new(wiring.specs.clone()),
-            orders: Orders::clone(&shared.orders.load()),
+            controller: Controller::new(orders.specs(&wiring.specs)),
+            orders,
             shared: Arc::clone(shared),
             wiring,
             observer,
@@ -160,17 +161,24 @@ impl Loop {
         let mut configured = Vec::new();
         while let Ok(Configure { wiring, done }) = self.configures.try_recv() {
             self.wiring = *wiring;
-            self.controller.configure(self.wiring.specs.clone());
-            if let Some(recorder) = &mut self.recorder {
-                recorder.record(Entry::Configure { specs: self.wiring.specs.clone() });
-            }
-            self.observer.retain(&self.wiring);
             let known = |s: &ServiceName| self.wiring.services.contains_key(s);
             self.orders.modes.retain(|service, _| known(service));
+            self.orders.rules.retain(|service, _| known(service));
+            self.configure();
+            self.observer.retain(&self.wiring);
             self.shared.orders.store(Arc::new(self.orders.clone()));
             configured.push(done);
         }
         configured
+    }
+
+    /// Gives the controller the specs in force.
+    fn configure(&mut self) {
+        let specs = self.orders.specs(&self.wiring.specs);
+        if let Some(recorder) = &mut self.recorder {
+            recorder.record(Entry::Configure { specs: specs.clone() });
+        }
+        self.controller.configure(specs);
     }
 
     fn take_orders(&mut self, at_ms: u64, tick: u64) -> Vec<(oneshot::Sender<Orders>, Orders)> {
@@ -180,6 +188,7 @@ impl Loop {
             match &order {
                 Order::Activate(service, count) => self.observer.activate(service, *count),
                 Order::Events(events) => self.observer.announce(events),
+                Order::Rule(..) if changed => self.configure(),
                 _ => {}
             }
             if changed || matches!(order, Order::Activate(..) | Order::Events(_)) {
