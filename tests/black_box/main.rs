@@ -11,6 +11,7 @@ mod data_plane;
 mod ending;
 mod peers;
 mod reload;
+mod rules;
 mod shadows;
 mod starting;
 mod support;
