@@ -16,8 +16,8 @@
 //! 3. *Instances* (`fleet`, `capacity`, `queueing`): meters of instances that take requests go
 //!    into their capacity models; facts into lead times and back-offs (`provider`). Those that
 //!    vanished are forgotten.
-//! 4. *Floor* (`tiers`): the shadows that must serve whatever the forecast says: measured demand,
-//!    saturation, lost primaries, the operator's hand.
+//! 4. *Floor* (`rules`, `tiers`): the shadows that must serve whatever the forecast says: measured
+//!    demand, saturation, lost primaries, the operator's hand, and what rules that fire ask for.
 //! 5. *Up* (`tiers`): faulty shadows end, ready ones are ordered to serve (floor first, then the
 //!    commit quantile at each one's lead time), the median warms.
 //! 6. *Down* (`rollback`): what was not wanted for a full evaluation window goes back, one shadow

@@ -11,7 +11,7 @@ use crate::loss::Losses;
 use crate::provider::ProviderView;
 use crate::publish::{Published, Publisher};
 use crate::rollback::Rollback;
-use crate::rules::{Board, Claims, Seen};
+use crate::rules::{Board, Claims};
 use crate::scene::Scene;
 use crate::supply::Supply;
 use crate::tiers::{self, Creations};
@@ -161,7 +161,6 @@ impl Service {
         observation: &Observation,
         act: bool,
     ) -> ServicePlan {
-        let interval_ms = observation.interval_ms;
         let now_ms = self.clock.now_ms();
         self.publisher.follow(act, &mut self.fleet.known);
         let members = self.fleet.members(&self.spec, &seen.instances, now_ms);
@@ -184,16 +183,7 @@ impl Service {
             claims: Claims::default(),
             actions: Vec::new(),
         };
-        let told = self.rules.tick(&Seen {
-            service: seen,
-            members: &scene.members,
-            outlook,
-            capacity_known: scene.supply.known,
-            interval_ms,
-            at_ms: observation.at_ms,
-            now_ms,
-        });
-        scene.claims = told.claims;
+        let told = self.rules.tick(&mut scene, seen, observation);
         if seen.activate > 0 {
             let until_ms = now_ms.saturating_add(self.spec.evaluation_window_ms);
             self.operator = Some((scene.committed().saturating_add(seen.activate), until_ms));
@@ -220,7 +210,7 @@ impl Service {
             &scene,
             &mut self.fleet.known,
             self.rollback.returning,
-            interval_ms,
+            observation.interval_ms,
         );
         let refusal = self.provider.refusal(now_ms);
         let holding = conditions(&scene, seen.arrivals, refusal, saturated);

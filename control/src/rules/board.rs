@@ -10,7 +10,11 @@ use super::sample::Seen;
 use super::track::Track;
 use super::view::{RuleReading, RuleState, RuleView};
 use super::{Comparison, Condition, MAX_RULES, RuleSpec};
-use crate::{Alert, AlertKind, InstanceId, Law, Reason, ServiceName, ServiceSpec};
+use crate::scene::Scene;
+use crate::{
+    Alert, AlertKind, InstanceId, Law, Observation, Reason, ServiceName, ServiceObservation,
+    ServiceSpec,
+};
 
 /// Missing figures are told when they have been missing this long.
 const TELL_MISSING_MS: u64 = 5_000;
@@ -41,7 +45,6 @@ struct Running {
 /// What the rules said in one tick.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Told {
-    pub(crate) claims: Claims,
     pub(crate) views: Vec<RuleView>,
     pub(crate) alerts: Vec<Alert>,
     /// Rules that began to fire or let go.
@@ -102,11 +105,30 @@ impl Board {
             .collect();
     }
 
-    /// Evaluates every rule.
-    pub(crate) fn tick(&mut self, seen: &Seen<'_, '_>) -> Told {
+    /// Evaluates every rule, and leaves in `scene` what they ask for.
+    pub(crate) fn tick(
+        &mut self,
+        scene: &mut Scene<'_>,
+        service: &ServiceObservation,
+        observation: &Observation,
+    ) -> Told {
+        let (told, claims) = self.evaluate(&Seen {
+            service,
+            members: &scene.members,
+            outlook: scene.outlook,
+            capacity_known: scene.supply.known,
+            interval_ms: observation.interval_ms,
+            at_ms: observation.at_ms,
+            now_ms: scene.now_ms,
+        });
+        scene.claims = claims;
+        told
+    }
+
+    fn evaluate(&mut self, seen: &Seen<'_, '_>) -> (Told, Claims) {
         let mut told = Told::default();
         if self.rules.is_empty() && self.incoming.is_empty() {
-            return told;
+            return (told, Claims::default());
         }
         self.observe(seen);
         let time = Time { now_ms: seen.now_ms, at_ms: seen.at_ms };
@@ -134,8 +156,7 @@ impl Board {
             }
             told.views.push(running.view(readings));
         }
-        told.claims = Claims::of(own.iter().chain(&self.incoming));
-        told
+        (told, Claims::of(own.iter().chain(&self.incoming)))
     }
 
     /// What the rules ask of other services, of which each is to hear its own.

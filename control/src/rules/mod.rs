@@ -31,7 +31,6 @@ pub use dry_run::{DryRule, DryRun, Firing, dry_run};
 pub use error::RuleError;
 pub use metric::{Metric, Prefix, Unit};
 pub use parse::MAX_RULE_BYTES;
-pub(crate) use sample::Seen;
 pub use view::{RuleReading, RuleState, RuleView};
 
 use serde::{Deserialize, Serialize};

@@ -80,3 +80,14 @@ fn a_rule_is_kept_as_its_text() {
     let error = serde_json::from_str::<Rule>("\"cpu > 80 -> hold\"").unwrap_err().to_string();
     assert!(error.contains("column 7: found \"80\""), "{error}");
 }
+
+#[test]
+fn the_examples_of_the_manual_are_rules() {
+    let manual = include_str!("../../../docs/rules.md");
+    let block = manual.split("```rule\n").nth(1).and_then(|rest| rest.split("```").next());
+    let examples: Vec<&str> = block.expect("the manual has examples").lines().collect();
+    assert_eq!(examples.len(), 8);
+    for example in examples {
+        assert_eq!(read(example).to_string(), example);
+    }
+}
