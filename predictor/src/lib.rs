@@ -27,6 +27,7 @@ mod experts;
 mod forecast;
 mod horizon;
 mod level;
+pub mod long;
 mod math;
 mod pending;
 mod score;

@@ -1,0 +1,45 @@
+//! What is asked of a fit, and why it can fail.
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// What is asked of a fit. Any value is accepted; nonsense is repaired as each field says.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LongSpec {
+    /// Quantile levels; those outside (0, 1) are dropped, the rest sorted and clamped to
+    /// 0.001..=0.999, and none becomes 0.1, 0.5, 0.9.
+    pub levels: Vec<f64>,
+    /// Periods in milliseconds; when empty, the day and the week are tried and whatever other
+    /// period the data shows.
+    pub seasons_ms: Vec<u64>,
+    /// How far ahead the forecast must be good, in milliseconds; the models are weighed by their
+    /// errors up to there. 0 becomes a day.
+    pub horizon_ms: u64,
+    /// Whether the series cannot be negative, as counts and rates cannot.
+    pub non_negative: bool,
+}
+
+impl Default for LongSpec {
+    fn default() -> Self {
+        Self {
+            levels: vec![0.1, 0.5, 0.9],
+            seasons_ms: Vec::new(),
+            horizon_ms: 24 * 3_600_000,
+            non_negative: true,
+        }
+    }
+}
+
+/// Why no model can be made of a history.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum FitError {
+    /// There is no finite value.
+    #[error("no finite value in a history of {steps} steps; fit again when something was measured")]
+    Empty {
+        /// Length of the history.
+        steps: usize,
+    },
+    /// The step is zero.
+    #[error("a history with a step of 0 ms has no time; give the time between its values")]
+    Step,
+}
