@@ -8,13 +8,33 @@
 //! begins where the data says it does, and a change to or from daylight saving time looks like
 //! what it is in the data, a shift of the daily shape by an hour that the recent days teach.
 
+mod clean;
+mod curve;
+mod forecast;
 mod input;
+mod interval;
+mod mix;
+mod profile;
+mod season;
 mod spec;
 
 use serde::{Deserialize, Serialize};
 
+pub use forecast::LongForecast;
 pub use input::{Event, History, Regressor};
 pub use spec::{FitError, LongSpec};
+
+use clean::Series;
+use curve::{Ahead, Curve};
+use interval::Spread;
+use mix::Weights;
+use profile::Tables;
+use season::Seasons;
+
+/// Farthest step ahead at which the experts are tried; beyond it they keep their weights.
+const MAX_TRIED: usize = 2_016;
+/// Bounds of a forecast, in units of the largest value of the history.
+const HIGHEST: f64 = 5.0;
 
 /// A series fitted to its history; small, and independent of how long that history was.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -23,21 +43,13 @@ pub struct Model {
     step_ms: u64,
     levels: Vec<f64>,
     seasons: Vec<usize>,
-}
-
-/// Quantile curves: what is expected at each step from a moment on, in the unit of the history.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct LongForecast {
-    /// Unix time in milliseconds of the first step described.
-    pub start_ms: u64,
-    /// Time between steps, in milliseconds; that of the history.
-    pub step_ms: u64,
-    /// Quantile levels, sorted, inside (0, 1).
-    pub levels: Vec<f64>,
-    /// One row per step, one value per level: finite and non-decreasing.
-    pub quantiles: Vec<Vec<f64>>,
-    /// Point forecast by step: finite.
-    pub mean: Vec<f64>,
+    scale: f64,
+    bounds: (f64, f64),
+    unit: usize,
+    tables: Tables,
+    curves: Vec<Curve>,
+    weights: Weights,
+    spread: Spread,
 }
 
 /// What was learned of one kind of event.
@@ -52,6 +64,9 @@ pub struct Lift {
 }
 
 impl Model {
+    /// Most steps one forecast describes: a week of minutes.
+    pub const MAX_STEPS: usize = 10_080;
+
     /// Fits a model to the history.
     ///
     /// # Errors
@@ -67,15 +82,44 @@ impl Model {
         if history.step_ms == 0 {
             return Err(FitError::Step);
         }
-        if history.values.iter().flatten().all(|value| !value.is_finite()) {
-            return Err(FitError::Empty { steps: history.values.len() });
-        }
+        let empty = FitError::Empty { steps: history.values.len() };
+        let mut series = Series::of(history, spec.non_negative).ok_or(empty)?;
+        series.fill(1);
+        let seasons = Seasons::of(&series.values, history.step_ms, &spec.seasons_ms);
         let (_, _) = (regressors, events);
+        series.distrust(seasons.short);
+        series.fill(seasons.short);
+
+        let unit = match seasons.short {
+            1 => (series.len() / 8).clamp(1, 24),
+            short => short,
+        };
+        let horizon = usize::try_from(spec.horizon_ms / history.step_ms).unwrap_or(MAX_TRIED);
+        let horizon = horizon.clamp(1, MAX_TRIED);
+        let levels = spec.sane_levels();
+        let (origins, tables, curves) = mix::roll(&series, seasons, unit, horizon);
+        let ahead = Ahead::new(unit, 0, horizon);
+        let floor = if spec.non_negative { 0.0 } else { f64::NEG_INFINITY };
+        let weights = Weights::learn(&series, &origins, &ahead, unit, floor);
+        let tried = (&origins[..], &weights);
+        let spread = Spread::learn(&series, tried, (seasons.short, &ahead), horizon, &levels);
+        let highest = series.values.iter().fold(0.0, |most: f64, value| most.max(value.abs()));
+        let lowest = if spec.non_negative { 0.0 } else { -HIGHEST * highest };
         Ok(Self {
             origin_ms: history.end_ms(),
             step_ms: history.step_ms,
-            levels: spec.levels.clone(),
-            seasons: Vec::new(),
+            levels,
+            seasons: [Some(seasons.short).filter(|short| *short > 1), seasons.long]
+                .into_iter()
+                .flatten()
+                .collect(),
+            scale: series.scale,
+            bounds: (lowest, HIGHEST * highest),
+            unit,
+            tables,
+            curves,
+            weights,
+            spread,
         })
     }
 
@@ -85,19 +129,28 @@ impl Model {
     /// At most [`MAX_STEPS`](Self::MAX_STEPS) steps are described.
     pub fn forecast(&self, from_ms: u64, steps: usize) -> LongForecast {
         let step_ms = self.step_ms.max(1);
-        let ahead = from_ms.saturating_sub(self.origin_ms).div_ceil(step_ms);
+        let skipped = from_ms.saturating_sub(self.origin_ms).div_ceil(step_ms);
+        let first = usize::try_from(skipped).unwrap_or(usize::MAX).min(1 << 40);
         let steps = steps.min(Self::MAX_STEPS);
+        let mut mean = vec![0.0; steps];
+        let ahead = Ahead::new(self.unit, first, steps);
+        self.weights.mix(&self.tables.ahead(first, steps), &self.curves, &ahead, &mut mean);
+        let quantiles = mean.iter().enumerate().map(|(at, mean)| {
+            let row = self.spread.around(first + at, *mean, self.levels.len());
+            row.into_iter().map(|value| self.unscaled(value)).collect()
+        });
         LongForecast {
-            start_ms: self.origin_ms.saturating_add(ahead.saturating_mul(step_ms)),
+            start_ms: self.origin_ms.saturating_add(skipped.saturating_mul(step_ms)),
             step_ms,
             levels: self.levels.clone(),
-            quantiles: vec![vec![0.0; self.levels.len()]; steps],
-            mean: vec![0.0; steps],
+            quantiles: quantiles.collect(),
+            mean: mean.iter().map(|value| self.unscaled(*value)).collect(),
         }
     }
 
-    /// Most steps one forecast describes: a week of minutes.
-    pub const MAX_STEPS: usize = 10_080;
+    fn unscaled(&self, value: f64) -> f64 {
+        value.clamp(self.bounds.0, self.bounds.1) * self.scale
+    }
 
     /// Adds an event announced after the fit; its lift is that learned of its kind, or the one it
     /// brings.

@@ -3,6 +3,9 @@
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+/// Most quantile levels kept.
+const MAX_LEVELS: usize = 32;
+
 /// What is asked of a fit. Any value is accepted; nonsense is repaired as each field says.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LongSpec {
@@ -27,6 +30,22 @@ impl Default for LongSpec {
             horizon_ms: 24 * 3_600_000,
             non_negative: true,
         }
+    }
+}
+
+impl LongSpec {
+    /// The levels as [`LongSpec::levels`] says they are repaired.
+    pub(super) fn sane_levels(&self) -> Vec<f64> {
+        let inside = |level: &f64| *level > 0.0 && *level < 1.0;
+        let mut levels: Vec<f64> = self.levels.iter().copied().filter(inside).collect();
+        if levels.is_empty() {
+            levels = Self::default().levels;
+        }
+        levels.iter_mut().for_each(|level| *level = level.clamp(0.001, 0.999));
+        levels.sort_unstable_by(f64::total_cmp);
+        levels.dedup();
+        levels.truncate(MAX_LEVELS);
+        levels
     }
 }
 
