@@ -5,6 +5,9 @@ use super::input::History;
 /// Most values of a history that are looked at, newest first; what is older says little.
 pub(super) const MAX_VALUES: usize = 16_384;
 
+/// Larger values are taken for this, so that what is forecast of them is still a number.
+const HUGEST: f64 = 1e300;
+
 /// A series without gaps, scaled so that its typical size is one.
 #[derive(Clone, Debug)]
 pub(super) struct Series {
@@ -21,9 +24,11 @@ impl Series {
     pub(super) fn of(history: &History, non_negative: bool) -> Option<Self> {
         let first = history.values.len().saturating_sub(MAX_VALUES);
         let finite = |value: &Option<f64>| value.filter(|value| value.is_finite());
-        let floor = if non_negative { 0.0 } else { -f64::MAX };
-        let raw: Vec<Option<f64>> =
-            history.values[first..].iter().map(|v| finite(v).map(|v| v.max(floor))).collect();
+        let floor = if non_negative { 0.0 } else { -HUGEST };
+        let raw: Vec<Option<f64>> = history.values[first..]
+            .iter()
+            .map(|v| finite(v).map(|v| v.clamp(floor, HUGEST)))
+            .collect();
         let largest = raw.iter().flatten().fold(None, |most: Option<f64>, value| {
             Some(most.map_or(value.abs(), |most| most.max(value.abs())))
         })?;

@@ -132,8 +132,13 @@ const RATIO: (f64, f64) = (0.1, 10.0);
 /// Share of the usual level added to both sides of a ratio, so that it exists for empty hours.
 const RATIO_FLOOR: f64 = 0.02;
 
-/// Every expert as of the end of `past`; always the same number in the same order.
-pub(super) fn curves(past: &[f64], tables: &Tables, unit: usize) -> Vec<Curve> {
+/// Every expert as of the end of `past`, of which `foreseen` is what the season said before each
+/// value was known; always the same number in the same order.
+pub(super) fn curves(
+    (past, foreseen): (&[f64], &[f64]),
+    tables: &Tables,
+    unit: usize,
+) -> Vec<Curve> {
     let plain = [LAST_SHORT, SHORT_FAST, SHORT_SLOW, LAST_LONG, BLEND, LONG_SLOW, FOURIER];
     let mut all = plain.map(Curve::plain).to_vec();
     // The theta method's drift: half the slope (Assimakopoulos and Nikolopoulos 2000).
@@ -155,6 +160,18 @@ pub(super) fn curves(past: &[f64], tables: &Tables, unit: usize) -> Vec<Curve> {
         }
         let (_, offset) = level(past, shape, 3);
         all.push(Curve { offset, lasting: Lasting::Steps, ..plain });
+    }
+    // A level so new that the season has half learned it looks smaller against what the season
+    // says now than against what it said then.
+    for back in [unit, 3 * unit] {
+        let newest = |values: &[f64]| -> f64 {
+            values[values.len().saturating_sub(back)..].iter().sum::<f64>()
+        };
+        let (seen, usual) = (newest(past), newest(foreseen));
+        let count = back.min(past.len()).max(1) as f64;
+        let plain = Curve::plain(BLEND);
+        all.push(Curve { ratio: ratio(seen, usual, RATIO_FLOOR * count), ..plain });
+        all.push(Curve { offset: (seen - usual) / count, ..plain });
     }
     let (ratio, _) = level(past, &tables.0[BLEND], unit);
     all.push(Curve { ratio, drift, ..Curve::plain(BLEND) });
@@ -196,6 +213,10 @@ fn level(past: &[f64], shape: &[f64], back: usize) -> (f64, f64) {
     let count = back as f64;
     let level = shape.iter().sum::<f64>() / shape.len() as f64;
     let floor = RATIO_FLOOR * level.abs().max(1e-6) * count;
+    (ratio(seen, usual, floor), (seen - usual) / count)
+}
+
+fn ratio(seen: f64, usual: f64, floor: f64) -> f64 {
     let ratio = if usual + floor > 0.0 { (seen + floor) / (usual + floor) } else { 1.0 };
-    (ratio.clamp(RATIO.0, RATIO.1), (seen - usual) / count)
+    ratio.clamp(RATIO.0, RATIO.1)
 }

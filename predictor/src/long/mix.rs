@@ -8,7 +8,7 @@ use super::profile::{Profile, Tables};
 use super::season::Seasons;
 
 /// Origins from which the experts are tried.
-const ORIGINS: usize = 28;
+const ORIGINS: usize = 24;
 /// Origins after which an error counts half.
 const HALF_LIFE: f64 = 10.0;
 /// Learning rate of the exponential weights, on losses relative to the best expert's; it grows
@@ -57,6 +57,7 @@ pub(super) fn roll(
     let count = (room / spacing).min(ORIGINS);
     let mut profile = Profile::new(seasons);
     let mut origins = Vec::with_capacity(count);
+    let mut foreseen = Vec::with_capacity(length);
     for at in 0..length {
         let left = length - at;
         if left % spacing == 0 && left / spacing <= count {
@@ -64,27 +65,36 @@ pub(super) fn roll(
             let tables = profile.tables(past);
             origins.push(Origin {
                 at,
-                curves: curves(past, &tables, unit),
+                curves: curves((past, &foreseen), &tables, unit),
                 shapes: tables.ahead(0, horizon.min(left)),
                 weight: 0.5_f64.powf((left / spacing) as f64 / HALF_LIFE),
             });
         }
-        if series.known[at] {
-            profile.learn(at, series.values[at]);
-        }
+        foreseen.push(if series.known[at] {
+            profile.learn(at, series.values[at])
+        } else {
+            series.values[at]
+        });
     }
     let tables = profile.tables(&series.values);
-    let curves = curves(&series.values, &tables, unit);
+    let curves = curves((&series.values, &foreseen), &tables, unit);
     (origins, tables, curves)
 }
 
 impl Weights {
     /// Weighs the experts by their mean absolute errors; `floor` is the least value there can be.
-    pub(super) fn learn(series: &Series, origins: &[Origin], ahead: &Ahead, unit: usize, floor: f64) -> Self {
+    pub(super) fn learn(
+        series: &Series,
+        origins: &[Origin],
+        ahead: &Ahead,
+        unit: usize,
+        floor: f64,
+    ) -> Self {
         let edges = vec![unit.div_ceil(4), unit, 3 * unit, 7 * unit];
         let experts = origins.first().map_or(0, |origin| origin.curves.len());
         let mut losses = vec![vec![(0.0, 0.0); experts]; edges.len() + 1];
-        let trust: Vec<f64> = series.known.iter().map(|known| f64::from(u8::from(*known))).collect();
+        let trust: Vec<f64> =
+            series.known.iter().map(|known| f64::from(u8::from(*known))).collect();
         for origin in origins {
             let length = origin.shapes.first().map_or(0, Vec::len);
             let truth = (&series.values[origin.at..], &trust[origin.at..]);
@@ -125,7 +135,8 @@ impl Weights {
         out.fill(0.0);
         for (range, weights) in self.by_range.iter().enumerate() {
             let (from, to) = ends(&self.edges, range, ahead.first + out.len());
-            let (from, to) = (from.max(ahead.first) - ahead.first, to.max(ahead.first) - ahead.first);
+            let (from, to) =
+                (from.max(ahead.first) - ahead.first, to.max(ahead.first) - ahead.first);
             if from >= to {
                 continue;
             }
@@ -166,13 +177,13 @@ fn weigh(losses: &[(f64, f64)]) -> Option<Vec<f64>> {
     let tried = losses.iter().filter(|(_, count)| *count > 0.0);
     let mut means: Vec<f64> = tried.map(|(sum, count)| sum / count).collect();
     means.sort_unstable_by(f64::total_cmp);
-    let (best, usual) = (means[0], means[means.len() / 2]);
+    let usual = means[means.len() / 2];
+    let blended = |(sum, count): &(f64, f64)| (sum + usual * (most - count)) / most;
+    let means: Vec<f64> = losses.iter().map(blended).collect();
+    let best = means.iter().copied().fold(f64::INFINITY, f64::min);
     let rate = RATE * most.sqrt();
-    let weight = |(sum, count): &(f64, f64)| {
-        let mean = (sum + usual * (most - count)) / most;
-        (-rate * ((mean - best) / best.max(1e-9)).clamp(0.0, 1e3)).exp()
-    };
-    let weights: Vec<f64> = losses.iter().map(weight).collect();
+    let weight = |mean: &f64| (-rate * ((mean - best) / best.max(1e-9)).clamp(0.0, 1e3)).exp();
+    let weights: Vec<f64> = means.iter().map(weight).collect();
     let total: f64 = weights.iter().sum();
     Some(weights.iter().map(|weight| weight / total).collect())
 }

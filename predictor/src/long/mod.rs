@@ -10,22 +10,26 @@
 
 mod clean;
 mod curve;
+mod effects;
 mod forecast;
 mod input;
 mod interval;
 mod mix;
 mod profile;
 mod season;
+mod signal;
 mod spec;
 
 use serde::{Deserialize, Serialize};
 
+pub use effects::Lift;
 pub use forecast::LongForecast;
 pub use input::{Event, History, Regressor};
 pub use spec::{FitError, LongSpec};
 
 use clean::Series;
 use curve::{Ahead, Curve};
+use effects::{Effects, Grid};
 use interval::Spread;
 use mix::Weights;
 use profile::Tables;
@@ -50,17 +54,7 @@ pub struct Model {
     curves: Vec<Curve>,
     weights: Weights,
     spread: Spread,
-}
-
-/// What was learned of one kind of event.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Lift {
-    /// Name of the kind.
-    pub kind: String,
-    /// Factor on what would have been without the event; 1 is no effect.
-    pub ratio: f64,
-    /// Events of this kind seen in the history.
-    pub repeats: usize,
+    effects: Effects,
 }
 
 impl Model {
@@ -86,14 +80,22 @@ impl Model {
         let mut series = Series::of(history, spec.non_negative).ok_or(empty)?;
         series.fill(1);
         let seasons = Seasons::of(&series.values, history.step_ms, &spec.seasons_ms);
-        let (_, _) = (regressors, events);
         series.distrust(seasons.short);
-        series.fill(seasons.short);
-
         let unit = match seasons.short {
             1 => (series.len() / 8).clamp(1, 24),
             short => short,
         };
+        let grid = Grid {
+            start_ms: history
+                .end_ms()
+                .saturating_sub(history.step_ms.saturating_mul(series.len() as u64)),
+            step_ms: history.step_ms,
+            length: series.len(),
+            periods: [seasons.long.unwrap_or(seasons.short), unit],
+        };
+        let effects = Effects::take_out(&mut series, grid, unit, regressors, events);
+        series.fill(unit);
+
         let horizon = usize::try_from(spec.horizon_ms / history.step_ms).unwrap_or(MAX_TRIED);
         let horizon = horizon.clamp(1, MAX_TRIED);
         let levels = spec.sane_levels();
@@ -120,6 +122,7 @@ impl Model {
             curves,
             weights,
             spread,
+            effects,
         })
     }
 
@@ -135,27 +138,29 @@ impl Model {
         let mut mean = vec![0.0; steps];
         let ahead = Ahead::new(self.unit, first, steps);
         self.weights.mix(&self.tables.ahead(first, steps), &self.curves, &ahead, &mut mean);
+        let start_ms = self.origin_ms.saturating_add(skipped.saturating_mul(step_ms));
+        let finished = |at: usize, value: f64| {
+            let at_ms = start_ms.saturating_add(step_ms.saturating_mul(at as u64));
+            let value = self.effects.put_on(value, first + at, at_ms, step_ms);
+            value.clamp(self.bounds.0, self.bounds.1) * self.scale
+        };
         let quantiles = mean.iter().enumerate().map(|(at, mean)| {
             let row = self.spread.around(first + at, *mean, self.levels.len());
-            row.into_iter().map(|value| self.unscaled(value)).collect()
+            row.into_iter().map(|value| finished(at, value)).collect()
         });
         LongForecast {
-            start_ms: self.origin_ms.saturating_add(skipped.saturating_mul(step_ms)),
+            start_ms,
             step_ms,
             levels: self.levels.clone(),
             quantiles: quantiles.collect(),
-            mean: mean.iter().map(|value| self.unscaled(*value)).collect(),
+            mean: mean.iter().enumerate().map(|(at, mean)| finished(at, *mean)).collect(),
         }
-    }
-
-    fn unscaled(&self, value: f64) -> f64 {
-        value.clamp(self.bounds.0, self.bounds.1) * self.scale
     }
 
     /// Adds an event announced after the fit; its lift is that learned of its kind, or the one it
     /// brings.
     pub fn announce(&mut self, event: &Event) {
-        let _kind = &event.kind;
+        self.effects.announce(event);
     }
 
     /// Unix time in milliseconds of the first step after the history.
@@ -170,6 +175,12 @@ impl Model {
 
     /// Learned lifts of the kinds of events, in order of their names.
     pub fn lifts(&self) -> &[Lift] {
-        &[]
+        &self.effects.lifts
+    }
+
+    /// Names of the regressors found to matter, each with the effect of one standard deviation: as
+    /// a logarithm of a factor, or in units of the typical value for series that can be negative.
+    pub fn regressors(&self) -> impl Iterator<Item = (&str, f64)> {
+        self.effects.signals.iter().map(|signal| (signal.name.as_str(), signal.coefficient))
     }
 }

@@ -1,8 +1,10 @@
 //! What a series usually does at each moment of a season, learned in one pass.
 
+use std::f64::consts::TAU;
+
 use serde::{Deserialize, Serialize};
 
-use super::season::Seasons;
+use super::season::{Seasons, dot};
 
 /// Exponentially weighted mean per slot of a period.
 #[derive(Clone, Debug)]
@@ -87,35 +89,43 @@ pub(super) struct Profile {
     fast: Slots,
     slow: Slots,
     long: Option<(Slots, Slots)>,
-    /// Sine and cosine over the longer season.
-    waves: Vec<(f64, f64)>,
-    /// Which multiples of the longer season's frequency are kept.
-    harmonics: Vec<usize>,
+    /// Sines and cosines over the longer season, of the multiples of its frequency that are kept.
+    waves: Vec<Vec<f64>>,
 }
 
 impl Profile {
     pub(super) fn new(seasons: Seasons) -> Self {
         let long = |period| (Slots::new(period, LONG), Slots::new(period, LONGEST));
         let period = seasons.long.unwrap_or(seasons.short);
-        let angle = |at: usize| std::f64::consts::TAU * at as f64 / period as f64;
+        let circle: Vec<(f64, f64)> =
+            (0..period).map(|at| (TAU * at as f64 / period as f64).sin_cos()).collect();
+        let at = |harmonic: usize, step: usize| circle[harmonic * step % period];
+        let sine = |harmonic| (0..period).map(|step| at(harmonic, step).0).collect();
+        let cosine = |harmonic| (0..period).map(|step| at(harmonic, step).1).collect();
+        let pair = |harmonic| [sine(harmonic), cosine(harmonic)];
         Self {
             seasons,
             fast: Slots::new(seasons.short, FAST),
             slow: Slots::new(seasons.short, SLOW),
             long: seasons.long.map(long),
-            waves: (0..period).map(|at| angle(at).sin_cos()).collect(),
-            harmonics: harmonics(seasons),
+            waves: harmonics(seasons).into_iter().flat_map(pair).collect(),
         }
     }
 
-    pub(super) fn learn(&mut self, at: usize, value: f64) {
+    /// Learns one value; returns what the longest season known would have said of it.
+    pub(super) fn learn(&mut self, at: usize, value: f64) -> f64 {
         let slot = at % self.seasons.short;
+        let mut foreseen = self.slow.values[slot];
         self.fast.learn(slot, value);
         self.slow.learn(slot, value);
         if let (Some((long, longest)), Some(period)) = (&mut self.long, self.seasons.long) {
+            if at >= period {
+                foreseen = long.values[at % period];
+            }
             long.learn(at % period, value);
             longest.learn(at % period, value);
         }
+        foreseen
     }
 
     /// What is known after the values of `past`, which are all there were.
@@ -147,27 +157,11 @@ impl Profile {
     /// The least-squares fit of the kept harmonics to the table; over whole periods they are
     /// orthogonal, so that no system of equations needs solving.
     fn smooth(&self, table: &[f64]) -> Vec<f64> {
-        let period = self.waves.len();
-        if table.len() != period {
-            return Vec::new();
-        }
-        let mean = table.iter().sum::<f64>() / period as f64;
-        let mut out = vec![mean; period];
-        for &harmonic in &self.harmonics {
-            let turn = |at: usize| if at >= period { at - period } else { at };
-            let (mut sine, mut cosine, mut at) = (0.0, 0.0, 0);
-            for value in table {
-                sine += value * self.waves[at].0;
-                cosine += value * self.waves[at].1;
-                at = turn(at + harmonic);
-            }
-            let share = 2.0 / period as f64;
-            (sine, cosine) = (sine * share, cosine * share);
-            at = 0;
-            for value in &mut out {
-                *value += sine * self.waves[at].0 + cosine * self.waves[at].1;
-                at = turn(at + harmonic);
-            }
+        let period = table.len() as f64;
+        let mut out = vec![table.iter().sum::<f64>() / period; table.len()];
+        for wave in &self.waves {
+            let height = 2.0 / period * dot(wave, table);
+            out.iter_mut().zip(wave).for_each(|(sum, wave)| *sum += height * wave);
         }
         out
     }

@@ -6,6 +6,8 @@ const WEEK_MS: u64 = 7 * DAY_MS;
 const SCANNED: usize = 200;
 /// Least correlation with itself one period ago that makes a season.
 const LEAST_CORRELATION: f64 = 0.25;
+/// A day that strong leaves no other season to look for.
+const STRONG: f64 = 0.6;
 /// A season shorter than this many steps has no shape.
 const SHORTEST: usize = 4;
 
@@ -21,7 +23,7 @@ pub(super) struct Seasons {
 impl Seasons {
     /// Those given, or else those found.
     pub(super) fn of(values: &[f64], step_ms: u64, given_ms: &[u64]) -> Self {
-        let fits = |period: &usize| *period >= SHORTEST && 2 * *period <= values.len();
+        let fits = |period: &usize| *period >= SHORTEST && *period <= values.len() * 4 / 5;
         let steps = |ms: u64| usize::try_from(ms / step_ms).ok().filter(|_| ms % step_ms == 0);
         let mut given: Vec<usize> = given_ms.iter().filter_map(|ms| steps(*ms)).collect();
         given.retain(fits);
@@ -33,13 +35,12 @@ impl Seasons {
         let centred = Centred::of(values);
         let day = steps(DAY_MS).filter(fits);
         let week = steps(WEEK_MS).filter(fits);
-        let other = scan(&centred);
+        let by_day = day.map_or(0.0, |day| centred.correlation(day));
+        let other = if by_day < STRONG { scan(&centred) } else { None };
         let short = match (day, other) {
             // Whatever divides a day is part of its shape.
             (Some(day), Some((period, _))) if day % period == 0 => day,
-            (Some(day), Some((period, strength)))
-                if period < day && strength > centred.correlation(day) + 0.1 =>
-            {
+            (Some(day), Some((period, strength))) if period < day && strength > by_day + 0.1 => {
                 period
             }
             (Some(day), _) => day,
@@ -70,23 +71,29 @@ impl Centred {
 
     /// Correlation of the series with itself `lag` steps ago.
     fn correlation(&self, lag: usize) -> f64 {
-        const LANES: usize = 4;
         let Self(values, squares) = self;
         if lag >= values.len() || *squares <= 1e-12 {
             return 0.0;
         }
-        let (now, then) = (&values[lag..], &values[..values.len() - lag]);
-        let mut sums = [0.0; LANES];
-        for (now, then) in now.chunks_exact(LANES).zip(then.chunks_exact(LANES)) {
-            for lane in 0..LANES {
-                sums[lane] += now[lane] * then[lane];
-            }
-        }
-        let rest = now.len() / LANES * LANES;
-        let rest: f64 = now[rest..].iter().zip(&then[rest..]).map(|(now, then)| now * then).sum();
+        let pairs = values.len() - lag;
         // Fewer pairs than values: compared as means, not as sums.
-        (sums.iter().sum::<f64>() + rest) / squares * values.len() as f64 / now.len() as f64
+        dot(&values[lag..], &values[..pairs]) / squares * values.len() as f64 / pairs as f64
     }
+}
+
+/// Sum of products, in lanes that the compiler can put side by side.
+pub(super) fn dot(left: &[f64], right: &[f64]) -> f64 {
+    const LANES: usize = 8;
+    let (left, left_rest) = left.as_chunks::<LANES>();
+    let (right, right_rest) = right.as_chunks::<LANES>();
+    let mut sums = [0.0; LANES];
+    for (left, right) in left.iter().zip(right) {
+        for lane in 0..LANES {
+            sums[lane] += left[lane] * right[lane];
+        }
+    }
+    let rest: f64 = left_rest.iter().zip(right_rest).map(|(left, right)| left * right).sum();
+    sums.iter().sum::<f64>() + rest
 }
 
 /// The highest peak of the correlation after it first fell below zero, with its height.

@@ -1,0 +1,121 @@
+//! Long horizons on recorded traces: relative MASE and WQL beside the libraries that people use,
+//! on the same windows, and what a refit costs. Prints one JSON object.
+#![expect(clippy::print_stdout, reason = "the result is the purpose of this program")]
+
+mod peers;
+mod score;
+mod windows;
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use foreshadow_bench_forecast::{TRACES_VARIABLE, load_all, traces_dir};
+use foreshadow_predictor::long::{FitError, History, LongSpec, Model};
+use serde_json::{Value, json};
+
+use score::{LEVELS, Quantiles, Scores};
+use windows::{HORIZONS, LONGEST_HISTORY, Window};
+
+const OURS: &str = "foreshadow";
+const BASE: &str = "SeasonalNaive";
+/// Windows per series at each horizon.
+const WINDOWS: [usize; 2] = [8, 5];
+/// The fastest of so many runs is what a fit costs; the others were disturbed.
+const REPEATS: usize = 15;
+/// The bar for each horizon: relative MASE, relative WQL.
+const GOALS: [[f64; 2]; 2] = [[0.84, 0.70], [0.90, 0.80]];
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let Some(dir) = traces_dir() else {
+        println!(
+            "{}",
+            json!({"skipped": format!("no traces; set {TRACES_VARIABLE} to their folder")})
+        );
+        return Ok(());
+    };
+    let with_peers = !std::env::args().any(|argument| argument == "--no-peers");
+    let traces = windows::hourly(&load_all(&dir)?);
+    let windows = windows::windows(&traces, WINDOWS);
+    let peers = if with_peers { peers::run(&windows)? } else { peers::Outcome::default() };
+
+    let (mut scores, mut milliseconds) = (Scores::default(), BTreeMap::new());
+    for window in windows.iter().filter(|window| peers.answered(window.id)) {
+        scores.add(window, BASE, &score::seasonal_naive(window));
+        let started = Instant::now();
+        scores.add(window, OURS, &ours(window)?);
+        let spent: &mut Vec<f64> = milliseconds.entry(OURS.to_owned()).or_default();
+        spent.push(started.elapsed().as_secs_f64() * 1e3);
+    }
+    for answer in &peers.answers {
+        if let Some(window) = windows.get(answer.id) {
+            scores.add(window, &answer.model, &answer.quantiles);
+            milliseconds.entry(answer.model.clone()).or_default().push(answer.ms);
+        }
+    }
+    let horizons: Vec<Value> = HORIZONS
+        .iter()
+        .zip(GOALS)
+        .map(|((hours, _), goals)| horizon(&scores, *hours, goals))
+        .collect();
+    let median = |spent: &mut Vec<f64>| {
+        spent.sort_unstable_by(f64::total_cmp);
+        spent[spent.len() / 2]
+    };
+    let cost: BTreeMap<String, f64> =
+        milliseconds.iter_mut().map(|(model, spent)| (model.clone(), median(spent))).collect();
+    let result = json!({
+        "long": horizons,
+        "windows": peers.note(windows.len()),
+        "median_ms_per_forecast": cost,
+        "refit_ms_8_weeks_hourly": refit(&windows)?,
+        "peers_missing": peers.missing,
+        "peers_failed": peers.failed,
+    });
+    println!("{}", serde_json::to_string_pretty(&result)?);
+    Ok(())
+}
+
+fn horizon(scores: &Scores, hours: usize, [mase, wql]: [f64; 2]) -> Value {
+    let models = scores.summaries(hours, BASE);
+    let met = models.get(OURS).map(|ours| ours.relative_mase <= mase && ours.relative_wql <= wql);
+    json!({"horizon_h": hours, "goal": {"relative_mase": mase, "relative_wql": wql}, "met": met, "models": models})
+}
+
+fn history(window: &Window) -> History {
+    History { start_ms: window.start_ms, step_ms: window.step_ms, values: window.history.clone() }
+}
+
+fn spec(window: &Window) -> LongSpec {
+    LongSpec {
+        levels: LEVELS.to_vec(),
+        horizon_ms: window.horizon as u64 * window.step_ms,
+        ..LongSpec::default()
+    }
+}
+
+fn ours(window: &Window) -> Result<Quantiles, FitError> {
+    let model = Model::fit(&history(window), &spec(window), &[], &[])?;
+    let forecast = model.forecast(model.origin_ms(), window.horizon);
+    let level = |level: usize| forecast.quantiles.iter().map(|row| row[level]).collect();
+    Ok((0..LEVELS.len()).map(level).collect())
+}
+
+/// What a fit alone costs for the longest histories, one figure per series: the fastest of several
+/// runs.
+fn refit(windows: &[Window]) -> Result<Value, FitError> {
+    let mut by_series: BTreeMap<String, f64> = BTreeMap::new();
+    for window in windows.iter().filter(|w| w.history.len() == LONGEST_HISTORY) {
+        let (history, spec) = (history(window), spec(window));
+        let key = format!("{} {} h", window.series, window.horizon);
+        for _ in 0..REPEATS {
+            let started = Instant::now();
+            let model = Model::fit(&history, &spec, &[], &[])?;
+            let spent = started.elapsed().as_secs_f64() * 1e3;
+            std::hint::black_box(&model);
+            let least = by_series.entry(key.clone()).or_insert(f64::INFINITY);
+            *least = least.min(spent);
+        }
+    }
+    let worst = by_series.values().copied().fold(0.0, f64::max);
+    Ok(json!({"goal": 1.0, "worst_series": worst, "met": worst <= 1.0, "by_series": by_series}))
+}

@@ -1,0 +1,179 @@
+//! What is known to move a series beside its seasons: events, and series that go with it.
+//!
+//! Their effect is taken out of the history before the experts see it and put on their forecast.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::clean::Series;
+use super::input::{Event, Regressor};
+use super::signal::{Signal, signals};
+
+/// Events looked at on each side of the end of the history, nearest first.
+const MAX_EVENTS: usize = 1_024;
+/// Bounds of a lift.
+const LIFT: (f64, f64) = (0.05, 20.0);
+/// What is expected of a kind of event counts as many repeats as this.
+const PRIOR_REPEATS: f64 = 0.5;
+
+/// What was learned of one kind of event.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Lift {
+    /// Name of the kind.
+    pub kind: String,
+    /// Factor on what would have been without the event; 1 is no effect.
+    pub ratio: f64,
+    /// Events of this kind seen in the history.
+    pub repeats: usize,
+}
+
+/// Where the steps of a series are in time.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Grid {
+    pub(super) start_ms: u64,
+    pub(super) step_ms: u64,
+    pub(super) length: usize,
+    /// Periods at whose distance a value resembles another, best first.
+    pub(super) periods: [usize; 2],
+}
+
+/// Everything known beside the seasons.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct Effects {
+    pub(super) lifts: Vec<Lift>,
+    planned: Vec<(u64, u64, f64)>,
+    pub(super) signals: Vec<Signal>,
+}
+
+impl Effects {
+    /// Learns the effects and takes them out of the series: steps of short events become gaps,
+    /// longer ones are divided by their lift.
+    pub(super) fn take_out(
+        series: &mut Series,
+        grid: Grid,
+        unit: usize,
+        regressors: &[Regressor],
+        events: &[Event],
+    ) -> Self {
+        let end_ms = grid.at_ms(grid.length);
+        let (past, future) = nearest(events, grid.start_ms, end_ms);
+        let mut effects = Self { lifts: lifts(series, grid, &past), ..Self::default() };
+        let steps: usize = past.iter().map(|event| grid.steps(event).len()).sum();
+        for event in past {
+            let ratio = effects.ratio(event);
+            let during = grid.steps(event);
+            if during.len() <= 2 * unit && 2 * steps <= grid.length {
+                series.known[during].fill(false);
+            } else {
+                series.values[during].iter_mut().for_each(|value| *value /= ratio);
+            }
+        }
+        // An event may still last when the history ends.
+        for event in future {
+            effects.announce(event);
+        }
+        effects.signals = signals(series, grid, regressors);
+        effects
+    }
+
+    /// Adds an event to come, unless there are too many.
+    pub(super) fn announce(&mut self, event: &Event) {
+        let ratio = self.ratio(event);
+        if self.planned.len() < MAX_EVENTS && event.end_ms > event.start_ms {
+            self.planned.push((event.start_ms, event.end_ms, ratio));
+        }
+    }
+
+    /// The value that a forecast becomes for the step of `step_ms` at `at_ms`, the `ahead`-th from
+    /// the end of the history (0 is the next).
+    pub(super) fn put_on(&self, value: f64, ahead: usize, at_ms: u64, step_ms: u64) -> f64 {
+        let end_ms = at_ms.saturating_add(step_ms);
+        let mut value =
+            self.signals.iter().fold(value, |value, signal| signal.put_on(value, ahead));
+        for (from_ms, to_ms, ratio) in &self.planned {
+            let shared_ms = end_ms.min(*to_ms).saturating_sub(at_ms.max(*from_ms));
+            value *= 1.0 + (ratio - 1.0) * shared_ms as f64 / step_ms.max(1) as f64;
+        }
+        value
+    }
+
+    fn ratio(&self, event: &Event) -> f64 {
+        let known = self.lifts.iter().find(|lift| lift.kind == event.kind);
+        known.map_or_else(|| expected(event), |lift| lift.ratio)
+    }
+}
+
+impl Grid {
+    pub(super) fn at_ms(&self, step: usize) -> u64 {
+        self.start_ms.saturating_add(self.step_ms.saturating_mul(step as u64))
+    }
+
+    /// The steps of the series that an event touches.
+    fn steps(&self, event: &Event) -> std::ops::Range<usize> {
+        let before = |ms: u64, up: u64| {
+            let steps = (ms.saturating_sub(self.start_ms).saturating_add(up)) / self.step_ms;
+            usize::try_from(steps).unwrap_or(usize::MAX).min(self.length)
+        };
+        let from = before(event.start_ms, 0);
+        from..before(event.end_ms, self.step_ms - 1).max(from)
+    }
+
+    /// Mean of the values that resemble the one at `at` and are no part of an event.
+    fn usual(&self, series: &Series, busy: &[bool], at: usize) -> Option<f64> {
+        self.periods.iter().find_map(|period| {
+            let earlier = (1..=4).filter_map(|times| at.checked_sub(times * period));
+            let around = earlier.chain((1..=4).map(|times| at + times * period));
+            let usable = |at: &usize| *at < self.length && series.known[*at] && !busy[*at];
+            let (sum, count) = around
+                .filter(usable)
+                .fold((0.0, 0.0), |(sum, count), at| (sum + series.values[at], count + 1.0));
+            (count > 0.0).then(|| sum / count)
+        })
+    }
+}
+
+fn expected(event: &Event) -> f64 {
+    let sane = |lift: &f64| lift.is_finite() && *lift > 0.0;
+    event.expected_lift.filter(sane).map_or(1.0, |lift| lift.clamp(LIFT.0, LIFT.1))
+}
+
+/// Events of the history, and those not over at its end; those nearest to its end if many.
+fn nearest(events: &[Event], start_ms: u64, end_ms: u64) -> (Vec<&Event>, Vec<&Event>) {
+    let lasting = |event: &&Event| event.end_ms > event.start_ms.max(start_ms);
+    let mut all: Vec<&Event> = events.iter().filter(lasting).collect();
+    all.sort_by(|one, other| (one.start_ms, &one.kind).cmp(&(other.start_ms, &other.kind)));
+    let past: Vec<&Event> = all.iter().copied().filter(|e| e.start_ms < end_ms).collect();
+    let future = all.into_iter().filter(|e| e.end_ms > end_ms).take(MAX_EVENTS).collect();
+    (past[past.len().saturating_sub(MAX_EVENTS)..].to_vec(), future)
+}
+
+/// Geometric means of what the events of a kind did, drawn towards what was expected of it.
+fn lifts(series: &Series, grid: Grid, events: &[&Event]) -> Vec<Lift> {
+    let mut busy = vec![false; grid.length];
+    for event in events {
+        busy[grid.steps(event)].fill(true);
+    }
+    let mut kinds: BTreeMap<&str, (f64, f64, f64)> = BTreeMap::new();
+    for event in events {
+        let kind = kinds.entry(&event.kind).or_default();
+        if event.expected_lift.is_some() || kind.2 == 0.0 {
+            kind.2 = expected(event);
+        }
+        let (mut seen, mut usual) = (0.0, 0.0);
+        for at in grid.steps(event).filter(|at| series.known[*at]) {
+            if let Some(value) = grid.usual(series, &busy, at) {
+                (seen, usual) = (seen + series.values[at], usual + value);
+            }
+        }
+        if usual > 1e-6 && seen >= 0.0 {
+            (kind.0, kind.1) = (kind.0 + (seen / usual).clamp(LIFT.0, LIFT.1).ln(), kind.1 + 1.0);
+        }
+    }
+    let lift = |(kind, (logs, repeats, expected)): (&str, (f64, f64, f64))| Lift {
+        kind: kind.to_owned(),
+        ratio: ((logs + PRIOR_REPEATS * expected.ln()) / (repeats + PRIOR_REPEATS)).exp(),
+        repeats: repeats as usize,
+    };
+    kinds.into_iter().map(lift).collect()
+}

@@ -1,0 +1,164 @@
+//! Series that go with another: how much, and whether they can be believed.
+
+use serde::{Deserialize, Serialize};
+
+use super::Model;
+use super::clean::Series;
+use super::effects::Grid;
+use super::input::Regressor;
+
+/// Regressors looked at.
+const MAX_SIGNALS: usize = 16;
+/// Weight, in values, of the belief that a regressor has no effect.
+const RIDGE: f64 = 4.0;
+/// A regressor must lessen the errors of the newest third of the history to this share.
+const WORTH: f64 = 0.97;
+/// How far from usual a regressor may be, in standard deviations.
+const FARTHEST: f64 = 4.0;
+/// Bounds of an effect, as a logarithm or in units of the series' typical size.
+const EFFECT: f64 = 1.5;
+/// Added to values before the logarithm, in units of the typical size.
+const FLOOR: f64 = 0.05;
+
+/// One regressor that was found to matter.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Signal {
+    pub(super) name: String,
+    /// Effect of one standard deviation.
+    pub(super) coefficient: f64,
+    /// Whether effects add to the series rather than multiply it, as they must where it can be
+    /// negative.
+    additive: bool,
+    /// Effect by step ahead.
+    effects: Vec<f64>,
+}
+
+impl Signal {
+    /// The value that a forecast becomes for the step ahead (0 is the next); unchanged where the
+    /// regressor is not known.
+    pub(super) fn put_on(&self, value: f64, ahead: usize) -> f64 {
+        apply(value, self.effects.get(ahead).copied().unwrap_or(0.0), self.additive)
+    }
+}
+
+fn apply(value: f64, effect: f64, additive: bool) -> f64 {
+    if additive {
+        return value + effect;
+    }
+    ((value + FLOOR) * effect.exp() - FLOOR).max(0.0)
+}
+
+/// Those regressors that explain what the seasons do not; their effect is taken out of the series.
+///
+/// Both sides are compared after taking their seasonal means away (Frisch and Waugh 1933). A
+/// regressor is used only if what it taught over the older two thirds of the history held over the
+/// newest third: one that never went with the series, or no longer does, has no weight.
+pub(super) fn signals(series: &mut Series, grid: Grid, regressors: &[Regressor]) -> Vec<Signal> {
+    if regressors.is_empty() {
+        return Vec::new();
+    }
+    let period = grid.periods[0];
+    let used = |at: &usize| series.known[*at];
+    let steps: Vec<usize> = (0..grid.length).filter(used).collect();
+    let additive = series.values.iter().any(|value| *value < 0.0);
+    let linked: Vec<Option<f64>> = (0..grid.length)
+        .map(|at| {
+            let value = series.values[at];
+            series.known[at].then(|| if additive { value } else { (value + FLOOR).ln() })
+        })
+        .collect();
+    let means = slot_means(&linked, period);
+    let mut left: Vec<f64> = linked
+        .iter()
+        .enumerate()
+        .map(|(at, value)| value.map_or(0.0, |value| value - means[at % period]))
+        .collect();
+
+    let mut kept: Vec<(&Regressor, Vec<f64>, f64)> = Vec::new();
+    for regressor in regressors.iter().take(MAX_SIGNALS) {
+        let Some(moves) = standardised(regressor, grid, period) else { continue };
+        if worth(&steps, &moves, &left) {
+            kept.push((regressor, moves, 0.0));
+        }
+    }
+    // Coordinate descent: a few rounds share the effect among regressors that resemble each other.
+    for _ in 0..4 {
+        for (_, moves, coefficient) in &mut kept {
+            let step = slope(&steps, moves, &left, *coefficient);
+            steps.iter().for_each(|at| left[*at] -= step * moves[*at]);
+            *coefficient += step;
+        }
+    }
+    let mut found = Vec::new();
+    for (regressor, moves, coefficient) in kept {
+        let effect = |moves: &f64| (coefficient * moves).clamp(-EFFECT, EFFECT);
+        for (value, moves) in series.values.iter_mut().zip(&moves) {
+            *value = apply(*value, -effect(moves), additive);
+        }
+        found.push(Signal {
+            name: regressor.name.clone(),
+            coefficient,
+            additive,
+            effects: moves[grid.length..].iter().map(effect).collect(),
+        });
+    }
+    found
+}
+
+/// The regressor over history and future, without its seasonal means, in standard deviations; zero
+/// where it is not known. `None` if it says too little.
+fn standardised(regressor: &Regressor, grid: Grid, period: usize) -> Option<Vec<f64>> {
+    let value = |at: usize| {
+        let since_ms = grid.at_ms(at).checked_sub(regressor.start_ms)?;
+        let index = usize::try_from(since_ms / grid.step_ms).ok()?;
+        (*regressor.values.get(index)?).filter(|value| value.is_finite() && value.abs() < 1e100)
+    };
+    let past: Vec<Option<f64>> = (0..grid.length).map(value).collect();
+    let means = slot_means(&past, period);
+    let centred = |at: usize| value(at).map_or(0.0, |value| value - means[at % period]);
+    let past: Vec<f64> = (0..grid.length).map(centred).collect();
+    let deviation = (past.iter().map(|x| x * x).sum::<f64>() / grid.length as f64).sqrt();
+    let typical = means.iter().fold(0.0, |most: f64, mean| most.max(mean.abs()));
+    if deviation <= 1e-9 * typical || deviation <= f64::MIN_POSITIVE {
+        return None;
+    }
+    let known_until = regressor.values.len().saturating_add(grid.length);
+    let future = (grid.length..grid.length + Model::MAX_STEPS.min(known_until)).map(centred);
+    let scaled = |x: f64| (x / deviation).clamp(-FARTHEST, FARTHEST);
+    Some(past.into_iter().chain(future).map(scaled).collect())
+}
+
+fn slot_means(values: &[Option<f64>], period: usize) -> Vec<f64> {
+    let mut sums = vec![(0.0, 0.0); period];
+    let (mut sum, mut count) = (0.0, 0.0);
+    for (at, value) in values.iter().enumerate() {
+        if let Some(value) = value {
+            let slot = &mut sums[at % period];
+            *slot = (slot.0 + value, slot.1 + 1.0);
+            (sum, count) = (sum + value, count + 1.0);
+        }
+    }
+    let overall = if count > 0.0 { sum / count } else { 0.0 };
+    sums.iter().map(|(sum, count)| if *count > 0.0 { sum / count } else { overall }).collect()
+}
+
+fn slope(steps: &[usize], moves: &[f64], left: &[f64], already: f64) -> f64 {
+    let (shared, squares) = steps.iter().fold((0.0, 0.0), |(shared, squares), at| {
+        (shared + moves[*at] * left[*at], squares + moves[*at] * moves[*at])
+    });
+    (shared - RIDGE * already) / (squares + RIDGE)
+}
+
+/// Whether the slope of the older two thirds lessens the errors of the newest third.
+fn worth(steps: &[usize], moves: &[f64], left: &[f64]) -> bool {
+    let (older, newer) = steps.split_at(steps.len() / 3 * 2);
+    if newer.len() < 8 {
+        return false;
+    }
+    let mean = older.iter().map(|at| left[*at]).sum::<f64>() / older.len() as f64;
+    let centred: Vec<f64> = left.iter().map(|value| value - mean).collect();
+    let slope = slope(older, moves, &centred, 0.0);
+    let error =
+        |slope: f64| newer.iter().map(|at| (centred[*at] - slope * moves[*at]).abs()).sum::<f64>();
+    error(slope) < WORTH * error(0.0)
+}

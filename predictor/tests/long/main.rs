@@ -1,0 +1,6 @@
+//! Long forecasts from made-up histories: what they learn, and what must not harm them.
+
+mod common;
+mod effects;
+mod hostile;
+mod shapes;
