@@ -92,3 +92,33 @@ fn retries_know_what_they_answer() {
     assert!(shown.contains("expected one of connect_failure, reset, gateway_error"), "{shown}");
     assert!(shown.contains("use gateway_error for answers of 502, 503 and 504"), "{shown}");
 }
+
+#[test]
+fn history_is_kept_by_resolution_unless_it_is_turned_off() {
+    let history = |written: &str| {
+        let text = format!(
+            "listeners: [{{ address: ':80', routes: [{{ service: s }}] }}]\n\
+             services: {{ s: {{ primaries: ['127.0.0.1:1'] }} }}\n{written}\n"
+        );
+        parse(&text, Format::Yaml, "config.yaml", &|_| None).map(|config| config.history)
+    };
+    let days = |time: Duration| time.as_secs() / 86_400;
+    let kept = history("").unwrap();
+    assert!(kept.enabled);
+    assert_eq!(
+        [kept.keep_1s, kept.keep_1m, kept.keep_15m, kept.keep_1h].map(days),
+        [1, 14, 90, 730]
+    );
+    assert_eq!(kept.max_size, 1 << 30);
+    assert_eq!((kept.snapshot_interval.as_secs(), days(kept.snapshot_max_age)), (30, 7));
+    assert!(!history("history: { enabled: off }").unwrap().enabled);
+    assert_eq!(days(history("history: { keep_1m: 30d }").unwrap().keep_1m), 30);
+    for (written, message) in [
+        ("history: { keep_1s: 5m }", "found 5m, expected at least 10m"),
+        ("history: { max_size: 1MiB }", "found 1MiB, expected at least 16MiB"),
+        ("history: { keep: 1d }", "found unknown key \"keep\""),
+    ] {
+        let errors = history(written).unwrap_err();
+        assert!(errors.to_string().contains(message), "{written}: {errors}");
+    }
+}

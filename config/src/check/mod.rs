@@ -16,9 +16,12 @@ use std::path::PathBuf;
 
 use foreshadow_control::ServiceName;
 
-use crate::raw::{List, Map, RawConfig, RawLog, RawRecording, RawService};
+use self::range::{DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS};
+use crate::raw::{List, Map, RawConfig, RawHistory, RawLog, RawRecording, RawService};
 use crate::reader::{Field, Problem, Reader, quote};
-use crate::{Config, DEFAULT_STATE_DIR, Log, LogFormat, LogLevel, Recording, Reload, Service};
+use crate::{
+    Config, DEFAULT_STATE_DIR, History, Log, LogFormat, LogLevel, Recording, Reload, Service,
+};
 
 /// The configuration, or nothing where a part of it is missing; both after reports.
 pub(crate) fn config(raw: RawConfig, r: &mut Reader<'_>) -> Option<Config> {
@@ -44,6 +47,7 @@ pub(crate) fn config(raw: RawConfig, r: &mut Reader<'_>) -> Option<Config> {
         drain_timeout: range::time(raw.drain_timeout, 0..=range::HOUR_MS, 30_000, r),
         reload: Reload { watch: reload.watch.value().is_none_or(|flag| flag.0) },
         recording: raw.recording.value().map(|raw| recording(raw, r)),
+        history: history(raw.history.value().unwrap_or_default(), r),
         services: services?,
         listeners,
     })
@@ -109,6 +113,20 @@ fn recording(raw: RawRecording, r: &mut Reader<'_>) -> Recording {
     Recording {
         path: raw.path.value().map_or_else(PathBuf::new, |path| path.0),
         max_size: range::bytes(raw.max_size, 1 << 20..=u64::MAX, 256 << 20, r),
+    }
+}
+
+fn history(raw: RawHistory, r: &mut Reader<'_>) -> History {
+    const LONGEST_MS: u64 = 3660 * DAY_MS;
+    History {
+        enabled: raw.enabled.value().is_none_or(|switch| switch.0),
+        keep_1s: range::time(raw.keep_1s, 10 * MINUTE_MS..=30 * DAY_MS, DAY_MS, r),
+        keep_1m: range::time(raw.keep_1m, DAY_MS..=366 * DAY_MS, 14 * DAY_MS, r),
+        keep_15m: range::time(raw.keep_15m, DAY_MS..=LONGEST_MS, 90 * DAY_MS, r),
+        keep_1h: range::time(raw.keep_1h, DAY_MS..=LONGEST_MS, 730 * DAY_MS, r),
+        max_size: range::bytes(raw.max_size, 16 << 20..=u64::MAX, 1 << 30, r),
+        snapshot_interval: range::time(raw.snapshot_interval, SECOND_MS..=HOUR_MS, 30_000, r),
+        snapshot_max_age: range::time(raw.snapshot_max_age, 0..=366 * DAY_MS, 7 * DAY_MS, r),
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod address;
 mod admin;
+mod history;
 mod listener;
 mod route;
 mod service;
@@ -19,6 +20,7 @@ use serde::Serialize;
 pub use address::{Cidr, CidrError};
 pub(crate) use admin::MASK;
 pub use admin::{Admin, AdminAddress, Secret, Token};
+pub use history::History;
 pub use listener::{Limits, Listener, ListenerTimeouts, Protocol};
 pub use route::{HostMatch, PathMatch, Route, RouteMatch};
 pub use service::{
@@ -57,6 +59,8 @@ pub struct Config {
     /// Where every tick's observation and plan are recorded for replay; absent: nowhere.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub recording: Option<Recording>,
+    /// What is kept of the past.
+    pub history: History,
 }
 
 impl Config {

@@ -5,7 +5,7 @@ use foreshadow_control::Mode;
 use super::read::table;
 use super::{
     AdminPlace, Bytes, Count, Either, FilePath, Flag, List, Map, OneOf, RawListener, RawService,
-    Time, TokenText, VariableName,
+    Switch, Time, TokenText, VariableName,
 };
 use crate::{LogFormat, LogLevel};
 
@@ -36,6 +36,8 @@ table! {
         /// Where ticks are recorded for replay. When the file has grown beyond max_size it is moved
         /// to `<path>.1` (replacing an older one) and a new one is begun. Default: nowhere.
         recording: RawRecording,
+        /// What is kept of the past, for forecasts of days and for a warm restart.
+        history: RawHistory,
     }
 }
 
@@ -87,5 +89,29 @@ table! {
         /// Size beyond which a new file is begun, 1MiB or more; both files together take about
         /// twice as much. Default: 256MiB.
         max_size: Bytes,
+    }
+}
+
+table! {
+    /// What is kept of the past in `history.db` of the state directory, by resolution. Rows older
+    /// than their time go; so do the oldest and finest when the file outgrows max_size.
+    RawHistory {
+        /// Whether anything is kept at all. Default: on.
+        enabled: Switch,
+        /// How long rows of one second are kept, 10m to 30d. Default: 1d.
+        keep_1s: Time,
+        /// How long rows of one minute are kept, 1d to 366d. Default: 14d.
+        keep_1m: Time,
+        /// How long rows of 15 minutes are kept, 1d to 3660d. Default: 90d.
+        keep_15m: Time,
+        /// How long rows of one hour are kept, 1d to 3660d. Default: 730d.
+        keep_1h: Time,
+        /// Size the file is held to, 16MiB or more. Default: 1GiB.
+        max_size: Bytes,
+        /// How often what the controller has learned is saved, 1s to 1h. Default: 30s.
+        snapshot_interval: Time,
+        /// What was learned longer ago than this is not taken up again at start, up to 366d.
+        /// Default: 7d.
+        snapshot_max_age: Time,
     }
 }
