@@ -92,6 +92,7 @@ fn observation(tick: u64) -> Observation {
             facts: Vec::new(),
             activate: 0,
             announced: Vec::new(),
+            long_range: Vec::new(),
         }
     });
     Observation {

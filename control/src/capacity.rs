@@ -112,6 +112,14 @@ impl CapacityModel {
         self.overwhelmed || self.former.is_some_and(|w| w.saturated)
     }
 
+    /// Time passed unseen: what is known grows vague, what was being measured is dropped.
+    pub(crate) fn rest(&mut self, gap_s: f64) {
+        if let Some(saturation) = &mut self.saturation {
+            saturation.age(gap_s);
+        }
+        self.interrupt();
+    }
+
     /// Takes the meters of one tick.
     pub(crate) fn observe(&mut self, meters: &Meters, elapsed_ms: u64, objective: &Objective) {
         self.window.add(meters, elapsed_ms);

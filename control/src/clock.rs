@@ -26,6 +26,12 @@ impl Clock {
         passed_ms
     }
 
+    /// Goes ahead by a gap that is known to be one; the next observation counts as one interval.
+    pub(crate) fn resume(&mut self, gap_ms: u64) {
+        self.now_ms = self.now_ms.saturating_add(gap_ms);
+        self.last_at_ms = None;
+    }
+
     pub(crate) fn now_ms(&self) -> u64 {
         self.now_ms
     }

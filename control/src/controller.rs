@@ -15,7 +15,7 @@ use crate::{Observation, Plan, ServiceName, ServiceSpec};
 /// order of a hash map.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Controller {
-    services: BTreeMap<ServiceName, Service>,
+    pub(crate) services: BTreeMap<ServiceName, Service>,
 }
 
 impl Controller {

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::announced::Events;
 use crate::dispersion::Dispersion;
+use crate::long_range::LongRange;
 use crate::{HorizonView, QuantileSpec, ServiceSpec};
 
 /// What a forecaster says of a service's demand, in requests per second.
@@ -62,6 +63,8 @@ pub(crate) struct Demand {
     /// Horizons that the track record speaks against, by increasing length.
     misleading_ms: Vec<u64>,
     until_review: u32,
+    #[serde(default)]
+    long_range: LongRange,
 }
 
 /// The forecast as the laws may use it.
@@ -91,6 +94,7 @@ impl Demand {
             dispersion: Dispersion::default(),
             misleading_ms: Vec::new(),
             until_review: REVIEW_TICKS,
+            long_range: LongRange::default(),
         }
     }
 
@@ -127,6 +131,24 @@ impl Demand {
         }
     }
 
+    /// Takes what models of kept history say of the time to come, after the arrivals of the tick.
+    pub(crate) fn hear(
+        &mut self,
+        told: &[DemandHorizon],
+        now_ms: u64,
+        elapsed_ms: u64,
+        spec: &ServiceSpec,
+    ) {
+        self.long_range.observe(now_ms, self.now_rps, elapsed_ms, told, &spec.quantiles);
+    }
+
+    /// Time passed unseen, any length of it: what is measured begins anew, what was learned stays.
+    pub(crate) fn rest(&mut self, gap_ms: u64) {
+        self.forecaster.observe_gap(gap_ms / STEP_MS);
+        self.observed_ms = 0;
+        self.long_range.rest();
+    }
+
     fn review(&mut self) {
         let score = self.forecaster.score();
         let Some(lowest) = score.levels.first() else { return };
@@ -159,6 +181,7 @@ impl Demand {
             Outlook { now_rps: self.now_rps, sure_rps, dispersion, ..Outlook::default() };
         if let Some(fault) = self.fault_of(told) {
             outlook.distrust = Some(fault);
+            self.long_range.extend(&mut outlook.horizons);
             return outlook;
         }
         let most = CREDIBLE * self.peak_rps + CREDIBLE_START_RPS;
@@ -177,6 +200,7 @@ impl Demand {
         if outlook.horizons.is_empty() {
             outlook.distrust = Some("demand stayed below its lowest quantile too often");
         }
+        self.long_range.extend(&mut outlook.horizons);
         outlook
     }
 

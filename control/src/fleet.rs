@@ -228,6 +228,13 @@ impl Fleet {
         sighted
     }
 
+    /// Time passed unseen.
+    pub(crate) fn rest(&mut self, gap_ms: u64) {
+        for known in self.known.values_mut() {
+            known.capacity.rest(gap_ms as f64 / 1_000.0);
+        }
+    }
+
     /// From an instance's first request to its usual speed.
     pub(crate) fn warm_up_ms(&self, spec: &ServiceSpec) -> u64 {
         self.warm_up.ms(spec.warm_up_ms)

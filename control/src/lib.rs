@@ -11,8 +11,9 @@
 //! 2. *Demand* (`demand`): arrivals go into the forecaster; skipped ticks are told as a gap. What
 //!    comes back is taken as hostile: values that are no numbers, negative or absurd make the
 //!    whole forecast unusable, the rest is cut at ten times the recent peak, and horizons whose
-//!    lowest quantile proved too high are left out. What an operator has announced (`announced`)
-//!    is laid over it, usable or not.
+//!    lowest quantile proved too high are left out. What models of kept history expect beyond its
+//!    last horizon is added as far as their record speaks for them (`long_range`). What an
+//!    operator has announced (`announced`) is laid over both, usable or not.
 //! 3. *Instances* (`fleet`, `capacity`, `queueing`): meters of instances that take requests go
 //!    into their capacity models; facts into lead times and back-offs (`provider`). Those that
 //!    vanished are forgotten.
@@ -53,7 +54,9 @@ mod fleet;
 mod ids;
 mod latency;
 mod lead_time;
+mod long_range;
 mod loss;
+mod memory;
 mod observation;
 mod plan;
 mod provider;
@@ -78,6 +81,7 @@ mod window;
 pub use controller::Controller;
 pub use demand::{DemandForecast, DemandHorizon};
 pub use ids::{InstanceId, Mode, Role, ServiceName, Tier};
+pub use memory::{Memory, RecallError, Recalled};
 pub use observation::{
     Announced, Fact, Health, InstanceObservation, KernelSample, LatencySummary, Meters,
     MirrorSummary, Observation, ServiceObservation,

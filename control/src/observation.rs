@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{InstanceId, Mode, Role, ServiceName, Tier};
+use crate::{DemandHorizon, InstanceId, Mode, Role, ServiceName, Tier};
 
 /// Everything the controller learns in one tick.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -43,6 +43,11 @@ pub struct ServiceObservation {
     /// Announced events that have not ended.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub announced: Vec<Announced>,
+    /// What the models fitted to kept history expect, at the levels of the service's quantiles:
+    /// now (horizon 0) and minutes to hours ahead, by increasing horizon. Empty where there is no
+    /// such forecast.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub long_range: Vec<DemandHorizon>,
 }
 
 /// An announced event: demand is expected to be `lift` times what it would be without it.

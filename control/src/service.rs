@@ -95,6 +95,24 @@ impl Service {
         self.spec = spec;
     }
 
+    /// Goes on after `gap_ms` in which nothing was seen, such as a restart.
+    pub(crate) fn resume(&mut self, gap_ms: u64) {
+        self.clock.resume(gap_ms);
+        self.demand.rest(gap_ms);
+        self.fleet.rest(gap_ms);
+        self.rollback.restart();
+    }
+
+    /// The spec it was last configured with.
+    pub(crate) fn spec(&self) -> &ServiceSpec {
+        &self.spec
+    }
+
+    /// Whether its forecaster would begin anew under `spec`.
+    pub(crate) fn must_restart_for(&self, spec: &ServiceSpec) -> bool {
+        self.demand.must_restart_for(spec)
+    }
+
     pub(crate) fn tick(
         &mut self,
         observation: &Observation,
@@ -122,6 +140,7 @@ impl Service {
         let now_ms = self.clock.now_ms();
         let missing_ms = passed_ms.saturating_sub(interval_ms);
         self.demand.observe(seen.arrivals, interval_ms, missing_ms);
+        self.demand.hear(&seen.long_range, now_ms, passed_ms, &self.spec);
 
         let sighted = self.fleet.observe(&self.spec, seen, now_ms, interval_ms);
         let mut awaited = sighted.new_shadows.clone();

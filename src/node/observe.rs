@@ -126,6 +126,7 @@ impl Observer {
             facts,
             activate: self.activate.remove(name).unwrap_or_default(),
             announced: self.announced(name, moment.at_ms),
+            long_range: Vec::new(),
         }
     }
 

@@ -43,6 +43,7 @@ pub(crate) fn observation(
         facts: Vec::new(),
         activate: 0,
         announced: Vec::new(),
+        long_range: Vec::new(),
     };
     Observation {
         tick,

@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 
 use foreshadow_control::{
-    Action, Announced, Capacity, Controller, DemandForecast, Fact, Health, InstanceId, Mode,
-    Objective, Observation, Plan, PoolSpec, QuantileSpec, Role, ServiceName, ServiceObservation,
-    ServiceSpec, Tier, WeightSpec,
+    Action, Announced, Capacity, Controller, DemandForecast, DemandHorizon, Fact, Health,
+    InstanceId, Mode, Objective, Observation, Plan, PoolSpec, QuantileSpec, Role, ServiceName,
+    ServiceObservation, ServiceSpec, Tier, WeightSpec,
 };
 
 use crate::instance::Instance;
@@ -114,6 +114,8 @@ pub(crate) struct World {
     pub(crate) provider: Provider,
     /// Announced events: start, end, lift.
     pub(crate) events: Vec<(u64, u64, f64)>,
+    /// What models of kept history say in the next tick.
+    pub(crate) long_range: Vec<DemandHorizon>,
     pub(crate) outcome: Outcome,
     pub(crate) at_ms: u64,
     tick: u64,
@@ -136,6 +138,7 @@ impl World {
             activate: 0,
             provider: Provider::Works,
             events: Vec::new(),
+            long_range: Vec::new(),
             outcome: Outcome::default(),
             at_ms: 0,
             tick: 0,
@@ -262,6 +265,7 @@ impl World {
             facts: std::mem::take(&mut self.facts),
             activate: std::mem::take(&mut self.activate),
             announced: self.announced(),
+            long_range: std::mem::take(&mut self.long_range),
         };
         Observation {
             tick: self.tick,

@@ -1,0 +1,357 @@
+//! The forecast from kept history: minutes to an hour ahead, told from outside, and believed as far
+//! as its own record goes.
+//!
+//! It knows the time of day, which the forecaster of the tick does not; that one knows the last
+//! seconds. So the near end belongs to the forecaster of the tick, and beyond it what is told
+//! gains weight with distance. What is told is first scaled to the day: where demand is a third
+//! above what was expected of now, so are the next minutes, and less and less of it later.
+//!
+//! Whatever was told is compared with what came, horizon by horizon, before the laws lean on it: a
+//! horizon without a record may prepare and warm but not commit, and one that did worse than
+//! "same as now" says nothing until it does better.
+
+use std::collections::VecDeque;
+
+use serde::{Deserialize, Serialize};
+
+use crate::demand::DemandHorizon;
+use crate::{HorizonView, QuantileSpec};
+
+/// Points listened to; a longer list is cut.
+const MOST_POINTS: usize = 24;
+/// Points farther ahead than this are left out: no step takes so long.
+const FARTHEST_MS: u64 = 6 * 3_600_000;
+/// Time constant of the demand that points are scaled to and compared with: a minute is what the
+/// kept history resolves.
+const SMOOTHING_MS: f64 = 30_000.0;
+/// Time constant at which the highest demand is forgotten: what a day brings, it may bring again.
+const PEAK_MEMORY_MS: f64 = 2.0 * 86_400_000.0;
+/// Nothing above this multiple of the highest demand of the last days is believed.
+const CREDIBLE: f64 = 2.0;
+/// Demand allowed on top of it, so that a service that was idle may be forecast at all.
+const CREDIBLE_START_RPS: f64 = 10.0;
+/// The scale is taken to be at most this, either way; and requests per second that both sides of
+/// it are given, so that a ratio of small numbers says little.
+const MOST_SCALE: f64 = 2.0;
+const SCALE_START_RPS: f64 = 5.0;
+/// How far ahead half of the scale is left.
+const SCALE_HALF_MS: f64 = 900_000.0;
+/// Truths before a horizon has a record.
+const MIN_SCORED: u64 = 12;
+/// Truths that the record remembers.
+const MEMORY: u64 = 60;
+/// A loss this much above that of "same as now", or less than this share of demand and this much
+/// demand above it, misleads no one.
+const WORST_RATIO: f64 = 1.25;
+const HARMLESS_SHARE: f64 = 0.05;
+const HARMLESS_RPS: f64 = 0.25;
+/// Predictions of one horizon that wait for their truth.
+const MOST_PENDING: u64 = 32;
+/// Least time between two of them.
+const LEAST_STRIDE_MS: u64 = 10_000;
+
+/// What was told, and how that came true.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct LongRange {
+    /// Demand, smoothed over the last half minute.
+    smoothed_rps: f64,
+    peak_rps: f64,
+    /// By increasing horizon; one for each that is told.
+    tracks: Vec<Track>,
+    /// What is told in this tick, scaled and within what is credible.
+    told: Vec<DemandHorizon>,
+}
+
+/// The record of one horizon.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Track {
+    horizon_ms: u64,
+    pending: VecDeque<Prediction>,
+    scored: u64,
+    /// Means over the last truths: loss of what was told, of "same as now", and the truth.
+    loss: f64,
+    naive_loss: f64,
+    size_rps: f64,
+}
+
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+struct Prediction {
+    due_ms: u64,
+    told: DemandHorizon,
+    naive_rps: f64,
+}
+
+/// How far a horizon is believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Voice {
+    /// Its record speaks against it.
+    None,
+    /// It has no record yet: it may prepare and warm.
+    Unproven,
+    Full,
+}
+
+impl LongRange {
+    /// Takes the demand of this tick and what is told of the time to come; an empty list where
+    /// nothing is. A point at horizon 0 says what was expected of now.
+    pub(crate) fn observe(
+        &mut self,
+        now_ms: u64,
+        now_rps: f64,
+        elapsed_ms: u64,
+        told: &[DemandHorizon],
+        quantiles: &QuantileSpec,
+    ) {
+        let elapsed_ms = elapsed_ms as f64;
+        if self.peak_rps <= 0.0 {
+            self.smoothed_rps = now_rps;
+        }
+        self.smoothed_rps +=
+            elapsed_ms / (elapsed_ms + SMOOTHING_MS) * (now_rps - self.smoothed_rps);
+        let faded = self.peak_rps * PEAK_MEMORY_MS / (PEAK_MEMORY_MS + elapsed_ms);
+        self.peak_rps = faded.max(self.smoothed_rps).max(f64::MIN_POSITIVE);
+        self.told = self.credible(told);
+        self.tracks.retain(|t| {
+            !t.pending.is_empty() || self.told.iter().any(|p| p.horizon_ms == t.horizon_ms)
+        });
+        for point in &self.told {
+            let at = self.tracks.partition_point(|t| t.horizon_ms < point.horizon_ms);
+            if self.tracks.get(at).is_none_or(|t| t.horizon_ms != point.horizon_ms) {
+                // Horizons that change all the time get no record, and so never commit.
+                if self.tracks.len() >= MOST_POINTS {
+                    continue;
+                }
+                self.tracks.insert(at, Track::new(point.horizon_ms));
+            }
+            self.tracks[at].keep(*point, now_ms, self.smoothed_rps);
+        }
+        for track in &mut self.tracks {
+            track.settle(now_ms, self.smoothed_rps, quantiles);
+        }
+    }
+
+    /// The points that can be calculated with, in order, scaled to the day.
+    fn credible(&self, told: &[DemandHorizon]) -> Vec<DemandHorizon> {
+        let sound = |p: &&DemandHorizon| {
+            [p.lower_rps, p.median_rps, p.upper_rps]
+                .iter()
+                .all(|rps| rps.is_finite() && *rps >= 0.0)
+        };
+        let told: Vec<&DemandHorizon> = told.iter().take(MOST_POINTS).filter(sound).collect();
+        let expected_now = told.iter().find(|p| p.horizon_ms == 0).map(|p| p.median_rps);
+        let scale = expected_now.map_or(1.0, |expected_rps| {
+            (self.smoothed_rps + SCALE_START_RPS) / (expected_rps + SCALE_START_RPS)
+        });
+        let scale = scale.clamp(1.0 / MOST_SCALE, MOST_SCALE);
+        let most = CREDIBLE * self.peak_rps + CREDIBLE_START_RPS;
+        let mut points: Vec<DemandHorizon> = told
+            .into_iter()
+            .filter(|p| (1..=FARTHEST_MS).contains(&p.horizon_ms))
+            .map(|p| {
+                let left = SCALE_HALF_MS / (SCALE_HALF_MS + p.horizon_ms as f64);
+                let scaled = |rps: f64| (rps * (1.0 + (scale - 1.0) * left)).min(most);
+                let lower_rps = scaled(p.lower_rps);
+                let median_rps = scaled(p.median_rps).max(lower_rps);
+                let upper_rps = scaled(p.upper_rps).max(median_rps);
+                DemandHorizon { horizon_ms: p.horizon_ms, lower_rps, median_rps, upper_rps }
+            })
+            .collect();
+        points.sort_by_key(|p| p.horizon_ms);
+        points.dedup_by_key(|p| p.horizon_ms);
+        points
+    }
+
+    /// Adds what is told of the time beyond `horizons`, as far as it is believed. At twice the last
+    /// of them it counts half, at ten times nine tenths.
+    pub(crate) fn extend(&self, horizons: &mut Vec<HorizonView>) {
+        let last = horizons.last().cloned();
+        let last_ms = last.as_ref().map_or(0, |h| h.horizon_ms);
+        for point in self.told.iter().filter(|p| p.horizon_ms > last_ms) {
+            let track = self.tracks.iter().find(|t| t.horizon_ms == point.horizon_ms);
+            let voice = track.map_or(Voice::Unproven, Track::voice);
+            if voice == Voice::None {
+                continue;
+            }
+            let near = last_ms as f64 / point.horizon_ms as f64;
+            let blend = |near_rps: Option<f64>, far_rps: f64| {
+                near_rps.map_or(far_rps, |near_rps| near * near_rps + (1.0 - near) * far_rps)
+            };
+            let lower_rps = match voice {
+                Voice::Full => blend(last.as_ref().map(|h| h.lower_rps), point.lower_rps),
+                // Without a record no more is surely to come than the forecaster of the tick says.
+                _ => last
+                    .as_ref()
+                    .map_or(0.0, |h| h.lower_rps.min(blend(Some(h.lower_rps), point.lower_rps))),
+            };
+            let median_rps =
+                blend(last.as_ref().map(|h| h.median_rps), point.median_rps).max(lower_rps);
+            let upper_rps =
+                blend(last.as_ref().map(|h| h.upper_rps), point.upper_rps).max(median_rps);
+            let horizon_ms = point.horizon_ms;
+            horizons.push(HorizonView { horizon_ms, lower_rps, median_rps, upper_rps });
+        }
+    }
+
+    /// Time passed unseen: what waits for a truth in it will not meet one.
+    pub(crate) fn rest(&mut self) {
+        self.tracks.iter_mut().for_each(|track| track.pending.clear());
+        self.told.clear();
+    }
+}
+
+impl Track {
+    fn new(horizon_ms: u64) -> Self {
+        Self {
+            horizon_ms,
+            pending: VecDeque::new(),
+            scored: 0,
+            loss: 0.0,
+            naive_loss: 0.0,
+            size_rps: 0.0,
+        }
+    }
+
+    fn stride_ms(&self) -> u64 {
+        (self.horizon_ms / MOST_PENDING).max(LEAST_STRIDE_MS)
+    }
+
+    fn keep(&mut self, told: DemandHorizon, now_ms: u64, naive_rps: f64) {
+        let due_ms = now_ms.saturating_add(self.horizon_ms);
+        let newest = self.pending.back().map(|p| p.due_ms);
+        if newest.is_none_or(|newest_ms| due_ms >= newest_ms.saturating_add(self.stride_ms())) {
+            self.pending.push_back(Prediction { due_ms, told, naive_rps });
+        }
+    }
+
+    fn settle(&mut self, now_ms: u64, truth_rps: f64, quantiles: &QuantileSpec) {
+        while let Some(due) = self.pending.pop_front_if(|p| p.due_ms <= now_ms) {
+            // After a leap of the clock the truth of that time was not seen.
+            if now_ms - due.due_ms >= self.stride_ms() {
+                continue;
+            }
+            let levels = [quantiles.commit, quantiles.warm, quantiles.prepare];
+            let told = [due.told.lower_rps, due.told.median_rps, due.told.upper_rps];
+            let loss: f64 =
+                levels.iter().zip(told).map(|(q, rps)| pinball(truth_rps - rps, *q)).sum();
+            let naive: f64 = levels.iter().map(|q| pinball(truth_rps - due.naive_rps, *q)).sum();
+            self.scored = self.scored.saturating_add(1);
+            let rate = 1.0 / self.scored.min(MEMORY) as f64;
+            self.loss += rate * (loss - self.loss);
+            self.naive_loss += rate * (naive - self.naive_loss);
+            self.size_rps += rate * (truth_rps - self.size_rps);
+        }
+    }
+
+    fn voice(&self) -> Voice {
+        let harmless = HARMLESS_SHARE * self.size_rps + HARMLESS_RPS;
+        if self.scored < MIN_SCORED {
+            Voice::Unproven
+        } else if self.loss > WORST_RATIO * self.naive_loss + harmless {
+            Voice::None
+        } else {
+            Voice::Full
+        }
+    }
+}
+
+/// Loss of a quantile that fell `short` of the truth (negative when it lay above).
+fn pinball(short: f64, level: f64) -> f64 {
+    if short > 0.0 { level * short } else { (level - 1.0) * short }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const QUANTILES: QuantileSpec = QuantileSpec { prepare: 0.9, warm: 0.5, commit: 0.1 };
+
+    fn point(horizon_ms: u64, rps: f64) -> DemandHorizon {
+        DemandHorizon { horizon_ms, lower_rps: 0.9 * rps, median_rps: rps, upper_rps: 1.1 * rps }
+    }
+
+    fn near(horizon_ms: u64, rps: f64) -> HorizonView {
+        HorizonView { horizon_ms, lower_rps: rps, median_rps: rps, upper_rps: rps }
+    }
+
+    /// A listener after `seconds` of constant demand, told `told` a minute ahead all the time.
+    fn after(seconds: u64, rps: f64, told: f64) -> LongRange {
+        let mut long = LongRange::default();
+        for tick in 0..10 * seconds {
+            long.observe(tick * 100, rps, 100, &[point(0, rps), point(60_000, told)], &QUANTILES);
+        }
+        long
+    }
+
+    fn lower_at_a_minute(long: &LongRange, short_rps: f64) -> Option<f64> {
+        let mut horizons = vec![near(30_000, short_rps)];
+        long.extend(&mut horizons);
+        horizons.get(1).map(|h| h.lower_rps)
+    }
+
+    #[test]
+    fn without_a_record_it_prepares_and_does_not_commit() {
+        let long = after(30, 100.0, 180.0);
+        let mut horizons = vec![near(30_000, 100.0)];
+        long.extend(&mut horizons);
+        assert_eq!(horizons[1].lower_rps, 100.0);
+        assert!((horizons[1].median_rps - 140.0).abs() < 1.0, "{horizons:?}");
+        assert!(horizons[1].upper_rps > horizons[1].median_rps);
+    }
+
+    #[test]
+    fn a_lie_loses_its_voice_and_a_truth_gains_it() {
+        assert_eq!(lower_at_a_minute(&after(600, 100.0, 180.0), 100.0), None);
+        let heard = lower_at_a_minute(&after(600, 100.0, 100.0), 100.0).expect("it was right");
+        assert!((heard - 95.0).abs() < 0.5, "{heard}");
+    }
+
+    #[test]
+    fn what_was_wrong_is_forgiven_once_it_is_right() {
+        let mut long = after(600, 100.0, 180.0);
+        let mut heard_after_s = None;
+        for tick in 6_000..60_000_u64 {
+            let told = [point(0, 100.0), point(60_000, 100.0)];
+            long.observe(tick * 100, 100.0, 100, &told, &QUANTILES);
+            if lower_at_a_minute(&long, 100.0).is_some() {
+                heard_after_s.get_or_insert(tick / 10 - 600);
+            }
+        }
+        let heard_after_s = heard_after_s.expect("it is heard again");
+        assert!((60..3_600).contains(&heard_after_s), "{heard_after_s}");
+    }
+
+    #[test]
+    fn nonsense_is_not_heard() {
+        for rps in [f64::NAN, f64::INFINITY, -1.0] {
+            let long = after(60, 100.0, rps);
+            assert_eq!(lower_at_a_minute(&long, 100.0), None, "{rps}");
+        }
+        let mut horizons = vec![near(30_000, 100.0)];
+        after(60, 100.0, 1e300).extend(&mut horizons);
+        assert!(horizons[1].upper_rps <= 210.0, "{horizons:?}");
+    }
+
+    #[test]
+    fn a_day_above_the_expected_lifts_the_next_minutes_most() {
+        let mut long = LongRange::default();
+        let told = [point(0, 100.0), point(60_000, 100.0), point(3_600_000, 100.0)];
+        for tick in 0..6_000_u64 {
+            long.observe(tick * 100, 150.0, 100, &told, &QUANTILES);
+        }
+        let [soon, later] = [long.told[0].median_rps, long.told[1].median_rps];
+        assert!((140.0..150.0).contains(&soon), "{soon}");
+        assert!((105.0..115.0).contains(&later), "{later}");
+    }
+
+    #[test]
+    fn memory_is_bounded_whatever_is_told() {
+        let mut long = LongRange::default();
+        for tick in 0..20_000_u64 {
+            let told: Vec<_> = (0..100).map(|n| point((tick * 7 + n * n) % 90_000, 50.0)).collect();
+            long.observe(tick * 100, 50.0, 100, &told, &QUANTILES);
+        }
+        let pending: usize = long.tracks.iter().map(|t| t.pending.len()).sum();
+        assert!(long.tracks.len() <= MOST_POINTS, "{}", long.tracks.len());
+        assert!(pending as u64 <= MOST_POINTS as u64 * (MOST_PENDING + 2), "{pending}");
+    }
+}
