@@ -23,6 +23,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use super::error::ApiError;
 use crate::node::Shared;
+use crate::node::history::Status;
 use crate::node::view::{ShadowCounts, View};
 
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -77,6 +78,7 @@ impl Scrape {
         gauge(out, "kill_switch", "1 while all automation is stopped.", kill)?;
         let dropped = self.0.decisions.dropped();
         counter(out, "decisions_dropped", "Decision records lost to a slow disk.", dropped)?;
+        history(out, &self.0.history.status())?;
         let mut reloads = family(out, "reloads", "Configuration reloads.", MetricType::Counter)?;
         for (result, count) in [("applied", reload.applied), ("refused", reload.refused)] {
             encode(&mut reloads, &[("result", result)], &ConstCounter::new(count))?;
@@ -98,6 +100,20 @@ impl Scrape {
         }
         Ok(())
     }
+}
+
+fn history(out: &mut DescriptorEncoder, history: &Status) -> fmt::Result {
+    let counts: [Count<Status>; 4] = [
+        ("history_rows", "Rows of history written.", |h| h.rows_written),
+        ("history_rows_lost", "Rows of history given up, the disk took none.", |h| h.rows_lost),
+        ("history_ticks_dropped", "Ticks that history was too busy for.", |h| h.ticks_dropped),
+        ("history_failures", "Failures to write history.", |h| h.failures),
+    ];
+    for (name, help, value) in counts {
+        counter(out, name, help, value(history))?;
+    }
+    let good = f64::from(u8::from(history.enabled && history.trouble.is_none()));
+    gauge(out, "history_good", "1 while history is kept and written.", good)
 }
 
 /// Name, help and value of a counter.

@@ -29,7 +29,7 @@ pub(super) struct Only {
 
 pub(super) type OnlyQuery = Result<Query<Only>, QueryRejection>;
 
-fn query<T>(query: Result<Query<T>, QueryRejection>) -> Result<T, ApiError> {
+pub(super) fn query<T>(query: Result<Query<T>, QueryRejection>) -> Result<T, ApiError> {
     let Query(value) = query.map_err(|e| ApiError::new(e.status(), e.body_text()))?;
     Ok(value)
 }
@@ -192,6 +192,7 @@ pub(super) async fn status(State(shared): State<Arc<Shared>>) -> Json<Value> {
         "drained": orders.drained,
         "tick": shared.ticks.read(),
         "decisions_dropped": shared.decisions.dropped(),
+        "history": shared.history.status(),
         "listeners": shared.listeners().iter().map(listener_json).collect::<Vec<_>>(),
         "reloads": {
             "applied": reload.applied,

@@ -3,6 +3,7 @@
 pub(crate) mod clock;
 pub(crate) mod decisions;
 mod health_log;
+pub(crate) mod history;
 mod hooks;
 mod observe;
 pub(crate) mod operator;
@@ -29,6 +30,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use clock::Clock;
 use decisions::DecisionLog;
+use history::History;
 use operator::{Orders, Request};
 use view::{TickStats, View};
 
@@ -46,6 +48,8 @@ pub(crate) struct Shared {
     pub(crate) ticks: TickStats,
     /// Decision records.
     pub(crate) decisions: DecisionLog,
+    /// What is kept of the past.
+    pub(crate) history: History,
     /// Orders to the loop.
     pub(crate) requests: SyncSender<Request>,
     /// Standing orders, as of the last tick.

@@ -308,6 +308,7 @@ fn differences(before: &Config, now: &Config) -> Vec<String> {
         ("workers", before.workers != now.workers),
         ("log", before.log != now.log),
         ("recording", before.recording != now.recording),
+        ("history", before.history != now.history),
         ("reload", before.reload != now.reload),
         ("drain_timeout", before.drain_timeout != now.drain_timeout),
     ];

@@ -20,6 +20,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::clock::Clock;
 use super::decisions::DecisionLog;
+use super::history::History;
 use super::hooks::{KernelProbe, MirrorHook};
 use super::operator::Request;
 use super::readiness::ByHealthCheck;
@@ -101,10 +102,13 @@ impl Parts {
         let orders = decisions.orders()?;
         let kernel = foreshadow_ebpf::probe();
         tracing::info!("kernel signals: {kernel}");
+        let clock = Clock::start();
+        let history = History::start(&config.state_dir, &config.history, clock.now_ms())?;
         Ok(Shared {
-            clock: Clock::start(),
+            clock,
             ticks: TickStats::default(),
             decisions,
+            history,
             requests,
             orders: ArcSwap::from_pointee(orders),
             config: ArcSwap::from_pointee(config.clone()),
@@ -222,7 +226,11 @@ impl Node {
             tracing::debug!(%error, path = %path.display(), "removing the admin socket");
         }
         let shared = Arc::clone(&self.shared);
-        tokio::task::spawn_blocking(move || shared.decisions.close()).await?;
+        tokio::task::spawn_blocking(move || {
+            shared.history.close();
+            shared.decisions.close();
+        })
+        .await?;
         // Said last: what the loop left behind is ended like everything else.
         anyhow::ensure!(!panicked, "the loop had panicked; please report this");
         tracing::info!("ended");

@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 use super::Shared;
 use super::decisions::{Decision, Kind};
 use super::health_log::HealthLog;
+use super::history::LearnedTurns;
 use super::observe::{Moment, Observer, Sources, mirror_targets};
 use super::operator::{Order, Orders, Request};
 use super::recorder::Recorder;
@@ -51,6 +52,7 @@ pub(super) struct Loop {
     published: Option<Published>,
     said: Said,
     health: HealthLog,
+    learned: LearnedTurns,
 }
 
 /// What the data plane was last given, to publish only what changed.
@@ -75,11 +77,13 @@ impl Loop {
         let recording = shared.config.load().recording.clone();
         let recorder = recording.map(|r| Recorder::start(&r.path, r.max_size)).transpose()?;
         let orders = Orders::clone(&shared.orders.load());
+        let mut controller = Controller::new(orders.specs(&wiring.specs));
+        shared.history.recall(&mut controller, shared.clock.now_ms());
         Ok(Self {
             plane: Arc::clone(&shared.plane),
             manager: Arc::clone(&shared.manager),
             mirror: Arc::clone(&shared.mirror),
-            controller: Controller::new(orders.specs(&wiring.specs)),
+            controller,
             orders,
             shared: Arc::clone(shared),
             wiring,
@@ -91,6 +95,7 @@ impl Loop {
             published: None,
             said: Said::default(),
             health: HealthLog::default(),
+            learned: LearnedTurns::new(shared.history.learned_every_ms()),
         })
     }
 
@@ -107,7 +112,7 @@ impl Loop {
             let due = start + Duration::from_millis(TICK_MS.saturating_mul(tick + 1));
             match self.stop.recv_timeout(due.saturating_duration_since(Instant::now())) {
                 Err(RecvTimeoutError::Timeout) => {}
-                Ok(()) | Err(RecvTimeoutError::Disconnected) => return,
+                Ok(()) | Err(RecvTimeoutError::Disconnected) => break,
             }
             let now = Instant::now();
             let passed = u64::try_from((now - start).as_millis()).unwrap_or(u64::MAX) / TICK_MS;
@@ -122,6 +127,8 @@ impl Loop {
                 tracing::debug!(skipped, "the loop ran late; ticks were left out");
             }
         }
+        let history = &self.shared.history;
+        history.keep_all_learned(&self.controller, &self.wiring, self.shared.clock.now_ms());
     }
 
     fn tick(&mut self, tick: u64, interval: Duration) {
@@ -148,6 +155,7 @@ impl Loop {
         self.act(&plan);
         self.record(&observation, &plan);
         self.show(observation, plan);
+        self.keep_learned(at_ms);
         // Whoever asked may have gone away; what was asked stands all the same.
         for done in configured {
             done.send(()).ok();
@@ -288,12 +296,27 @@ impl Loop {
     }
 
     fn show(&mut self, observation: Observation, plan: Plan) {
-        self.shared.view.store(Some(Arc::new(View {
+        let view = Arc::new(View {
             observation,
             plan,
             addresses: self.observer.addresses().clone(),
             shadow_counts: self.observer.counts().clone(),
-        })));
+        });
+        self.shared.history.observe(&view);
+        self.shared.view.store(Some(view));
+    }
+
+    /// Hands what is known of one service on to be kept, when it is its turn.
+    fn keep_learned(&mut self, at_ms: u64) {
+        let services = &self.wiring.services;
+        if let Some(service) =
+            self.learned.next(at_ms, services.len(), |nth| services.keys().nth(nth))
+        {
+            let kept = self.shared.history.keep_learned(&self.controller, service, at_ms);
+            if !kept {
+                tracing::debug!(%service, "what is known is kept later: the history writer is busy");
+            }
+        }
     }
 }
 

@@ -1,0 +1,79 @@
+//! What was kept of the past.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::error::ApiError;
+use super::operate::blocking;
+use super::read::{known_service, query};
+use crate::node::Shared;
+use crate::node::history::{self, Resolution};
+
+/// Spans returned at most, and when nothing is said.
+const MOST: u32 = 20_000;
+const DEFAULT: u32 = 1_000;
+
+/// Which part of it.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Wanted {
+    /// `100ms`, the last minutes from memory, or one of the kept ones; `1m` when absent.
+    resolution: Option<String>,
+    /// An instance, such as `i3`; the service as a whole when absent.
+    instance: Option<String>,
+    /// Only from this Unix time on.
+    since_ms: Option<u64>,
+    /// Only before this Unix time.
+    until_ms: Option<u64>,
+    /// At most so many, the newest.
+    limit: Option<u32>,
+}
+
+/// The past of a service or one of its instances, also of one that is gone.
+pub(super) async fn of_service(
+    State(shared): State<Arc<Shared>>,
+    Path(name): Path<String>,
+    wanted: Result<Query<Wanted>, QueryRejection>,
+) -> Result<Json<Value>, ApiError> {
+    let wanted = query(wanted)?;
+    let service = known_service(&shared, &name)?;
+    let resolution = wanted.resolution.as_deref().unwrap_or("1m");
+    let limit = wanted.limit.unwrap_or(DEFAULT).clamp(1, MOST);
+    let within = (wanted.since_ms.unwrap_or(0), wanted.until_ms.unwrap_or(u64::MAX));
+    if resolution == "100ms" {
+        let mut ticks = shared.history.ticks(&service);
+        ticks.retain(|tick| within.0 <= tick.at_ms && tick.at_ms < within.1);
+        let ticks = &ticks[ticks.len().saturating_sub(limit as usize)..];
+        return Ok(Json(json!({ "service": service, "resolution": resolution, "ticks": ticks })));
+    }
+    let resolution = Resolution::ALL
+        .into_iter()
+        .find(|known| known.as_str() == resolution)
+        .ok_or_else(|| {
+            refused(&format!("there is no resolution {resolution:?}: use 100ms, 1s, 1m, 15m or 1h"))
+        })?;
+    let instance = wanted.instance.as_deref().map_or(Ok(0), |text| {
+        let id = text.strip_prefix('i').unwrap_or(text).parse::<u64>();
+        id.map_err(|_| refused(&format!("{text:?} is no instance: write i3 or 3")))
+    })?;
+    let asked = history::Query {
+        service: service.clone(),
+        instance,
+        resolution,
+        from_ms: within.0,
+        until_ms: within.1,
+        limit,
+    };
+    let spans = blocking(&shared, move |s| s.history.spans(&asked)).await?;
+    Ok(Json(json!({ "service": service, "resolution": resolution, "spans": spans })))
+}
+
+fn refused(why: &str) -> ApiError {
+    ApiError::new(StatusCode::BAD_REQUEST, why)
+}

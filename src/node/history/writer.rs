@@ -1,0 +1,167 @@
+//! The thread that writes history: gathers ticks, writes in batches, keeps the file within bounds.
+
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+use foreshadow_config as config;
+use rusqlite::Connection;
+
+use super::pending::Pending;
+use super::schema::{Fault, open_or_begin_anew};
+use super::store::{self, SeriesIds};
+use super::{Health, Message, RecentTicks, learned};
+
+/// Time between two transactions: what a crash loses at most, besides what is queued.
+const FLUSH_EVERY: Duration = Duration::from_secs(2);
+/// Time between two looks for what is to be removed.
+const PRUNE_EVERY: Duration = Duration::from_secs(60);
+/// Time until a database that could not be used is tried again.
+const RETRY_EVERY: Duration = Duration::from_secs(10);
+/// A clock this far ahead of the newest row may be wrong: nothing is removed for a while.
+const LEAP_MS: u64 = 30 * 86_400_000;
+/// That while: time to notice a wrong clock before it has cost anything.
+const HOLD_AFTER_LEAP: Duration = Duration::from_secs(3_600);
+
+/// What the thread works with.
+pub(super) struct Writer {
+    pub(super) path: PathBuf,
+    pub(super) keep: config::History,
+    pub(super) health: Arc<Health>,
+    pub(super) recent: RecentTicks,
+    pub(super) db: Option<Connection>,
+}
+
+/// What it remembers between messages.
+struct Work {
+    pending: Pending,
+    ids: SeriesIds,
+    now_ms: u64,
+    flush_at: Instant,
+    prune_at: Instant,
+    retry_at: Instant,
+}
+
+impl Writer {
+    /// Runs until the queue ends; what is left is written then.
+    pub(super) fn run(mut self, inbox: &Receiver<Message>) {
+        let start = Instant::now();
+        let mut work = Work {
+            pending: Pending::default(),
+            ids: SeriesIds::default(),
+            now_ms: 0,
+            flush_at: start + FLUSH_EVERY,
+            prune_at: start + self.leap_hold(),
+            retry_at: start,
+        };
+        loop {
+            let wait = work.flush_at.saturating_duration_since(Instant::now());
+            match inbox.recv_timeout(wait) {
+                Ok(Message::Seen(view)) => {
+                    work.now_ms = view.observation.at_ms;
+                    work.pending.observe(&view);
+                    let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+                    recent.observe(&view);
+                }
+                Ok(Message::Learned(memories)) => {
+                    self.with_db(&mut work, |db, _| learned::keep(db, &memories));
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+            if Instant::now() >= work.flush_at {
+                self.flush(&mut work);
+                work.flush_at = Instant::now() + FLUSH_EVERY;
+            }
+            if Instant::now() >= work.prune_at {
+                self.prune(&mut work);
+                work.prune_at = Instant::now() + PRUNE_EVERY;
+            }
+        }
+        work.retry_at = Instant::now();
+        self.flush(&mut work);
+    }
+
+    /// How long nothing is removed: longer where the clock has leapt far ahead of what is there.
+    fn leap_hold(&self) -> Duration {
+        let newest_ms = self.db.as_ref().and_then(|db| store::newest_ms(db).ok().flatten());
+        let ahead_ms = newest_ms.map_or(0, |ms| self.health.started_ms.saturating_sub(ms));
+        if ahead_ms <= LEAP_MS {
+            return PRUNE_EVERY / 4;
+        }
+        tracing::warn!(
+            days = ahead_ms / 86_400_000,
+            "the clock is far ahead of the newest history: nothing of it is removed for an hour, \
+             in case the clock is wrong"
+        );
+        HOLD_AFTER_LEAP
+    }
+
+    fn flush(&mut self, work: &mut Work) {
+        work.pending.close_second();
+        if work.pending.len() > 0 {
+            self.with_db(work, |db, work| {
+                let rows = store::write(db, &mut work.ids, &work.pending)?;
+                work.pending.written();
+                Ok(rows)
+            });
+        }
+        self.health.lost_rows.store(work.pending.lost, Ordering::Relaxed);
+        self.health.waiting.store(work.pending.len() as u64, Ordering::Relaxed);
+    }
+
+    fn prune(&mut self, work: &mut Work) {
+        let keep = self.keep;
+        let health = Arc::clone(&self.health);
+        self.with_db(work, |db, work| {
+            let bytes = store::prune(db, &keep, work.now_ms)?;
+            health.bytes.store(bytes, Ordering::Relaxed);
+            let max_age_ms = u64::try_from(keep.snapshot_max_age.as_millis()).unwrap_or(u64::MAX);
+            learned::forget(db, work.now_ms.saturating_sub(max_age_ms))?;
+            if store::remove_empty_series(db)? > 0 {
+                work.ids.forget();
+            }
+            Ok(0)
+        });
+    }
+
+    /// Does something with the database, opening it where that is due, and keeps account of how it
+    /// went. A failure costs time, never the thread.
+    fn with_db(
+        &mut self,
+        work: &mut Work,
+        run: impl FnOnce(&mut Connection, &mut Work) -> rusqlite::Result<u64>,
+    ) {
+        if self.db.is_none() {
+            if Instant::now() < work.retry_at {
+                return;
+            }
+            match open_or_begin_anew(&self.path) {
+                Ok((db, _)) => {
+                    work.ids.forget();
+                    self.db = Some(db);
+                }
+                Err(fault) => {
+                    work.retry_at = Instant::now() + RETRY_EVERY;
+                    self.health.failed(&fault);
+                    return;
+                }
+            }
+        }
+        let Some(db) = &mut self.db else { return };
+        match run(db, work) {
+            Ok(rows) => self.health.worked(rows),
+            Err(error) => {
+                let fault = Fault::from(error);
+                self.health.failed(&fault);
+                // A damaged database is moved aside when it is opened again, at once.
+                if matches!(fault, Fault::Broken(_)) {
+                    self.db = None;
+                    super::schema::set_aside(&self.path);
+                }
+            }
+        }
+    }
+}
