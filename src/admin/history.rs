@@ -1,4 +1,4 @@
-//! What was kept of the past.
+//! What was kept of the past, and what is expected from it.
 
 use std::sync::Arc;
 
@@ -14,6 +14,7 @@ use super::operate::blocking;
 use super::read::{known_service, query};
 use crate::node::Shared;
 use crate::node::history::{self, Resolution};
+use crate::node::long::Reach;
 
 /// Spans returned at most, and when nothing is said.
 const MOST: u32 = 20_000;
@@ -72,6 +73,61 @@ pub(super) async fn of_service(
     };
     let spans = blocking(&shared, move |s| s.history.spans(&asked)).await?;
     Ok(Json(json!({ "service": service, "resolution": resolution, "spans": spans })))
+}
+
+/// How far a curve is wanted.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Ahead {
+    /// `1h`, `1d` or `1w`; `1h` when absent.
+    horizon: Option<String>,
+}
+
+/// The curve of a service for the next hour, day or week, with what is known of its worth.
+pub(super) async fn forecast(
+    State(shared): State<Arc<Shared>>,
+    Path(name): Path<String>,
+    ahead: Result<Query<Ahead>, QueryRejection>,
+) -> Result<Json<Value>, ApiError> {
+    let ahead = query(ahead)?;
+    let service = known_service(&shared, &name)?;
+    let horizon = ahead.horizon.as_deref().unwrap_or("1h");
+    let reach = Reach::ALL
+        .into_iter()
+        .find(|known| known.as_str() == horizon)
+        .ok_or_else(|| refused(&format!("there is no horizon {horizon:?}: use 1h, 1d or 1w")))?;
+    let now_ms = shared.clock.now_ms();
+    let Some(curve) = shared.long.curve(&service, reach) else {
+        let why = format!(
+            "no curve was fitted yet: it takes {} spans of {} of history, and history must be enabled",
+            reach.least_spans(),
+            reach.resolution().as_str()
+        );
+        return Ok(Json(
+            json!({ "service": service, "horizon": horizon, "points": [], "why": why }),
+        ));
+    };
+    let points: Vec<Value> = (0..)
+        .zip(curve.quantiles.iter().zip(&curve.mean))
+        .map(|(nth, (quantiles, mean))| (curve.start_ms + nth * curve.step_ms, quantiles, mean))
+        .filter(|(at_ms, _, _)| at_ms + curve.step_ms > now_ms && *at_ms < now_ms + reach.ms())
+        .map(|(at_ms, quantiles, mean)| {
+            json!({ "at_ms": at_ms, "mean_rps": mean, "quantiles_rps": quantiles })
+        })
+        .collect();
+    Ok(Json(json!({
+        "service": service,
+        "horizon": horizon,
+        "fitted_at_ms": curve.fitted_at_ms,
+        "history_from_ms": curve.history_from_ms,
+        "history_spans": curve.history_spans,
+        "seasons_ms": curve.seasons_ms,
+        "step_ms": curve.step_ms,
+        "levels": curve.levels,
+        "points": points,
+        "score": curve.score,
+        "lifts": curve.lifts,
+    })))
 }
 
 fn refused(why: &str) -> ApiError {

@@ -24,6 +24,7 @@ pub(crate) fn router(shared: Arc<Shared>, token: Option<Token>) -> Router {
         .route("/api/v1/status", get(read::status))
         .route("/api/v1/services", get(read::services))
         .route("/api/v1/services/{service}", get(read::service))
+        .route("/api/v1/services/{service}/forecast", get(history::forecast))
         .route("/api/v1/services/{service}/history", get(history::of_service))
         .route("/api/v1/services/{service}/mode", post(operate::mode))
         .route("/api/v1/services/{service}/activate", post(operate::activate))

@@ -5,6 +5,7 @@ pub(crate) mod decisions;
 mod health_log;
 pub(crate) mod history;
 mod hooks;
+pub(crate) mod long;
 mod observe;
 pub(crate) mod operator;
 mod readiness;
@@ -31,6 +32,7 @@ use tokio::sync::{mpsc, oneshot};
 use clock::Clock;
 use decisions::DecisionLog;
 use history::History;
+use long::LongForecasts;
 use operator::{Orders, Request};
 use view::{TickStats, View};
 
@@ -50,6 +52,8 @@ pub(crate) struct Shared {
     pub(crate) decisions: DecisionLog,
     /// What is kept of the past.
     pub(crate) history: History,
+    /// Forecasts of an hour, a day and a week.
+    pub(crate) long: LongForecasts,
     /// Orders to the loop.
     pub(crate) requests: SyncSender<Request>,
     /// Standing orders, as of the last tick.

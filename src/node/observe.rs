@@ -5,14 +5,15 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use foreshadow_control::{
-    Fact, Health, InstanceId, InstanceObservation, KernelSample, Meters, MirrorSummary,
-    Observation, Role, ServiceName, ServiceObservation, Tier,
+    DemandHorizon, Fact, Health, InstanceId, InstanceObservation, KernelSample, Meters,
+    MirrorSummary, Observation, Role, ServiceName, ServiceObservation, Tier,
 };
 use foreshadow_mirror::Mirrorer;
 use foreshadow_proxy::{DataPlane, InstanceDrain};
 use foreshadow_shadow::{Manager, ShadowInstance};
 
 use super::decisions::Event;
+use super::long::LongForecasts;
 use super::operator::Orders;
 use super::translate::{WiredService, Wiring};
 use super::view::ShadowCounts;
@@ -24,7 +25,14 @@ pub(super) struct Observer {
     counts: BTreeMap<ServiceName, ShadowCounts>,
     activate: BTreeMap<ServiceName, u32>,
     events: Vec<Event>,
+    /// Of them, those that were seen to start and are remembered.
+    started: Vec<Event>,
+    /// What is told of the time to come, by service; looked up again once a second.
+    long_range: BTreeMap<ServiceName, Vec<DemandHorizon>>,
 }
+
+/// Ticks until what is told of the time to come is looked up again: it hardly changes in a second.
+const LONG_RANGE_TICKS: u64 = 10;
 
 /// What is observed from.
 pub(super) struct Sources<'a> {
@@ -35,6 +43,7 @@ pub(super) struct Sources<'a> {
     pub(super) mirror: &'a Mirrorer,
     /// Whether the node is ending.
     pub(super) draining: bool,
+    pub(super) long: &'a LongForecasts,
 }
 
 /// When it is observed.
@@ -71,6 +80,34 @@ impl Observer {
     pub(super) fn retain(&mut self, wiring: &Wiring) {
         self.counts.retain(|service, _| wiring.services.contains_key(service));
         self.activate.retain(|service, _| wiring.services.contains_key(service));
+        self.long_range.retain(|service, _| wiring.services.contains_key(service));
+    }
+
+    /// Events that have started and were not given out before.
+    pub(super) fn newly_started(&mut self, at_ms: u64) -> Vec<Event> {
+        self.started.retain(|event| event.end_ms > at_ms);
+        let new = |event: &&Event| event.start_ms <= at_ms && !self.started.contains(event);
+        let started: Vec<Event> = self.events.iter().filter(new).cloned().collect();
+        self.started.extend(started.iter().cloned());
+        started
+    }
+
+    /// What is told of a service's time to come: of every service in another tick of the second.
+    fn long_range(
+        &mut self,
+        name: &ServiceName,
+        nth: u64,
+        from: &Sources,
+        moment: Moment,
+    ) -> Vec<DemandHorizon> {
+        let known = self.long_range.get(name);
+        if let Some(known) = known.filter(|_| !(moment.tick + nth).is_multiple_of(LONG_RANGE_TICKS))
+        {
+            return known.clone();
+        }
+        let told = from.long.points(name, moment.at_ms);
+        self.long_range.insert(name.clone(), told.clone());
+        told
     }
 
     /// Drains everything that is counted per tick.
@@ -82,7 +119,12 @@ impl Observer {
             .wiring
             .services
             .iter()
-            .map(|(name, wired)| self.service(name, wired, &mut drains, from, moment))
+            .zip(0..)
+            .map(|((name, wired), nth)| {
+                let mut seen = self.service(name, wired, &mut drains, from, moment);
+                seen.long_range = self.long_range(name, nth, from, moment);
+                seen
+            })
             .collect();
         Observation {
             tick: moment.tick,
@@ -125,19 +167,24 @@ impl Observer {
             instances,
             facts,
             activate: self.activate.remove(name).unwrap_or_default(),
-            announced: self.announced(name, moment.at_ms),
+            announced: self.announced(name, from.long, moment.at_ms),
             long_range: Vec::new(),
         }
     }
 
-    fn announced(&self, name: &ServiceName, at_ms: u64) -> Vec<foreshadow_control::Announced> {
+    fn announced(
+        &self,
+        name: &ServiceName,
+        long: &LongForecasts,
+        at_ms: u64,
+    ) -> Vec<foreshadow_control::Announced> {
         self.events
             .iter()
             .filter(|event| event.service == name.as_str())
             .map(|event| foreshadow_control::Announced {
                 starts_in_ms: event.start_ms.saturating_sub(at_ms),
                 ends_in_ms: event.end_ms.saturating_sub(at_ms),
-                lift: event.lift,
+                lift: long.lift(name, &event.name, event.lift),
             })
             .collect()
     }

@@ -22,6 +22,7 @@ use super::clock::Clock;
 use super::decisions::DecisionLog;
 use super::history::History;
 use super::hooks::{KernelProbe, MirrorHook};
+use super::long::LongForecasts;
 use super::operator::Request;
 use super::readiness::ByHealthCheck;
 use super::reload::{Causes, Reloader};
@@ -109,6 +110,7 @@ impl Parts {
             ticks: TickStats::default(),
             decisions,
             history,
+            long: LongForecasts::default(),
             requests,
             orders: ArcSwap::from_pointee(orders),
             config: ArcSwap::from_pointee(config.clone()),
@@ -168,6 +170,7 @@ impl Node {
             return Err(error.into());
         }
         go.send(()).ok();
+        LongForecasts::start(&shared);
         let admin = serve_admin(&shared, admin_socket, &config);
         tokio::spawn(reloader.run(causes));
         announce(&config);
@@ -227,6 +230,7 @@ impl Node {
         }
         let shared = Arc::clone(&self.shared);
         tokio::task::spawn_blocking(move || {
+            shared.long.close();
             shared.history.close();
             shared.decisions.close();
         })

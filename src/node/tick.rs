@@ -142,8 +142,10 @@ impl Loop {
             plane: &self.plane,
             mirror: &self.mirror,
             draining: self.shared.is_draining(),
+            long: &self.shared.long,
         };
         let observation = self.observer.observe(Moment { tick, at_ms, interval }, &sources);
+        self.remember_events(at_ms);
         if let Some(recorder) = &mut self.recorder {
             recorder.before_tick(&self.controller);
         }
@@ -304,6 +306,15 @@ impl Loop {
         });
         self.shared.history.observe(&view);
         self.shared.view.store(Some(view));
+    }
+
+    fn remember_events(&mut self, at_ms: u64) {
+        let started = self.observer.newly_started(at_ms);
+        if !started.is_empty() && !self.shared.history.remember_events(started) {
+            tracing::warn!(
+                "the effect of an event that starts now will not be learned: history is busy"
+            );
+        }
     }
 
     /// Hands what is known of one service on to be kept, when it is its turn.

@@ -26,6 +26,7 @@ use foreshadow_config as config;
 use foreshadow_control::{Controller, ServiceName};
 use serde::Serialize;
 
+use super::decisions::Event;
 use super::translate::Wiring;
 use super::view::View;
 use learned::Dated;
@@ -46,6 +47,7 @@ const QUEUE: usize = 64;
 enum Message {
     Seen(Arc<View>),
     Learned(Vec<Dated>),
+    Started(Vec<Event>),
 }
 
 type RecentTicks = Arc<Mutex<Recent>>;
@@ -191,6 +193,23 @@ impl History {
         let memory = controller.memory(service);
         let dated: Vec<Dated> = memory.into_iter().map(|memory| Dated { at_ms, memory }).collect();
         self.send(Message::Learned(dated))
+    }
+
+    /// Queues events that have started, so that their effect can be learned; never waits. False when
+    /// there was no room.
+    pub(crate) fn remember_events(&self, started: Vec<Event>) -> bool {
+        self.send(Message::Started(started))
+    }
+
+    /// Events of a service that have started, newest first. Blocks on the disk.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub(crate) fn events(
+        &self,
+        service: &ServiceName,
+    ) -> anyhow::Result<Vec<foreshadow_predictor::long::Event>> {
+        read::events(&self.path, service)
     }
 
     /// Hands on what is known of all services, once the loop has ended: waits for room.

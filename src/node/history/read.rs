@@ -4,6 +4,7 @@ use std::path::Path;
 
 use anyhow::Context;
 use foreshadow_control::ServiceName;
+use foreshadow_predictor::long::Event;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::Serialize;
 
@@ -100,6 +101,29 @@ pub(super) fn spans(path: &Path, query: &Query) -> anyhow::Result<Vec<Span>> {
     })?;
     let rows = buckets(&db, query).context("the history cannot be read")?;
     Ok(rows.iter().map(|(at_ms, bucket)| Span::new(*at_ms, bucket)).collect())
+}
+
+/// Events of a service that have started, newest first.
+pub(super) fn events(path: &Path, service: &ServiceName) -> anyhow::Result<Vec<Event>> {
+    if !path.exists() {
+        return Ok(Vec::new());
+    }
+    let db = open_to_read(path).map_err(|fault| {
+        anyhow::anyhow!("the history {} cannot be read: {fault}", path.display())
+    })?;
+    let mut select = db.prepare(
+        "SELECT name, start_ms, end_ms, lift FROM events WHERE service = ? \
+         ORDER BY start_ms DESC LIMIT 10000",
+    )?;
+    let rows = select.query_map([service.as_str()], |row| {
+        Ok(Event {
+            kind: row.get(0)?,
+            start_ms: unsigned(row.get(1)?),
+            end_ms: unsigned(row.get(2)?),
+            expected_lift: Some(row.get(3)?),
+        })
+    })?;
+    Ok(rows.collect::<Result<_, _>>()?)
 }
 
 /// Start and content of the spans `query` asks for, oldest first.

@@ -17,8 +17,9 @@ pub(super) const COLUMNS: &str = "covered_ms, ticks, requests, least_rps, most_r
      capacity_sum, capacity_least, capacity_most";
 
 fn first() -> String {
-    let mut sql = "
-        CREATE TABLE series (
+    let samples = Resolution::ALL.map(|resolution| samples(resolution.as_str()));
+    format!(
+        "CREATE TABLE series (
             id       INTEGER PRIMARY KEY,
             service  TEXT NOT NULL,
             instance INTEGER NOT NULL,
@@ -32,12 +33,23 @@ fn first() -> String {
             checksum INTEGER NOT NULL,
             state    BLOB NOT NULL
         ) STRICT;
-    "
-    .to_owned();
-    for resolution in Resolution::ALL {
-        let name = resolution.as_str();
-        sql.push_str(&format!(
-            "CREATE TABLE samples_{name} (
+        CREATE TABLE events (
+            service  TEXT NOT NULL,
+            name     TEXT NOT NULL,
+            start_ms INTEGER NOT NULL,
+            end_ms   INTEGER NOT NULL,
+            lift     REAL NOT NULL,
+            PRIMARY KEY (service, name, start_ms)
+        ) STRICT;
+        {}",
+        samples.concat()
+    )
+}
+
+/// The table of one resolution, and the view of it that people read.
+fn samples(name: &str) -> String {
+    format!(
+        "CREATE TABLE samples_{name} (
                 series             INTEGER NOT NULL REFERENCES series,
                 at_ms              INTEGER NOT NULL,
                 covered_ms         INTEGER NOT NULL,
@@ -77,9 +89,7 @@ fn first() -> String {
                 weight_sum / max(ticks, 1) AS weight_mean,
                 capacity_sum / max(ticks, 1) AS capacity_rps
             FROM samples_{name} JOIN series ON series.id = samples_{name}.series;\n"
-        ));
-    }
-    sql
+    )
 }
 
 /// Why the database cannot be used.

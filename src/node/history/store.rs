@@ -8,6 +8,7 @@ use rusqlite::{Connection, Transaction, params};
 use super::bucket::{Bucket, Resolution, SeriesKey};
 use super::pending::Pending;
 use super::schema::COLUMNS;
+use crate::node::decisions::Event;
 
 /// What is left of each resolution however full the database is.
 const LEAST_KEPT_MS: [u64; 4] = [600_000, 86_400_000, 7 * 86_400_000, 28 * 86_400_000];
@@ -62,6 +63,27 @@ pub(super) fn write(
             Err(error)
         }
     }
+}
+
+/// Writes events that have started; one that is there already is the same one.
+pub(super) fn remember_events(db: &mut Connection, events: &[Event]) -> rusqlite::Result<u64> {
+    let transaction = db.transaction()?;
+    for event in events {
+        transaction
+            .prepare_cached(
+                "INSERT OR REPLACE INTO events (service, name, start_ms, end_ms, lift) \
+                 VALUES (?, ?, ?, ?, ?)",
+            )?
+            .execute(params![
+                event.service,
+                event.name,
+                signed(event.start_ms),
+                signed(event.end_ms),
+                event.lift
+            ])?;
+    }
+    transaction.commit()?;
+    Ok(0)
 }
 
 fn upsert_sql(resolution: Resolution) -> String {
@@ -147,6 +169,8 @@ pub(super) fn prune(
     keep: &config::History,
     now_ms: u64,
 ) -> rusqlite::Result<u64> {
+    let oldest_event_ms = now_ms.saturating_sub(kept_ms(keep, Resolution::Hour));
+    db.execute("DELETE FROM events WHERE end_ms < ?", [signed(oldest_event_ms)])?;
     for resolution in Resolution::ALL {
         remove_before(db, resolution, now_ms.saturating_sub(kept_ms(keep, resolution)))?;
     }

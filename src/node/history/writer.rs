@@ -68,6 +68,9 @@ impl Writer {
                 Ok(Message::Learned(memories)) => {
                     self.with_db(&mut work, |db, _| learned::keep(db, &memories));
                 }
+                Ok(Message::Started(events)) => {
+                    self.with_db(&mut work, |db, _| store::remember_events(db, &events));
+                }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }

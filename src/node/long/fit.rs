@@ -1,0 +1,213 @@
+//! One fit after the other, each followed by a rest, so that they never take more than a twentieth
+//! of a core.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant};
+
+use foreshadow_config::Config;
+use foreshadow_control::{QuantileSpec, ServiceName};
+use foreshadow_predictor::long::{Event, History, LongSpec, Model};
+
+use super::Reach;
+use super::curve::{self, Curve, LearnedLift};
+use super::score::Scores;
+use crate::node::Shared;
+use crate::node::history::{Query, Span};
+
+/// Rest after a fit, as a multiple of the time it took.
+const REST: u32 = 19;
+const LONGEST_REST: Duration = Duration::from_secs(10);
+/// Rest where nothing is due.
+const IDLE: Duration = Duration::from_millis(500);
+/// Time until what could not be fitted is tried again at the latest.
+const RETRY_MS: u64 = 60_000;
+/// Spans that a curve describes beyond its reach, in parts of it: it is used until the next one.
+const SPARE_PART: u64 = 8;
+/// Events looked at of one service: the newest.
+const MOST_EVENTS: usize = 1_000;
+
+/// What is fitted when, and how it did so far.
+#[derive(Default)]
+pub(super) struct Fitter {
+    due_ms: BTreeMap<(ServiceName, Reach), u64>,
+    scores: BTreeMap<(ServiceName, Reach), Scores>,
+    /// What failed last, so that it is said once.
+    failed: BTreeMap<(ServiceName, Reach), String>,
+}
+
+/// What a curve is made from.
+pub(super) struct Past<'a> {
+    /// Spans of one length, oldest first.
+    pub(super) spans: &'a [Span],
+    /// Announced events that have started.
+    pub(super) started: &'a [Event],
+    /// Announced events that have not.
+    pub(super) upcoming: &'a [Event],
+}
+
+impl Fitter {
+    /// Fits what has been due longest, if anything is, and says how long to rest.
+    pub(super) fn step(&mut self, shared: &Shared) -> Duration {
+        let config = shared.config.load_full();
+        let now_ms = shared.clock.now_ms();
+        let Some((service, reach)) = self.next(&config, now_ms) else { return IDLE };
+        let begun = Instant::now();
+        let key = (service.clone(), reach);
+        let (retry_ms, failure) = match self.fit(shared, &config, &service, reach, now_ms) {
+            Ok(true) => (reach.every_ms(), None),
+            Ok(false) => (RETRY_MS.min(reach.every_ms()), None),
+            Err(error) => (reach.every_ms(), Some(format!("{error:#}"))),
+        };
+        self.due_ms.insert(key.clone(), now_ms.saturating_add(retry_ms));
+        match failure {
+            Some(error) if self.failed.get(&key) != Some(&error) => {
+                tracing::warn!(%service, reach = reach.as_str(), "no forecast was fitted: {error}");
+                self.failed.insert(key, error);
+            }
+            Some(_) => {}
+            None => drop(self.failed.remove(&key)),
+        }
+        (begun.elapsed() * REST).clamp(Duration::from_millis(1), LONGEST_REST)
+    }
+
+    /// What has been due longest; the shorter reach of two. New services are due at once.
+    fn next(&mut self, config: &Config, now_ms: u64) -> Option<(ServiceName, Reach)> {
+        self.due_ms.retain(|(service, _), _| config.services.contains_key(service));
+        self.scores.retain(|(service, _), _| config.services.contains_key(service));
+        self.failed.retain(|(service, _), _| config.services.contains_key(service));
+        for service in config.services.keys() {
+            for reach in Reach::ALL {
+                self.due_ms.entry((service.clone(), reach)).or_insert(0);
+            }
+        }
+        let due = self.due_ms.iter().filter(|(_, due_ms)| **due_ms <= now_ms);
+        let (key, _) = due.min_by_key(|((_, reach), due_ms)| (**due_ms, *reach))?;
+        Some(key.clone())
+    }
+
+    /// Fits and publishes one curve; false where there is too little history yet.
+    fn fit(
+        &mut self,
+        shared: &Shared,
+        config: &Config,
+        service: &ServiceName,
+        reach: Reach,
+        now_ms: u64,
+    ) -> anyhow::Result<bool> {
+        let Some(configured) = config.services.get(service) else { return Ok(false) };
+        let resolution = reach.resolution();
+        let spans = shared.history.spans(&Query {
+            service: service.clone(),
+            instance: 0,
+            resolution,
+            from_ms: now_ms.saturating_sub(reach.history_ms()),
+            // What is being observed is not complete, and what lies ahead was written by a clock
+            // that was wrong.
+            until_ms: resolution.start_ms(now_ms),
+            limit: u32::MAX,
+        })?;
+        if spans.len() < reach.least_spans() {
+            return Ok(false);
+        }
+        let upcoming = upcoming(shared, service, now_ms)?;
+        let mut started = shared.history.events(service)?;
+        started.truncate(MOST_EVENTS);
+        let past = Past { spans: &spans, started: &started, upcoming: &upcoming };
+        let quantiles = configured.forecast.quantiles;
+        let fitted = catch_unwind(AssertUnwindSafe(|| curve(&past, reach, &quantiles, now_ms)));
+        let mut curve =
+            fitted.unwrap_or_else(|_| anyhow::bail!("the model panicked; please report this"))?;
+        let key = (service.clone(), reach);
+        let scores = self.scores.entry(key).or_insert_with(|| Scores::new(reach));
+        let truth = |start_ms| {
+            let at = spans.binary_search_by_key(&start_ms, |span| span.at_ms).ok()?;
+            observed(&spans[at], resolution.step_ms())
+        };
+        scores.settle(resolution.start_ms(now_ms), resolution.step_ms(), truth);
+        scores.note(&curve, spans.last().map_or(0.0, |span| span.rps));
+        curve.score = scores.read();
+        shared.long.publish(service, reach, curve, config);
+        Ok(true)
+    }
+}
+
+fn upcoming(shared: &Shared, service: &ServiceName, now_ms: u64) -> anyhow::Result<Vec<Event>> {
+    let events = shared.decisions.events(now_ms)?;
+    let mine = events
+        .into_iter()
+        .map(|(_, event)| event)
+        .filter(|event| event.service == service.as_str() && event.start_ms > now_ms);
+    Ok(mine
+        .take(MOST_EVENTS)
+        .map(|event| Event {
+            kind: event.name,
+            start_ms: event.start_ms,
+            end_ms: event.end_ms,
+            expected_lift: Some(event.lift),
+        })
+        .collect())
+}
+
+/// The rate of a span that was observed for at least half of its time.
+fn observed(span: &Span, step_ms: u64) -> Option<f64> {
+    (span.covered_ms.saturating_mul(2) >= step_ms).then_some(span.rps)
+}
+
+/// Spans as a grid without holes: what was not observed is not known.
+fn grid(spans: &[Span], step_ms: u64) -> History {
+    let start_ms = spans.first().map_or(0, |span| span.at_ms);
+    let end_ms = spans.last().map_or(0, |span| span.at_ms.saturating_add(step_ms));
+    let steps = usize::try_from(end_ms.saturating_sub(start_ms) / step_ms.max(1)).unwrap_or(0);
+    let mut values = vec![None; steps];
+    for span in spans {
+        let nth = usize::try_from((span.at_ms - start_ms) / step_ms.max(1)).unwrap_or(usize::MAX);
+        if let Some(value) = values.get_mut(nth) {
+            *value = observed(span, step_ms);
+        }
+    }
+    History { start_ms, step_ms, values }
+}
+
+/// The curve that `past` leads to.
+pub(super) fn curve(
+    past: &Past<'_>,
+    reach: Reach,
+    quantiles: &QuantileSpec,
+    now_ms: u64,
+) -> anyhow::Result<Curve> {
+    let resolution = reach.resolution();
+    let step_ms = resolution.step_ms();
+    let history = grid(past.spans, step_ms);
+    let spec = LongSpec {
+        levels: curve::levels(quantiles),
+        horizon_ms: reach.ms(),
+        ..LongSpec::default()
+    };
+    let mut model = Model::fit(&history, &spec, &[], past.started)?;
+    let from_ms = resolution.start_ms(now_ms);
+    let reach_ms = reach.ms().saturating_add((reach.ms() / SPARE_PART).max(2 * reach.every_ms()));
+    let steps = usize::try_from(reach_ms / step_ms).unwrap_or(0);
+    let told = curve::told(&model.forecast(from_ms, steps), quantiles);
+    past.upcoming.iter().for_each(|event| model.announce(event));
+    let shown = model.forecast(from_ms, steps);
+    let lift = |lift: &foreshadow_predictor::long::Lift| LearnedLift {
+        name: lift.kind.clone(),
+        lift: lift.ratio,
+        repeats: lift.repeats,
+    };
+    Ok(Curve {
+        fitted_at_ms: now_ms,
+        history_from_ms: history.start_ms,
+        history_spans: history.values.iter().flatten().count(),
+        seasons_ms: model.seasons_ms(),
+        start_ms: shown.start_ms,
+        step_ms,
+        levels: shown.levels,
+        quantiles: shown.quantiles,
+        mean: shown.mean,
+        score: Vec::new(),
+        lifts: model.lifts().iter().map(lift).collect(),
+        told,
+    })
+}

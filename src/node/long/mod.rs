@@ -1,0 +1,170 @@
+//! Forecasts of an hour, a day and a week, fitted to kept history on a thread of their own and
+//! published whole: the loop and the admin interface only ever read them.
+
+mod curve;
+mod fit;
+mod score;
+
+use std::collections::BTreeMap;
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use foreshadow_config::Config;
+use foreshadow_control::{DemandHorizon, ServiceName};
+
+use super::Shared;
+use super::history::Resolution;
+use fit::Fitter;
+
+pub(crate) use curve::Curve;
+
+/// How far a curve looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Reach {
+    /// An hour, minute by minute.
+    Hour,
+    /// A day, in quarters of an hour.
+    Day,
+    /// A week, hour by hour.
+    Week,
+}
+
+impl Reach {
+    /// From the shortest to the longest.
+    pub(crate) const ALL: [Self; 3] = [Self::Hour, Self::Day, Self::Week];
+
+    /// How it is written.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Hour => "1h",
+            Self::Day => "1d",
+            Self::Week => "1w",
+        }
+    }
+
+    /// Its length.
+    pub(crate) fn ms(self) -> u64 {
+        match self {
+            Self::Hour => 3_600_000,
+            Self::Day => 86_400_000,
+            Self::Week => 7 * 86_400_000,
+        }
+    }
+
+    /// What it is fitted to.
+    pub(crate) fn resolution(self) -> Resolution {
+        match self {
+            Self::Hour => Resolution::Minute,
+            Self::Day => Resolution::Quarter,
+            Self::Week => Resolution::Hour,
+        }
+    }
+
+    /// History that it is fitted to, at most: as much of it as is like the time to come.
+    fn history_ms(self) -> u64 {
+        match self {
+            Self::Hour => 14 * 86_400_000,
+            Self::Day => 56 * 86_400_000,
+            Self::Week => 366 * 86_400_000,
+        }
+    }
+
+    /// Spans of history it cannot do without.
+    pub(crate) fn least_spans(self) -> usize {
+        match self {
+            Self::Hour => 30,
+            Self::Day => 16,
+            Self::Week => 24,
+        }
+    }
+
+    /// Time between two fits.
+    fn every_ms(self) -> u64 {
+        match self {
+            Self::Hour => 300_000,
+            Self::Day => 900_000,
+            Self::Week => 3_600_000,
+        }
+    }
+}
+
+/// The curves of one service.
+pub(crate) type Curves = BTreeMap<Reach, Arc<Curve>>;
+
+/// All curves in force.
+#[derive(Default)]
+pub(crate) struct LongForecasts {
+    curves: ArcSwap<BTreeMap<ServiceName, Curves>>,
+    stop: Mutex<Option<Sender<()>>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl LongForecasts {
+    /// Starts fitting, where history is kept. Without it everything else goes on, so that a thread
+    /// that cannot be had is only said.
+    pub(crate) fn start(shared: &Arc<Shared>) {
+        if shared.history.learned_every_ms().is_none() {
+            return;
+        }
+        let (stop, stopped) = channel();
+        let mut fitter = Fitter::default();
+        let work = Arc::clone(shared);
+        let thread = std::thread::Builder::new().name("forecast".to_owned()).spawn(move || {
+            let mut rest = Duration::ZERO;
+            while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(rest) {
+                rest = fitter.step(&work);
+            }
+        });
+        match thread {
+            Ok(thread) => {
+                *lock(&shared.long.stop) = Some(stop);
+                *lock(&shared.long.thread) = Some(thread);
+            }
+            Err(error) => tracing::error!(%error, "no forecasts of hours: no thread to fit them"),
+        }
+    }
+
+    /// Ends fitting.
+    pub(crate) fn close(&self) {
+        drop(lock(&self.stop).take());
+        if lock(&self.thread).take().is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the thread that fits forecasts had panicked; please report this");
+        }
+    }
+
+    /// The curve of a service, where one was fitted.
+    pub(crate) fn curve(&self, service: &ServiceName, reach: Reach) -> Option<Arc<Curve>> {
+        self.curves.load().get(service)?.get(&reach).cloned()
+    }
+
+    /// What the controller is told of a service's demand from `at_ms` on; nothing where there is no
+    /// curve, or none that is fresh.
+    pub(crate) fn points(&self, service: &ServiceName, at_ms: u64) -> Vec<DemandHorizon> {
+        let curves = self.curves.load();
+        let hour = curves.get(service).and_then(|curves| curves.get(&Reach::Hour));
+        hour.map_or_else(Vec::new, |curve| curve.points(at_ms))
+    }
+
+    /// The lift of an announced event: as announced, and the more as its repeats have shown the more
+    /// there were of them.
+    pub(crate) fn lift(&self, service: &ServiceName, name: &str, announced: f64) -> f64 {
+        let curves = self.curves.load();
+        let known = curves.get(service).into_iter().flat_map(BTreeMap::values);
+        let lifts = known.flat_map(|curve| &curve.lifts).filter(|lift| lift.name == name);
+        lifts.max_by_key(|lift| lift.repeats).map_or(announced, |lift| lift.blended(announced))
+    }
+
+    fn publish(&self, service: &ServiceName, reach: Reach, curve: Curve, config: &Config) {
+        let mut all = BTreeMap::clone(&self.curves.load());
+        all.retain(|name, _| config.services.contains_key(name));
+        all.entry(service.clone()).or_default().insert(reach, Arc::new(curve));
+        self.curves.store(Arc::new(all));
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
