@@ -20,6 +20,8 @@ const RAMP_FLOOR: f64 = 0.1;
 /// stays the same process, with its caches and compiled code, and only opens connections again.
 const KEPT: f64 = 0.8;
 
+/// How fast what is known of an instance ages while nobody looks, relative to while it is watched.
+const UNSEEN_AGEING: f64 = 0.02;
 /// No instance serves more; a capacity beyond it is a slip of the pen.
 const MOST_RPS: f64 = 1e12;
 /// How much instances of one service are taken to differ in capacity, as a relative deviation.
@@ -228,10 +230,11 @@ impl Fleet {
         sighted
     }
 
-    /// Time passed unseen.
+    /// Time passed unseen. It counts for little: an instance changes slowly by itself, and what
+    /// changes it is not more frequent when nobody looks.
     pub(crate) fn rest(&mut self, gap_ms: u64) {
         for known in self.known.values_mut() {
-            known.capacity.rest(gap_ms as f64 / 1_000.0);
+            known.capacity.rest(UNSEEN_AGEING * gap_ms as f64 / 1_000.0);
         }
     }
 

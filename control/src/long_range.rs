@@ -2,8 +2,8 @@
 //! as its own record goes.
 //!
 //! It knows the time of day, which the forecaster of the tick does not; that one knows the last
-//! seconds. So the near end belongs to the forecaster of the tick, and beyond it what is told
-//! gains weight with distance. What is told is first scaled to the day: where demand is a third
+//! seconds. So within that one's horizons the higher of the two counts, and beyond them what is
+//! told gains weight with distance. What is told is first scaled to the day: where demand is a third
 //! above what was expected of now, so are the next minutes, and less and less of it later.
 //!
 //! Whatever was told is compared with what came, horizon by horizon, before the laws lean on it: a
@@ -45,6 +45,8 @@ const MEMORY: u64 = 60;
 const WORST_RATIO: f64 = 1.25;
 const HARMLESS_SHARE: f64 = 0.05;
 const HARMLESS_RPS: f64 = 0.25;
+/// Between two points, more growth than this is a rise.
+const RISE: f64 = 1.1;
 /// Predictions of one horizon that wait for their truth.
 const MOST_PENDING: u64 = 32;
 /// Least time between two of them.
@@ -161,35 +163,47 @@ impl LongRange {
         points
     }
 
-    /// Adds what is told of the time beyond `horizons`, as far as it is believed. At twice the last
-    /// of them it counts half, at ten times nine tenths.
+    /// Raises `horizons` to what is told of their time, and adds what is told beyond the last of
+    /// them, as far as it is believed.
+    ///
+    /// Within them the higher counts: a rise at a certain time of day shows in no arrivals before,
+    /// and the kept history does not know when in its minute it comes, so it is expected from the
+    /// first point at or after the horizon on. Beyond them, at twice the last what is told counts
+    /// half, at ten times nine tenths.
     pub(crate) fn extend(&self, horizons: &mut Vec<HorizonView>) {
+        for near in horizons.iter_mut() {
+            let Some(point) = self.told.iter().find(|p| p.horizon_ms >= near.horizon_ms) else {
+                break;
+            };
+            let voice = self.voice(point.horizon_ms);
+            if voice == Voice::Full {
+                near.lower_rps = near.lower_rps.max(point.lower_rps);
+            }
+            if voice != Voice::None {
+                near.median_rps = near.median_rps.max(point.median_rps);
+                near.upper_rps = near.upper_rps.max(point.upper_rps);
+            }
+        }
         let last = horizons.last().cloned();
         let last_ms = last.as_ref().map_or(0, |h| h.horizon_ms);
         for point in self.told.iter().filter(|p| p.horizon_ms > last_ms) {
-            let track = self.tracks.iter().find(|t| t.horizon_ms == point.horizon_ms);
-            let voice = track.map_or(Voice::Unproven, Track::voice);
-            if voice == Voice::None {
-                continue;
+            let added = match (self.voice(point.horizon_ms), &last) {
+                (Voice::None, _) => continue,
+                (voice, Some(last)) => blended(last, point, voice),
+                (voice, None) => alone(point, voice),
+            };
+            // When a rise comes between two points is not known: it may be right after the first.
+            let before = horizons.last().cloned();
+            if let Some(rise) = before.and_then(|before| early(&before, &added)) {
+                horizons.push(rise);
             }
-            let near = last_ms as f64 / point.horizon_ms as f64;
-            let blend = |near_rps: Option<f64>, far_rps: f64| {
-                near_rps.map_or(far_rps, |near_rps| near * near_rps + (1.0 - near) * far_rps)
-            };
-            let lower_rps = match voice {
-                Voice::Full => blend(last.as_ref().map(|h| h.lower_rps), point.lower_rps),
-                // Without a record no more is surely to come than the forecaster of the tick says.
-                _ => last
-                    .as_ref()
-                    .map_or(0.0, |h| h.lower_rps.min(blend(Some(h.lower_rps), point.lower_rps))),
-            };
-            let median_rps =
-                blend(last.as_ref().map(|h| h.median_rps), point.median_rps).max(lower_rps);
-            let upper_rps =
-                blend(last.as_ref().map(|h| h.upper_rps), point.upper_rps).max(median_rps);
-            let horizon_ms = point.horizon_ms;
-            horizons.push(HorizonView { horizon_ms, lower_rps, median_rps, upper_rps });
+            horizons.push(added);
         }
+    }
+
+    fn voice(&self, horizon_ms: u64) -> Voice {
+        let track = self.tracks.iter().find(|t| t.horizon_ms == horizon_ms);
+        track.map_or(Voice::Unproven, Track::voice)
     }
 
     /// Time passed unseen: what waits for a truth in it will not meet one.
@@ -254,6 +268,40 @@ impl Track {
     }
 }
 
+/// A point beyond the forecaster's last horizon, which still counts for its share of the way.
+/// Without a record no more is surely to come than that one says.
+fn blended(last: &HorizonView, point: &DemandHorizon, voice: Voice) -> HorizonView {
+    let near = last.horizon_ms as f64 / point.horizon_ms as f64;
+    let blend = |near_rps: f64, far_rps: f64| near * near_rps + (1.0 - near) * far_rps;
+    let mut lower_rps = blend(last.lower_rps, point.lower_rps);
+    if voice == Voice::Unproven {
+        lower_rps = lower_rps.min(last.lower_rps);
+    }
+    let median_rps = blend(last.median_rps, point.median_rps).max(lower_rps);
+    let upper_rps = blend(last.upper_rps, point.upper_rps).max(median_rps);
+    HorizonView { horizon_ms: point.horizon_ms, lower_rps, median_rps, upper_rps }
+}
+
+/// A rise from one horizon to the next, as if it came at once.
+fn early(before: &HorizonView, after: &HorizonView) -> Option<HorizonView> {
+    let horizon_ms = before.horizon_ms + 1;
+    let rises =
+        after.upper_rps > RISE * before.upper_rps || after.lower_rps > RISE * before.lower_rps;
+    (rises && horizon_ms < after.horizon_ms).then(|| HorizonView {
+        horizon_ms,
+        lower_rps: before.lower_rps.max(after.lower_rps),
+        median_rps: before.median_rps.max(after.median_rps),
+        upper_rps: before.upper_rps.max(after.upper_rps),
+    })
+}
+
+/// A point where the forecaster of the tick says nothing.
+fn alone(point: &DemandHorizon, voice: Voice) -> HorizonView {
+    let lower_rps = if voice == Voice::Full { point.lower_rps } else { 0.0 };
+    let DemandHorizon { horizon_ms, median_rps, upper_rps, .. } = *point;
+    HorizonView { horizon_ms, lower_rps, median_rps, upper_rps }
+}
+
 /// Loss of a quantile that fell `short` of the truth (negative when it lay above).
 fn pinball(short: f64, level: f64) -> f64 {
     if short > 0.0 { level * short } else { (level - 1.0) * short }
@@ -285,7 +333,7 @@ mod tests {
     fn lower_at_a_minute(long: &LongRange, short_rps: f64) -> Option<f64> {
         let mut horizons = vec![near(30_000, short_rps)];
         long.extend(&mut horizons);
-        horizons.get(1).map(|h| h.lower_rps)
+        horizons.last().filter(|h| h.horizon_ms == 60_000).map(|h| h.lower_rps)
     }
 
     #[test]
@@ -293,8 +341,8 @@ mod tests {
         let long = after(30, 100.0, 180.0);
         let mut horizons = vec![near(30_000, 100.0)];
         long.extend(&mut horizons);
-        assert_eq!(horizons[1].lower_rps, 100.0);
-        assert!((horizons[1].median_rps - 140.0).abs() < 1.0, "{horizons:?}");
+        assert_eq!(horizons.iter().map(|h| h.lower_rps).collect::<Vec<_>>(), [100.0, 100.0]);
+        assert!(horizons.iter().all(|h| (h.median_rps - 180.0).abs() < 1.0), "{horizons:?}");
         assert!(horizons[1].upper_rps > horizons[1].median_rps);
     }
 
@@ -303,6 +351,11 @@ mod tests {
         assert_eq!(lower_at_a_minute(&after(600, 100.0, 180.0), 100.0), None);
         let heard = lower_at_a_minute(&after(600, 100.0, 100.0), 100.0).expect("it was right");
         assert!((heard - 95.0).abs() < 0.5, "{heard}");
+        // A point that is not reached in the forecaster's own time raises that, too.
+        let mut horizons = vec![near(1_000, 10.0), near(30_000, 10.0)];
+        after(600, 100.0, 100.0).extend(&mut horizons);
+        assert_eq!(horizons[0].lower_rps, horizons[1].lower_rps);
+        assert!((horizons[0].lower_rps - 90.0).abs() < 0.5, "{horizons:?}");
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod failures;
 mod hostile;
 mod instance;
 mod invariants;
+mod long_range;
 mod modes;
 mod ramps;
 mod random;
