@@ -9,6 +9,7 @@
 mod config;
 mod data_plane;
 mod ending;
+mod history;
 mod peers;
 mod reload;
 mod rules;

@@ -255,3 +255,72 @@ fn history_that_is_turned_off_keeps_and_says_nothing() {
     assert!(!dir.path().join(HISTORY_DB).exists());
     assert!(history.spans(&query(Resolution::Hour)).unwrap().is_empty());
 }
+
+/// A controller that has seen a minute of a service.
+fn experienced(name: &str, horizon_ms: u64) -> Controller {
+    let mut controller = Controller::new(vec![spec(name, horizon_ms)]);
+    for tick in 0..600 {
+        let mut seen = view(START_MS + tick * 100, 100, 2).observation;
+        seen.services[0].service = ServiceName::from(name);
+        controller.tick(&seen);
+    }
+    controller
+}
+
+fn spec(name: &str, horizon_ms: u64) -> foreshadow_control::ServiceSpec {
+    let text = format!(
+        "listeners: [{{ address: '127.0.0.1:1', routes: [{{ service: {name} }}] }}]\n\
+         services: {{ {name}: {{ primaries: ['127.0.0.1:2'], forecast: {{ horizon: {horizon_ms}ms }} }} }}"
+    );
+    let parsed = config::parse(&text, config::Format::Yaml, "test", &|_| None).unwrap();
+    parsed.service_specs().remove(0)
+}
+
+#[test]
+fn what_was_learned_is_taken_up_where_it_fits_and_left_out_where_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let history = History::start(dir.path(), &keep(), START_MS).unwrap();
+    for name in ["shop", "api", "gone"] {
+        let learned = experienced(name, 30_000);
+        assert!(history.keep_learned(&learned, &ServiceName::from(name), START_MS));
+    }
+    history.close();
+    let path = dir.path().join(HISTORY_DB);
+    let specs = || vec![spec("shop", 30_000), spec("api", 60_000)];
+    let mut fresh = Controller::new(specs());
+    let week_ms = 7 * 86_400_000;
+    let restored = learned::recall(&path, &mut fresh, START_MS + 90_000, week_ms);
+    let told: Vec<_> =
+        restored.iter().map(|r| (r.service.as_str(), r.taken_up, r.detail.as_str())).collect();
+    assert_eq!(told[2], ("shop", true, "90 s old"));
+    assert!(told[0].1 && told[0].2.contains("forecaster begins anew"), "{told:?}");
+    assert!(!told[1].1 && told[1].2.contains("no service gone"), "{told:?}");
+    // What it decides now comes from what was learned: the same as the one that never ended.
+    let seen = view(START_MS + 90_000, 100, 2).observation;
+    let plan = fresh.tick(&seen);
+    let before = experienced("shop", 30_000).tick(&seen);
+    let rps = |plan: &Plan| plan.services[0].capacity[0].rps;
+    assert!((rps(&plan) / rps(&before) - 1.0).abs() < 0.1, "{} {}", rps(&plan), rps(&before));
+    assert!(rps(&plan) > 10.0);
+
+    let mut late = Controller::new(specs());
+    let restored = learned::recall(&path, &mut late, START_MS + 8 * 86_400_000, week_ms);
+    assert!(restored.iter().all(|r| !r.taken_up), "{restored:?}");
+}
+
+#[test]
+fn each_service_has_its_turn_and_none_more_than_one_a_second() {
+    let names: Vec<ServiceName> =
+        (0..5).map(|n| ServiceName::from(format!("s{n}").as_str())).collect();
+    let kept = |every_ms, seconds: u64| {
+        let mut turns = LearnedTurns::new(every_ms);
+        let due = |tick: u64| turns.next(START_MS + tick * 100, 5, |nth| names.get(nth)).cloned();
+        (0..10 * seconds).filter_map(due).collect::<Vec<_>>()
+    };
+    assert_eq!(kept(Some(10_000), 61).len(), 30);
+    assert_eq!(kept(Some(1_000), 11).len(), 10, "at most one a second");
+    assert_eq!(kept(None, 60).len(), 0);
+    let mut once = kept(Some(10_000), 11);
+    once.sort();
+    assert_eq!(once, names);
+}
