@@ -122,3 +122,50 @@ fn history_is_kept_by_resolution_unless_it_is_turned_off() {
         assert!(errors.to_string().contains(message), "{written}: {errors}");
     }
 }
+
+#[test]
+fn events_come_from_rules_and_calendar_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("sales.ics");
+    let event = "BEGIN:VEVENT\r\nUID:1\r\nDTSTAMP:20260101T000000Z\r\nSUMMARY:sale\r\n\
+                 DTSTART:20261023T100000Z\r\nDTEND:20261023T120000Z\r\nEND:VEVENT\r\n";
+    let calendar = |event: &str| {
+        format!("BEGIN:VCALENDAR\r\nVERSION:2.0\r\nPRODID:-//x//EN\r\n{event}END:VCALENDAR\r\n")
+    };
+    std::fs::write(&file, calendar(event)).unwrap();
+    let written = format!(
+        "forecast: {{ calendars: [{{ file: {file:?}, lift: 3 }}], events: [{{ name: opening, \
+         start: '2026-10-23T09:00:00', timezone: Europe/Berlin, rule: FREQ=DAILY, lift: 1.5 }}] }}"
+    );
+    let forecast = read(&written).unwrap().forecast;
+    // 2026-10-23 in UTC.
+    let day_ms = 1_792_713_600_000;
+    let found = forecast.occurrences(day_ms, day_ms + 86_400_000);
+    let told: Vec<_> = found
+        .iter()
+        .map(|o| {
+            (
+                o.name.as_str(),
+                (o.start_ms - day_ms) / 60_000,
+                (o.end_ms - o.start_ms) / 60_000,
+                o.lift,
+            )
+        })
+        .collect();
+    assert_eq!(told, [("opening", 420, 60, 1.5), ("sale", 600, 120, 3.0)]);
+
+    std::fs::write(&file, calendar("BEGIN:VEVENT\r\nSUMMARY:when?\r\nEND:VEVENT\r\n")).unwrap();
+    for (written, message) in [
+        (format!("forecast: {{ calendars: [{file:?}] }}"), "sales.ics that cannot be used"),
+        ("forecast: { calendars: [/nowhere.ics] }".to_owned(), "/nowhere.ics that cannot be used"),
+        ("forecast: { events: [{ name: x, start: soon }] }".to_owned(), "not a time such as"),
+        (
+            "forecast: { events: [{ name: x, start: '2026-10-23T09:00:00', lift: 0 }] }".to_owned(),
+            "expected a number above 0, up to 100",
+        ),
+    ] {
+        let errors = read(&written).unwrap_err();
+        assert_eq!(errors.len(), 1, "{errors}");
+        assert!(errors.to_string().contains(message), "{written}: {errors}");
+    }
+}

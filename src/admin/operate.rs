@@ -194,7 +194,9 @@ pub(super) async fn events(State(shared): State<Arc<Shared>>) -> Result<Json<Val
         .into_iter()
         .map(|(id, event)| json!({ "id": id, "event": event, "running": event.start_ms <= now_ms }))
         .collect();
-    Ok(Json(json!({ "events": events })))
+    let calendar = shared.long.calendar();
+    let calendar: Vec<_> = calendar.iter().filter(|event| event.end_ms > now_ms).collect();
+    Ok(Json(json!({ "events": events, "calendar": calendar })))
 }
 
 pub(super) async fn announce(

@@ -83,11 +83,13 @@ impl Observer {
         self.long_range.retain(|service, _| wiring.services.contains_key(service));
     }
 
-    /// Events that have started and were not given out before.
-    pub(super) fn newly_started(&mut self, at_ms: u64) -> Vec<Event> {
+    /// Events that have started and were not given out before, those of calendars included.
+    pub(super) fn newly_started(&mut self, calendar: &[Event], at_ms: u64) -> Vec<Event> {
         self.started.retain(|event| event.end_ms > at_ms);
-        let new = |event: &&Event| event.start_ms <= at_ms && !self.started.contains(event);
-        let started: Vec<Event> = self.events.iter().filter(new).cloned().collect();
+        let runs = |event: &&Event| event.start_ms <= at_ms && event.end_ms > at_ms;
+        let new = |event: &&Event| runs(event) && !self.started.contains(event);
+        let all = self.events.iter().chain(calendar);
+        let started: Vec<Event> = all.filter(new).cloned().collect();
         self.started.extend(started.iter().cloned());
         started
     }
@@ -178,9 +180,9 @@ impl Observer {
         long: &LongForecasts,
         at_ms: u64,
     ) -> Vec<foreshadow_control::Announced> {
-        self.events
-            .iter()
-            .filter(|event| event.service == name.as_str())
+        let calendar = long.calendar();
+        let mine = self.events.iter().chain(calendar.iter());
+        mine.filter(|event| event.service == name.as_str() && event.end_ms > at_ms)
             .map(|event| foreshadow_control::Announced {
                 starts_in_ms: event.start_ms.saturating_sub(at_ms),
                 ends_in_ms: event.end_ms.saturating_sub(at_ms),

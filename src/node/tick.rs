@@ -309,7 +309,7 @@ impl Loop {
     }
 
     fn remember_events(&mut self, at_ms: u64) {
-        let started = self.observer.newly_started(at_ms);
+        let started = self.observer.newly_started(&self.shared.long.calendar(), at_ms);
         if !started.is_empty() && !self.shared.history.remember_events(started) {
             tracing::warn!(
                 "the effect of an event that starts now will not be learned: history is busy"

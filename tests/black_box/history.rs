@@ -175,3 +175,21 @@ fn a_history_that_is_no_database_is_set_aside_and_requests_go_on() {
     assert!(status["trouble"].is_null(), "{status}");
     assert!(node.process.log().contains("moved aside"), "{}", node.process.log());
 }
+
+#[test]
+fn events_of_rules_are_announced_without_anybody_announcing_them() {
+    let backend = Backend::start(&[]);
+    let forecast = "    forecast: { events: [{ name: lunch, start: '2026-01-05T12:00:00', \
+                    timezone: Europe/Berlin, rule: FREQ=DAILY, duration: 45m, lift: 2 }] }";
+    let node = Node::start(&service(&backend, forecast));
+    let coming = node.api("/api/v1/events")["calendar"].as_array().unwrap().clone();
+    assert!((8..=9).contains(&coming.len()), "{coming:?}");
+    for event in &coming {
+        assert_eq!(
+            (&event["service"], &event["name"], &event["lift"]),
+            (&"shop".into(), &"lunch".into(), &2.0.into())
+        );
+        let lasts_ms = event["end_ms"].as_u64().unwrap() - event["start_ms"].as_u64().unwrap();
+        assert_eq!(lasts_ms, 45 * 60_000);
+    }
+}

@@ -4,6 +4,7 @@
 //! them; the value is thrown away then.
 
 mod admin;
+mod events;
 mod listener;
 mod range;
 pub(crate) mod rules;

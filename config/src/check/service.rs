@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use foreshadow_control::{Capacity, Mode, Objective, QuantileSpec, WeightSpec};
 
-use super::items;
 use super::range::{self, DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS};
 use super::shadows::shadows;
+use super::{events, items};
 use crate::raw::{
     BackendAddress, CheckKind, Either, List, RawEjection, RawForecast, RawHealth, RawObjective,
     RawPrimary, RawRetries, RawService, RawTimeouts, RawWeights, Time,
@@ -213,6 +213,8 @@ fn forecast(raw: RawForecast, r: &mut Reader<'_>) -> Forecast {
         seasons,
         quantiles,
         evaluation_window: range::time(raw.evaluation_window, SECOND_MS..=HOUR_MS, 10_000, r),
+        calendars: events::calendars(raw.calendars, r),
+        events: events::rules(raw.events, r),
     }
 }
 

@@ -9,7 +9,7 @@ use foreshadow_control::{
 };
 use serde::{Serialize, Serializer};
 
-use super::Shadows;
+use super::{CalendarFile, EventRule, Occurrence, Shadows};
 use crate::units;
 
 /// One application behind the proxy.
@@ -177,6 +177,25 @@ pub struct Forecast {
     /// Demand must stay below the committed level this long before a rollback starts.
     #[serde(serialize_with = "units::duration::serialize")]
     pub evaluation_window: Duration,
+    /// Calendar files whose events change demand.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub calendars: Vec<CalendarFile>,
+    /// Events that repeat by a rule.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub events: Vec<EventRule>,
+}
+
+impl Forecast {
+    /// Occurrences of all events that overlap the time from `from_ms` to `until_ms`, by start.
+    #[must_use]
+    pub fn occurrences(&self, from_ms: u64, until_ms: u64) -> Vec<Occurrence> {
+        let files = self.calendars.iter().flat_map(|file| &file.events);
+        let events = files.chain(self.events.iter().map(|rule| &rule.event));
+        let mut all: Vec<Occurrence> =
+            events.flat_map(|event| event.occurrences(from_ms, until_ms)).collect();
+        all.sort_by(|a, b| a.start_ms.cmp(&b.start_ms).then_with(|| a.name.cmp(&b.name)));
+        all
+    }
 }
 
 /// How long instances may take; `connect`, `first_byte` and `stall` are at most `total`.

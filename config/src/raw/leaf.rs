@@ -149,6 +149,17 @@ leaf! {
 }
 
 leaf! {
+    /// A factor on demand.
+    Factor(f64), "a number, such as 2.5",
+    { "anyOf": [{ "type": "number", "exclusiveMinimum": 0 }, { "type": "string", "pattern": "\\$\\{" }] },
+    |scalar| match scalar {
+        Scalar::Integer(whole) => u32::try_from(*whole).ok().map(f64::from),
+        Scalar::Float(number) => Some(*number),
+        other => other.text().and_then(|text| text.parse().ok()),
+    }
+}
+
+leaf! {
     /// A size in bytes.
     Bytes(u64), units::size::FORM,
     { "type": "string", "pattern": "^[0-9.]+([KMGTk]?i?B)$|\\$\\{" },

@@ -2,8 +2,9 @@
 
 use super::read::table;
 use super::{
-    BackendAddress, CapacityChoice, CheckKind, Count, Either, HostHeader, List, Map, ModeName,
-    OneOf, Rate, RawShadows, RuleText, Share, Slew, Status, Switch, Text, Time, UrlTarget,
+    BackendAddress, CapacityChoice, CheckKind, Count, Either, Factor, FilePath, HostHeader, List,
+    Map, ModeName, OneOf, Rate, RawShadows, RuleText, Share, Slew, Status, Switch, Text, Time,
+    UrlTarget,
 };
 use crate::RetryOn;
 
@@ -110,6 +111,41 @@ table! {
         /// Demand must stay below the committed level this long before a rollback starts, 1s to 1h.
         /// Default: 10s.
         evaluation_window: Time,
+        /// Files of calendars (.ics) whose events change demand; read at start and at each reload.
+        calendars: List<Either<FilePath, RawCalendar>>,
+        /// Events that repeat by a rule.
+        events: List<RawEvent>,
+    }
+}
+
+table! {
+    /// A calendar file, and what its events do. An event's own X-FORESHADOW-LIFT comes first, and what
+    /// its repeats were seen to do outweighs both.
+    RawCalendar {
+        /// The file.
+        file: FilePath = required,
+        /// Demand during an event relative to none of it, above 0, up to 100. Default: 1, which is no
+        /// effect until it was learned.
+        lift: Factor,
+    }
+}
+
+table! {
+    /// An event that repeats by a rule.
+    RawEvent {
+        /// What happens; events of one name share what is learned of their effect.
+        name: Text = required,
+        /// When it first starts, such as 2026-11-23T09:00:00.
+        start: Text = required,
+        /// Where that is the time, such as Europe/Berlin; it follows daylight saving. Default: UTC.
+        timezone: Text,
+        /// How it repeats (RFC 5545), such as FREQ=WEEKLY;BYDAY=MO. Default: not at all.
+        rule: Text,
+        /// How long it lasts, 1s to 31d. Default: 1h.
+        duration: Time,
+        /// Demand during it relative to none of it, above 0, up to 100. Default: 1, which is no effect
+        /// until it was learned.
+        lift: Factor,
     }
 }
 

@@ -222,6 +222,11 @@ impl History {
         }
     }
 
+    /// Whether anything is kept.
+    pub(crate) fn is_kept(&self) -> bool {
+        self.keep.is_some()
+    }
+
     /// Time between two times of keeping what is known of one service; absent where nothing is.
     pub(crate) fn learned_every_ms(&self) -> Option<u64> {
         let every = self.keep?.snapshot_interval;

@@ -3,17 +3,18 @@
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use foreshadow_config::Config;
+use foreshadow_config::{Config, Occurrence};
 use foreshadow_control::{QuantileSpec, ServiceName};
 use foreshadow_predictor::long::{Event, History, LongSpec, Model};
 
 use super::Reach;
 use super::curve::{self, Curve, LearnedLift};
 use super::score::Scores;
-use crate::node::Shared;
 use crate::node::history::{Query, Span};
+use crate::node::{Shared, decisions};
 
 /// Rest after a fit, as a multiple of the time it took.
 const REST: u32 = 19;
@@ -27,9 +28,17 @@ const SPARE_PART: u64 = 8;
 /// Events looked at of one service: the newest.
 const MOST_EVENTS: usize = 1_000;
 
+/// How far ahead occurrences of calendars are looked up: as far as any curve looks, and a day more.
+const CALENDAR_MS: u64 = 8 * 86_400_000;
+/// Time between two looks.
+const CALENDAR_EVERY_MS: u64 = 60_000;
+/// Occurrences of all calendars that are looked at: the soonest.
+const MOST_COMING: usize = 10_000;
+
 /// What is fitted when, and how it did so far.
 #[derive(Default)]
 pub(super) struct Fitter {
+    calendar_due_ms: u64,
     due_ms: BTreeMap<(ServiceName, Reach), u64>,
     scores: BTreeMap<(ServiceName, Reach), Scores>,
     /// What failed last, so that it is said once.
@@ -51,6 +60,13 @@ impl Fitter {
     pub(super) fn step(&mut self, shared: &Shared) -> Duration {
         let config = shared.config.load_full();
         let now_ms = shared.clock.now_ms();
+        if now_ms >= self.calendar_due_ms {
+            self.calendar_due_ms = now_ms + CALENDAR_EVERY_MS;
+            shared.long.calendar.store(Arc::new(coming(&config, now_ms)));
+        }
+        if !shared.history.is_kept() {
+            return IDLE;
+        }
         let Some((service, reach)) = self.next(&config, now_ms) else { return IDLE };
         let begun = Instant::now();
         let key = (service.clone(), reach);
@@ -112,6 +128,12 @@ impl Fitter {
         }
         let upcoming = upcoming(shared, service, now_ms)?;
         let mut started = shared.history.events(service)?;
+        // What calendars say of times before they were configured explains the history of then.
+        let from_ms = spans.first().map_or(now_ms, |span| span.at_ms);
+        let before = configured.forecast.occurrences(from_ms, now_ms).into_iter().map(as_event);
+        started.extend(before.filter(|event| event.start_ms <= now_ms));
+        started.sort_by(|a, b| (b.start_ms, &a.kind).cmp(&(a.start_ms, &b.kind)));
+        started.dedup_by(|a, b| a.start_ms == b.start_ms && a.kind == b.kind);
         started.truncate(MOST_EVENTS);
         let past = Past { spans: &spans, started: &started, upcoming: &upcoming };
         let quantiles = configured.forecast.quantiles;
@@ -132,12 +154,12 @@ impl Fitter {
     }
 }
 
+/// Announced events and those of calendars that have not started.
 fn upcoming(shared: &Shared, service: &ServiceName, now_ms: u64) -> anyhow::Result<Vec<Event>> {
-    let events = shared.decisions.events(now_ms)?;
-    let mine = events
-        .into_iter()
-        .map(|(_, event)| event)
-        .filter(|event| event.service == service.as_str() && event.start_ms > now_ms);
+    let announced = shared.decisions.events(now_ms)?.into_iter().map(|(_, event)| event);
+    let calendar = shared.long.calendar();
+    let all = announced.chain(calendar.iter().cloned());
+    let mine = all.filter(|event| event.service == service.as_str() && event.start_ms > now_ms);
     Ok(mine
         .take(MOST_EVENTS)
         .map(|event| Event {
@@ -147,6 +169,34 @@ fn upcoming(shared: &Shared, service: &ServiceName, now_ms: u64) -> anyhow::Resu
             expected_lift: Some(event.lift),
         })
         .collect())
+}
+
+fn as_event(occurrence: Occurrence) -> Event {
+    Event {
+        kind: occurrence.name,
+        start_ms: occurrence.start_ms,
+        end_ms: occurrence.end_ms,
+        expected_lift: Some(occurrence.lift),
+    }
+}
+
+/// What the calendars and rules of all services say of the next days, what runs included.
+pub(super) fn coming(config: &Config, now_ms: u64) -> Vec<decisions::Event> {
+    let mut coming: Vec<decisions::Event> = Vec::new();
+    for (service, configured) in &config.services {
+        let occurrences =
+            configured.forecast.occurrences(now_ms, now_ms.saturating_add(CALENDAR_MS));
+        coming.extend(occurrences.into_iter().map(|occurrence| decisions::Event {
+            service: service.to_string(),
+            name: occurrence.name,
+            start_ms: occurrence.start_ms,
+            end_ms: occurrence.end_ms,
+            lift: occurrence.lift,
+        }));
+    }
+    coming.sort_by(|a, b| a.start_ms.cmp(&b.start_ms).then_with(|| a.service.cmp(&b.service)));
+    coming.truncate(MOST_COMING);
+    coming
 }
 
 /// The rate of a span that was observed for at least half of its time.

@@ -16,6 +16,7 @@ use foreshadow_config::Config;
 use foreshadow_control::{DemandHorizon, ServiceName};
 
 use super::Shared;
+use super::decisions::Event;
 use super::history::Resolution;
 use fit::Fitter;
 
@@ -98,17 +99,18 @@ pub(crate) type Curves = BTreeMap<Reach, Arc<Curve>>;
 #[derive(Default)]
 pub(crate) struct LongForecasts {
     curves: ArcSwap<BTreeMap<ServiceName, Curves>>,
+    /// Occurrences of calendars and rules that have not ended, for the next days.
+    calendar: ArcSwap<Vec<Event>>,
     stop: Mutex<Option<Sender<()>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl LongForecasts {
-    /// Starts fitting, where history is kept. Without it everything else goes on, so that a thread
-    /// that cannot be had is only said.
+    /// Starts fitting, where history is kept, and looking calendars up. Without it everything else
+    /// goes on, so that a thread that cannot be had is only said.
     pub(crate) fn start(shared: &Arc<Shared>) {
-        if shared.history.learned_every_ms().is_none() {
-            return;
-        }
+        let coming = fit::coming(&shared.config.load(), shared.clock.now_ms());
+        shared.long.calendar.store(Arc::new(coming));
         let (stop, stopped) = channel();
         let mut fitter = Fitter::default();
         let work = Arc::clone(shared);
@@ -155,6 +157,11 @@ impl LongForecasts {
         let known = curves.get(service).into_iter().flat_map(BTreeMap::values);
         let lifts = known.flat_map(|curve| &curve.lifts).filter(|lift| lift.name == name);
         lifts.max_by_key(|lift| lift.repeats).map_or(announced, |lift| lift.blended(announced))
+    }
+
+    /// Occurrences of calendars and rules that have not ended, by service and start.
+    pub(crate) fn calendar(&self) -> Arc<Vec<Event>> {
+        self.calendar.load_full()
     }
 
     fn publish(&self, service: &ServiceName, reach: Reach, curve: Curve, config: &Config) {
