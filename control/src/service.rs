@@ -103,11 +103,6 @@ impl Service {
         self.rollback.restart();
     }
 
-    /// The spec it was last configured with.
-    pub(crate) fn spec(&self) -> &ServiceSpec {
-        &self.spec
-    }
-
     /// Whether its forecaster would begin anew under `spec`.
     pub(crate) fn must_restart_for(&self, spec: &ServiceSpec) -> bool {
         self.demand.must_restart_for(spec)
