@@ -128,7 +128,7 @@ pub enum Law {
 
 impl Law {
     /// Every law.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Weights,
         Self::WarmUp,
         Self::Prepare,
@@ -141,6 +141,7 @@ impl Law {
         Self::Rollback,
         Self::Verification,
         Self::Operator,
+        Self::Rule,
     ];
 
     /// Its name in records and queries.
@@ -159,6 +160,7 @@ impl Law {
             Self::Rollback => "rollback",
             Self::Verification => "verification",
             Self::Operator => "operator",
+            Self::Rule => "rule",
         }
     }
 }
