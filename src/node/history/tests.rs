@@ -43,6 +43,7 @@ pub(super) fn view(at_ms: u64, interval_ms: u64, instances: u64) -> View {
         meters,
         kernel: None,
         mirror: None,
+        reported: Default::default(),
     };
     let service = ServiceName::from("shop");
     View {
@@ -78,6 +79,7 @@ pub(super) fn view(at_ms: u64, interval_ms: u64, instances: u64) -> View {
                 demand_rps: 100.0,
                 forecast: Vec::new(),
                 capacity: Vec::new(),
+                rules: Default::default(),
             }],
         },
         addresses: Default::default(),
