@@ -14,10 +14,10 @@ TEST_ARGS ?=
 # Options for criterion: make bench BENCH_ARGS='pick --quick'
 BENCH_ARGS ?=
 
-.PHONY: help setup demo test check bench
+.PHONY: help setup demo test check bench bench-forecast
 
 help: ## Show this list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 17
 
 setup: ## Install everything that any target needs
 	@scripts/setup.sh build test check
@@ -45,3 +45,7 @@ bench: ## Cost of a tick and of a pick; benches/versus/http.sh compares with ngi
 	cargo bench --locked --bench tick -- $(BENCH_ARGS)
 	cargo bench --locked --bench pick -- $(BENCH_ARGS)
 	@echo 'Side by side with nginx and HAProxy, needs nginx and wrk: benches/versus/http.sh'
+
+bench-forecast: ## Forecasters on recorded traces (FORESHADOW_TRACES), and their cost, as JSON
+	@scripts/setup.sh build
+	cargo run --release --locked --quiet -p foreshadow-bench-forecast --bin long

@@ -53,18 +53,11 @@ impl Series {
     /// with the nearest known value.
     pub(super) fn fill(&mut self, season: usize) {
         let length = self.values.len();
-        let mut last = None;
-        let nearest_before: Vec<Option<f64>> = (0..length)
-            .map(|at| {
-                if self.known[at] {
-                    last = Some(self.values[at]);
-                }
-                last
-            })
-            .collect();
         let first = self.known.iter().position(|known| *known).map(|at| self.values[at]);
+        let mut newest = first;
         for at in 0..length {
             if self.known[at] {
+                newest = Some(self.values[at]);
                 continue;
             }
             let before = at.checked_sub(season).map(|at| self.values[at]);
@@ -74,7 +67,7 @@ impl Series {
             self.values[at] = match (before, after) {
                 (Some(before), Some(after)) => 0.5 * (before + after),
                 (Some(one), None) | (None, Some(one)) => one,
-                (None, None) => nearest_before[at].or(first).unwrap_or(0.0),
+                (None, None) => newest.unwrap_or(0.0),
             };
         }
     }

@@ -60,7 +60,7 @@ pub(super) fn roll(
     let mut foreseen = Vec::with_capacity(length);
     for at in 0..length {
         let left = length - at;
-        if left % spacing == 0 && left / spacing <= count {
+        if left.is_multiple_of(spacing) && left / spacing <= count {
             let past = &series.values[..at];
             let tables = profile.tables(past);
             origins.push(Origin {

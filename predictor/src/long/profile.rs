@@ -140,15 +140,15 @@ impl Profile {
             tables[SHORT_SLOW] = self.slow.from(at);
         }
         match (self.seasons.long, &self.long) {
-            (Some(period), Some((long, longest))) => {
-                if at >= period {
-                    tables[LAST_LONG] = newest(period);
-                    tables[LONG_SLOW] = longest.from(at);
-                    tables[BLEND] = blend(long, at, &tables[SHORT_SLOW]);
-                    tables[FOURIER] = self.smooth(&tables[LONG_SLOW]);
-                }
+            (Some(period), Some((long, longest))) if at >= period => {
+                tables[LAST_LONG] = newest(period);
+                tables[LONG_SLOW] = longest.from(at);
+                tables[BLEND] = blend(long, at, &tables[SHORT_SLOW]);
+                tables[FOURIER] = self.smooth(&tables[LONG_SLOW]);
             }
-            _ if self.seasons.short > 1 => tables[FOURIER] = self.smooth(&tables[SHORT_SLOW]),
+            (None, _) if self.seasons.short > 1 => {
+                tables[FOURIER] = self.smooth(&tables[SHORT_SLOW]);
+            }
             _ => {}
         }
         Tables(tables)

@@ -24,7 +24,8 @@ impl Seasons {
     /// Those given, or else those found.
     pub(super) fn of(values: &[f64], step_ms: u64, given_ms: &[u64]) -> Self {
         let fits = |period: &usize| *period >= SHORTEST && *period <= values.len() * 4 / 5;
-        let steps = |ms: u64| usize::try_from(ms / step_ms).ok().filter(|_| ms % step_ms == 0);
+        let steps =
+            |ms: u64| usize::try_from(ms / step_ms).ok().filter(|_| ms.is_multiple_of(step_ms));
         let mut given: Vec<usize> = given_ms.iter().filter_map(|ms| steps(*ms)).collect();
         given.retain(fits);
         given.sort_unstable();
@@ -54,7 +55,8 @@ impl Seasons {
 
 /// The longest of the periods that is a multiple of the short one and longer.
 fn multiple(short: usize, periods: &[usize]) -> Option<usize> {
-    let longer = |period: &&usize| short > 1 && **period > short && **period % short == 0;
+    let longer =
+        |period: &&usize| short > 1 && **period > short && (**period).is_multiple_of(short);
     periods.iter().rev().find(longer).copied()
 }
 

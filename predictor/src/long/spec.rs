@@ -13,7 +13,9 @@ pub struct LongSpec {
     /// 0.001..=0.999, and none becomes 0.1, 0.5, 0.9.
     pub levels: Vec<f64>,
     /// Periods in milliseconds; when empty, the day and the week are tried and whatever other
-    /// period the data shows.
+    /// period the data shows. Those that are no multiple of the step, or of which the history
+    /// holds less than one and a quarter, are left out; of the rest the shortest counts, and the
+    /// longest that is a multiple of it.
     pub seasons_ms: Vec<u64>,
     /// How far ahead the forecast must be good, in milliseconds; the models are weighed by their
     /// errors up to there. 0 becomes a day.

@@ -64,6 +64,16 @@ fn events_may_be_announced_after_the_fit() {
 }
 
 #[test]
+fn a_short_high_event_is_no_spike() {
+    let mut values = noisy(HOURS, 15);
+    let at = [WEEK + 12, 3 * WEEK + 61, 5 * WEEK + 37];
+    at.iter().for_each(|hour| values[*hour] *= 8.0);
+    let events = at.map(|hour| event("draw", hour, 1));
+    let model = Model::fit(&hourly(&values), &week_ahead(), &[], &events).unwrap();
+    assert!((5.0..9.0).contains(&model.lifts()[0].ratio), "{:?}", model.lifts());
+}
+
+#[test]
 fn past_events_do_not_colour_ordinary_days() {
     let (values, events) = with_sales();
     let history = hourly(&values);
