@@ -45,7 +45,7 @@ pub(crate) fn week_ahead() -> LongSpec {
 }
 
 pub(crate) fn forecast(history: &History, steps: usize) -> LongForecast {
-    let model = Model::fit(history, &week_ahead(), &[], &[]).unwrap();
+    let model = Model::fit(history, &week_ahead(), &[], &[]).expect("there are values");
     model.forecast(history.end_ms(), steps)
 }
 

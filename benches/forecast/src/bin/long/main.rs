@@ -9,7 +9,7 @@ mod windows;
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use foreshadow_bench_forecast::{TRACES_VARIABLE, load_all, traces_dir};
+use foreshadow_bench_forecast::{TRACES_VARIABLE, Trace, load_all, traces_dir};
 use foreshadow_predictor::long::{FitError, History, LongSpec, Model};
 use serde_json::{Value, json};
 
@@ -34,8 +34,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         return Ok(());
     };
     let with_peers = !std::env::args().any(|argument| argument == "--no-peers");
-    let traces = windows::hourly(&load_all(&dir)?);
-    let windows = windows::windows(&traces, WINDOWS);
+    let recorded = load_all(&dir)?;
+    let windows = windows::windows(&windows::hourly(&recorded), WINDOWS);
     let peers = if with_peers { peers::run(&windows)? } else { peers::Outcome::default() };
 
     let (mut scores, mut milliseconds) = (Scores::default(), BTreeMap::new());
@@ -68,11 +68,38 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "windows": peers.note(windows.len()),
         "median_ms_per_forecast": cost,
         "refit_ms_8_weeks_hourly": refit(&windows)?,
+        "refit_ms_finer": finer(&recorded)?,
         "peers_missing": peers.missing,
         "peers_failed": peers.failed,
     });
     println!("{}", serde_json::to_string_pretty(&result)?);
     Ok(())
+}
+
+/// What a fit costs for histories in minutes and quarters of an hour, with a week ahead: the
+/// fastest of several runs for the first trace that has them.
+fn finer(traces: &[Trace]) -> Result<Value, FitError> {
+    let Some(trace) = traces.iter().find(|trace| trace.step_ms == 60_000) else {
+        return Ok(Value::Null);
+    };
+    let mut by_step = BTreeMap::new();
+    for minutes in [1, 15] {
+        let trace = trace.coarser(minutes);
+        let history = History {
+            start_ms: trace.start_ms.max(0) as u64,
+            step_ms: trace.step_ms,
+            values: trace.values,
+        };
+        let spec = LongSpec { horizon_ms: 7 * 24 * 3_600_000, ..LongSpec::default() };
+        let mut least = f64::INFINITY;
+        for _ in 0..3 {
+            let started = Instant::now();
+            std::hint::black_box(Model::fit(&history, &spec, &[], &[])?);
+            least = least.min(started.elapsed().as_secs_f64() * 1e3);
+        }
+        by_step.insert(format!("{} steps of {minutes} min", history.values.len()), least);
+    }
+    Ok(json!(by_step))
 }
 
 fn horizon(scores: &Scores, hours: usize, [mase, wql]: [f64; 2]) -> Value {

@@ -29,7 +29,8 @@ pub(crate) struct Window {
 
 /// The traces that can be hourly, as such.
 pub(crate) fn hourly(traces: &[Trace]) -> Vec<Trace> {
-    let divides = |trace: &&Trace| trace.step_ms <= HOUR_MS && HOUR_MS % trace.step_ms == 0;
+    let divides =
+        |trace: &&Trace| trace.step_ms <= HOUR_MS && HOUR_MS.is_multiple_of(trace.step_ms);
     let coarse = |trace: &Trace| trace.coarser((HOUR_MS / trace.step_ms) as usize);
     traces.iter().filter(divides).map(coarse).collect()
 }
