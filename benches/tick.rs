@@ -143,5 +143,6 @@ fn instance(service: u64, n: u64, requests: u64, wave: f64) -> InstanceObservati
         kernel: None,
         mirror: None,
         reported: std::collections::BTreeMap::new(),
+        resources: None,
     }
 }

@@ -84,11 +84,11 @@ pub use ids::{InstanceId, Mode, Role, ServiceName, Tier};
 pub use memory::{Memory, RecallError, Recalled};
 pub use observation::{
     Announced, Fact, Health, InstanceObservation, KernelSample, LatencySummary, Meters,
-    MirrorSummary, Observation, ServiceObservation,
+    MirrorSummary, Observation, ResourceSample, ServiceObservation,
 };
 pub use plan::{
-    Action, Alert, AlertKind, CapacityView, HorizonView, InstanceWeight, Law, Plan, PlannedAction,
-    Reason, ServicePlan, WEIGHT_SCALE,
+    Action, Alert, AlertKind, CapacityView, Contributor, Exhaustion, HorizonView, InstanceWeight,
+    Law, Plan, PlannedAction, Reason, RiskAssessment, RiskSignal, ServicePlan, WEIGHT_SCALE,
 };
 pub use replay::{Divergence, Entry, ReplayReport, replay};
 pub use rules::{

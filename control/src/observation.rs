@@ -103,6 +103,9 @@ pub struct InstanceObservation {
     /// sizes in bytes.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub reported: BTreeMap<String, f64>,
+    /// What it uses of its machine, where that is reported; at most some seconds old.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<ResourceSample>,
 }
 
 /// Whether an instance may take requests.
@@ -178,6 +181,47 @@ pub struct KernelSample {
     pub retransmits: u64,
     /// Sent and not yet acknowledged, summed over the samples.
     pub unacked_segments: u64,
+}
+
+/// What one instance uses of its machine, processes it started included. Every value is absent
+/// where nobody reports it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ResourceSample {
+    /// Memory in use.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_bytes: Option<u64>,
+    /// Memory it can use at most: its limit, or what it has and its machine has free.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_limit_bytes: Option<u64>,
+    /// Disk in use.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disk_bytes: Option<u64>,
+    /// Disk it can use at most.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disk_limit_bytes: Option<u64>,
+    /// Processor time used, in cores.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu_cores: Option<f64>,
+    /// Processor time it may use at most, in cores.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu_limit_cores: Option<f64>,
+    /// Share of the time in which some of it waited for the processor, 0 to 1 (pressure stall
+    /// information of the kernel, averaged over 10 s; like the other stalls).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu_some_share: Option<f64>,
+    /// Share of the time in which some of it waited for memory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_some_share: Option<f64>,
+    /// Share of the time in which all of it waited for memory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_full_share: Option<f64>,
+    /// Share of the time in which some of it waited for a disk.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub io_some_share: Option<f64>,
+    /// Share of the time in which all of it waited for a disk.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub io_full_share: Option<f64>,
 }
 
 /// How a shadow's answers to mirrored requests compare with the originals, since it was started.

@@ -245,6 +245,7 @@ impl Service {
             forecast: Vec::new(),
             capacity,
             rules: told.views,
+            risk: Vec::new(),
         }
     }
 
@@ -308,6 +309,7 @@ impl Service {
             forecast: Vec::new(),
             capacity: Vec::new(),
             rules: Vec::new(),
+            risk: Vec::new(),
         }
     }
 }

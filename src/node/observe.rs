@@ -296,6 +296,7 @@ impl Drains {
             kernel,
             mirror: None,
             reported: BTreeMap::new(),
+            resources: None,
         }
     }
 
@@ -321,6 +322,7 @@ impl Drains {
             kernel,
             mirror: self.mirror.get(&shadow.id).copied(),
             reported: BTreeMap::new(),
+            resources: shadow.resources,
         }
     }
 }

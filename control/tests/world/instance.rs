@@ -1,7 +1,8 @@
 //! One instance: a queue in front of slots that are slow while it is cold.
 
 use foreshadow_control::{
-    Health, InstanceId, InstanceObservation, LatencySummary, Meters, MirrorSummary, Role, Tier,
+    Health, InstanceId, InstanceObservation, LatencySummary, Meters, MirrorSummary, ResourceSample,
+    Role, Tier,
 };
 
 use crate::sim::Outcome;
@@ -18,6 +19,7 @@ pub(crate) struct Instance {
     pub(crate) reached_ms: u64,
     pub(crate) health: Health,
     pub(crate) mirror: Option<MirrorSummary>,
+    pub(crate) resources: Option<ResourceSample>,
     /// Multiplies service times.
     pub(crate) slowness: f64,
     busy_until_ms: Vec<f64>,
@@ -35,6 +37,7 @@ impl Instance {
             reached_ms: now_ms,
             health: Health::Up,
             mirror: None,
+            resources: None,
             slowness: 1.0,
             busy_until_ms: vec![0.0; slots],
             pending: Vec::new(),
@@ -111,6 +114,7 @@ impl Instance {
             kernel: None,
             mirror: self.mirror,
             reported: std::collections::BTreeMap::new(),
+            resources: self.resources,
         }
     }
 }

@@ -26,6 +26,7 @@ pub(crate) fn instance(id: u64, role: Role, zone: &str, tier_age_ms: u64) -> Ins
         kernel: None,
         mirror: None,
         reported: std::collections::BTreeMap::new(),
+        resources: None,
     }
 }
 
