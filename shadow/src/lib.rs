@@ -23,5 +23,7 @@ pub use error::{ProviderError, ShadowError};
 pub use lifecycle::{Failure, Lifecycle};
 pub use manager::{Leaving, Manager};
 pub use process::{Facility, HostSettings, ProcessHost, ProcessProvider, ProcessSpec};
-pub use provider::{Adoption, CpuShare, CreateRequest, Diagnosis, ExitDetail, Handle, Provider};
+pub use provider::{
+    Adoption, CpuShare, CreateRequest, Diagnosis, ExitDetail, Handle, Provider, Usage,
+};
 pub use settings::{ManagerSettings, OnExit, Readiness, ServiceShadows, ShadowInstance};

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use foreshadow_control::{InstanceId, ServiceName, Tier};
+use foreshadow_control::{InstanceId, ResourceSample, ServiceName, Tier};
 use serde::{Deserialize, Serialize};
 
 use crate::error::ProviderError;
@@ -70,6 +70,15 @@ pub struct Diagnosis {
     pub collision: bool,
 }
 
+/// What an instance uses of its machine.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Usage {
+    /// What is known; `cpu_cores` is worked out from `cpu_us` by the caller.
+    pub sample: ResourceSample,
+    /// Processor time used since it was made, in microseconds.
+    pub cpu_us: Option<u64>,
+}
+
 /// Makes, pauses, resizes, finds again and ends instances.
 ///
 /// Calls for one instance are never concurrent with each other, except [`Provider::exited`].
@@ -126,6 +135,11 @@ pub trait Provider: Send + Sync + 'static {
 
     /// Why an instance may have failed to become ready.
     async fn diagnose(&self, handle: &Handle) -> Diagnosis;
+
+    /// What it uses of its machine now; nothing where the provider cannot tell.
+    async fn usage(&self, _handle: &Handle) -> Usage {
+        Usage::default()
+    }
 
     /// Ends whatever this kind of provider made under this state directory and is not in `keep`:
     /// the remains of a crash between making an instance and recording it. Returns how many

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use foreshadow_control::{InstanceId, ServiceName, Tier};
+use foreshadow_control::{InstanceId, ResourceSample, ServiceName, Tier};
 
 use crate::backoff::BackoffPolicy;
 use crate::provider::Provider;
@@ -91,7 +91,7 @@ pub trait Readiness: Send + Sync + 'static {
 }
 
 /// One shadow as it stands now.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ShadowInstance {
     /// The instance.
     pub id: InstanceId,
@@ -117,4 +117,6 @@ pub struct ShadowInstance {
     /// Whether it was made under settings that have changed since; it will be replaced once it
     /// does not serve.
     pub outdated: bool,
+    /// What it uses of its machine, as last read; absent where its provider cannot tell.
+    pub resources: Option<ResourceSample>,
 }

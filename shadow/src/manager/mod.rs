@@ -336,6 +336,7 @@ impl Inner {
             pid: found.as_ref().and_then(|found| found.handle.pid),
             restarts,
             outdated: found.as_ref().is_some_and(|found| found.outdated),
+            resources: None,
         };
         let age = found.as_ref().map_or(Duration::ZERO, |found| found.tier_age);
         let since = now.checked_sub(age).unwrap_or(now);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use foreshadow_control::{Fact, InstanceId, Tier};
+use foreshadow_control::{Fact, InstanceId, ResourceSample, Tier};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -17,6 +17,8 @@ use crate::settings::ServiceShadows;
 /// Pause before a step that failed without harm is tried again; doubled each time.
 const RETRY: Duration = Duration::from_millis(250);
 const LONGEST_RETRY: Duration = Duration::from_secs(10);
+/// How often it is read what an instance uses.
+const USAGE_EVERY: Duration = Duration::from_secs(1);
 
 /// Walks one shadow.
 pub(super) struct Runner {
@@ -34,6 +36,9 @@ pub(super) struct Runner {
     retry_at: Option<Instant>,
     retries: u32,
     next_check: Option<Instant>,
+    usage_at: Instant,
+    /// Processor time used, and when that was read.
+    cpu_read: Option<(u64, Instant)>,
 }
 
 /// Counts a runner out, however it ends.
@@ -68,6 +73,8 @@ impl Runner {
             retry_at: None,
             retries: 0,
             next_check: None,
+            usage_at: Instant::now() + USAGE_EVERY,
+            cpu_read: None,
         };
         runner.plan_check();
         runner
@@ -184,12 +191,32 @@ impl Runner {
                     pool.backoff.succeeded();
                 }
             }
+            () = due(self.handle.is_some().then_some(self.usage_at)) => self.read_usage().await,
             () = due(check) => {
                 self.plan_check();
                 return self.check_parked().await;
             }
         }
         Ok(())
+    }
+
+    /// Reads what it uses, for the next tick to see.
+    async fn read_usage(&mut self) {
+        self.usage_at = Instant::now() + USAGE_EVERY;
+        let Some(handle) = &self.handle else { return };
+        let usage = self.settings.provider.usage(handle).await;
+        let mut sample = usage.sample;
+        let now = Instant::now();
+        let cpu_read = usage.cpu_us.map(|us| (us, now));
+        if let (Some((us, _)), Some((before_us, before))) = (cpu_read, self.cpu_read) {
+            let elapsed_us = now.saturating_duration_since(before).as_secs_f64() * 1e6;
+            let used_us = us.saturating_sub(before_us) as f64;
+            sample.cpu_cores = (elapsed_us > 0.0).then_some(used_us / elapsed_us);
+        }
+        self.cpu_read = cpu_read;
+        if let Some(entry) = self.inner.lock().entries.get_mut(&self.id) {
+            entry.view.resources = (sample != ResourceSample::default()).then_some(sample);
+        }
     }
 
     /// A step failed without harm: it is tried again after a while, unless an order comes.

@@ -9,6 +9,7 @@ mod ports;
 pub(crate) mod procfs;
 mod signals;
 mod spawn;
+mod usage;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -28,7 +29,9 @@ use self::procfs::Identity;
 use self::spawn::Birth;
 use crate::error::ProviderError;
 use crate::hash::fnv1a;
-use crate::provider::{Adoption, CpuShare, CreateRequest, Diagnosis, ExitDetail, Handle, Provider};
+use crate::provider::{
+    Adoption, CpuShare, CreateRequest, Diagnosis, ExitDetail, Handle, Provider, Usage,
+};
 
 /// Time a killed process has to be gone.
 const KILL_PATIENCE: Duration = Duration::from_secs(5);
@@ -251,6 +254,13 @@ impl Provider for ProcessProvider {
             Ok(Diagnosis { last_lines, collision: ended && !host.ports.is_free(port) })
         });
         look.await.unwrap_or_default()
+    }
+
+    async fn usage(&self, handle: &Handle) -> Usage {
+        let Some(live) = self.host.live(handle.id) else { return Usage::default() };
+        let look =
+            blocking(move || Ok(usage::read(&live.state.leaf, live.state.identity.pid))).await;
+        look.unwrap_or_default()
     }
 
     async fn sweep(&self, keep: &[InstanceId]) -> Result<usize, ProviderError> {
