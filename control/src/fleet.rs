@@ -99,6 +99,8 @@ pub(crate) struct Member<'a> {
     /// Part of its capacity it may be given now, 0 to 1.
     pub(crate) ramp: f64,
     pub(crate) trust: Trust,
+    /// Part of its load that it keeps while it is likely to fail, 0 to 1.
+    pub(crate) kept: f64,
     pub(crate) verdict: Verdict,
 }
 
@@ -342,6 +344,7 @@ impl Known {
             rps: 1.0,
             ramp: self.ramp(seen, warm_up_ms, now_ms),
             trust: Trust::default(),
+            kept: 1.0,
             verdict: verdict(seen.mirror.as_ref(), &spec.objective),
         }
     }

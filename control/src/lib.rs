@@ -63,6 +63,7 @@ mod provider;
 mod publish;
 mod queueing;
 mod replay;
+pub mod risk;
 mod rollback;
 mod rolling;
 mod rules;

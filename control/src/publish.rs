@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::announced::Asked;
-use crate::fleet::Known;
+use crate::fleet::{Known, Member};
 use crate::loss::{MOST_NAMED, state_text};
 use crate::scene::Scene;
 use crate::steady::Steady;
@@ -200,6 +200,20 @@ fn distrust_text(scene: &Scene<'_>) -> String {
     named.collect()
 }
 
+/// Those that are relieved since they are likely to fail.
+fn relief_text(scene: &Scene<'_>) -> String {
+    let relieved: Vec<&Member<'_>> =
+        scene.members.iter().filter(|m| m.eligible && m.kept < 1.0).collect();
+    if relieved.is_empty() {
+        return String::new();
+    }
+    let kept = |m: &&Member<'_>| format!("{} keeps {:.0}% of its part, ", m.id(), m.kept * 100.0);
+    let kept: String = relieved.iter().take(MOST_NAMED).map(kept).collect();
+    let why =
+        if scene.at_risk.text.is_empty() { "an alarm has ended" } else { &scene.at_risk.text };
+    format!("{kept}since {why}: ")
+}
+
 fn reason(
     scene: &Scene<'_>,
     target: &Target,
@@ -212,6 +226,7 @@ fn reason(
     let law = match returning {
         _ if failed.is_some() => dropped_law(scene),
         Some(_) => Law::Rollback,
+        None if scene.members.iter().any(|m| m.eligible && m.kept < 1.0) => Law::Risk,
         None if warming => Law::WarmUp,
         None => Law::Weights,
     };
@@ -236,8 +251,9 @@ fn reason(
     let event = asked.event.map_or_else(String::new, |event| format!("{event}: "));
     let failed = failed.map_or_else(String::new, |failed| format!("{failed}: "));
     let mut text = format!(
-        "{failed}{}{event}demand is {:.0} rps now and {:.0} rps within {} ms, without chance \
+        "{failed}{}{}{event}demand is {:.0} rps now and {:.0} rps within {} ms, without chance \
          {demand_rps:.0} rps, {carried}; weights:",
+        relief_text(scene),
         distrust_text(scene),
         scene.outlook.now_rps,
         asked.rps.max(scene.outlook.now_rps),

@@ -4,6 +4,7 @@ use crate::announced::{Asked, Event};
 use crate::demand::Outlook;
 use crate::fleet::Member;
 use crate::lead_time::LeadTimes;
+use crate::risk::AtRisk;
 use crate::rules::Claims;
 use crate::supply::Supply;
 use crate::{
@@ -32,6 +33,8 @@ pub(crate) struct Scene<'a> {
     pub(crate) removed: Option<String>,
     /// What firing rules ask for.
     pub(crate) claims: Claims,
+    /// Who is likely to fail, and what is needed for them.
+    pub(crate) at_risk: AtRisk,
     pub(crate) actions: Vec<PlannedAction>,
 }
 

@@ -6,18 +6,19 @@ use crate::alerts::{AlertBoard, conditions};
 use crate::announced::Announcements;
 use crate::clock::Clock;
 use crate::demand::{Demand, DemandForecast, Outlook};
-use crate::fleet::{Fleet, Issued};
+use crate::fleet::{Fleet, Issued, Member};
 use crate::loss::Losses;
 use crate::provider::ProviderView;
 use crate::publish::{Published, Publisher};
+use crate::risk::{AtRisk, Risk};
 use crate::rollback::Rollback;
 use crate::rules::{Board, Claims};
 use crate::scene::Scene;
 use crate::supply::Supply;
 use crate::tiers::{self, Creations};
 use crate::{
-    Action, AlertKind, Fact, InstanceWeight, Mode, Observation, PlannedAction, PoolSpec, Role,
-    ServiceObservation, ServicePlan, ServiceSpec, Tier, WEIGHT_SCALE,
+    Action, AlertKind, Fact, InstanceWeight, Mode, Observation, PlannedAction, PoolSpec,
+    RiskAssessment, Role, ServiceObservation, ServicePlan, ServiceSpec, Tier, WEIGHT_SCALE,
 };
 
 /// Shadows whose mirrored answers are wrong are ended this far apart.
@@ -54,6 +55,8 @@ pub(crate) struct Service {
     verify_from_ms: u64,
     #[serde(default)]
     pub(crate) rules: Board,
+    #[serde(default)]
+    risk: Risk,
 }
 
 impl Service {
@@ -61,6 +64,7 @@ impl Service {
         Self {
             demand: Demand::new(&spec),
             rules: Board::new(&spec),
+            risk: Risk::new(spec.name.as_str()),
             spec,
             clock: Clock::default(),
             fleet: Fleet::default(),
@@ -160,6 +164,7 @@ impl Service {
                 Fact::TierReached { .. } | Fact::StepFailed { .. } => {}
             }
         }
+        self.risk.observe(seen, now_ms, interval_ms, self.spec.objective.error_rate);
         self.losses.observe(&sighted.lost_serving, seen, now_ms);
         self.removed = crate::loss::removed_text(&sighted.removed_serving);
         let visible = crate::scene::count(awaited.iter()).saturating_sub(adopted);
@@ -177,11 +182,12 @@ impl Service {
     ) -> ServicePlan {
         let now_ms = self.clock.now_ms();
         self.publisher.follow(act, &mut self.fleet.known);
-        let members = self.fleet.members(&self.spec, &seen.instances, now_ms);
+        let mut members = self.fleet.members(&self.spec, &seen.instances, now_ms);
         let capacity = members.iter().map(crate::fleet::Member::view).collect();
         let saturated = self.is_saturated(seen);
         let none = PoolSpec { shadow: 0, warm: 0, full: 0, max: 0 };
         let supply = Supply::of(&members, &self.spec, self.fleet.typical_rps);
+        let at_risk = self.relieve(&mut members, &supply, outlook, interval_ms);
         let mut scene = Scene {
             spec: &self.spec,
             pool: self.spec.pool.unwrap_or(none),
@@ -195,6 +201,7 @@ impl Service {
             lost_now: self.losses.is_new(now_ms),
             removed: self.removed.take(),
             claims: Claims::default(),
+            at_risk,
             actions: Vec::new(),
         };
         let told = self.rules.tick(&mut scene, seen, observation);
@@ -232,6 +239,7 @@ impl Service {
         alerts.extend(told.alerts);
         let Published { weights, advised, mut reasons } = published;
         reasons.extend(told.reasons);
+        let risk = self.assessments(outlook);
         ServicePlan {
             service: seen.service.clone(),
             mode: seen.mode,
@@ -245,8 +253,28 @@ impl Service {
             forecast: Vec::new(),
             capacity,
             rules: told.views,
-            risk: Vec::new(),
+            risk,
         }
+    }
+
+    /// Relieves instances that are likely to fail, as far as the others carry what is asked soon.
+    fn relieve(
+        &mut self,
+        members: &mut [Member<'_>],
+        supply: &Supply,
+        outlook: &Outlook,
+        interval_ms: u64,
+    ) -> AtRisk {
+        let lead_ms = self.spec.warm_up_ms.max(1_000);
+        let asked_rps = outlook.asked(lead_ms, |h| h.median_rps).rps.max(outlook.now_rps);
+        self.risk.relieve(members, supply.target, asked_rps, supply.known, interval_ms)
+    }
+
+    fn assessments(&self, outlook: &Outlook) -> Vec<RiskAssessment> {
+        let horizon_ms = RiskAssessment::HORIZON_MS;
+        let demand_rps = outlook.confirmed(horizon_ms, |h| h.median_rps).rps.max(outlook.now_rps);
+        let share = |id| self.fleet.known.get(&id).map_or(0.0, |known| known.share);
+        self.risk.assessments(|id| share(id) * demand_rps)
     }
 
     fn is_saturated(&self, seen: &ServiceObservation) -> bool {

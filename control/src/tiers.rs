@@ -28,6 +28,10 @@ pub(crate) fn floor(scene: &Scene<'_>, saturated: bool, operator: u32) -> Floor 
     if scene.supply.lost_primaries > floor.shadows {
         floor = Floor { shadows: scene.supply.lost_primaries, law: Law::Failover };
     }
+    let stand_ins = scene.at_risk.stand_ins(scene);
+    if stand_ins > floor.shadows {
+        floor = Floor { shadows: stand_ins, law: Law::Risk };
+    }
     if operator > floor.shadows {
         floor = Floor { shadows: operator, law: Law::Operator };
     }
@@ -159,6 +163,7 @@ fn floor_text(scene: &Scene<'_>, floor: Floor, committed: u32) -> String {
             scene.claims.activate.as_ref().map_or("", |claim| &claim.text),
             shadows_text(floor.shadows)
         ),
+        Law::Risk => scene.at_risk.floor_text(floor.shadows, committed),
         Law::Failover if supply.lost_primaries > 0 => format!(
             "primaries down or ejected: {} ({}); demand is {:.0} rps, the primaries left carry {:.0} \
              rps at {:.0}% utilisation: {} should stand in, {committed} do",

@@ -22,11 +22,12 @@ pub(crate) struct Target {
 pub(crate) fn fill(scene: &Scene<'_>, demand_rps: f64, returning: Option<InstanceId>) -> Target {
     let members = &scene.members;
     let usable = |m: &Member<'_>| {
-        if m.eligible { scene.supply.target * m.rps * m.ramp * m.trust.part } else { 0.0 }
+        if m.eligible { scene.supply.target * m.rps * m.ramp * m.trust.part * m.kept } else { 0.0 }
     };
     let carried: Vec<f64> = members.iter().map(usable).collect();
     let order = filling_order(scene, returning);
-    let stand_ins = (scene.supply.lost_primaries as usize).min(order.len());
+    let missing = scene.supply.lost_primaries.saturating_add(scene.at_risk.primaries);
+    let stand_ins = (missing as usize).min(order.len());
     let (first, later) = order.split_at(stand_ins);
 
     let mut amounts: Vec<f64> = members

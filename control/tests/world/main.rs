@@ -11,6 +11,7 @@ mod long_range;
 mod modes;
 mod ramps;
 mod random;
+mod risk;
 mod rules;
 mod saying;
 mod sharing;

@@ -1,0 +1,178 @@
+//! How far a series has drifted from its own past, in robust standard deviations.
+//!
+//! Location and spread are median and median absolute deviation (Hampel 1974; Rousseeuw and Croux
+//! 1993), so that up to half of the past may be outliers. The newest values are compared by their
+//! median, so that a single outlier among them says nothing.
+
+use std::collections::VecDeque;
+
+use serde::{Deserialize, Serialize};
+
+use super::robust::{NORMAL_MAD, median};
+
+/// Lengths and resolution of a [`Drift`].
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DriftSpec {
+    /// Newest values, compared with the past by their median; the past is made of medians of as
+    /// many. From 1; 0 counts as 1.
+    pub block: usize,
+    /// Blocks of the past that are remembered; at least [`DriftSpec::LEAST_PAST`].
+    pub past: usize,
+    /// Spread below which nothing can be told, in the unit of the values.
+    pub least_spread: f64,
+}
+
+impl DriftSpec {
+    /// Blocks of the past below which nothing is said.
+    pub const LEAST_PAST: usize = 10;
+}
+
+/// One series against its own past, in memory bounded by its [`DriftSpec`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Drift {
+    spec: DriftSpec,
+    newest: VecDeque<f64>,
+    past: VecDeque<f64>,
+    /// Values that are no longer among the newest and not yet past.
+    leaving: Vec<f64>,
+    /// Median and spread of the past.
+    usual: Option<(f64, f64)>,
+}
+
+/// What a [`Drift`] says of the newest values.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Deviation {
+    /// Newest median minus that of the past, less what is shared, in the unit of the values.
+    pub size: f64,
+    /// The same in robust standard deviations of the past.
+    pub spreads: f64,
+}
+
+impl Drift {
+    /// A series of which nothing is known.
+    #[must_use]
+    pub fn new(spec: DriftSpec) -> Self {
+        let spec = DriftSpec {
+            block: spec.block.max(1),
+            past: spec.past.max(DriftSpec::LEAST_PAST),
+            ..spec
+        };
+        Self {
+            spec,
+            newest: VecDeque::new(),
+            past: VecDeque::new(),
+            leaving: Vec::new(),
+            usual: None,
+        }
+    }
+
+    /// Takes the next value; what is no finite number is left out.
+    pub fn observe(&mut self, value: f64) {
+        if !value.is_finite() {
+            return;
+        }
+        if self.newest.len() == self.spec.block {
+            self.leaving.extend(self.newest.pop_front());
+        }
+        self.newest.push_back(value);
+        if self.leaving.len() >= self.spec.block {
+            self.remember();
+        }
+    }
+
+    fn remember(&mut self) {
+        let Some(block) = median(&mut self.leaving) else { return };
+        self.leaving.clear();
+        if self.past.len() == self.spec.past {
+            self.past.pop_front();
+        }
+        self.past.push_back(block);
+        if self.past.len() < DriftSpec::LEAST_PAST {
+            return;
+        }
+        let mut values: Vec<f64> = self.past.iter().copied().collect();
+        self.usual = median(&mut values).map(|middle| {
+            values.iter_mut().for_each(|value| *value = (*value - middle).abs());
+            (middle, NORMAL_MAD * median(&mut values).unwrap_or(0.0))
+        });
+    }
+
+    /// The median of the newest values.
+    fn newest_block(&self) -> Option<f64> {
+        let mut newest: Vec<f64> = self.newest.iter().copied().collect();
+        (newest.len() == self.spec.block).then(|| median(&mut newest))?
+    }
+
+    /// The median of the past, once enough of it is known.
+    #[must_use]
+    pub fn usual(&self) -> Option<f64> {
+        self.usual.map(|(middle, _)| middle)
+    }
+
+    /// How far the newest values are from the past; none before enough is known. `shared` is what
+    /// of it has a cause that is not this series' own: what its peers deviate by, or what was
+    /// forecast.
+    #[must_use]
+    pub fn deviation(&self, shared: f64) -> Option<Deviation> {
+        let (middle, spread) = self.usual?;
+        let shared = if shared.is_finite() { shared } else { 0.0 };
+        let size = self.newest_block()? - middle - shared;
+        let spread = spread.max(self.spec.least_spread).max(f64::MIN_POSITIVE);
+        let spreads = size / spread;
+        (size.is_finite() && !spreads.is_nan()).then_some(Deviation { size, spreads })
+    }
+
+    /// Drops the newest values: what produced them has been replaced.
+    pub fn interrupt(&mut self) {
+        self.newest.clear();
+        self.leaving.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SPEC: DriftSpec = DriftSpec { block: 5, past: 40, least_spread: 0.01 };
+
+    fn fed(values: impl IntoIterator<Item = f64>) -> Drift {
+        let mut drift = Drift::new(SPEC);
+        values.into_iter().for_each(|value| drift.observe(value));
+        drift
+    }
+
+    fn wave(at: usize) -> f64 {
+        [0.0, 0.1, -0.1, 0.05, -0.05, 0.08, -0.02][at % 7]
+    }
+
+    #[test]
+    fn a_step_is_seen_and_then_becomes_the_past() {
+        let calm: Vec<f64> = (0..200).map(wave).collect();
+        let deviation = fed(calm.clone()).deviation(0.0).unwrap();
+        assert!(deviation.spreads.abs() < 3.0, "{deviation:?}");
+        let stepped = calm.iter().copied().chain((0..5).map(|at| 1.0 + wave(at)));
+        let deviation = fed(stepped.clone()).deviation(0.0).unwrap();
+        assert!(deviation.spreads > 8.0 && (deviation.size - 1.0).abs() < 0.2, "{deviation:?}");
+        let shared = fed(stepped).deviation(1.0).unwrap();
+        assert!(shared.spreads.abs() < 3.0, "{shared:?}");
+        let settled = calm.into_iter().chain((0..200).map(|at| 1.0 + wave(at)));
+        assert!(fed(settled).deviation(0.0).unwrap().spreads.abs() < 3.0);
+    }
+
+    #[test]
+    fn single_outliers_and_a_short_past_say_nothing() {
+        let outliers = (0..300).map(|at| if at % 6 == 5 { 1e9 } else { wave(at) });
+        assert!(fed(outliers).deviation(0.0).unwrap().spreads.abs() < 5.0);
+        assert_eq!(fed((0..50).map(wave)).deviation(0.0), None);
+    }
+
+    #[test]
+    fn nonsense_is_left_out_and_memory_is_bounded() {
+        let hostile = [f64::NAN, f64::INFINITY, f64::MAX, f64::MIN, f64::MIN_POSITIVE, 0.0];
+        let drift = fed((0..100_000).map(|at| hostile[at % 6]));
+        assert!(drift.past.len() <= SPEC.past && drift.newest.len() <= SPEC.block);
+        if let Some(deviation) = drift.deviation(f64::NAN) {
+            assert!(deviation.size.is_finite() && !deviation.spreads.is_nan());
+        }
+    }
+}

@@ -1,0 +1,325 @@
+//! How likely each instance is to fail, learned tick by tick: what it does is compared with its
+//! own past and with its peers, what it uses is followed to the end, and what became of earlier
+//! scores corrects later ones.
+//!
+//! Meters are added up every tick; once a second values, drifts and scores follow from them.
+//! What all instances of a service do alike is nobody's fault: a drift counts as far as it goes
+//! beyond the median drift of the others.
+
+mod calibration;
+mod drift;
+mod evidence;
+mod relief;
+mod robust;
+mod tally;
+#[cfg(test)]
+mod tests;
+mod trend;
+
+use std::collections::{BTreeMap, VecDeque};
+
+use serde::{Deserialize, Serialize};
+
+pub use self::drift::{Deviation, Drift, DriftSpec};
+pub(crate) use self::relief::AtRisk;
+pub use self::trend::{Line, Trend};
+
+use self::calibration::Calibration;
+use self::evidence::{DRIFTS, Evidence, Peers, stalled_share};
+use self::relief::Relief;
+use self::robust::medians_of_others;
+use self::tally::{Failures, Tally, Values};
+use crate::fleet::may_take_requests;
+use crate::{
+    Fact, Health, InstanceId, InstanceObservation, ResourceSample, RiskAssessment,
+    ServiceObservation, Tier,
+};
+
+/// Length of a period: scores follow at its end.
+const PERIOD_MS: u64 = 1_000;
+/// Values a drift is told from, and blocks of as many that make up its past: ten minutes.
+const BLOCK: usize = 5;
+const PAST: usize = 120;
+/// Time constant at which an instance that went down and came back is forgiven.
+const FLAP_MEMORY_MS: f64 = 300_000.0;
+/// Distance of the scores that are held against what became of them.
+const SCORED_EVERY_MS: u64 = 10_000;
+/// What one outcome tells: half, since scores follow each other closely; an eighth when the load
+/// was moved away and the failure it would have caused may have been avoided.
+const OUTCOME_WEIGHT: f64 = 0.5;
+const AVOIDED_WEIGHT: f64 = 0.125;
+/// An alarm needs scores of a second each, as many in a row.
+const PERSISTENT: u32 = 3;
+
+/// The risk of all instances of one service.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Risk {
+    since_period_ms: u64,
+    #[serde(with = "as_pairs")]
+    watches: BTreeMap<InstanceId, Watch>,
+    far: Calibration,
+    soon: Calibration,
+}
+
+/// What is remembered of one instance.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Watch {
+    tally: Tally,
+    failures: Failures,
+    /// Latency, time in the instance, requests per answer, segments sent again.
+    drifts: [Drift; 4],
+    memory: Trend,
+    disk: Trend,
+    resources: Option<ResourceSample>,
+    /// Times it was lost and came back, fading.
+    flaps: f64,
+    lost: bool,
+    /// Scores whose outcome is not known: when, log-odds far and soon, and whether load was moved.
+    open: VecDeque<(u64, f64, f64, bool)>,
+    assessment: Option<RiskAssessment>,
+    /// Measured evidence in log-odds, and whether it needs no requests to be seen.
+    measured: f64,
+    seen_idle: bool,
+    relief: Relief,
+}
+
+impl Watch {
+    fn new() -> Self {
+        let drift = |kind: &evidence::DriftKind| {
+            Drift::new(DriftSpec { block: BLOCK, past: PAST, least_spread: kind.least_spread })
+        };
+        Self {
+            tally: Tally::default(),
+            failures: Failures::default(),
+            drifts: DRIFTS.each_ref().map(drift),
+            memory: Trend::default(),
+            disk: Trend::default(),
+            resources: None,
+            flaps: 0.0,
+            lost: false,
+            open: VecDeque::new(),
+            assessment: None,
+            measured: 0.0,
+            seen_idle: false,
+            relief: Relief::default(),
+        }
+    }
+
+    fn drift(&mut self, values: Values) {
+        let values = [values.latency, values.residence, values.unanswered, values.retransmits];
+        for (drift, value) in self.drifts.iter_mut().zip(values) {
+            value.into_iter().for_each(|value| drift.observe(value));
+        }
+    }
+
+    /// Takes what the instance uses; the trends keep one sample in 5 s.
+    fn uses(&mut self, resources: Option<ResourceSample>, now_ms: u64) {
+        self.resources = resources;
+        let Some(resources) = resources else { return };
+        if let Some(used) = resources.memory_bytes {
+            self.memory.observe(now_ms, used as f64);
+        }
+        if let Some(used) = resources.disk_bytes {
+            self.disk.observe(now_ms, used as f64);
+        }
+    }
+}
+
+impl Risk {
+    /// A model whose periods end at another tick than other services', so that the arithmetic of
+    /// many services does not fall into one.
+    pub(crate) fn new(name: &str) -> Self {
+        let sum: u64 = name.bytes().map(u64::from).sum();
+        Self { since_period_ms: sum % 10 * 100, ..Self::default() }
+    }
+
+    /// Takes one tick; `objective` is the share of requests that may fail.
+    pub(crate) fn observe(
+        &mut self,
+        seen: &ServiceObservation,
+        now_ms: u64,
+        elapsed_ms: u64,
+        objective: f64,
+    ) {
+        self.outcomes(seen, now_ms);
+        for instance in &seen.instances {
+            let watch = self.watches.entry(instance.instance).or_insert_with(Watch::new);
+            let lost = matches!(instance.health, Health::Down(_) | Health::Ejected);
+            if lost && !watch.lost {
+                watch.flaps += 1.0;
+                watch.drifts.iter_mut().for_each(Drift::interrupt);
+                watch.tally = Tally::default();
+            }
+            watch.lost = lost;
+            if may_take_requests(instance) {
+                watch.tally.add(&instance.meters, instance.kernel.as_ref(), elapsed_ms);
+            }
+        }
+        self.since_period_ms = self.since_period_ms.saturating_add(elapsed_ms);
+        if self.since_period_ms >= PERIOD_MS {
+            let period_ms = std::mem::take(&mut self.since_period_ms);
+            self.close(&seen.instances, now_ms, period_ms, objective);
+        }
+    }
+
+    /// Learns from those that failed, and from scores whose time is over.
+    fn outcomes(&mut self, seen: &ServiceObservation, now_ms: u64) {
+        let mut failed: Vec<InstanceId> = Vec::new();
+        for fact in &seen.facts {
+            if let Fact::Exited { instance, tier: Tier::Serving, .. } = fact {
+                failed.push(*instance);
+            }
+        }
+        for instance in &seen.instances {
+            let is_lost = matches!(instance.health, Health::Down(_) | Health::Ejected);
+            let was_well = |watch: &Watch| !watch.lost;
+            if is_lost && self.watches.get(&instance.instance).is_some_and(was_well) {
+                failed.push(instance.instance);
+            }
+        }
+        for id in failed {
+            let Some(watch) = self.watches.get_mut(&id) else { continue };
+            for (at_ms, far, soon, _) in std::mem::take(&mut watch.open) {
+                let within_ms = now_ms.saturating_sub(at_ms);
+                self.far.learn(far, within_ms <= RiskAssessment::HORIZON_MS, OUTCOME_WEIGHT);
+                self.soon.learn(soon, within_ms <= RiskAssessment::SOON_MS, OUTCOME_WEIGHT);
+            }
+        }
+        self.watches.retain(|id, _| seen.instances.iter().any(|i| i.instance == *id));
+    }
+
+    fn close(
+        &mut self,
+        instances: &[InstanceObservation],
+        now_ms: u64,
+        period_ms: u64,
+        objective: f64,
+    ) {
+        for instance in instances {
+            let Some(watch) = self.watches.get_mut(&instance.instance) else { continue };
+            watch.uses(instance.resources, now_ms);
+            watch.flaps *= (-(period_ms as f64) / FLAP_MEMORY_MS).exp();
+            if let Some(values) = watch.tally.close(&mut watch.failures) {
+                watch.drift(values);
+            }
+            while let Some((at_ms, far, soon, moved)) = watch.open.front().copied() {
+                if now_ms.saturating_sub(at_ms) < RiskAssessment::HORIZON_MS {
+                    break;
+                }
+                watch.open.pop_front();
+                let weight = if moved { AVOIDED_WEIGHT } else { OUTCOME_WEIGHT };
+                self.far.learn(far, false, weight);
+                self.soon.learn(soon, false, weight);
+            }
+        }
+        self.assess(instances, now_ms, objective);
+    }
+
+    fn assess(&mut self, instances: &[InstanceObservation], now_ms: u64, objective: f64) {
+        let able: Vec<InstanceId> =
+            instances.iter().filter(|i| may_take_requests(i)).map(|i| i.instance).collect();
+        for (id, watch) in &mut self.watches {
+            if able.binary_search(id).is_err() {
+                (watch.assessment, watch.measured) = (None, 0.0);
+            }
+        }
+        let drifts = self.drifts(&able);
+        let peers = self.peers(&able, objective);
+        for ((id, drifts), peers) in able.iter().zip(drifts).zip(peers) {
+            let Some(watch) = self.watches.get_mut(id) else { continue };
+            let evidence = Evidence::of(watch, &drifts, peers);
+            let (far, soon) = evidence.log_odds();
+            watch.measured = evidence.measured();
+            watch.seen_idle = evidence.is_seen_idle();
+            let is_due = watch
+                .open
+                .back()
+                .is_none_or(|last| now_ms >= last.0.saturating_add(SCORED_EVERY_MS));
+            if is_due {
+                watch.open.push_back((now_ms, far, soon, watch.relief.is_moving()));
+            }
+            watch.assessment = Some(RiskAssessment {
+                instance: *id,
+                score: self.far.probability(far),
+                horizon_ms: RiskAssessment::HORIZON_MS,
+                soon_score: self.soon.probability(soon),
+                predicted_load_rps: 0.0,
+                kept: 1.0,
+                exhaustion: evidence.exhaustion,
+                contributors: evidence.contributors(),
+            });
+            let score = self.far.probability(far);
+            watch.relief.follow(score, PERSISTENT, now_ms);
+        }
+    }
+
+    /// Each one's drifts beyond the median of its peers' where that is a drift for the worse, too.
+    fn drifts(&self, able: &[InstanceId]) -> Vec<[Option<Deviation>; 4]> {
+        let mut drifts = vec![[None; 4]; able.len()];
+        for kind in 0..DRIFTS.len() {
+            let drift = |id: &InstanceId| self.watches.get(id).map(|watch| &watch.drifts[kind]);
+            let own: Vec<Option<f64>> =
+                able.iter().map(|id| Some(drift(id)?.deviation(0.0)?.size)).collect();
+            let shared = medians_of_others(&own);
+            for ((id, shared), drifts) in able.iter().zip(shared).zip(&mut drifts) {
+                let shared = shared.unwrap_or(0.0).max(0.0);
+                drifts[kind] = drift(id).and_then(|drift| drift.deviation(shared));
+            }
+        }
+        drifts
+    }
+
+    fn peers(&self, able: &[InstanceId], objective: f64) -> Vec<Peers> {
+        let objective = if objective.is_finite() { objective.clamp(0.0, 1.0) } else { 0.0 };
+        let of = |what: &dyn Fn(&Watch) -> Option<f64>| {
+            let values: Vec<Option<f64>> =
+                able.iter().map(|id| self.watches.get(id).and_then(what)).collect();
+            medians_of_others(&values)
+        };
+        let asked = |watch: &Watch| watch.failures.asked >= 1.0;
+        let failed = of(&|w| asked(w).then(|| w.failures.share()));
+        let unconnected = of(&|w| asked(w).then(|| w.failures.unconnected_share()));
+        let stalled = of(&|w| w.resources.as_ref().map(stalled_share));
+        let all = failed.into_iter().zip(unconnected).zip(stalled);
+        all.map(|((failed, unconnected), stalled)| Peers {
+            failed: failed.unwrap_or(0.0).max(objective),
+            unconnected: unconnected.unwrap_or(0.0),
+            stalled: stalled.unwrap_or(0.0),
+            any: able.len() > 1,
+        })
+        .collect()
+    }
+
+    /// The assessments of all that may take requests, ordered by id; `load_rps` says what an
+    /// instance would get.
+    pub(crate) fn assessments(&self, load_rps: impl Fn(InstanceId) -> f64) -> Vec<RiskAssessment> {
+        let known = self.watches.iter().filter_map(|(id, watch)| {
+            let mut assessment = watch.assessment.clone()?;
+            assessment.predicted_load_rps = load_rps(*id).max(0.0);
+            assessment.kept = watch.relief.kept();
+            Some(assessment)
+        });
+        known.collect()
+    }
+}
+
+/// The map as a list of pairs: JSON has no numbers for keys, and inside a tagged enum they are not
+/// read back from text.
+mod as_pairs {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use super::{BTreeMap, InstanceId, Watch};
+
+    pub(super) fn serialize<S: Serializer>(
+        watches: &BTreeMap<InstanceId, Watch>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(watches)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<BTreeMap<InstanceId, Watch>, D::Error> {
+        Ok(Vec::<(InstanceId, Watch)>::deserialize(deserializer)?.into_iter().collect())
+    }
+}
