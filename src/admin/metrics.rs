@@ -8,7 +8,7 @@ use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use foreshadow_control::{
-    Health, Meters, Mode, Role, RuleState, ServiceObservation, ServicePlan, Tier,
+    Health, Meters, Mode, RiskAssessment, Role, RuleState, ServiceObservation, ServicePlan, Tier,
 };
 use foreshadow_proxy::ServiceTotals;
 use hdrhistogram::Histogram;
@@ -302,12 +302,34 @@ fn instance_gauges(out: &mut DescriptorEncoder, view: &View) -> fmt::Result {
             encode(&mut up, &labels, &ConstGauge::new(i64::from(i.health == Health::Up)))?;
         }
     }
+    risk(out, view)?;
     let mut in_flight =
         family(out, "instance_in_flight", "Requests being answered.", MetricType::Gauge)?;
     for (seen, _) in both() {
         for i in &seen.instances {
             let labels = labels(seen.service.as_str(), &i.instance);
             encode(&mut in_flight, &labels, &ConstGauge::new(signed(i.meters.in_flight)))?;
+        }
+    }
+    Ok(())
+}
+
+fn risk(out: &mut DescriptorEncoder, view: &View) -> fmt::Result {
+    let mut score = family(
+        out,
+        "instance_risk",
+        "Probability that an instance fails within the horizon.",
+        MetricType::Gauge,
+    )?;
+    for plan in &view.plan.services {
+        for r in &plan.risk {
+            for (horizon_ms, value) in
+                [(RiskAssessment::SOON_MS, r.soon_score), (r.horizon_ms, r.score)]
+            {
+                let mut labels = labels(plan.service.as_str(), &r.instance);
+                labels.push(("horizon_ms", horizon_ms.to_string()));
+                encode(&mut score, &labels, &ConstGauge::new(value))?;
+            }
         }
     }
     Ok(())

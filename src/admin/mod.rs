@@ -27,6 +27,7 @@ pub(crate) fn router(shared: Arc<Shared>, token: Option<Token>) -> Router {
         .route("/api/v1/services/{service}/forecast", get(history::forecast))
         .route("/api/v1/services/{service}/history", get(history::of_service))
         .route("/api/v1/services/{service}/mode", post(operate::mode))
+        .route("/api/v1/services/{service}/risk", get(read::risk))
         .route("/api/v1/services/{service}/activate", post(operate::activate))
         .route("/api/v1/instances", get(read::instances))
         .route("/api/v1/instances/{instance}/drain", post(operate::drain))

@@ -119,6 +119,8 @@ fn instance_json(
         "totals": counted.instance(&plan.service, seen.instance),
         "kernel": seen.kernel,
         "mirror": seen.mirror,
+        "resources": seen.resources,
+        "risk": plan.risk.iter().find(|risk| risk.instance == seen.instance),
     })
 }
 
@@ -286,6 +288,21 @@ pub(super) async fn forecast(
             "horizons": plan.forecast,
         })
     })
+}
+
+/// How likely the instances of one service are to fail, the likeliest first.
+pub(super) async fn risk(
+    State(shared): State<Arc<Shared>>,
+    Path(name): Path<String>,
+) -> Result<Json<Value>, ApiError> {
+    let name = known_service(&shared, &name)?;
+    let view = view(&shared)?;
+    let Some(plan) = view.plan.services.iter().find(|plan| plan.service == name) else {
+        return Err(ApiError::starting());
+    };
+    let mut risk: Vec<_> = plan.risk.iter().collect();
+    risk.sort_by(|a, b| b.score.total_cmp(&a.score));
+    Ok(Json(json!({ "at_ms": view.plan.at_ms, "service": name, "risk": risk })))
 }
 
 pub(super) async fn weights(

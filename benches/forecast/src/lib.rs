@@ -2,14 +2,20 @@
 
 mod catalogue;
 mod cell;
+mod episodes;
 mod evaluate;
+mod labelled;
 mod parse;
+mod petshop;
 mod summary;
 mod trace;
 
 pub use catalogue::{TRACES_VARIABLE, load_all, traces_dir};
 pub use cell::Cell;
+pub use episodes::{Figures, Matching, at_rate, figures};
 pub use evaluate::{LEVELS, evaluate, spec_of};
+pub use labelled::{Detector, Labelled, load_labelled};
 pub use parse::{Table, TraceError, read_table, read_text};
+pub use petshop::{PetshopFigures, petshop};
 pub use summary::{Summary, Target};
 pub use trace::Trace;

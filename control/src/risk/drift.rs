@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-use super::robust::{NORMAL_MAD, median};
+use super::robust::{NORMAL_95, NORMAL_MAD, median};
 
 /// Lengths and resolution of a [`Drift`].
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -93,7 +93,7 @@ impl Drift {
         let mut values: Vec<f64> = self.past.iter().copied().collect();
         self.usual = median(&mut values).map(|middle| {
             values.iter_mut().for_each(|value| *value = (*value - middle).abs());
-            (middle, NORMAL_MAD * median(&mut values).unwrap_or(0.0))
+            (middle, spread(&mut values))
         });
     }
 
@@ -127,6 +127,16 @@ impl Drift {
         self.newest.clear();
         self.leaving.clear();
     }
+}
+
+/// Of deviations from the median. The median deviation alone calls the tails of a series that is
+/// mostly still, and pauses now and then, a drift; so does the ninth decile, scaled likewise, where
+/// it is larger.
+fn spread(deviations: &mut [f64]) -> f64 {
+    let decile = (deviations.len() * 9 / 10).min(deviations.len().saturating_sub(1));
+    let tail = deviations.select_nth_unstable_by(decile, f64::total_cmp);
+    let tail = *tail.1 / NORMAL_95;
+    (NORMAL_MAD * median(deviations).unwrap_or(0.0)).max(tail)
 }
 
 #[cfg(test)]

@@ -3,6 +3,9 @@
 /// The standard deviation of a normal distribution whose median absolute deviation is one.
 pub(crate) const NORMAL_MAD: f64 = 1.4826;
 
+/// The 95th percentile of the standard normal distribution: nine tenths lie nearer to its middle.
+pub(crate) const NORMAL_95: f64 = 1.645;
+
 /// The median, by selection; none of nothing. Reorders the values.
 pub(crate) fn median(values: &mut [f64]) -> Option<f64> {
     let half = values.len() / 2;

@@ -9,14 +9,14 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
+use super::robust::NORMAL_95;
+
 /// Distance of the samples kept.
 const SAMPLE_MS: u64 = 5_000;
 /// Samples kept: 200 s, which is told from noise within a horizon of 300 s.
 const SAMPLES: usize = 40;
 /// Samples below which no trend is told.
 const LEAST: usize = 8;
-/// 95th percentile of the standard normal distribution: both ends of a 90 % interval.
-const NORMAL_95: f64 = 1.645;
 
 /// Use of one resource over time.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
