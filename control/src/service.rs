@@ -187,7 +187,7 @@ impl Service {
         let saturated = self.is_saturated(seen);
         let none = PoolSpec { shadow: 0, warm: 0, full: 0, max: 0 };
         let supply = Supply::of(&members, &self.spec, self.fleet.typical_rps);
-        let at_risk = self.relieve(&mut members, &supply, outlook, interval_ms);
+        let at_risk = self.relieve(&mut members, &supply, outlook, observation.interval_ms);
         let mut scene = Scene {
             spec: &self.spec,
             pool: self.spec.pool.unwrap_or(none),
