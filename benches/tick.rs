@@ -62,6 +62,7 @@ fn name(service: u64) -> ServiceName {
 fn spec(service: u64) -> ServiceSpec {
     ServiceSpec {
         name: name(service),
+        tick_ms: foreshadow_control::DEFAULT_TICK_MS,
         objective: Objective { latency_ms: 100.0, latency_quantile: 0.99, error_rate: 0.001 },
         capacity: Capacity::Learned,
         target_utilisation: 0.75,

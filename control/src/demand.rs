@@ -28,8 +28,6 @@ pub struct DemandHorizon {
     pub upper_rps: f64,
 }
 
-/// Length of one step of the series.
-const STEP_MS: u64 = 100;
 /// Horizons looked at, as far as the service wants to look.
 const HORIZONS_MS: [u64; 8] = [300, 1_000, 3_000, 10_000, 30_000, 100_000, 300_000, 600_000];
 /// Time constant of the smoothed demand: Poisson noise of a few hundred requests per second falls
@@ -75,6 +73,8 @@ pub(crate) struct Outlook {
     pub(crate) sure_rps: f64,
     /// Variance of the arrivals of one tick relative to their number; 1 when they come by chance.
     pub(crate) dispersion: f64,
+    /// Time between two ticks.
+    pub(crate) tick_ms: f64,
     /// By increasing horizon; empty when the forecast is not to be used.
     pub(crate) horizons: Vec<HorizonView>,
     /// Why the forecast is not used, when an operator should know.
@@ -109,8 +109,9 @@ impl Demand {
             return;
         }
         let rps = arrivals as f64 * 1_000.0 / interval_ms as f64;
-        let steps = (interval_ms + missing_ms).div_ceil(STEP_MS).min(LONGEST_GAP_STEPS);
-        if interval_ms + missing_ms >= STEP_MS * 3 / 2 && steps > 1 {
+        let step_ms = self.forecaster.spec().step_ms;
+        let steps = (interval_ms + missing_ms).div_ceil(step_ms).min(LONGEST_GAP_STEPS);
+        if interval_ms + missing_ms >= step_ms * 3 / 2 && steps > 1 {
             self.forecaster.observe_gap(steps - 1);
         }
         self.forecaster.observe(rps);
@@ -173,12 +174,13 @@ impl Demand {
 
     /// What may be believed of `told`, whoever told it.
     pub(crate) fn outlook(&self, told: &DemandForecast) -> Outlook {
+        let tick_ms = self.forecaster.spec().step_ms as f64;
         // Variance of an exponentially smoothed Poisson rate: rate / (2 x time constant).
-        let chance_rps = (self.now_rps * 1_000.0 / (2.0 * SMOOTHING_MS)).sqrt();
+        let chance_rps = (self.now_rps * per_s(SMOOTHING_MS, tick_ms)).sqrt();
         let sure_rps = (self.now_rps - 1.5 * chance_rps).max(0.0);
         let dispersion = self.dispersion.ratio;
         let mut outlook =
-            Outlook { now_rps: self.now_rps, sure_rps, dispersion, ..Outlook::default() };
+            Outlook { now_rps: self.now_rps, sure_rps, dispersion, tick_ms, ..Outlook::default() };
         if let Some(fault) = self.fault_of(told) {
             outlook.distrust = Some(fault);
             self.long_range.extend(&mut outlook.horizons);
@@ -229,7 +231,7 @@ impl Outlook {
     /// The same for a demand smoothed with another time constant. One request more or less is
     /// chance at any demand.
     pub(crate) fn chance_over_rps(&self, rps: f64, smoothing_ms: f64) -> f64 {
-        let per_s = 1_000.0 / (2.0 * smoothing_ms);
+        let per_s = per_s(smoothing_ms, self.tick_ms);
         (self.dispersion.max(1.0) * (rps.max(0.0) + per_s) * per_s).sqrt()
     }
 
@@ -257,14 +259,20 @@ impl Outlook {
     }
 }
 
+/// How many independent seconds a smoothed rate is the mean of, inverted: a tick is not smoothed
+/// over less than itself.
+fn per_s(smoothing_ms: f64, tick_ms: f64) -> f64 {
+    1_000.0 / (2.0 * smoothing_ms).max(tick_ms)
+}
+
 /// The series a service's demand is; one step is one tick.
 fn series(spec: &ServiceSpec) -> SeriesSpec {
-    let farthest_ms = spec.horizon_ms.max(STEP_MS);
+    let farthest_ms = spec.horizon_ms.max(spec.tick_ms);
     let mut horizons_ms: Vec<u64> =
         HORIZONS_MS.into_iter().filter(|ms| *ms < farthest_ms).collect();
     horizons_ms.push(farthest_ms);
     SeriesSpec {
-        step_ms: STEP_MS,
+        step_ms: spec.tick_ms,
         horizons_ms,
         levels: vec![spec.quantiles.commit, spec.quantiles.warm, spec.quantiles.prepare],
         seasons_ms: spec.seasons_ms.clone(),
@@ -274,11 +282,12 @@ fn series(spec: &ServiceSpec) -> SeriesSpec {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Capacity, Objective, ServiceName, WeightSpec};
+    use crate::{Capacity, DEFAULT_TICK_MS, Objective, ServiceName, WeightSpec};
 
     fn spec() -> ServiceSpec {
         ServiceSpec {
             name: ServiceName::from("shop"),
+            tick_ms: DEFAULT_TICK_MS,
             objective: Objective { latency_ms: 150.0, latency_quantile: 0.99, error_rate: 0.01 },
             capacity: Capacity::Learned,
             target_utilisation: 0.7,
@@ -301,7 +310,7 @@ mod tests {
             let mut demand = Demand::new(&spec);
             for tick in 1..=1_200_u64 {
                 let arrived = u64::from(every > 0 && tick.is_multiple_of(every));
-                demand.observe(arrived, STEP_MS, 0);
+                demand.observe(arrived, DEFAULT_TICK_MS, 0);
                 let outlook = demand.outlook(&demand.forecast(&spec.quantiles));
                 assert_eq!(outlook.distrust, None, "every {every} ticks, tick {tick}");
                 assert_eq!(outlook.horizons.len(), 4, "every {every} ticks, tick {tick}");

@@ -97,4 +97,6 @@ pub use rules::{
     Metric, Prefix, Rule, RuleAction, RuleError, RuleReading, RuleSpec, RuleState, RuleView, Scope,
     Unit, Until, Value, When, dry_run, is_rule_name,
 };
-pub use spec::{Capacity, Objective, PoolSpec, QuantileSpec, ServiceSpec, WeightSpec};
+pub use spec::{
+    Capacity, DEFAULT_TICK_MS, Objective, PoolSpec, QuantileSpec, ServiceSpec, WeightSpec,
+};

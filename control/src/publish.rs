@@ -15,6 +15,9 @@ use crate::{InstanceId, InstanceWeight, Law, Reason, Tier, WEIGHT_SCALE};
 /// After a failure weights may move without limit for this long.
 const URGENT_MS: u64 = 2_000;
 
+/// After skipped ticks weights move no further than in this time.
+const LONGEST_MOVE_MS: u64 = 1_000;
+
 /// What must be remembered to publish weights.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Publisher {
@@ -50,12 +53,12 @@ impl Publisher {
         interval_ms: u64,
     ) -> Published {
         let act = self.acting;
+        let elapsed_ms = interval_ms.min(LONGEST_MOVE_MS.max(scene.spec.tick_ms));
         let held = if act { Vec::new() } else { hold(scene, known) };
 
         let asked = scene.commit_asked(Tier::Warm);
         let asked_rps = asked.rps.max(scene.outlook.now_rps);
-        let demand_rps =
-            self.steady.follow(asked_rps, scene.outlook, scene.now_ms, interval_ms.min(1_000));
+        let demand_rps = self.steady.follow(asked_rps, scene.outlook, scene.now_ms, elapsed_ms);
         let target = weights::fill(scene, demand_rps, returning);
         let eligible: Vec<bool> = scene.members.iter().map(|m| m.eligible).collect();
         let former: Vec<f64> =
@@ -65,7 +68,7 @@ impl Publisher {
         if dropped.is_some() {
             self.urgent_until_ms = scene.now_ms.saturating_add(URGENT_MS);
         }
-        let pace = self.pace(scene, interval_ms);
+        let pace = self.pace(scene, elapsed_ms);
         let changed = weights::step(&mut shares, &target.shares, &eligible, pace);
 
         let advised = as_weights(scene, &shares);
@@ -94,11 +97,11 @@ impl Publisher {
         Published { weights: held, advised, reasons }
     }
 
-    fn pace(&self, scene: &Scene<'_>, interval_ms: u64) -> Pace {
+    fn pace(&self, scene: &Scene<'_>, elapsed_ms: u64) -> Pace {
         let spec = scene.spec.weights;
         let slew_per_s = if spec.slew_per_s.is_nan() { 0.5 } else { spec.slew_per_s.max(0.01) };
         let urgent = scene.now_ms < self.urgent_until_ms;
-        let step = slew_per_s * (interval_ms.min(1_000) as f64 / 1_000.0);
+        let step = slew_per_s * (elapsed_ms as f64 / 1_000.0);
         Pace {
             most: if urgent { 1.0 } else { step.min(1.0) },
             hysteresis: if urgent || spec.hysteresis.is_nan() {

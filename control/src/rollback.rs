@@ -13,6 +13,10 @@ const MARGIN: f64 = 0.9;
 /// Requests that have not ended after this long do not keep a draining shadow any longer.
 const LONGEST_DRAIN_MS: u64 = 30_000;
 
+/// Taking one shadow's weight back, or one tier, takes about this long. Where a tick is longer,
+/// several go in one, and weight and serving end together.
+const RETURN_MS: u64 = 500;
+
 /// What was wanted lately, and the shadow whose weight is being taken back.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Rollback {
@@ -45,6 +49,12 @@ impl Rollback {
             self.returning = None;
             return;
         };
+        let at_once = scene.spec.tick_ms / RETURN_MS;
+        if at_once > 1 {
+            drain_surplus(scene, serving, at_once);
+            (0..at_once).for_each(|_| step_down_idle(scene, warm, all));
+            return;
+        }
         self.keep_or_choose(scene, serving);
         if let Some(id) = self.returning {
             if !has_weight(id) {
@@ -73,12 +83,26 @@ impl Rollback {
         if still_wanted || self.returning.is_some() || one_underway {
             return;
         }
-        // The reverse of the order in which shadows are filled: far before near, new before old.
-        self.returning = scene
-            .shadows()
-            .filter(|m| m.is_committed() && m.eligible && !m.busy)
-            .max_by_key(|m| (!scene.is_near(m), std::cmp::Reverse(m.seen.tier_age_ms), m.id()))
-            .map(|m| m.id());
+        self.returning = first_to_return(scene);
+    }
+}
+
+/// The reverse of the order in which shadows are filled: far before near, new before old.
+fn first_to_return(scene: &Scene<'_>) -> Option<InstanceId> {
+    scene
+        .shadows()
+        .filter(|m| m.is_committed() && m.eligible && !m.busy)
+        .max_by_key(|m| (!scene.is_near(m), std::cmp::Reverse(m.seen.tier_age_ms), m.id()))
+        .map(|m| m.id())
+}
+
+/// Drains what serves beyond `serving`, at most so many.
+fn drain_surplus(scene: &mut Scene<'_>, serving: u32, most: u64) {
+    for _ in 0..most {
+        let surplus = scene.committed() > serving;
+        let Some(id) = first_to_return(scene).filter(|_| surplus) else { return };
+        let text = format!("{id} drains: {}", less_text(scene, serving));
+        scene.order(id, Some(Tier::Draining), Law::Rollback, text);
     }
 }
 

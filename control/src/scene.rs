@@ -1,6 +1,7 @@
 //! One service in one tick: what every law looks at, and the orders they have given so far.
 
 use crate::announced::{Asked, Event};
+use crate::clock::LONGEST_STEP_MS;
 use crate::demand::Outlook;
 use crate::fleet::Member;
 use crate::lead_time::LeadTimes;
@@ -10,9 +11,6 @@ use crate::supply::Supply;
 use crate::{
     Action, HorizonView, InstanceId, Law, PlannedAction, PoolSpec, Reason, ServiceSpec, Tier,
 };
-
-/// The loop sees the effect of an order one tick later at the earliest.
-pub(crate) const TICK_MS: u64 = 100;
 
 /// What every law looks at.
 pub(crate) struct Scene<'a> {
@@ -39,20 +37,25 @@ pub(crate) struct Scene<'a> {
 }
 
 impl Scene<'_> {
+    /// The loop sees the effect of an order one tick later at the earliest.
+    fn tick_ms(&self) -> u64 {
+        self.spec.tick_ms.min(LONGEST_STEP_MS)
+    }
+
     /// From the order to serve to full capacity, for a shadow that stands at `from`.
     pub(crate) fn commit_lead_ms(&self, from: Tier) -> u64 {
-        (self.leads.ms(from, Tier::Serving) + TICK_MS).saturating_add(self.warm_up_ms)
+        (self.leads.ms(from, Tier::Serving) + self.tick_ms()).saturating_add(self.warm_up_ms)
     }
 
     /// From the order to warm up to full capacity: the order to serve comes after it.
     pub(crate) fn warm_lead_ms(&self) -> u64 {
-        let step_ms = self.leads.ms(Tier::Shadow, Tier::Warm) + TICK_MS;
+        let step_ms = self.leads.ms(Tier::Shadow, Tier::Warm) + self.tick_ms();
         self.commit_lead_ms(Tier::Warm).saturating_add(step_ms)
     }
 
     /// From the order to create to full capacity.
     pub(crate) fn prepare_lead_ms(&self) -> u64 {
-        let step_ms = self.leads.ms(Tier::Cold, Tier::Shadow) + TICK_MS;
+        let step_ms = self.leads.ms(Tier::Cold, Tier::Shadow) + self.tick_ms();
         self.warm_lead_ms().saturating_add(step_ms)
     }
 

@@ -9,6 +9,10 @@ use crate::{RuleSpec, ServiceName};
 pub struct ServiceSpec {
     /// The service.
     pub name: ServiceName,
+    /// Time between two ticks, 10 to 60,000; 100 while serving. A simulation of weeks takes longer
+    /// ones: whatever is counted in ticks follows, whatever is a time stays that time.
+    #[serde(default = "default_tick_ms")]
+    pub tick_ms: u64,
     /// What its clients were promised.
     pub objective: Objective,
     /// Capacity per instance.
@@ -32,6 +36,13 @@ pub struct ServiceSpec {
     /// Predictive rules, at most [`crate::MAX_RULES`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rules: Vec<RuleSpec>,
+}
+
+/// Time between two ticks of a node that serves.
+pub const DEFAULT_TICK_MS: u64 = 100;
+
+fn default_tick_ms() -> u64 {
+    DEFAULT_TICK_MS
 }
 
 /// A service level objective.

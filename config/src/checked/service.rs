@@ -60,6 +60,7 @@ impl Service {
     pub fn spec(&self, name: ServiceName) -> ServiceSpec {
         ServiceSpec {
             name,
+            tick_ms: foreshadow_control::DEFAULT_TICK_MS,
             objective: self.objective,
             capacity: self.capacity,
             target_utilisation: self.target_utilisation,

@@ -18,6 +18,7 @@ pub(crate) const OBJECTIVE_MS: f64 = 200.0;
 pub(crate) fn spec() -> ServiceSpec {
     ServiceSpec {
         name: ServiceName::from("shop"),
+        tick_ms: foreshadow_control::DEFAULT_TICK_MS,
         objective: Objective {
             latency_ms: OBJECTIVE_MS,
             latency_quantile: 0.99,
