@@ -13,6 +13,7 @@ const LAYERS: [&[&str]; 4] = [
     &["foreshadow-control"],
     &[
         "foreshadow-bench-forecast",
+        "foreshadow-backtest",
         "foreshadow-config",
         "foreshadow-ebpf",
         "foreshadow-mirror",
@@ -20,12 +21,15 @@ const LAYERS: [&[&str]; 4] = [
         "foreshadow-shadow",
         "foreshadow-testbed",
     ],
-    &["foreshadow"],
+    &["foreshadow", "foreshadow-bench-policy"],
 ];
 
 /// Crates without IO, clock, threads or unseeded randomness, and their folders.
-const PURE: [(&str, &str); 2] =
-    [("foreshadow-predictor", "predictor"), ("foreshadow-control", "control")];
+const PURE: [(&str, &str); 3] = [
+    ("foreshadow-predictor", "predictor"),
+    ("foreshadow-control", "control"),
+    ("foreshadow-backtest", "backtest"),
+];
 
 /// What a pure crate must not depend on, directly or through others.
 const IMPURE: &[&str] = &[

@@ -1,0 +1,218 @@
+//! The controller of a live node, in front of the simulated fleet.
+
+use std::fmt;
+
+use foreshadow_control::{
+    Capacity, Controller, Health, InstanceObservation, LatencySummary, Meters, Mode, Objective,
+    Observation, PoolSpec, QuantileSpec, ServiceName, ServiceObservation, ServiceSpec, WeightSpec,
+};
+use serde::Serialize;
+
+use crate::fleet::Instance;
+use crate::policy::{Orders, Seen, within};
+use crate::{Setup, Trace};
+
+/// What an answer takes when there is room, and when there is not: below and above the objective,
+/// which is all that capacity with a pinned value asks of them.
+const QUICK_MS: f64 = 20.0;
+const OBJECTIVE_MS: f64 = 100.0;
+const LATE_MS: f64 = 300.0;
+
+/// How eager the controller is; the defaults are those of the configuration, without a pool.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct BrainSpec {
+    /// Utilisation instances are filled to, 0 to 1.
+    pub target: f64,
+    /// Quantile of demand that creates.
+    pub prepare: f64,
+    /// Quantile that warms.
+    pub warm: f64,
+    /// Quantile that commits.
+    pub commit: f64,
+    /// Paused instances kept in reserve.
+    pub shadow: u32,
+    /// Instances kept running small in reserve.
+    pub ready: u32,
+    /// Evaluation window before anything is taken back; none is the longer of 10 s and the start-up.
+    pub hold_s: Option<f64>,
+}
+
+impl Default for BrainSpec {
+    fn default() -> Self {
+        Self {
+            target: 0.75,
+            prepare: 0.95,
+            warm: 0.5,
+            commit: 0.1,
+            shadow: 0,
+            ready: 0,
+            hold_s: None,
+        }
+    }
+}
+
+impl BrainSpec {
+    pub(crate) fn with(mut self, settings: Vec<(&str, f64)>) -> Result<Self, String> {
+        for (key, value) in settings {
+            let quantile = || within(key, value, 0.001..=0.999);
+            let number = || within(key, value, 0.0..=10_000.0).map(|n| n as u32);
+            match key {
+                "target" => self.target = within(key, value, 0.05..=1.0)?,
+                "prepare" => self.prepare = quantile()?,
+                "warm" => self.warm = quantile()?,
+                "commit" => self.commit = quantile()?,
+                "shadow" => self.shadow = number()?,
+                "ready" => self.ready = number()?,
+                "hold" => self.hold_s = Some(within(key, value, 0.1..=86_400.0)?),
+                _ => {
+                    return Err(format!(
+                        "no setting {key:?}; there are target, prepare, warm, commit, shadow, ready, hold"
+                    ));
+                }
+            }
+        }
+        if self.commit > self.warm || self.warm > self.prepare {
+            return Err(format!(
+                "commit ({}) must not be above warm ({}), nor warm above prepare ({})",
+                self.commit, self.warm, self.prepare
+            ));
+        }
+        Ok(self)
+    }
+
+    fn service(&self, trace: &Trace, setup: &Setup) -> ServiceSpec {
+        let start_ms = setup.start_up.total_ms().saturating_add(setup.warm_up_ms);
+        let hold_ms = self.hold_s.map_or(start_ms.max(10_000), |s| (s * 1_000.0) as u64);
+        ServiceSpec {
+            name: service_name(),
+            tick_ms: trace.tick_ms,
+            objective: Objective {
+                latency_ms: OBJECTIVE_MS,
+                latency_quantile: 1.0 - setup.allowed_share,
+                error_rate: setup.allowed_share,
+            },
+            capacity: Capacity::Pinned(setup.capacity_rps),
+            target_utilisation: self.target,
+            pool: Some(PoolSpec {
+                shadow: self.shadow,
+                warm: self.ready,
+                full: 0,
+                max: setup.max_instances.saturating_sub(setup.primaries),
+            }),
+            quantiles: QuantileSpec { prepare: self.prepare, warm: self.warm, commit: self.commit },
+            weights: WeightSpec { slew_per_s: 0.5, hysteresis: 0.02 },
+            // As far as the longest step looks: each takes a tick more until it is seen.
+            horizon_ms: start_ms.saturating_add(4 * trace.tick_ms).max(30_000),
+            seasons_ms: setup.seasons_ms.clone(),
+            evaluation_window_ms: hold_ms,
+            warm_up_ms: setup.warm_up_ms,
+        }
+    }
+}
+
+impl fmt::Display for BrainSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let plain = Self::default();
+        let mut settings = Vec::new();
+        let mut tell = |key: &str, value: f64, usual: f64| {
+            if value.to_bits() != usual.to_bits() {
+                settings.push(format!("{key}={value}"));
+            }
+        };
+        tell("target", self.target, plain.target);
+        tell("prepare", self.prepare, plain.prepare);
+        tell("warm", self.warm, plain.warm);
+        tell("commit", self.commit, plain.commit);
+        tell("shadow", f64::from(self.shadow), 0.0);
+        tell("ready", f64::from(self.ready), 0.0);
+        tell("hold", self.hold_s.unwrap_or(0.0), 0.0);
+        let colon = if settings.is_empty() { "" } else { ":" };
+        write!(f, "brain{colon}{}", settings.join(","))
+    }
+}
+
+fn service_name() -> ServiceName {
+    ServiceName::from("backtest")
+}
+
+/// The controller at work.
+pub(crate) struct Brain {
+    controller: Controller,
+    service: ServiceName,
+}
+
+impl Brain {
+    pub(crate) fn new(spec: &BrainSpec, trace: &Trace, setup: &Setup) -> Self {
+        let controller = Controller::new(vec![spec.service(trace, setup)]);
+        Self { controller, service: service_name() }
+    }
+
+    pub(crate) fn decide(&mut self, seen: Seen<'_>) -> Orders {
+        let observation = self.observation(seen);
+        let mut plan = self.controller.tick(&observation);
+        let Some(service) = plan.services.pop() else { return Orders::default() };
+        Orders {
+            actions: service.actions.into_iter().map(|planned| planned.action).collect(),
+            weights: Some(service.weights),
+            forecast: service.forecast,
+        }
+    }
+
+    fn observation(&self, seen: Seen<'_>) -> Observation {
+        let instances =
+            seen.fleet.instances.iter().map(|i| instance_seen(i, seen.now_ms)).collect();
+        let service = ServiceObservation {
+            service: self.service.clone(),
+            mode: Mode::Act,
+            arrivals: seen.arrivals,
+            unserved: seen.unserved,
+            instances,
+            facts: seen.facts,
+            activate: 0,
+            announced: Vec::new(),
+        };
+        Observation {
+            tick: seen.ticks as u64,
+            at_ms: seen.trace.start_ms.saturating_add(seen.now_ms),
+            interval_ms: seen.trace.tick_ms,
+            kill_switch: false,
+            services: vec![service],
+        }
+    }
+}
+
+fn instance_seen(instance: &Instance, now_ms: u64) -> InstanceObservation {
+    let load = instance.load;
+    let (done, late) = (load.done.round(), load.late.round().min(load.done.round()));
+    let quick = done - late;
+    let latency = LatencySummary {
+        count: done as u64,
+        sum_ms: quick * QUICK_MS + late * LATE_MS,
+        over_objective: late as u64,
+        p50_ms: QUICK_MS,
+        p90_ms: QUICK_MS,
+        p99_ms: if late > 0.0 { LATE_MS } else { QUICK_MS },
+        max_ms: if late > 0.0 { LATE_MS } else { QUICK_MS },
+    };
+    let meters = Meters {
+        requests: load.given.round() as u64,
+        in_flight: load.waiting.round() as u64,
+        ok: done as u64,
+        latency: if done > 0.0 { latency } else { LatencySummary::default() },
+        ..Meters::default()
+    };
+    InstanceObservation {
+        instance: instance.id,
+        role: instance.role,
+        tier: instance.tier,
+        moving_to: instance.moving.map(|(tier, _, _)| tier),
+        tier_age_ms: now_ms.saturating_sub(instance.reached_ms),
+        zone: String::new(),
+        capacity_rps: None,
+        health: Health::Up,
+        drained: false,
+        meters,
+        kernel: None,
+        mirror: None,
+    }
+}
