@@ -3,8 +3,8 @@
 use std::fmt;
 
 use foreshadow_control::{
-    Capacity, Controller, Health, InstanceObservation, LatencySummary, Meters, Mode, Objective,
-    Observation, PoolSpec, QuantileSpec, ServiceName, ServiceObservation, ServiceSpec, WeightSpec,
+    Capacity, Controller, Health, InstanceObservation, Meters, Mode, Objective, Observation,
+    PoolSpec, QuantileSpec, ServiceName, ServiceObservation, ServiceSpec, WeightSpec,
 };
 use serde::Serialize;
 
@@ -12,11 +12,8 @@ use crate::fleet::Instance;
 use crate::policy::{Orders, Seen, within};
 use crate::{Setup, Trace};
 
-/// What an answer takes when there is room, and when there is not: below and above the objective,
-/// which is all that capacity with a pinned value asks of them.
-const QUICK_MS: f64 = 20.0;
+/// Capacity is given and latencies are not simulated, so this is only a number.
 const OBJECTIVE_MS: f64 = 100.0;
-const LATE_MS: f64 = 300.0;
 
 /// How eager the controller is; the defaults are those of the configuration, without a pool.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -165,6 +162,7 @@ impl Brain {
             service: self.service.clone(),
             mode: Mode::Act,
             arrivals: seen.arrivals,
+            // What is beyond capacity is refused, which is how the controller learns of it here.
             unserved: seen.unserved,
             instances,
             facts: seen.facts,
@@ -183,22 +181,10 @@ impl Brain {
 
 fn instance_seen(instance: &Instance, now_ms: u64) -> InstanceObservation {
     let load = instance.load;
-    let (done, late) = (load.done.round(), load.late.round().min(load.done.round()));
-    let quick = done - late;
-    let latency = LatencySummary {
-        count: done as u64,
-        sum_ms: quick * QUICK_MS + late * LATE_MS,
-        over_objective: late as u64,
-        p50_ms: QUICK_MS,
-        p90_ms: QUICK_MS,
-        p99_ms: if late > 0.0 { LATE_MS } else { QUICK_MS },
-        max_ms: if late > 0.0 { LATE_MS } else { QUICK_MS },
-    };
     let meters = Meters {
         requests: load.given.round() as u64,
         in_flight: load.waiting.round() as u64,
-        ok: done as u64,
-        latency: if done > 0.0 { latency } else { LatencySummary::default() },
+        ok: load.done.round() as u64,
         ..Meters::default()
     };
     InstanceObservation {

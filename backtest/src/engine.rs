@@ -41,7 +41,7 @@ pub fn run(
             ticks: tick + 1,
             now_ms,
             arrivals,
-            unserved: served.unserved,
+            unserved: served.violated.round() as u64,
             facts,
             fleet: &fleet,
             trace,

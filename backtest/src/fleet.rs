@@ -27,7 +27,6 @@ pub(crate) struct Instance {
 pub(crate) struct Load {
     pub(crate) given: f64,
     pub(crate) done: f64,
-    pub(crate) late: f64,
     pub(crate) waiting: f64,
 }
 
@@ -37,8 +36,6 @@ pub(crate) struct Served {
     pub(crate) serving: u32,
     pub(crate) capacity_rps: f64,
     pub(crate) violated: f64,
-    /// Nobody was there to take them.
-    pub(crate) unserved: u64,
 }
 
 /// All instances, by rising id.
@@ -114,13 +111,12 @@ impl Fleet {
         let done = work.min(room);
         let waits = room / tick_s * setup.wait_ms as f64 / 1_000.0;
         let violated = (work - done - waits).clamp(0.0, arrivals as f64);
-        let unserved = if self.able.is_empty() { arrivals } else { 0 };
         self.backlog = if setup.carry { work - done } else { (work - done).min(waits) };
-        self.share_out(arrivals as f64, done, violated, weights);
-        Served { serving: count(self.able.iter()), capacity_rps: room / tick_s, violated, unserved }
+        self.share_out(arrivals as f64, done, weights);
+        Served { serving: count(self.able.iter()), capacity_rps: room / tick_s, violated }
     }
 
-    fn share_out(&mut self, arrivals: f64, done: f64, violated: f64, weights: f64) {
+    fn share_out(&mut self, arrivals: f64, done: f64, weights: f64) {
         let mut left = done;
         for &(at, room) in &self.able {
             let instance = &mut self.instances[at];
@@ -128,7 +124,6 @@ impl Fleet {
             instance.load = Load {
                 given: arrivals * share,
                 done: (done * share).min(room),
-                late: violated * share,
                 waiting: self.backlog * share,
             };
             left -= instance.load.done;

@@ -149,9 +149,9 @@ impl CsvReader {
         split(line, separator, &mut self.cells);
         let cells = &self.cells;
         let is_data = |at: usize| {
-            cells
-                .get(at)
-                .is_some_and(|cell| cell.is_empty() || parse_time(cell).is_some() || parse_number(cell).is_some())
+            cells.get(at).is_some_and(|cell| {
+                cell.is_empty() || parse_time(cell).is_some() || parse_number(cell).is_some()
+            })
         };
         let named = |column: &Column| matches!(column, Column::Named(_));
         let asks_names = self.spec.time.iter().chain(&self.spec.values).any(named);
