@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::{check, demo, explain, rules, run, schema};
+use crate::{backtest, check, demo, explain, rules, run, schema};
 
 /// Foreshadow: a load balancer that sees trouble coming.
 ///
@@ -23,6 +23,7 @@ Examples:
   foreshadow check foreshadow.yaml         is this configuration good?
   foreshadow run -c foreshadow.yaml        serve
   foreshadow explain --last 20             what was decided lately, and why
+  foreshadow backtest access.log           what it would have made of recorded demand
   foreshadow demo                          see it act on a real load
 
 Signals of `run`: SIGHUP reads the configuration again, SIGTERM drains and ends.
@@ -76,6 +77,15 @@ Examples:
     --rule 'demand > 500rps within 5m for 3 ticks -> activate 2'"
     )]
     Rules(rules::Args),
+    /// Say what it would have made of recorded demand, beside reactive scaling and an oracle.
+    #[command(after_help = "\
+Examples:
+  foreshadow backtest demand.csv --time at --value rps --capacity 50 --start-up 10s,1m,10m
+  foreshadow backtest access.log.gz --html report.html
+  foreshadow backtest --prometheus http://localhost:9090 --query 'sum(rate(http_requests_total[1m]))'
+
+docs/backtest.md says what is simulated and what the figures mean.")]
+    Backtest(Box<backtest::Args>),
     /// Print the version.
     Version,
     /// Parts of the demo: a backend and a load generator.
@@ -114,6 +124,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Demo(args) => demo::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Rules(args) => rules::run(&args),
+        Command::Backtest(args) => backtest::run(&args),
         Command::Version => version(),
         Command::Testbed { part: Part::Backend(args) } => {
             success(foreshadow_testbed::backend::run(*args))

@@ -1,6 +1,7 @@
 //! The `foreshadow` command.
 
 mod admin;
+mod backtest;
 mod check;
 mod cli;
 mod demo;

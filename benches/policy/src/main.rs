@@ -14,7 +14,7 @@ fn main() -> anyhow::Result<()> {
         let series = source.read(&folder)?.unwrap();
         for &start in &starts {
             let tick_ms = (start * 1000 / 6).clamp(2_000, 10_000);
-            let most = std::env::var("TICKS").map_or(400_000, |t| t.parse().unwrap())*tick_ms;
+            let most = std::env::var("TICKS").map_or(400_000, |t| t.parse().unwrap()) * tick_ms;
             let series = series.section(series.span_ms().saturating_sub(most), most);
             let trace = Trace::new(&series, tick_ms, Between::Linear, Some(1))?;
             let mean = trace.mean_rps(0, trace.ticks()).unwrap();
