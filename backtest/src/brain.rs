@@ -9,6 +9,7 @@ use foreshadow_control::{
 use serde::Serialize;
 
 use crate::fleet::Instance;
+use crate::long::LongModel;
 use crate::policy::{Orders, Seen, within};
 use crate::{Setup, Trace};
 
@@ -30,6 +31,8 @@ pub struct BrainSpec {
     pub shadow: u32,
     /// Instances kept running small in reserve.
     pub ready: u32,
+    /// Whether forecasts from history are fitted and told, as on a live node.
+    pub long: bool,
     /// Evaluation window before anything is taken back; none is the longer of 10 s and the start-up.
     pub hold_s: Option<f64>,
 }
@@ -43,6 +46,7 @@ impl Default for BrainSpec {
             commit: 0.1,
             shadow: 0,
             ready: 0,
+            long: true,
             hold_s: None,
         }
     }
@@ -60,10 +64,11 @@ impl BrainSpec {
                 "commit" => self.commit = quantile()?,
                 "shadow" => self.shadow = number()?,
                 "ready" => self.ready = number()?,
+                "long" => self.long = number()? > 0,
                 "hold" => self.hold_s = Some(within(key, value, 0.1..=86_400.0)?),
                 _ => {
                     return Err(format!(
-                        "no setting {key:?}; there are target, prepare, warm, commit, shadow, ready, hold"
+                        "no setting {key:?}; there are target, prepare, warm, commit, shadow, ready, long, hold"
                     ));
                 }
             }
@@ -122,6 +127,7 @@ impl fmt::Display for BrainSpec {
         tell("commit", self.commit, plain.commit);
         tell("shadow", f64::from(self.shadow), 0.0);
         tell("ready", f64::from(self.ready), 0.0);
+        tell("long", f64::from(u8::from(self.long)), 1.0);
         tell("hold", self.hold_s.unwrap_or(0.0), 0.0);
         let colon = if settings.is_empty() { "" } else { ":" };
         write!(f, "brain{colon}{}", settings.join(","))
@@ -136,12 +142,21 @@ fn service_name() -> ServiceName {
 pub(crate) struct Brain {
     controller: Controller,
     service: ServiceName,
+    long: Option<LongModel>,
+    has_median: bool,
 }
 
 impl Brain {
     pub(crate) fn new(spec: &BrainSpec, trace: &Trace, setup: &Setup) -> Self {
-        let controller = Controller::new(vec![spec.service(trace, setup)]);
-        Self { controller, service: service_name() }
+        let service = spec.service(trace, setup);
+        let long = spec.long.then(|| LongModel::new(service.quantiles, trace));
+        let has_median = (spec.warm - 0.5).abs() < 1e-9;
+        Self {
+            controller: Controller::new(vec![service]),
+            service: service_name(),
+            long,
+            has_median,
+        }
     }
 
     pub(crate) fn decide(&mut self, seen: Seen<'_>) -> Orders {
@@ -151,11 +166,14 @@ impl Brain {
         Orders {
             actions: service.actions.into_iter().map(|planned| planned.action).collect(),
             weights: Some(service.weights),
-            forecast: service.forecast,
+            // What warms is scored as the median, so it has to be one.
+            forecast: if self.has_median { service.forecast } else { Vec::new() },
         }
     }
 
-    fn observation(&self, seen: Seen<'_>) -> Observation {
+    fn observation(&mut self, seen: Seen<'_>) -> Observation {
+        let long = self.long.as_mut();
+        let long_range = long.map_or_else(Vec::new, |long| long.expect(seen.ticks, seen.trace));
         let instances =
             seen.fleet.instances.iter().map(|i| instance_seen(i, seen.now_ms)).collect();
         let service = ServiceObservation {
@@ -168,6 +186,7 @@ impl Brain {
             facts: seen.facts,
             activate: 0,
             announced: Vec::new(),
+            long_range,
         };
         Observation {
             tick: seen.ticks as u64,

@@ -30,6 +30,7 @@ mod engine;
 mod fleet;
 mod frontier;
 mod ledger;
+mod long;
 mod noise;
 mod oracle;
 mod outcome;

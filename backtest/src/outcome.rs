@@ -25,7 +25,8 @@ pub struct Outcome {
     pub most_instances: u32,
     /// Instances that began to serve, and whether they were needed.
     pub activations: Activations,
-    /// How good the forecasts were; empty for policies without.
+    /// How good the forecasts were; empty for policies without, and for those whose middle quantile
+    /// is no median.
     pub forecast: Vec<HorizonOutcome>,
     /// For charts; covers the whole trace.
     #[serde(skip)]

@@ -29,7 +29,10 @@ impl<'a> Scores<'a> {
         let steps = |ms: u64| usize::try_from(ms / self.trace.tick_ms).unwrap_or(1).max(1);
         let back = ticks.saturating_sub(steps(NOW_MS));
         let Some(now_rps) = self.trace.mean_rps(back, ticks) else { return };
-        for view in forecast {
+        // Between whole ticks lie points that mark where a step of demand is expected.
+        let tick_ms = self.trace.tick_ms;
+        let whole = |view: &&HorizonView| view.horizon_ms.is_multiple_of(tick_ms);
+        for view in forecast.iter().filter(whole) {
             let window = steps((view.horizon_ms / 10).max(1_000));
             let end = ticks + steps(view.horizon_ms) + window / 2;
             let start = end.saturating_sub(window).max(ticks);

@@ -145,7 +145,7 @@ impl Demand {
 
     /// Time passed unseen, any length of it: what is measured begins anew, what was learned stays.
     pub(crate) fn rest(&mut self, gap_ms: u64) {
-        self.forecaster.observe_gap(gap_ms / STEP_MS);
+        self.forecaster.observe_gap(gap_ms / self.forecaster.spec().step_ms);
         self.observed_ms = 0;
         self.long_range.rest();
     }

@@ -57,8 +57,8 @@ pub(crate) struct Args {
     /// Last moment to read; now if not given.
     #[arg(long, value_name = "TIME", help_heading = "History")]
     pub(super) to: Option<String>,
-    /// State database of a node, with the demand it has seen.
-    #[arg(long, value_name = "FILE", requires = "service", conflicts_with_all = ["file", "prometheus"], help_heading = "History")]
+    /// History a node has kept: its state_dir, or the file history.db.
+    #[arg(long, value_name = "PATH", requires = "service", conflicts_with_all = ["file", "prometheus"], help_heading = "History")]
     pub(super) state_db: Option<PathBuf>,
     /// Service whose demand is meant.
     #[arg(long, requires = "state_db", help_heading = "History")]

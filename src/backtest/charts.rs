@@ -124,20 +124,88 @@ fn time_axis(svg: &mut String, (first_ms, last_ms): (u64, u64), x: impl Fn(u64) 
     }
 }
 
+/// Policies that would squeeze all others together: violations far above those of every policy
+/// that scales.
+pub(super) fn off_the_chart(world: &WorldReport) -> Vec<String> {
+    let top = top_percent(world);
+    let beyond = world.rows.iter().filter(|row| percent_violated(row) > top);
+    beyond
+        .map(|row| format!("{} with {:.0}% of the time", row.outcome.policy, percent_violated(row)))
+        .collect()
+}
+
+fn percent_violated(row: &Row) -> f64 {
+    row.outcome.violation_s / row.outcome.scored_s.max(1.0) * 100.0
+}
+
+/// Where the vertical axis ends.
+fn top_percent(world: &WorldReport) -> f64 {
+    let scales = |row: &&Row| family(&row.outcome.policy) != "static";
+    let highest = |rows: &[&Row]| rows.iter().map(|r| percent_violated(r)).fold(1e-3, f64::max);
+    let scaling: Vec<&Row> = world.rows.iter().filter(scales).collect();
+    let all: Vec<&Row> = world.rows.iter().collect();
+    1.1 * highest(if scaling.len() > 1 { &scaling } else { &all })
+}
+
 /// Violations against instance-hours, one dot per policy. Violations go by their square root, so
 /// that few can be told from none.
 pub(super) fn frontier(world: &WorldReport) -> String {
-    let rows: Vec<&Row> = world.rows.iter().collect();
-    let most = |value: fn(&Row) -> f64| rows.iter().map(|r| value(r)).fold(0.0, f64::max);
-    let hours_top = nice(most(|r| r.outcome.instance_hours) * 1.02);
-    let share = |r: &Row| r.outcome.violation_s / r.outcome.scored_s.max(1.0) * 100.0;
-    let top = rows.iter().map(|r| share(r)).fold(1e-6, f64::max) * 1.1;
+    let top = top_percent(world);
+    let rows: Vec<&Row> = world.rows.iter().filter(|row| percent_violated(row) <= top).collect();
+    let hours = |row: &&Row| row.outcome.instance_hours;
+    let (least, most) = rows
+        .iter()
+        .map(hours)
+        .fold((f64::INFINITY, 0.0_f64), |(low, high), h| (low.min(h), high.max(h)));
+    let margin = ((most - least) * 0.06).max(most * 0.01).max(1e-9);
+    let (left, right) = ((least - margin).max(0.0), most + margin);
     let bottom = PARETO_HEIGHT - 46.0;
-    let x = |hours: f64| LEFT + (WIDTH - LEFT - RIGHT - 120.0) * hours / hours_top.max(1e-9);
+    let x = |hours: f64| LEFT + (WIDTH - LEFT - RIGHT - 60.0) * (hours - left) / (right - left);
     let y = |percent: f64| bottom - (bottom - 16.0) * (percent / top).sqrt();
     let mut svg = format!(
         "<svg viewBox=\"0 0 {WIDTH} {PARETO_HEIGHT}\" role=\"img\" aria-label=\"Time in violation against instance-hours\">"
     );
+    pareto_axes(&mut svg, (left, right), top, (&x, &y));
+    for name in ["brain", "reactive"] {
+        let mut line: Vec<&&Row> =
+            rows.iter().filter(|r| family(&r.outcome.policy) == name).collect();
+        line.sort_by(|a, b| a.outcome.instance_hours.total_cmp(&b.outcome.instance_hours));
+        let path: String = line
+            .iter()
+            .enumerate()
+            .map(|(at, r)| {
+                let command = if at == 0 { 'M' } else { 'L' };
+                format!("{command}{:.1} {:.1}", x(r.outcome.instance_hours), y(percent_violated(r)))
+            })
+            .collect();
+        write!(svg, "<path class=\"line {name}\" d=\"{path}\"/>").ok();
+    }
+    let dots: Vec<(f64, f64)> =
+        rows.iter().map(|r| (x(hours(r)), y(percent_violated(r)))).collect();
+    for (row, (px, py)) in rows.iter().zip(&dots) {
+        dot(&mut svg, row, (*px, *py));
+    }
+    for ((px, py), row) in placed(&dots).iter().zip(&rows) {
+        write!(
+            svg,
+            "<text class=\"label {}\" x=\"{px:.1}\" y=\"{py:.1}\">{}</text>",
+            family(&row.outcome.policy),
+            escaped(label(&row.outcome.policy))
+        )
+        .ok();
+    }
+    svg.push_str("</svg>");
+    svg
+}
+
+/// Marks and names of both axes; `x` and `y` place hours and per cent.
+fn pareto_axes(
+    svg: &mut String,
+    (left, right): (f64, f64),
+    top: f64,
+    (x, y): (&dyn Fn(f64) -> f64, &dyn Fn(f64) -> f64),
+) {
+    let bottom = y(0.0);
     for percent in ladder(top) {
         write!(
             svg,
@@ -151,7 +219,7 @@ pub(super) fn frontier(world: &WorldReport) -> String {
         .ok();
     }
     for part in 0..=4 {
-        let hours = hours_top * f64::from(part) / 4.0;
+        let hours = left + (right - left) * f64::from(part) / 4.0;
         write!(
             svg,
             "<text class=\"tick\" x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>",
@@ -164,43 +232,20 @@ pub(super) fn frontier(world: &WorldReport) -> String {
     write!(
         svg,
         "<text class=\"axis\" x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\">instance-hours</text>",
-        x(hours_top / 2.0),
+        x(left.midpoint(right)),
         PARETO_HEIGHT - 8.0
     )
     .ok();
-    for name in ["brain", "reactive"] {
-        let mut line: Vec<&&Row> =
-            rows.iter().filter(|r| family(&r.outcome.policy) == name).collect();
-        line.sort_by(|a, b| a.outcome.instance_hours.total_cmp(&b.outcome.instance_hours));
-        let path: String = line
-            .iter()
-            .enumerate()
-            .map(|(at, r)| {
-                let command = if at == 0 { 'M' } else { 'L' };
-                format!("{command}{:.1} {:.1}", x(r.outcome.instance_hours), y(share(r)))
-            })
-            .collect();
-        write!(svg, "<path class=\"line {name}\" d=\"{path}\"/>").ok();
-    }
-    let dots: Vec<(f64, f64)> =
-        rows.iter().map(|r| (x(r.outcome.instance_hours), y(share(r)))).collect();
-    for (row, (px, py)) in rows.iter().zip(&dots) {
-        dot(&mut svg, row, share(row), (*px, *py));
-    }
-    for ((px, py), row) in placed(&dots).iter().zip(&rows) {
-        write!(
-            svg,
-            "<text class=\"label {}\" x=\"{px:.1}\" y=\"{py:.1}\">{}</text>",
-            family(&row.outcome.policy),
-            escaped(&row.outcome.policy)
-        )
-        .ok();
-    }
-    svg.push_str("</svg>");
-    svg
 }
 
-fn dot(svg: &mut String, row: &Row, percent: f64, (x, y): (f64, f64)) {
+/// A name as short as it can be beside a dot whose colour says the family.
+fn label(policy: &str) -> &str {
+    let short = policy.strip_prefix("brain:target=").or_else(|| policy.strip_prefix("reactive:"));
+    short.or_else(|| policy.strip_prefix("brain:")).unwrap_or(policy)
+}
+
+fn dot(svg: &mut String, row: &Row, (x, y): (f64, f64)) {
+    let percent = percent_violated(row);
     let o = &row.outcome;
     write!(
         svg,
@@ -217,7 +262,7 @@ fn dot(svg: &mut String, row: &Row, percent: f64, (x, y): (f64, f64)) {
 /// Places for labels right of their dots, moved up or down where they would cover each other.
 fn placed(dots: &[(f64, f64)]) -> Vec<(f64, f64)> {
     const HEIGHT: f64 = 14.0;
-    const REACH: f64 = 150.0;
+    const REACH: f64 = 70.0;
     let mut order: Vec<usize> = (0..dots.len()).collect();
     order.sort_by(|a, b| dots[*b].1.total_cmp(&dots[*a].1).then(dots[*a].0.total_cmp(&dots[*b].0)));
     let mut places: Vec<Option<(f64, f64)>> = vec![None; dots.len()];
@@ -280,7 +325,7 @@ mod tests {
         let places = placed(&[(100.0, 200.0), (104.0, 201.0), (108.0, 199.0), (900.0, 200.0)]);
         for (at, a) in places.iter().enumerate() {
             for b in &places[at + 1..] {
-                assert!((a.0 - b.0).abs() >= 150.0 || (a.1 - b.1).abs() >= 14.0, "{places:?}");
+                assert!((a.0 - b.0).abs() >= 70.0 || (a.1 - b.1).abs() >= 14.0, "{places:?}");
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::charts::{escaped, family, frontier, timeline};
+use super::charts::{escaped, family, frontier, off_the_chart, timeline};
 use super::report::{Report, Row, WorldReport, duration_text, short};
 use super::table::{about, outcomes, scores, world_about};
 
@@ -15,15 +15,15 @@ const STYLE: &str = "
   --page: #161618; --ink: #ececea; --soft: #a3a39e; --rule: #333337; --fill: #3a4049;
   --brain: #56b4e9; --reactive: #f08c3a; --static: #9a9a95; --oracle: #2fc79b; --bad: #ff6b6b; } }
 * { box-sizing: border-box; }
-body { margin: 0 auto; padding: 2rem 1.25rem 4rem; max-width: 62rem; background: var(--page);
+body { margin: 0 auto; padding: 2rem 1.25rem 4rem; max-width: 66rem; background: var(--page);
   color: var(--ink); font: 15px/1.5 system-ui, sans-serif; }
 h1 { font-size: 1.6rem; margin: 0 0 .5rem; line-height: 1.2; }
 h2 { font-size: 1.25rem; margin: 3rem 0 .25rem; padding-top: 1rem; border-top: 1px solid var(--rule); }
 h3 { font-size: 1rem; margin: 1.75rem 0 .25rem; }
 p { margin: .25rem 0; } p.soft, figcaption { color: var(--soft); font-size: .875rem; }
 .scroll { overflow-x: auto; }
-table { border-collapse: collapse; margin: .5rem 0; font-size: .875rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .3rem .6rem; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--rule); }
+table { border-collapse: collapse; margin: .5rem 0; font-size: .8125rem; font-variant-numeric: tabular-nums; }
+th, td { padding: .3rem .4rem; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--rule); }
 th { color: var(--soft); font-weight: 500; vertical-align: bottom; white-space: normal; }
 td.name, th.name { text-align: left; } td.name { font-weight: 500; }
 figure { margin: .75rem 0; } svg { display: block; width: 100%; height: auto; }
@@ -37,7 +37,7 @@ svg text { font: 12px system-ui, sans-serif; fill: var(--soft); } svg .axis { fi
 .dot.reactive { fill: var(--reactive); } .dot.static { fill: var(--static); } .dot.oracle { fill: var(--oracle); }
 svg text.label { stroke: none; } text.label.brain { fill: var(--brain); } text.label.reactive { fill: var(--reactive); }
 text.label.oracle { fill: var(--oracle); }
-td.brain { color: var(--brain); } td.reactive { color: var(--reactive); } td.oracle { color: var(--oracle); }
+span.brain, td.brain { color: var(--brain); } span.reactive, td.reactive { color: var(--reactive); } td.oracle { color: var(--oracle); }
 .key span { margin-right: 1.25rem; } .key i { display: inline-block; width: 1.1em; height: .7em; margin-right: .4em; }
 .key i.fill { background: var(--fill); } .key i.bar { border-top: 2px solid currentColor; height: 0; vertical-align: middle; }
 .key i.bad { background: var(--bad); width: 2px; }
@@ -82,9 +82,15 @@ fn section(page: &mut String, report: &Report, world: &WorldReport) {
     page.push_str("<h3>Time in violation and instance-hours</h3><figure>");
     page.push_str(&frontier(world));
     page.push_str(
-        "<figcaption>One dot per policy; lower and further left is better, large dots are beaten by \
+        "<figcaption>One dot per policy: <span class=\"brain\">brain</span> by its target utilisation, \
+         <span class=\"reactive\">reactive</span> by its own; lower and further left is better, large dots are beaten by \
          none. The vertical axis is stretched near zero (square root).</figcaption></figure>",
     );
+    let beyond = off_the_chart(world);
+    if !beyond.is_empty() {
+        write!(page, "<p class=\"soft\">Beyond the chart: {}.</p>", escaped(&beyond.join(", ")))
+            .ok();
+    }
     table(page, &outcomes(world), &world.rows);
     page.push_str("<h3>Demand and capacity over time</h3>");
     page.push_str(

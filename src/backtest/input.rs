@@ -13,7 +13,7 @@ use foreshadow_backtest::{Kind, Repairs, Sample, Series};
 use serde::Serialize;
 
 use super::args::{Args, ms};
-use super::prometheus;
+use super::{prometheus, state_db};
 
 /// No line may be longer; a longer one is no text.
 const LONGEST_LINE: u64 = 1 << 20;
@@ -63,9 +63,14 @@ pub(super) struct Told {
 /// # Errors
 /// When there is none, or none that can be understood.
 pub(super) fn read(args: &Args) -> anyhow::Result<History> {
+    let mut step_ms = args.step.map(ms);
     let (source, kind, samples, read) = if let Some(url) = &args.prometheus {
         let (samples, read) = prometheus::read(url, args)?;
         (url.clone(), Kind::Rate, samples, read)
+    } else if let Some(path) = &args.state_db {
+        let (kept_ms, samples, read) = state_db::read(path, args)?;
+        step_ms = Some(kept_ms);
+        (path.display().to_string(), Kind::Rate, samples, read)
     } else if let Some(path) = &args.file {
         let (kind, samples, read) = file(path, args)
             .with_context(|| format!("cannot use {} as a history", path.display()))?;
@@ -78,7 +83,7 @@ pub(super) fn read(args: &Args) -> anyhow::Result<History> {
         "--scale is {}, it must be above 0",
         args.scale
     );
-    let (series, repairs) = Series::from_samples(samples, kind, args.step.map(ms))
+    let (series, repairs) = Series::from_samples(samples, kind, step_ms)
         .with_context(|| format!("cannot use {source} as a history"))?;
     let series = series.scaled(args.scale);
     let series = series.section(ms(args.skip), args.take.map_or(u64::MAX, ms));

@@ -8,6 +8,7 @@ mod progress;
 mod prometheus;
 mod report;
 mod runs;
+mod state_db;
 mod table;
 
 use std::io::Write;

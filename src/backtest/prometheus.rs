@@ -69,7 +69,7 @@ pub(super) fn read(url: &str, args: &Args) -> anyhow::Result<(Vec<Sample>, ReadR
 }
 
 /// A time, or how long before `reference_ms`.
-fn moment(text: &str, reference_ms: u64, option: &str) -> anyhow::Result<u64> {
+pub(super) fn moment(text: &str, reference_ms: u64, option: &str) -> anyhow::Result<u64> {
     if let Ok(ago) = humantime::parse_duration(text) {
         return Ok(reference_ms.saturating_sub(ms(ago)));
     }

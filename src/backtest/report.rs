@@ -76,6 +76,7 @@ impl WorldReport {
 /// "90 s", "10 min", "1.5 h", "14 d".
 pub(super) fn duration_text(s: f64) -> String {
     match s {
+        0.0 => "0 s".to_owned(),
         s if s < 1.0 => format!("{:.0} ms", s * 1e3),
         s if s < 120.0 => format!("{} s", plain(s)),
         s if s < 7_200.0 => format!("{} min", plain(s / 60.0)),

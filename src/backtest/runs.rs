@@ -84,7 +84,7 @@ fn all(jobs: &[Job<'_>], threads: usize) -> Vec<Outcome> {
             .collect();
         let ended: Vec<_> = workers.into_iter().map(std::thread::ScopedJoinHandle::join).collect();
         progress.end();
-        for panic in ended.into_iter().filter_map(Result::err) {
+        if let Some(panic) = ended.into_iter().find_map(Result::err) {
             std::panic::resume_unwind(panic);
         }
     });

@@ -1,0 +1,145 @@
+//! Forecasts from history, as a live node fits them: an hour ahead, from minutes of up to 14 days,
+//! told to the controller with every observation.
+
+use foreshadow_control::{DemandHorizon, QuantileSpec};
+use foreshadow_predictor::long::{History, LongSpec, Model};
+
+use crate::Trace;
+
+/// What the model is fitted to.
+const STEP_MS: u64 = 60_000;
+const HISTORY_MS: u64 = 14 * 86_400_000;
+const LEAST_STEPS: usize = 30;
+/// How far it looks, and how far beyond that a curve is described: it is used until the next fit.
+const REACH_MS: u64 = 3_600_000;
+/// Time between two fits on a live node, and at most: older curves are not told.
+const EVERY_MS: u64 = 300_000;
+const STALE_MS: u64 = 3_600_000;
+/// Fits of one run; of a longer one they are further apart, so that months take seconds.
+const MOST_FITS: u64 = 1_500;
+/// How far ahead the controller is told of.
+const POINTS_MS: [u64; 11] = [
+    0, 60_000, 120_000, 180_000, 300_000, 600_000, 900_000, 1_200_000, 1_800_000, 2_700_000,
+    3_600_000,
+];
+
+/// The curve in force and when the next one is due.
+pub(crate) struct LongModel {
+    quantiles: QuantileSpec,
+    every_ms: u64,
+    due_ms: u64,
+    curve: Option<Curve>,
+}
+
+/// Lower, median and upper quantile by step.
+struct Curve {
+    fitted_at_ms: u64,
+    start_ms: u64,
+    told: Vec<[f64; 3]>,
+}
+
+impl LongModel {
+    pub(crate) fn new(quantiles: QuantileSpec, trace: &Trace) -> Self {
+        let span_ms = trace.ticks() as u64 * trace.tick_ms;
+        let every_ms = EVERY_MS.max(span_ms / MOST_FITS).min(STALE_MS);
+        Self { quantiles, every_ms, due_ms: 0, curve: None }
+    }
+
+    /// What is expected now and ahead, after so many ticks; refits when that is due.
+    pub(crate) fn expect(&mut self, ticks: usize, trace: &Trace) -> Vec<DemandHorizon> {
+        let passed_ms = ticks as u64 * trace.tick_ms;
+        let now_ms = trace.start_ms.saturating_add(passed_ms);
+        if passed_ms >= self.due_ms {
+            self.due_ms = passed_ms.saturating_add(self.every_ms);
+            if let Some(curve) = self.fit(passed_ms, now_ms, trace) {
+                self.curve = Some(curve);
+            }
+        }
+        self.curve.as_ref().map_or_else(Vec::new, |curve| curve.points(now_ms))
+    }
+
+    fn fit(&self, passed_ms: u64, now_ms: u64, trace: &Trace) -> Option<Curve> {
+        let first_ms = passed_ms.saturating_sub(HISTORY_MS);
+        let steps = usize::try_from((passed_ms - first_ms) / STEP_MS).unwrap_or(0);
+        if steps < LEAST_STEPS {
+            return None;
+        }
+        // Whole minutes, counted back from now.
+        let start_ms = passed_ms - steps as u64 * STEP_MS;
+        let tick = |ms: u64| usize::try_from(ms / trace.tick_ms).unwrap_or(usize::MAX);
+        let minute = |nth: usize| {
+            let from_ms = start_ms + nth as u64 * STEP_MS;
+            let first = tick(from_ms);
+            let last = tick(from_ms + STEP_MS).max(first + 1);
+            trace.mean_rps(first, last).filter(|_| !trace.is_gap(first))
+        };
+        let history = History {
+            start_ms: trace.start_ms.saturating_add(start_ms),
+            step_ms: STEP_MS,
+            values: (0..steps).map(minute).collect(),
+        };
+        let QuantileSpec { commit, warm, prepare } = self.quantiles;
+        let spec = LongSpec {
+            levels: vec![commit, warm, prepare],
+            horizon_ms: REACH_MS,
+            ..LongSpec::default()
+        };
+        // A history that nothing can be learned from leaves the former curve in force.
+        let model = Model::fit(&history, &spec, &[], &[]).ok()?;
+        let ahead = usize::try_from((REACH_MS + self.every_ms) / STEP_MS).unwrap_or(0) + 3;
+        let forecast = model.forecast(now_ms, ahead);
+        let nearest = |level: f64| {
+            let distance = |at: &usize| (forecast.levels[*at] - level).abs();
+            (0..forecast.levels.len()).min_by(|a, b| distance(a).total_cmp(&distance(b)))
+        };
+        let wanted = [commit, warm, prepare].map(nearest);
+        let of =
+            |row: &Vec<f64>| wanted.map(|at| at.and_then(|at| row.get(at)).copied().unwrap_or(0.0));
+        let told = forecast.quantiles.iter().map(of).collect();
+        Some(Curve { fitted_at_ms: now_ms, start_ms: forecast.start_ms, told })
+    }
+}
+
+impl Curve {
+    fn points(&self, at_ms: u64) -> Vec<DemandHorizon> {
+        if at_ms.saturating_sub(self.fitted_at_ms) > STALE_MS {
+            return Vec::new();
+        }
+        let point = |horizon_ms: &u64| {
+            let [lower_rps, median_rps, upper_rps] = self.at(at_ms.saturating_add(*horizon_ms))?;
+            Some(DemandHorizon { horizon_ms: *horizon_ms, lower_rps, median_rps, upper_rps })
+        };
+        POINTS_MS.iter().map_while(point).collect()
+    }
+
+    /// Between the middles of steps on a straight line; nothing beyond the last.
+    fn at(&self, at_ms: u64) -> Option<[f64; 3]> {
+        let since_ms = at_ms.saturating_sub(self.start_ms.saturating_add(STEP_MS / 2));
+        let nth = usize::try_from(since_ms / STEP_MS).ok()?;
+        let (near, far) = (self.told.get(nth)?, self.told.get(nth + 1)?);
+        let share = (since_ms % STEP_MS) as f64 / STEP_MS as f64;
+        Some(std::array::from_fn(|at| near[at] + share * (far[at] - near[at])))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Between, Series};
+
+    #[test]
+    fn after_two_days_the_third_morning_is_foreseen() {
+        let minute = |n: u32| if (480..1_200).contains(&(n % 1_440)) { 200.0 } else { 40.0 };
+        let rps = (0..3 * 1_440).map(|n| Some(minute(n))).collect();
+        let series = Series { start_ms: 0, step_ms: 60_000, rps };
+        let trace = Trace::new(&series, 10_000, Between::Hold, Some(1)).expect("a trace");
+        let quantiles = QuantileSpec { prepare: 0.95, warm: 0.5, commit: 0.1 };
+        let mut model = LongModel::new(quantiles, &trace);
+        assert!(model.expect(10, &trace).is_empty(), "nothing is known yet");
+        let points = model.expect((2 * 1_440 + 450) * 6, &trace);
+        let at = |minutes: u64| points.iter().find(|p| p.horizon_ms == minutes * 60_000);
+        let near = at(10).expect("ten minutes ahead").median_rps;
+        let far = at(45).expect("45 minutes ahead").median_rps;
+        assert!((30.0..60.0).contains(&near) && (150.0..240.0).contains(&far), "{points:?}");
+    }
+}
