@@ -33,6 +33,9 @@ pub struct BrainSpec {
     pub ready: u32,
     /// Whether forecasts from history are fitted and told, as on a live node.
     pub long: bool,
+    /// Time between two fits of those; none is as on a live node, five minutes, or longer where
+    /// history is so long that fitting would take minutes.
+    pub refit_s: Option<f64>,
     /// Evaluation window before anything is taken back; none is the longer of 10 s and the start-up.
     pub hold_s: Option<f64>,
 }
@@ -47,6 +50,7 @@ impl Default for BrainSpec {
             shadow: 0,
             ready: 0,
             long: true,
+            refit_s: None,
             hold_s: None,
         }
     }
@@ -65,10 +69,11 @@ impl BrainSpec {
                 "shadow" => self.shadow = number()?,
                 "ready" => self.ready = number()?,
                 "long" => self.long = number()? > 0,
+                "refit" => self.refit_s = Some(within(key, value, 60.0..=3_600.0)?),
                 "hold" => self.hold_s = Some(within(key, value, 0.1..=86_400.0)?),
                 _ => {
                     return Err(format!(
-                        "no setting {key:?}; there are target, prepare, warm, commit, shadow, ready, long, hold"
+                        "no setting {key:?}; there are target, prepare, warm, commit, shadow, ready, long, refit, hold"
                     ));
                 }
             }
@@ -128,6 +133,7 @@ impl fmt::Display for BrainSpec {
         tell("shadow", f64::from(self.shadow), 0.0);
         tell("ready", f64::from(self.ready), 0.0);
         tell("long", f64::from(u8::from(self.long)), 1.0);
+        tell("refit", self.refit_s.unwrap_or(0.0), 0.0);
         tell("hold", self.hold_s.unwrap_or(0.0), 0.0);
         let colon = if settings.is_empty() { "" } else { ":" };
         write!(f, "brain{colon}{}", settings.join(","))
@@ -149,7 +155,7 @@ pub(crate) struct Brain {
 impl Brain {
     pub(crate) fn new(spec: &BrainSpec, trace: &Trace, setup: &Setup) -> Self {
         let service = spec.service(trace, setup);
-        let long = spec.long.then(|| LongModel::new(service.quantiles, trace));
+        let long = spec.long.then(|| LongModel::new(service.quantiles, spec.refit_s, trace));
         let has_median = (spec.warm - 0.5).abs() < 1e-9;
         Self {
             controller: Controller::new(vec![service]),

@@ -39,9 +39,10 @@ struct Curve {
 }
 
 impl LongModel {
-    pub(crate) fn new(quantiles: QuantileSpec, trace: &Trace) -> Self {
+    pub(crate) fn new(quantiles: QuantileSpec, refit_s: Option<f64>, trace: &Trace) -> Self {
         let span_ms = trace.ticks() as u64 * trace.tick_ms;
-        let every_ms = EVERY_MS.max(span_ms / MOST_FITS).min(STALE_MS);
+        let usual_ms = EVERY_MS.max(span_ms / MOST_FITS).min(STALE_MS);
+        let every_ms = refit_s.map_or(usual_ms, |s| (s * 1_000.0) as u64);
         Self { quantiles, every_ms, due_ms: 0, curve: None }
     }
 
@@ -134,7 +135,7 @@ mod tests {
         let series = Series { start_ms: 0, step_ms: 60_000, rps };
         let trace = Trace::new(&series, 10_000, Between::Hold, Some(1)).expect("a trace");
         let quantiles = QuantileSpec { prepare: 0.95, warm: 0.5, commit: 0.1 };
-        let mut model = LongModel::new(quantiles, &trace);
+        let mut model = LongModel::new(quantiles, None, &trace);
         assert!(model.expect(10, &trace).is_empty(), "nothing is known yet");
         let points = model.expect((2 * 1_440 + 450) * 6, &trace);
         let at = |minutes: u64| points.iter().find(|p| p.horizon_ms == minutes * 60_000);

@@ -14,7 +14,8 @@ use crate::{BrainSpec, ReactiveSpec, Setup, Trace};
 
 /// What decides how many instances there are.
 ///
-/// As text: `brain`, `brain:target=0.9,prepare=0.99,warm=0.5,commit=0.1,shadow=1,ready=1`,
+/// As text: `brain`, `brain:target=0.9,prepare=0.99,warm=0.5,commit=0.1,shadow=1,ready=1`
+/// (and `long=0` without forecasts from history, `refit` and `hold` in seconds),
 /// `reactive:0.7` (or `reactive:target=0.7,window=300,sync=15,tolerance=0.1`, times in seconds),
 /// `static:12`, `static:mean`, `static:peak`, `oracle`.
 #[derive(Clone, Debug, PartialEq)]
