@@ -14,7 +14,7 @@ TEST_ARGS ?=
 # Options for criterion: make bench BENCH_ARGS='pick --quick'
 BENCH_ARGS ?=
 
-.PHONY: help setup demo test check bench bench-forecast
+.PHONY: help setup demo test check bench bench-forecast bench-policy
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 17
@@ -49,3 +49,7 @@ bench: ## Cost of a tick and of a pick; benches/versus/http.sh compares with ngi
 bench-forecast: ## Forecasters on recorded traces (FORESHADOW_TRACES), and their cost, as JSON
 	@scripts/setup.sh build
 	cargo run --release --locked --quiet -p foreshadow-bench-forecast --bin long
+
+bench-policy: ## Violations and cost beside reactive scaling and an oracle, on public traces
+	@scripts/setup.sh build >&2
+	@cargo run --release --locked --quiet -p foreshadow-bench-policy -- $(BENCH_ARGS)

@@ -10,10 +10,10 @@ use super::input::{Format, History, KindArg};
 
 /// Policies that are compared when none are named.
 const USUAL_POLICIES: [&str; 12] = [
-    "brain:target=0.65",
     "brain",
-    "brain:target=0.85",
-    "brain:target=0.95",
+    "brain:target=0.8,commit=0.5",
+    "brain:target=0.9,commit=0.5",
+    "brain:target=0.95,commit=0.5",
     "reactive:0.5",
     "reactive:0.6",
     "reactive:0.7",
@@ -37,7 +37,7 @@ const TIMELINE_POINTS: usize = 800;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// History: a CSV file or an access log, also compressed with gzip; `-` is standard input.
-    #[arg(value_name = "FILE", required_unless_present_any = ["prometheus", "state_db"])]
+    #[arg(value_name = "FILE")]
     pub(super) file: Option<PathBuf>,
     /// Prometheus server to read the history from, such as http://localhost:9090.
     #[arg(

@@ -218,8 +218,9 @@ fn pareto_axes(
         )
         .ok();
     }
-    for part in 0..=4 {
-        let hours = left + (right - left) * f64::from(part) / 4.0;
+    let step = nice((right - left) / 6.0);
+    let mut hours = (left / step).ceil() * step;
+    while hours <= right {
         write!(
             svg,
             "<text class=\"tick\" x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>",
@@ -228,6 +229,7 @@ fn pareto_axes(
             short(hours)
         )
         .ok();
+        hours += step;
     }
     write!(
         svg,
@@ -259,7 +261,7 @@ fn dot(svg: &mut String, row: &Row, (x, y): (f64, f64)) {
     .ok();
 }
 
-/// Places for labels right of their dots, moved up or down where they would cover each other.
+/// Places for labels above and right of their dots, moved up or down where they would cover each other.
 fn placed(dots: &[(f64, f64)]) -> Vec<(f64, f64)> {
     const HEIGHT: f64 = 14.0;
     const REACH: f64 = 70.0;
@@ -267,7 +269,7 @@ fn placed(dots: &[(f64, f64)]) -> Vec<(f64, f64)> {
     order.sort_by(|a, b| dots[*b].1.total_cmp(&dots[*a].1).then(dots[*a].0.total_cmp(&dots[*b].0)));
     let mut places: Vec<Option<(f64, f64)>> = vec![None; dots.len()];
     for at in order {
-        let (x, mut y) = (dots[at].0 + 10.0, dots[at].1 + 4.0);
+        let (x, mut y) = (dots[at].0 + 8.0, dots[at].1 - 6.0);
         let hits = |y: f64, places: &[Option<(f64, f64)>]| {
             places
                 .iter()

@@ -38,7 +38,7 @@ pub(super) struct WorldReport {
 /// One policy.
 #[derive(Debug, Serialize)]
 pub(super) struct Row {
-    /// No other has less of both violations and instance-hours.
+    /// No other but the oracle has fewer violations for no more instance-hours, or the reverse.
     pub(super) on_frontier: bool,
     #[serde(flatten)]
     pub(super) outcome: Outcome,

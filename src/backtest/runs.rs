@@ -99,9 +99,14 @@ fn take<'a, 'b>(jobs: &'a [Job<'b>], next: &AtomicUsize) -> Option<(usize, &'a J
 }
 
 fn rows(outcomes: Vec<Outcome>) -> Vec<Row> {
+    // Nobody but the oracle knows the future, so it beats nobody.
+    let knows = |o: &Outcome| o.policy == "oracle";
     let points: Vec<Point> = outcomes
         .iter()
-        .map(|o| Point { hours: o.instance_hours, violation_s: o.violation_s })
+        .map(|o| Point {
+            hours: if knows(o) { f64::INFINITY } else { o.instance_hours },
+            violation_s: o.violation_s,
+        })
         .collect();
     let unbeaten = pareto(&points);
     outcomes

@@ -29,7 +29,7 @@ pub(super) fn text(report: &Report) -> String {
 }
 
 const LEGEND: &str = "
-* no other policy has fewer violations for as few instance-hours. Violation: time in which more
+* beaten on violations and instance-hours by none but the oracle. Violation: time in which more
 requests than allowed were beyond what serving instances carry. False: activations that demand did
 not ask for. Lead: from being ready to being needed, 10th, 50th and 90th percentile; late is
 negative. hours/oracle: instance-hours, paused ones included, relative to knowing all demand.

@@ -6,6 +6,7 @@
     reason = "a failed step of a test is its failure"
 )]
 
+mod backtest;
 mod config;
 mod data_plane;
 mod ending;

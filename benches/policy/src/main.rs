@@ -2,7 +2,7 @@
 //!
 //! Prints a table on standard error, with what is missed, and everything as JSON on standard
 //! output. Traces lie in `FORESHADOW_TRACES`, or `../shared/traces`; those that are not there are
-//! left out, with a message. `QUICK=1` takes a fifth of every trace.
+//! left out, with a message. `QUICK=1` takes a quarter of the ticks.
 
 mod bench;
 mod judge;
