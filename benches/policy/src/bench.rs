@@ -37,14 +37,14 @@ const REACTIVES: [&str; 13] = [
 /// How it is done, for whoever reads only the output.
 pub(crate) const HOW: &str = "An instance carries a sixth of mean demand. Between recorded values \
 demand goes on straight lines and requests arrive by chance (Poisson, seed 1); both are the same for \
-all policies. A tick is a sixth of the start-up, 2 s at least, 10 s at most; of longer traces the last \
-200,000 ticks are taken. A quarter is for learning and does not count. Instance-hours count paused \
+all policies. A tick is a sixth of the start-up, 2 s at least, 10 s at most; of longer traces the busiest \
+100,000 ticks are taken. A quarter is for learning and does not count. Instance-hours count paused \
 instances in full. The evaluation window of the brain is the start-up, 10 s at least; reactive scaling \
 looks every 15 s and scales down after 300 s. One setting of the brain is judged, the same everywhere; \
 its forecasts from history are fitted every five minutes, in long runs 1,500 times.";
 
-const MOST_TICKS: u64 = 200_000;
-const QUICK_TICKS: u64 = 50_000;
+const MOST_TICKS: u64 = 100_000;
+const QUICK_TICKS: u64 = 30_000;
 const DAY_MS: u64 = 86_400_000;
 
 /// What came of one trace with one start-up time.
