@@ -17,9 +17,10 @@ const LABELLED: [&str; 5] = [
     "ms_ecommerce_api_rps_1h_labelled",
 ];
 /// The live model's way of telling a lasting drift: medians of five values against a past of 120.
-const LASTING: DriftSpec = DriftSpec { block: 5, past: 120, least_spread: 0.02 };
+const LASTING: DriftSpec =
+    DriftSpec { block: 5, past: 120, least_spread: 0.02, heeds_tails: false };
 /// The same code on single values, for failures of one step.
-const SINGLE: DriftSpec = DriftSpec { block: 1, past: 120, least_spread: 0.02 };
+const SINGLE: DriftSpec = DriftSpec { block: 1, past: 120, least_spread: 0.02, heeds_tails: false };
 /// The first part of each series is learned from and not scored.
 const WARM_UP_SHARE: usize = 10;
 

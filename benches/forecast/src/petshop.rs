@@ -12,8 +12,9 @@ use crate::parse::TraceError;
 
 /// Length of a step.
 const STEP_MS: u64 = 300_000;
-/// One value at a time against the whole of the recording without faults.
-const SPEC: DriftSpec = DriftSpec { block: 1, past: 600, least_spread: 0.02 };
+/// One value at a time against the whole of the recording without faults, whose series have heavy
+/// tails and no peers.
+const SPEC: DriftSpec = DriftSpec { block: 1, past: 600, least_spread: 0.02, heeds_tails: true };
 /// Steps of a window: two to know the present level by, and four that are judged.
 const LEVEL: usize = 2;
 const JUDGED: usize = 4;

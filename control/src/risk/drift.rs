@@ -20,6 +20,10 @@ pub struct DriftSpec {
     pub past: usize,
     /// Spread below which nothing can be told, in the unit of the values.
     pub least_spread: f64,
+    /// Whether rare large deviations of the past widen the spread. They keep a series that is
+    /// mostly still, with a pause now and then, from alarming at each, and hide trouble that has
+    /// lasted for a tenth of the past.
+    pub heeds_tails: bool,
 }
 
 impl DriftSpec {
@@ -93,7 +97,7 @@ impl Drift {
         let mut values: Vec<f64> = self.past.iter().copied().collect();
         self.usual = median(&mut values).map(|middle| {
             values.iter_mut().for_each(|value| *value = (*value - middle).abs());
-            (middle, spread(&mut values))
+            (middle, spread(&mut values, self.spec.heeds_tails))
         });
     }
 
@@ -129,21 +133,23 @@ impl Drift {
     }
 }
 
-/// Of deviations from the median. The median deviation alone calls the tails of a series that is
-/// mostly still, and pauses now and then, a drift; so does the ninth decile, scaled likewise, where
-/// it is larger.
-fn spread(deviations: &mut [f64]) -> f64 {
-    let decile = (deviations.len() * 9 / 10).min(deviations.len().saturating_sub(1));
-    let tail = deviations.select_nth_unstable_by(decile, f64::total_cmp);
-    let tail = *tail.1 / NORMAL_95;
-    (NORMAL_MAD * median(deviations).unwrap_or(0.0)).max(tail)
+/// The spread of deviations from the median: by their own median, or by their ninth decile where
+/// tails are heeded and it is larger; each as of a normal distribution.
+fn spread(deviations: &mut [f64], heeds_tails: bool) -> f64 {
+    let usual = NORMAL_MAD * median(deviations).unwrap_or(0.0);
+    let decile = deviations.len() * 9 / 10;
+    if !heeds_tails || decile >= deviations.len() {
+        return usual;
+    }
+    usual.max(*deviations.select_nth_unstable_by(decile, f64::total_cmp).1 / NORMAL_95)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const SPEC: DriftSpec = DriftSpec { block: 5, past: 40, least_spread: 0.01 };
+    const SPEC: DriftSpec =
+        DriftSpec { block: 5, past: 40, least_spread: 0.01, heeds_tails: false };
 
     fn fed(values: impl IntoIterator<Item = f64>) -> Drift {
         let mut drift = Drift::new(SPEC);
@@ -174,6 +180,17 @@ mod tests {
         let outliers = (0..300).map(|at| if at % 6 == 5 { 1e9 } else { wave(at) });
         assert!(fed(outliers).deviation(0.0).unwrap().spreads.abs() < 5.0);
         assert_eq!(fed((0..50).map(wave)).deviation(0.0), None);
+    }
+
+    #[test]
+    fn rare_pauses_are_no_drift_where_tails_are_heeded() {
+        let spec = DriftSpec { block: 1, past: 60, least_spread: 0.01, heeds_tails: true };
+        let spreads = |spec: DriftSpec| {
+            let mut drift = Drift::new(spec);
+            (0..61).for_each(|at| drift.observe(if at % 6 == 0 { 1.0 } else { 0.0 }));
+            drift.deviation(0.0).unwrap().spreads
+        };
+        assert!(spreads(spec) < 2.0 && spreads(DriftSpec { heeds_tails: false, ..spec }) > 50.0);
     }
 
     #[test]

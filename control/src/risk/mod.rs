@@ -86,7 +86,8 @@ struct Watch {
 impl Watch {
     fn new() -> Self {
         let drift = |kind: &evidence::DriftKind| {
-            Drift::new(DriftSpec { block: BLOCK, past: PAST, least_spread: kind.least_spread })
+            let least_spread = kind.least_spread;
+            Drift::new(DriftSpec { block: BLOCK, past: PAST, least_spread, heeds_tails: false })
         };
         Self {
             tally: Tally::default(),
