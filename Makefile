@@ -14,7 +14,7 @@ TEST_ARGS ?=
 # Options for criterion: make bench BENCH_ARGS='pick --quick'
 BENCH_ARGS ?=
 
-.PHONY: help setup demo test check bench bench-forecast bench-policy
+.PHONY: help setup demo test check bench bench-forecast bench-policy bench-risk
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 17
@@ -53,3 +53,7 @@ bench-forecast: ## Forecasters on recorded traces (FORESHADOW_TRACES), and their
 bench-policy: ## Violations and cost beside reactive scaling and an oracle, on public traces
 	@scripts/setup.sh build >&2
 	@cargo run --release --locked --quiet -p foreshadow-bench-policy -- $(BENCH_ARGS)
+
+bench-risk: ## Failures told from labelled recordings, at stated rates of false alarms, as JSON
+	@scripts/setup.sh build
+	cargo run --release --locked --quiet -p foreshadow-bench-forecast --bin risk -- $(BENCH_ARGS)

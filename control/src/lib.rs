@@ -17,21 +17,23 @@
 //! 3. *Instances* (`fleet`, `capacity`, `queueing`): meters of instances that take requests go
 //!    into their capacity models; facts into lead times and back-offs (`provider`). Those that
 //!    vanished are forgotten.
-//! 4. *Floor* (`rules`, `tiers`): the shadows that must serve whatever the forecast says: measured
+//! 4. *Risk* ([`risk`]): once a second each instance's drift, failures and use of its machine become
+//!    a probability that it fails; those above the threshold get a stand-in, then lose their load.
+//! 5. *Floor* (`rules`, `tiers`): the shadows that must serve whatever the forecast says: measured
 //!    demand, saturation, lost primaries, the operator's hand, and what rules that fire ask for.
-//! 5. *Up* (`tiers`): faulty shadows end, ready ones are ordered to serve (floor first, then the
+//! 6. *Up* (`tiers`): faulty shadows end, ready ones are ordered to serve (floor first, then the
 //!    commit quantile at each one's lead time), the median warms.
-//! 6. *Down* (`rollback`): what was not wanted for a full evaluation window goes back, one shadow
+//! 7. *Down* (`rollback`): what was not wanted for a full evaluation window goes back, one shadow
 //!    at a time: weight, drain, warm, shadow, end.
-//! 7. *New* (`tiers`): the pool's gaps and the upper quantile create, unless the provider asked to
+//! 8. *New* (`tiers`): the pool's gaps and the upper quantile create, unless the provider asked to
 //!    be left alone.
-//! 8. *Weights* (`steady`, `weights`, `publish`): for a demand cleared of chance, primaries to the
+//! 9. *Weights* (`steady`, `weights`, `publish`): for a demand cleared of chance, primaries to the
 //!    target, the overflow to serving shadows along their warm-up; the failed drop at once, all
 //!    else moves by slew and hysteresis, and those that fail more than their peers are given less
 //!    (`errors`). Unless it acts, the weights in force stay, without those
 //!    that cannot take requests.
 //!
-//! Prediction enters steps 5 to 7 only as a demand that is at least the measured one: it adds or
+//! Prediction enters steps 6 to 8 only as a demand that is at least the measured one: it adds or
 //! holds, and never takes away.
 //!
 //! # What a wrong forecast can cost
