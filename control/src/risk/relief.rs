@@ -129,7 +129,12 @@ impl Risk {
             watch.relief.chosen = chosen.contains(id);
         }
         let is_chosen = |m: &Member<'_>| chosen.contains(&m.id());
-        let carried = |m: &Member<'_>| target * m.rps * m.ramp * m.trust.part;
+        let carried = |m: &Member<'_>| {
+            let kept = self.watches.get(&m.id()).map_or(1.0, |watch| watch.relief.kept);
+            // One that is chosen can always be given all of its load again.
+            let kept = if is_chosen(m) { 1.0 } else { kept };
+            target * m.rps * m.ramp * m.trust.part * kept
+        };
         let sum = |wanted: bool| -> f64 {
             let counted = members.iter().filter(|m| m.eligible && is_chosen(m) == wanted);
             counted.map(carried).sum()
@@ -184,7 +189,13 @@ impl Risk {
             })
             .collect();
         alarmed.sort_by(|a, b| b.0.cmp(&a.0).then(b.1.total_cmp(&a.1)).then(a.2.cmp(&b.2)));
-        let most = (able / ONE_IN).max(1);
+        // Those whose load is still on its way back take up their place.
+        let is_returning = |m: &&Member<'_>| {
+            let relief = self.watches.get(&m.id()).map(|watch| watch.relief);
+            m.eligible && relief.is_some_and(|relief| !relief.alarmed && relief.is_moving())
+        };
+        let returning = members.iter().filter(is_returning).count();
+        let most = (able / ONE_IN).max(1).saturating_sub(returning);
         alarmed.into_iter().take(most).map(|(_, _, id)| id).collect()
     }
 }

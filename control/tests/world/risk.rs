@@ -180,6 +180,9 @@ fn lied_to(
             instance.resources = tell(id.0, at_ms);
         }
         ever_weightless |= plan.services[0].weights.iter().all(|w| w.weight == 0);
+        // Three primaries and at most four shadows: a third is two.
+        let relieved = plan.services[0].risk.iter().filter(|risk| risk.kept < 1.0).count();
+        assert!(relieved <= 2, "{relieved} are relieved");
         for risk in &plan.services[0].risk {
             assert!((0.0..=1.0).contains(&risk.score) && (0.0..=1.0).contains(&risk.kept));
             assert!(risk.predicted_load_rps.is_finite());
