@@ -122,7 +122,8 @@ impl Model {
         series.distrust(seasons.short);
         series.fill(unit);
 
-        let horizon = usize::try_from(spec.horizon_ms / history.step_ms).unwrap_or(MAX_TRIED);
+        let horizon =
+            usize::try_from(spec.sane_horizon_ms() / history.step_ms).unwrap_or(MAX_TRIED);
         let horizon = horizon.clamp(1, MAX_TRIED);
         let levels = spec.sane_levels();
         let (origins, tables, curves) = mix::roll(&series, seasons, unit, horizon);

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+const DAY_MS: u64 = 24 * 3_600_000;
 /// Most quantile levels kept.
 const MAX_LEVELS: usize = 32;
 
@@ -29,13 +30,18 @@ impl Default for LongSpec {
         Self {
             levels: vec![0.1, 0.5, 0.9],
             seasons_ms: Vec::new(),
-            horizon_ms: 24 * 3_600_000,
+            horizon_ms: DAY_MS,
             non_negative: true,
         }
     }
 }
 
 impl LongSpec {
+    /// The horizon as [`LongSpec::horizon_ms`] says it is repaired.
+    pub(super) fn sane_horizon_ms(&self) -> u64 {
+        if self.horizon_ms == 0 { DAY_MS } else { self.horizon_ms }
+    }
+
     /// The levels as [`LongSpec::levels`] says they are repaired.
     pub(super) fn sane_levels(&self) -> Vec<f64> {
         let inside = |level: &f64| *level > 0.0 && *level < 1.0;
