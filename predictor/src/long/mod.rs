@@ -118,6 +118,8 @@ impl Model {
             length: series.len(),
             periods: [seasons.long.unwrap_or(seasons.short), unit],
         };
+        // What was measured bounds what is forecast, not what an event's lift made of it.
+        let highest = series.values.iter().fold(0.0, |most: f64, value| most.max(value.abs()));
         let effects = Effects::take_out(&mut series, grid, unit, regressors, events);
         series.distrust(seasons.short);
         series.fill(unit);
@@ -132,7 +134,6 @@ impl Model {
         let weights = Weights::learn(&series, &origins, &ahead, unit, floor);
         let tried = (&origins[..], &weights);
         let spread = Spread::learn(&series, tried, (seasons.short, &ahead), horizon, &levels);
-        let highest = series.values.iter().fold(0.0, |most: f64, value| most.max(value.abs()));
         let lowest = if spec.non_negative { 0.0 } else { -HIGHEST * highest };
         Ok(Self {
             origin_ms: history.end_ms(),
