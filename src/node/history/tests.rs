@@ -11,8 +11,8 @@ use super::*;
 use crate::node::history::pending::Pending;
 use crate::node::history::store::SeriesIds;
 
-/// A tick of one service with so many instances, each sent one request in ten of the second's 100.
-pub(super) fn view(at_ms: u64, interval_ms: u64, instances: u64) -> View {
+/// One that was sent ten requests and failed one of them.
+fn instance(id: u64) -> InstanceObservation {
     let latency = LatencySummary {
         count: 10,
         sum_ms: 50.0,
@@ -30,7 +30,7 @@ pub(super) fn view(at_ms: u64, interval_ms: u64, instances: u64) -> View {
         latency,
         ..Meters::default()
     };
-    let instance = |id| InstanceObservation {
+    InstanceObservation {
         instance: InstanceId(id),
         role: Role::Primary,
         tier: Tier::Serving,
@@ -44,7 +44,11 @@ pub(super) fn view(at_ms: u64, interval_ms: u64, instances: u64) -> View {
         kernel: None,
         mirror: None,
         reported: Default::default(),
-    };
+    }
+}
+
+/// A tick of one service that was sent 100 requests, with so many instances.
+pub(super) fn view(at_ms: u64, interval_ms: u64, instances: u64) -> View {
     let service = ServiceName::from("shop");
     View {
         observation: Observation {

@@ -369,4 +369,34 @@ mod tests {
         assert!(hour.scored > 40, "{hour:?}");
         assert!(hour.mae_rps < 0.8 * hour.naive_mae_rps, "{hour:?}");
     }
+
+    #[test]
+    fn what_an_event_does_is_learned_over_its_repeats_and_told_to_people_only() {
+        let sale = |day: u64| Event {
+            kind: "sale".to_owned(),
+            start_ms: START_MS + day * DAY_MS + 12 * 3_600_000,
+            end_ms: START_MS + day * DAY_MS + 15 * 3_600_000,
+            expected_lift: Some(5.0),
+        };
+        let started = [3, 5, 8, 10].map(sale);
+        let upcoming = [sale(14)];
+        let mut known = spans(Reach::Day, 14);
+        for span in &mut known {
+            if started.iter().any(|sale| (sale.start_ms..sale.end_ms).contains(&span.at_ms)) {
+                span.rps *= 2.0;
+            }
+        }
+        let past = Past { spans: &known, started: &started, upcoming: &upcoming };
+        let now_ms = START_MS + 14 * DAY_MS;
+        let curve = curve(&past, Reach::Day, &QUANTILES, now_ms).unwrap();
+        let lift = &curve.lifts[0];
+        assert_eq!((lift.name.as_str(), lift.repeats), ("sale", 4));
+        assert!((1.6..2.6).contains(&lift.lift), "{lift:?}");
+        assert!((1.6..3.3).contains(&lift.blended(5.0)), "{lift:?}");
+        let during =
+            usize::try_from((upcoming[0].start_ms + 3_600_000 - curve.start_ms) / curve.step_ms)
+                .unwrap();
+        assert!(curve.mean[during] > 1.4 * 200.0, "{}", curve.mean[during]);
+        assert!(curve.told[during][1] < 1.2 * 200.0, "{:?}", curve.told[during]);
+    }
 }
