@@ -185,7 +185,12 @@ fn no_nonsense_from_history_makes_it_worse_than_observing_by_more_than_the_bound
 
 #[test]
 fn no_lie_from_history_makes_it_worse_than_observing_by_more_than_the_bound() {
-    assert_harmless(7, &LIES[5..]);
+    assert_harmless(7, &LIES[5..8]);
+}
+
+#[test]
+fn no_history_of_another_time_makes_it_worse_than_observing_by_more_than_the_bound() {
+    assert_harmless(8, &LIES[8..]);
 }
 
 #[test]
