@@ -10,12 +10,13 @@
 //! horizon without a record may prepare and warm but not commit, and one that did worse than
 //! "same as now" says nothing until it does better.
 
-use std::collections::VecDeque;
+mod track;
 
 use serde::{Deserialize, Serialize};
 
 use crate::demand::DemandHorizon;
 use crate::{HorizonView, QuantileSpec};
+use track::{Track, Voice};
 
 /// Points listened to; a longer list is cut.
 const MOST_POINTS: usize = 24;
@@ -36,21 +37,8 @@ const MOST_SCALE: f64 = 2.0;
 const SCALE_START_RPS: f64 = 5.0;
 /// How far ahead half of the scale is left.
 const SCALE_HALF_MS: f64 = 900_000.0;
-/// Truths before a horizon has a record.
-const MIN_SCORED: u64 = 12;
-/// Truths that the record remembers.
-const MEMORY: u64 = 60;
-/// A loss this much above that of "same as now", or less than this share of demand and this much
-/// demand above it, misleads no one.
-const WORST_RATIO: f64 = 1.25;
-const HARMLESS_SHARE: f64 = 0.05;
-const HARMLESS_RPS: f64 = 0.25;
 /// Between two points, more growth than this is a rise.
 const RISE: f64 = 1.1;
-/// Predictions of one horizon that wait for their truth.
-const MOST_PENDING: u64 = 32;
-/// Least time between two of them.
-const LEAST_STRIDE_MS: u64 = 10_000;
 
 /// What was told, and how that came true.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -62,35 +50,6 @@ pub(crate) struct LongRange {
     tracks: Vec<Track>,
     /// What is told in this tick, scaled and within what is credible.
     told: Vec<DemandHorizon>,
-}
-
-/// The record of one horizon.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct Track {
-    horizon_ms: u64,
-    pending: VecDeque<Prediction>,
-    scored: u64,
-    /// Means over the last truths: loss of what was told, of "same as now", and the truth.
-    loss: f64,
-    naive_loss: f64,
-    size_rps: f64,
-}
-
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-struct Prediction {
-    due_ms: u64,
-    told: DemandHorizon,
-    naive_rps: f64,
-}
-
-/// How far a horizon is believed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Voice {
-    /// Its record speaks against it.
-    None,
-    /// It has no record yet: it may prepare and warm.
-    Unproven,
-    Full,
 }
 
 impl LongRange {
@@ -213,61 +172,6 @@ impl LongRange {
     }
 }
 
-impl Track {
-    fn new(horizon_ms: u64) -> Self {
-        Self {
-            horizon_ms,
-            pending: VecDeque::new(),
-            scored: 0,
-            loss: 0.0,
-            naive_loss: 0.0,
-            size_rps: 0.0,
-        }
-    }
-
-    fn stride_ms(&self) -> u64 {
-        (self.horizon_ms / MOST_PENDING).max(LEAST_STRIDE_MS)
-    }
-
-    fn keep(&mut self, told: DemandHorizon, now_ms: u64, naive_rps: f64) {
-        let due_ms = now_ms.saturating_add(self.horizon_ms);
-        let newest = self.pending.back().map(|p| p.due_ms);
-        if newest.is_none_or(|newest_ms| due_ms >= newest_ms.saturating_add(self.stride_ms())) {
-            self.pending.push_back(Prediction { due_ms, told, naive_rps });
-        }
-    }
-
-    fn settle(&mut self, now_ms: u64, truth_rps: f64, quantiles: &QuantileSpec) {
-        while let Some(due) = self.pending.pop_front_if(|p| p.due_ms <= now_ms) {
-            // After a leap of the clock the truth of that time was not seen.
-            if now_ms - due.due_ms >= self.stride_ms() {
-                continue;
-            }
-            let levels = [quantiles.commit, quantiles.warm, quantiles.prepare];
-            let told = [due.told.lower_rps, due.told.median_rps, due.told.upper_rps];
-            let loss: f64 =
-                levels.iter().zip(told).map(|(q, rps)| pinball(truth_rps - rps, *q)).sum();
-            let naive: f64 = levels.iter().map(|q| pinball(truth_rps - due.naive_rps, *q)).sum();
-            self.scored = self.scored.saturating_add(1);
-            let rate = 1.0 / self.scored.min(MEMORY) as f64;
-            self.loss += rate * (loss - self.loss);
-            self.naive_loss += rate * (naive - self.naive_loss);
-            self.size_rps += rate * (truth_rps - self.size_rps);
-        }
-    }
-
-    fn voice(&self) -> Voice {
-        let harmless = HARMLESS_SHARE * self.size_rps + HARMLESS_RPS;
-        if self.scored < MIN_SCORED {
-            Voice::Unproven
-        } else if self.loss > WORST_RATIO * self.naive_loss + harmless {
-            Voice::None
-        } else {
-            Voice::Full
-        }
-    }
-}
-
 /// A point beyond the forecaster's last horizon, which still counts for its share of the way.
 /// Without a record no more is surely to come than that one says.
 fn blended(last: &HorizonView, point: &DemandHorizon, voice: Voice) -> HorizonView {
@@ -302,13 +206,9 @@ fn alone(point: &DemandHorizon, voice: Voice) -> HorizonView {
     HorizonView { horizon_ms, lower_rps, median_rps, upper_rps }
 }
 
-/// Loss of a quantile that fell `short` of the truth (negative when it lay above).
-fn pinball(short: f64, level: f64) -> f64 {
-    if short > 0.0 { level * short } else { (level - 1.0) * short }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::track::MOST_PENDING;
     use super::*;
 
     const QUANTILES: QuantileSpec = QuantileSpec { prepare: 0.9, warm: 0.5, commit: 0.1 };

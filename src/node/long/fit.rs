@@ -6,15 +6,16 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use foreshadow_config::{Config, Occurrence};
+use foreshadow_config::Config;
 use foreshadow_control::{QuantileSpec, ServiceName};
 use foreshadow_predictor::long::{Event, History, LongSpec, Model};
 
 use super::Reach;
+use super::calendar::{as_event, coming, upcoming};
 use super::curve::{self, Curve, LearnedLift};
 use super::score::Scores;
+use crate::node::Shared;
 use crate::node::history::{Query, Span};
-use crate::node::{Shared, decisions};
 
 /// Rest after a fit, as a multiple of the time it took.
 const REST: u32 = 19;
@@ -26,14 +27,10 @@ const RETRY_MS: u64 = 60_000;
 /// Spans that a curve describes beyond its reach, in parts of it: it is used until the next one.
 const SPARE_PART: u64 = 8;
 /// Events looked at of one service: the newest.
-const MOST_EVENTS: usize = 1_000;
+pub(super) const MOST_EVENTS: usize = 1_000;
 
-/// How far ahead occurrences of calendars are looked up: as far as any curve looks, and a day more.
-const CALENDAR_MS: u64 = 8 * 86_400_000;
 /// Time between two looks.
 const CALENDAR_EVERY_MS: u64 = 60_000;
-/// Occurrences of all calendars that are looked at: the soonest.
-const MOST_COMING: usize = 10_000;
 
 /// What is fitted when, and how it did so far.
 #[derive(Default)]
@@ -152,51 +149,6 @@ impl Fitter {
         shared.long.publish(service, reach, curve, config);
         Ok(true)
     }
-}
-
-/// Announced events and those of calendars that have not started.
-fn upcoming(shared: &Shared, service: &ServiceName, now_ms: u64) -> anyhow::Result<Vec<Event>> {
-    let announced = shared.decisions.events(now_ms)?.into_iter().map(|(_, event)| event);
-    let calendar = shared.long.calendar();
-    let all = announced.chain(calendar.iter().cloned());
-    let mine = all.filter(|event| event.service == service.as_str() && event.start_ms > now_ms);
-    Ok(mine
-        .take(MOST_EVENTS)
-        .map(|event| Event {
-            kind: event.name,
-            start_ms: event.start_ms,
-            end_ms: event.end_ms,
-            expected_lift: Some(event.lift),
-        })
-        .collect())
-}
-
-fn as_event(occurrence: Occurrence) -> Event {
-    Event {
-        kind: occurrence.name,
-        start_ms: occurrence.start_ms,
-        end_ms: occurrence.end_ms,
-        expected_lift: Some(occurrence.lift),
-    }
-}
-
-/// What the calendars and rules of all services say of the next days, what runs included.
-pub(super) fn coming(config: &Config, now_ms: u64) -> Vec<decisions::Event> {
-    let mut coming: Vec<decisions::Event> = Vec::new();
-    for (service, configured) in &config.services {
-        let occurrences =
-            configured.forecast.occurrences(now_ms, now_ms.saturating_add(CALENDAR_MS));
-        coming.extend(occurrences.into_iter().map(|occurrence| decisions::Event {
-            service: service.to_string(),
-            name: occurrence.name,
-            start_ms: occurrence.start_ms,
-            end_ms: occurrence.end_ms,
-            lift: occurrence.lift,
-        }));
-    }
-    coming.sort_by(|a, b| a.start_ms.cmp(&b.start_ms).then_with(|| a.service.cmp(&b.service)));
-    coming.truncate(MOST_COMING);
-    coming
 }
 
 /// The rate of a span that was observed for at least half of its time.

@@ -1,6 +1,7 @@
 //! Forecasts of an hour, a day and a week, fitted to kept history on a thread of their own and
 //! published whole: the loop and the admin interface only ever read them.
 
+mod calendar;
 mod curve;
 mod fit;
 mod score;
@@ -109,7 +110,7 @@ impl LongForecasts {
     /// Starts fitting, where history is kept, and looking calendars up. Without it everything else
     /// goes on, so that a thread that cannot be had is only said.
     pub(crate) fn start(shared: &Arc<Shared>) {
-        let coming = fit::coming(&shared.config.load(), shared.clock.now_ms());
+        let coming = calendar::coming(&shared.config.load(), shared.clock.now_ms());
         shared.long.calendar.store(Arc::new(coming));
         let (stop, stopped) = channel();
         let mut fitter = Fitter::default();

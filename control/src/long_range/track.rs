@@ -1,0 +1,111 @@
+//! The record of one horizon: what was told, what came, and how far it is believed.
+
+use std::collections::VecDeque;
+
+use serde::{Deserialize, Serialize};
+
+use crate::QuantileSpec;
+use crate::demand::DemandHorizon;
+
+/// Truths before a horizon has a record.
+const MIN_SCORED: u64 = 12;
+/// Truths that the record remembers.
+const MEMORY: u64 = 60;
+/// A loss this much above that of "same as now", or less than this share of demand and this much
+/// demand above it, misleads no one.
+const WORST_RATIO: f64 = 1.25;
+const HARMLESS_SHARE: f64 = 0.05;
+const HARMLESS_RPS: f64 = 0.25;
+/// Predictions of one horizon that wait for their truth.
+pub(super) const MOST_PENDING: u64 = 32;
+/// Least time between two of them.
+const LEAST_STRIDE_MS: u64 = 10_000;
+
+/// The record of one horizon.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Track {
+    pub(super) horizon_ms: u64,
+    pub(super) pending: VecDeque<Prediction>,
+    scored: u64,
+    /// Means over the last truths: loss of what was told, of "same as now", and the truth.
+    loss: f64,
+    naive_loss: f64,
+    size_rps: f64,
+}
+
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(super) struct Prediction {
+    due_ms: u64,
+    told: DemandHorizon,
+    naive_rps: f64,
+}
+
+/// How far a horizon is believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Voice {
+    /// Its record speaks against it.
+    None,
+    /// It has no record yet: it may prepare and warm.
+    Unproven,
+    Full,
+}
+
+impl Track {
+    pub(super) fn new(horizon_ms: u64) -> Self {
+        Self {
+            horizon_ms,
+            pending: VecDeque::new(),
+            scored: 0,
+            loss: 0.0,
+            naive_loss: 0.0,
+            size_rps: 0.0,
+        }
+    }
+
+    fn stride_ms(&self) -> u64 {
+        (self.horizon_ms / MOST_PENDING).max(LEAST_STRIDE_MS)
+    }
+
+    pub(super) fn keep(&mut self, told: DemandHorizon, now_ms: u64, naive_rps: f64) {
+        let due_ms = now_ms.saturating_add(self.horizon_ms);
+        let newest = self.pending.back().map(|p| p.due_ms);
+        if newest.is_none_or(|newest_ms| due_ms >= newest_ms.saturating_add(self.stride_ms())) {
+            self.pending.push_back(Prediction { due_ms, told, naive_rps });
+        }
+    }
+
+    pub(super) fn settle(&mut self, now_ms: u64, truth_rps: f64, quantiles: &QuantileSpec) {
+        while let Some(due) = self.pending.pop_front_if(|p| p.due_ms <= now_ms) {
+            // After a leap of the clock the truth of that time was not seen.
+            if now_ms - due.due_ms >= self.stride_ms() {
+                continue;
+            }
+            let levels = [quantiles.commit, quantiles.warm, quantiles.prepare];
+            let told = [due.told.lower_rps, due.told.median_rps, due.told.upper_rps];
+            let loss: f64 =
+                levels.iter().zip(told).map(|(q, rps)| pinball(truth_rps - rps, *q)).sum();
+            let naive: f64 = levels.iter().map(|q| pinball(truth_rps - due.naive_rps, *q)).sum();
+            self.scored = self.scored.saturating_add(1);
+            let rate = 1.0 / self.scored.min(MEMORY) as f64;
+            self.loss += rate * (loss - self.loss);
+            self.naive_loss += rate * (naive - self.naive_loss);
+            self.size_rps += rate * (truth_rps - self.size_rps);
+        }
+    }
+
+    pub(super) fn voice(&self) -> Voice {
+        let harmless = HARMLESS_SHARE * self.size_rps + HARMLESS_RPS;
+        if self.scored < MIN_SCORED {
+            Voice::Unproven
+        } else if self.loss > WORST_RATIO * self.naive_loss + harmless {
+            Voice::None
+        } else {
+            Voice::Full
+        }
+    }
+}
+
+/// Loss of a quantile that fell `short` of the truth (negative when it lay above).
+fn pinball(short: f64, level: f64) -> f64 {
+    if short > 0.0 { level * short } else { (level - 1.0) * short }
+}

@@ -1,0 +1,61 @@
+//! Events known beforehand: announced, of calendars, by rule.
+
+use foreshadow_config::{Config, Occurrence};
+use foreshadow_control::ServiceName;
+use foreshadow_predictor::long::Event;
+
+use crate::node::{Shared, decisions};
+
+/// How far ahead occurrences of calendars are looked up: as far as any curve looks, and a day more.
+const CALENDAR_MS: u64 = 8 * 86_400_000;
+/// Occurrences of all calendars that are looked at: the soonest.
+const MOST_COMING: usize = 10_000;
+
+/// Announced events and those of calendars that have not started.
+pub(super) fn upcoming(
+    shared: &Shared,
+    service: &ServiceName,
+    now_ms: u64,
+) -> anyhow::Result<Vec<Event>> {
+    let announced = shared.decisions.events(now_ms)?.into_iter().map(|(_, event)| event);
+    let calendar = shared.long.calendar();
+    let all = announced.chain(calendar.iter().cloned());
+    let mine = all.filter(|event| event.service == service.as_str() && event.start_ms > now_ms);
+    Ok(mine
+        .take(super::fit::MOST_EVENTS)
+        .map(|event| Event {
+            kind: event.name,
+            start_ms: event.start_ms,
+            end_ms: event.end_ms,
+            expected_lift: Some(event.lift),
+        })
+        .collect())
+}
+
+pub(super) fn as_event(occurrence: Occurrence) -> Event {
+    Event {
+        kind: occurrence.name,
+        start_ms: occurrence.start_ms,
+        end_ms: occurrence.end_ms,
+        expected_lift: Some(occurrence.lift),
+    }
+}
+
+/// What the calendars and rules of all services say of the next days, what runs included.
+pub(super) fn coming(config: &Config, now_ms: u64) -> Vec<decisions::Event> {
+    let mut coming: Vec<decisions::Event> = Vec::new();
+    for (service, configured) in &config.services {
+        let occurrences =
+            configured.forecast.occurrences(now_ms, now_ms.saturating_add(CALENDAR_MS));
+        coming.extend(occurrences.into_iter().map(|occurrence| decisions::Event {
+            service: service.to_string(),
+            name: occurrence.name,
+            start_ms: occurrence.start_ms,
+            end_ms: occurrence.end_ms,
+            lift: occurrence.lift,
+        }));
+    }
+    coming.sort_by(|a, b| a.start_ms.cmp(&b.start_ms).then_with(|| a.service.cmp(&b.service)));
+    coming.truncate(MOST_COMING);
+    coming
+}
