@@ -160,8 +160,7 @@ fn describe_rule(out: &mut impl Write, rule: &DryRule, ticks: u64) -> anyhow::Re
         writeln!(out, "    {} {end}: {}", utc(firing.from_ms), firing.figures.join(", "))?;
         if let Some((at_ms, law)) = &firing.first_recorded {
             let ahead_s = at_ms.saturating_sub(firing.from_ms) as f64 / 1e3;
-            let law = json!(law);
-            let law = law.as_str().unwrap_or_default();
+            let law = law.as_str();
             writeln!(out, "      {ahead_s:.1} s before a shadow was ordered to serve by {law}")?;
         }
     }

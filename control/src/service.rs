@@ -25,6 +25,8 @@ use crate::{
 const VERIFICATION_REST_MS: u64 = 10_000;
 /// Requests answered by the proxy itself for want of a backend, above this share, mean saturation.
 const UNSERVED_SHARE: f64 = 0.01;
+/// Of a service without a provider.
+const NO_POOL: PoolSpec = PoolSpec { shadow: 0, warm: 0, full: 0, max: 0 };
 
 /// What is known of one service between ticks.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -185,12 +187,11 @@ impl Service {
         let mut members = self.fleet.members(&self.spec, &seen.instances, now_ms);
         let capacity = members.iter().map(crate::fleet::Member::view).collect();
         let saturated = self.is_saturated(seen);
-        let none = PoolSpec { shadow: 0, warm: 0, full: 0, max: 0 };
         let supply = Supply::of(&members, &self.spec, self.fleet.typical_rps);
         let at_risk = self.relieve(&mut members, &supply, outlook, observation.interval_ms);
         let mut scene = Scene {
             spec: &self.spec,
-            pool: self.spec.pool.unwrap_or(none),
+            pool: self.spec.pool.unwrap_or(NO_POOL),
             now_ms,
             warm_up_ms: self.fleet.warm_up_ms(&self.spec),
             outlook,
@@ -227,7 +228,7 @@ impl Service {
             blocked: self.provider.is_blocked(now_ms),
         };
         tiers::create(&mut scene, floor, creations);
-        let published = self.publisher.publish(
+        let Published { weights, advised, mut reasons } = self.publisher.publish(
             &scene,
             &mut self.fleet.known,
             self.rollback.returning,
@@ -237,7 +238,6 @@ impl Service {
         let holding = conditions(&scene, seen.arrivals, refusal, saturated);
         let mut alerts = self.alerts.follow(holding, now_ms);
         alerts.extend(told.alerts);
-        let Published { weights, advised, mut reasons } = published;
         reasons.extend(told.reasons);
         let risk = self.assessments(outlook);
         ServicePlan {
