@@ -179,7 +179,7 @@ fn finish_drains(scene: &mut Scene<'_>) {
 fn step_down_idle(scene: &mut Scene<'_>, warm: u32, all: u32) {
     let full = count(scene.shadows().filter(|m| m.heading == Some(Tier::Full)));
     let exist = count(scene.shadows().filter(|m| m.heading.is_some()));
-    let step = if full > scene.pool.full {
+    let step = if full > scene.pool.full && !scene.claims.hold {
         (Tier::Full, Some(Tier::Warm))
     } else if scene.warm_or_more() > warm {
         (Tier::Warm, Some(Tier::Shadow))

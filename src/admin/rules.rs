@@ -107,6 +107,11 @@ fn rule_json(shared: &Shared, service: &ServiceName, rule: &RuleView) -> Value {
     answer["service"] = json!(service);
     answer["origin"] = json!(if ordered { "operator" } else { "config" });
     answer["configured"] = json!(is_configured(shared, service, &rule.name));
+    // A reload may have taken away what a rule of an operator asks for.
+    let parsed = rule.rule.parse::<Rule>();
+    let config = shared.config.load();
+    let impossible = parsed.map_or_else(|_| Vec::new(), |rule| config.impossible(service, &rule));
+    answer["impossible"] = json!(impossible);
     answer
 }
 

@@ -22,6 +22,9 @@ pub(crate) struct Seen<'a, 'm> {
     pub(crate) now_ms: u64,
 }
 
+/// Figures that can be calculated with.
+const CREDIBLE: std::ops::RangeInclusive<f64> = 0.0..=1e15;
+
 /// A figure and what it counts for among others of its time, such as the answers it is made of.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Sample {
@@ -71,13 +74,12 @@ impl Source {
             Metric::Demand | Metric::Rps => Some(rps),
             Metric::InFlight => Some(sum(|m| m.seen.meters.in_flight as f64)),
             Metric::LatencyP50 | Metric::LatencyP90 | Metric::LatencyP99 | Metric::ErrorRate => {
-                return self
-                    .mean(serving().filter_map(|m| self.of_meters(&m.seen.meters, m, seen)), seen);
+                return self.mean(serving().filter_map(|m| self.of_instance(m, seen)), seen);
             }
             Metric::Utilisation => quotient(rps, self.capacity_rps(seen)?),
             Metric::Capacity => self.capacity_rps(seen),
             Metric::Saturation => {
-                let all = serving().filter_map(|m| self.of_meters(&m.seen.meters, m, seen));
+                let all = serving().filter_map(|m| self.of_instance(m, seen));
                 all.map(|sample| sample.value).reduce(f64::max)
             }
             Metric::Cpu
@@ -99,15 +101,11 @@ impl Source {
 
     /// Of one instance.
     pub(super) fn of_instance(&self, member: &Member<'_>, seen: &Seen<'_, '_>) -> Option<Sample> {
-        self.of_meters(&member.seen.meters, member, seen).filter(is_sound)
+        self.as_seen(member, seen).filter(is_sound)
     }
 
-    fn of_meters(
-        &self,
-        meters: &Meters,
-        member: &Member<'_>,
-        seen: &Seen<'_, '_>,
-    ) -> Option<Sample> {
+    fn as_seen(&self, member: &Member<'_>, seen: &Seen<'_, '_>) -> Option<Sample> {
+        let meters = &member.seen.meters;
         let interval_ms = seen.interval_ms.max(1) as f64;
         let rps = meters.requests as f64 * 1_000.0 / interval_ms;
         let latency = |value: fn(&LatencySummary) -> f64| {
@@ -119,8 +117,8 @@ impl Source {
             Metric::LatencyP90 => return latency(|l| l.p90_ms),
             Metric::LatencyP99 => return latency(|l| l.p99_ms),
             Metric::ErrorRate => {
-                let failed = failed(meters) as f64;
-                let ended = failed + (meters.ok + meters.client_errors) as f64;
+                let failed = failed(meters);
+                let ended = failed + meters.ok as f64 + meters.client_errors as f64;
                 return quotient(failed, ended).map(|value| Sample { value, weight: ended });
             }
             Metric::Demand | Metric::Rps => Some(rps),
@@ -158,12 +156,14 @@ impl Source {
     }
 
     fn told(&self, reported: &BTreeMap<String, f64>) -> Option<f64> {
-        reported.get(self.reported.as_deref()?).copied().filter(|value| value.is_finite())
+        reported.get(self.reported.as_deref()?).copied().filter(|value| CREDIBLE.contains(value))
     }
 }
 
-fn failed(meters: &Meters) -> u64 {
-    meters.server_errors + meters.connect_errors + meters.read_errors + meters.timeouts
+/// As floating-point numbers, since counters may hold anything and sums of them overflow.
+fn failed(meters: &Meters) -> f64 {
+    let kinds = [meters.server_errors, meters.connect_errors, meters.read_errors, meters.timeouts];
+    kinds.into_iter().map(|count| count as f64).sum()
 }
 
 fn quotient(part: f64, whole: f64) -> Option<f64> {
@@ -172,5 +172,5 @@ fn quotient(part: f64, whole: f64) -> Option<f64> {
 
 /// Whether it can be calculated with; what a forecaster would refuse is no figure of a rule either.
 fn is_sound(sample: &Sample) -> bool {
-    (0.0..=1e15).contains(&sample.value) && (0.0..=1e15).contains(&sample.weight)
+    CREDIBLE.contains(&sample.value) && CREDIBLE.contains(&sample.weight)
 }

@@ -133,6 +133,9 @@ fn any_and_all_instances_are_told_apart() {
     assert!(!fires("cpu > 80% -> hold", mixed), "the service's is the mean");
     assert!(fires("cpu > 49% and cpu < 51% -> hold", mixed));
     assert!(fires("any instance cpu > 80% -> hold", [Some(0.9), None]), "the silent are left out");
+    for lie in [f64::NAN, f64::INFINITY, -1.0] {
+        assert!(fires("cpu > 80% -> hold", [Some(0.9), Some(lie)]), "{lie} is no figure");
+    }
 }
 
 #[test]
@@ -246,6 +249,12 @@ fn figures_of_any_kind_add_nothing_beyond_the_pool() {
     for tick in 0..900_u64 {
         let mut seen = world.observe(if tick % 300 < 150 { 400.0 } else { 0.0 });
         for instance in &mut seen.services[0].instances {
+            if random.below(20) == 0 {
+                let m = &mut instance.meters;
+                (m.ok, m.server_errors, m.timeouts, m.in_flight) =
+                    (u64::MAX, u64::MAX, 1, u64::MAX);
+                m.latency.p99_ms = f64::NAN;
+            }
             for name in ["cpu", "memory_bytes", "queue_depth"] {
                 let value = nonsense[random.below(nonsense.len() as u64) as usize];
                 instance.reported.insert(name.to_owned(), value);
