@@ -33,6 +33,7 @@ fn seen(instances: Vec<InstanceObservation>) -> ServiceObservation {
         facts: Vec::new(),
         activate: 0,
         announced: Vec::new(),
+        long_range: Vec::new(),
     }
 }
 
@@ -50,6 +51,7 @@ fn instance(id: u64, meters: Meters, resources: Option<ResourceSample>) -> Insta
         meters,
         kernel: None,
         mirror: None,
+        reported: std::collections::BTreeMap::new(),
         resources,
     }
 }
