@@ -1,14 +1,12 @@
 //! What one tick says of a metric.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 
 use super::ast::Comparison;
 use super::metric::{Kind, Metric};
 use crate::demand::Outlook;
 use crate::fleet::Member;
-use crate::{LatencySummary, Meters, ServiceObservation};
+use crate::{InstanceObservation, LatencySummary, Meters, ResourceSample, ServiceObservation};
 
 /// What a rule's figures come from in one tick.
 pub(crate) struct Seen<'a, 'm> {
@@ -88,8 +86,7 @@ impl Source {
             | Metric::Disk
             | Metric::QueueDepth
             | Metric::Named(_) => {
-                let told: Vec<f64> =
-                    serving().filter_map(|m| self.told(&m.seen.reported)).collect();
+                let told: Vec<f64> = serving().filter_map(|m| self.told(m.seen)).collect();
                 let total: f64 = told.iter().sum();
                 let adds_up = !matches!(self.metric, Metric::Named(_)) && self.kind != Kind::Share;
                 let parts = if adds_up { 1.0 } else { told.len() as f64 };
@@ -132,7 +129,7 @@ impl Source {
             | Metric::Network
             | Metric::Disk
             | Metric::QueueDepth
-            | Metric::Named(_) => self.told(&member.seen.reported),
+            | Metric::Named(_) => self.told(member.seen),
         };
         value.map(|value| Sample { value, weight: interval_ms })
     }
@@ -155,8 +152,31 @@ impl Source {
         (seen.capacity_known && total > 0.0).then_some(total)
     }
 
-    fn told(&self, reported: &BTreeMap<String, f64>) -> Option<f64> {
-        reported.get(self.reported.as_deref()?).copied().filter(|value| CREDIBLE.contains(value))
+    /// What an instance says of itself, or what its provider sees of it.
+    fn told(&self, seen: &InstanceObservation) -> Option<f64> {
+        let name = self.reported.as_deref()?;
+        let reported = seen.reported.get(name).copied();
+        reported
+            .or_else(|| used(seen.resources.as_ref()?, name))
+            .filter(|value| CREDIBLE.contains(value))
+    }
+}
+
+/// What an instance uses of its machine, under the name that it would report it by.
+fn used(resources: &ResourceSample, name: &str) -> Option<f64> {
+    let bytes = |bytes: Option<u64>| bytes.map(|bytes| bytes as f64);
+    let memory_bytes = bytes(resources.memory_bytes);
+    let disk_bytes = bytes(resources.disk_bytes);
+    match name {
+        "cpu" => quotient(resources.cpu_cores?, resources.cpu_limit_cores?),
+        "memory" => quotient(memory_bytes?, bytes(resources.memory_limit_bytes)?),
+        "memory_bytes" => memory_bytes,
+        "disk" => quotient(disk_bytes?, bytes(resources.disk_limit_bytes)?),
+        "disk_bytes" => disk_bytes,
+        "cpu_pressure" => resources.cpu_some_share,
+        "memory_pressure" => resources.memory_some_share,
+        "io_pressure" => resources.io_some_share,
+        _ => None,
     }
 }
 

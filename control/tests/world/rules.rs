@@ -2,7 +2,8 @@
 
 use foreshadow_control::{
     Action, AlertKind, Capacity, Controller, Entry, InstanceId, InstanceObservation, Law, Mode,
-    Plan, Role, RuleSpec, RuleState, ServiceName, ServicePlan, ServiceSpec, Tier, dry_run, replay,
+    Plan, ResourceSample, Role, RuleSpec, RuleState, ServiceName, ServicePlan, ServiceSpec, Tier,
+    dry_run, replay,
 };
 use proptest::prelude::*;
 
@@ -136,6 +137,30 @@ fn any_and_all_instances_are_told_apart() {
     for lie in [f64::NAN, f64::INFINITY, -1.0] {
         assert!(fires("cpu > 80% -> hold", [Some(0.9), Some(lie)]), "{lie} is no figure");
     }
+}
+
+#[test]
+fn what_an_instance_uses_of_its_machine_counts_as_reported() {
+    let fires = |text: &str| {
+        let mut seen = primaries([None; 2]);
+        seen[1].resources = Some(ResourceSample {
+            memory_bytes: Some(3 << 30),
+            memory_limit_bytes: Some(4 << 30),
+            cpu_cores: Some(1.8),
+            cpu_limit_cores: Some(2.0),
+            memory_some_share: Some(0.3),
+            ..ResourceSample::default()
+        });
+        let mut controller = Controller::new(vec![ruled(&[text])]);
+        let state =
+            |tick| controller.tick(&observation(tick, 5, seen.clone())).services[0].rules[0].state;
+        (1..=30).map(state).last() == Some(RuleState::Firing)
+    };
+    assert!(fires("cpu > 89% and cpu < 91% -> hold"));
+    assert!(fires("memory > 74% and memory < 76% -> hold"));
+    assert!(fires("any instance memory > 2.9GiB -> hold"));
+    assert!(fires("memory_pressure > 20% within 1m -> hold"));
+    assert!(!fires("disk > 0% -> hold"));
 }
 
 #[test]
