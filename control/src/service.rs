@@ -241,19 +241,16 @@ impl Service {
         reasons.extend(told.reasons);
         let risk = self.assessments(outlook);
         ServicePlan {
-            service: seen.service.clone(),
-            mode: seen.mode,
             act,
             weights,
             advised,
             actions: scene.actions,
             alerts,
             reasons,
-            demand_rps: 0.0,
-            forecast: Vec::new(),
             capacity,
             rules: told.views,
             risk,
+            ..empty_plan(seen)
         }
     }
 
@@ -324,20 +321,25 @@ impl Service {
                 weight: if serves(i) { share } else { 0 },
             })
             .collect();
-        ServicePlan {
-            service: seen.service.clone(),
-            mode: seen.mode,
-            act: false,
-            weights,
-            advised: Vec::new(),
-            actions: Vec::new(),
-            alerts: Vec::new(),
-            reasons: Vec::new(),
-            demand_rps: 0.0,
-            forecast: Vec::new(),
-            capacity: Vec::new(),
-            rules: Vec::new(),
-            risk: Vec::new(),
-        }
+        ServicePlan { weights, ..empty_plan(seen) }
+    }
+}
+
+/// The plan in which nothing is decided.
+fn empty_plan(seen: &ServiceObservation) -> ServicePlan {
+    ServicePlan {
+        service: seen.service.clone(),
+        mode: seen.mode,
+        act: false,
+        weights: Vec::new(),
+        advised: Vec::new(),
+        actions: Vec::new(),
+        alerts: Vec::new(),
+        reasons: Vec::new(),
+        demand_rps: 0.0,
+        forecast: Vec::new(),
+        capacity: Vec::new(),
+        rules: Vec::new(),
+        risk: Vec::new(),
     }
 }
