@@ -7,12 +7,13 @@ mod check;
 mod checked;
 mod diagnostic;
 mod expand;
+mod file;
 mod raw;
 mod reader;
 mod tree;
 mod units;
 
-use std::io::{ErrorKind, Read as _};
+use std::io::ErrorKind;
 use std::path::Path;
 
 use raw::{RawConfig, Read as _};
@@ -48,32 +49,67 @@ impl Format {
 /// Looks up an environment variable.
 pub type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
 
-/// Reads and checks the file at `path`; its extension says its format, and `${VAR}` in its values
-/// is taken from the environment of the process. A token file is read too.
+/// The text of a configuration file, as it was read once.
+#[derive(Clone, Debug)]
+pub struct Source {
+    name: String,
+    format: Format,
+    text: String,
+}
+
+impl Source {
+    /// Reads the regular file at `path`, of which no more than may be parsed comes into memory; its
+    /// extension says its format. Blocks for as long as the file system does, but on no pipe.
+    ///
+    /// # Errors
+    ///
+    /// That it cannot be read.
+    pub fn read(path: &Path) -> Result<Self, Errors> {
+        let name = path.display().to_string();
+        let whole = |problem: Problem| Errors::new(vec![problem.about(&name)]);
+        let format = Format::of(path).ok_or_else(|| {
+            whole(Problem::new("another extension", ".yaml, .yml, .toml or .json"))
+        })?;
+        let text = read_text(path).map_err(|error| {
+            let found = match error.kind() {
+                ErrorKind::NotFound => "no file at this path".to_owned(),
+                _ => format!("a file that cannot be read ({error})"),
+            };
+            whole(Problem::new(found, "a configuration in UTF-8"))
+        })?;
+        Ok(Self { name, format, text })
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Checks the text. `${VAR}` in its values is taken from the environment of the process; the
+    /// token file and calendars that it names are read.
+    ///
+    /// # Errors
+    ///
+    /// Everything wrong with it.
+    pub fn parse(&self) -> Result<Config, Errors> {
+        parse(&self.text, self.format, &self.name, &|name| std::env::var(name).ok())
+    }
+}
+
+/// Reads and checks the file at `path`: [`Source::read`], then [`Source::parse`].
 ///
 /// # Errors
 ///
 /// Everything wrong with the file, or that it cannot be read.
 pub fn load(path: &Path) -> Result<Config, Errors> {
-    let name = path.display().to_string();
-    let whole = |problem: Problem| Errors::new(vec![problem.about(&name)]);
-    let format = Format::of(path)
-        .ok_or_else(|| whole(Problem::new("another extension", ".yaml, .yml, .toml or .json")))?;
-    let text = read_text(path).map_err(|error| {
-        let found = match error.kind() {
-            ErrorKind::NotFound => "no file at this path".to_owned(),
-            _ => format!("a file that cannot be read ({error})"),
-        };
-        whole(Problem::new(found, "a configuration in UTF-8"))
-    })?;
-    parse(&text, format, &name, &|name| std::env::var(name).ok())
+    Source::read(path)?.parse()
 }
 
 /// At most one byte more than may be read, so that a huge file costs no memory.
 fn read_text(path: &Path) -> std::io::Result<String> {
-    let mut bytes = Vec::new();
     let limit = tree::max_text_bytes() + 1;
-    std::fs::File::open(path)?.take(limit).read_to_end(&mut bytes)?;
+    let bytes = file::read(path, limit)?;
     if bytes.len() as u64 == limit {
         // Too long to be read anyway; the cut may have hit the middle of a character.
         return Ok(String::from_utf8_lossy(&bytes).into_owned());

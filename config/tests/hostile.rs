@@ -90,6 +90,29 @@ fn files_that_cannot_be_read_are_named() {
     assert!(load(&huge).unwrap_err().to_string().contains("at most 1MiB"));
 }
 
+/// Nobody writes to these pipes: whoever waits for that waits for ever.
+#[test]
+fn a_pipe_is_refused_and_not_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let pipe = |name: &str| {
+        let path = dir.path().join(name);
+        let mode = rustix::fs::Mode::from_raw_mode(0o600);
+        rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+        path
+    };
+    let error = load(&pipe("pipe.yaml")).unwrap_err().to_string();
+    assert!(error.contains("pipe.yaml") && error.contains("not a regular file"), "{error}");
+    let (token, calendar) = (pipe("token"), pipe("sales.ics"));
+    let text = format!(
+        "admin: {{ token: {{ file: {} }} }}\nservices: {{ shop: {{ primaries: [127.0.0.1:1], \
+         forecast: {{ calendars: [{}] }} }} }}\n",
+        token.display(),
+        calendar.display()
+    );
+    let errors = refused(&text, Format::Yaml).to_string();
+    assert_eq!(errors.matches("not a regular file").count(), 2, "{errors}");
+}
+
 #[test]
 fn a_byte_order_mark_and_windows_line_ends_do_no_harm() {
     let text = "\u{feff}listeners: []\r\nservices: {}\r\nworkres: 1\r\n";

@@ -2,6 +2,7 @@
 
 pub(crate) mod clock;
 pub(crate) mod decisions;
+pub(crate) mod file;
 mod health_log;
 pub(crate) mod history;
 mod hooks;
@@ -12,6 +13,7 @@ mod readiness;
 mod recorder;
 mod reload;
 mod said;
+pub(crate) mod signals;
 mod start;
 mod tick;
 mod translate;

@@ -11,10 +11,11 @@ use foreshadow_config::Config;
 use foreshadow_proxy::ListenerSpec;
 use foreshadow_shadow::{Leaving, ProcessHost};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::Signal;
 use tokio::sync::{mpsc, oneshot};
 
 use super::decisions::{Decision, Kind};
+use super::file::{self, Aside, FileRead, Fingerprint};
 use super::readiness::ByHealthCheck;
 use super::start::wire;
 use super::tick::Configure;
@@ -23,6 +24,8 @@ use super::{ReloadOutcome, ReloadStatus, Shared};
 
 /// A file is read once it has been left alone this long: editors write in several steps.
 const SETTLE: Duration = Duration::from_millis(150);
+/// Time that a read of the file may take: one that takes longer hangs with its file system.
+const READ_PATIENCE: Duration = Duration::from_secs(5);
 /// How often a shadow that leaves is looked at; the data plane forgets what is unused every tick.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
@@ -40,9 +43,9 @@ impl Causes {
     pub(super) fn watch(
         reloader: &Reloader,
         requests: mpsc::Receiver<oneshot::Sender<ReloadOutcome>>,
+        hangup: Signal,
         watch: bool,
     ) -> anyhow::Result<Self> {
-        let hangup = signal(SignalKind::hangup()).context("cannot receive SIGHUP")?;
         let (changed, changes) = mpsc::channel(1);
         let watcher = watch.then(|| watch_file(&reloader.path, changed.clone())).transpose()?;
         Ok(Self { requests, hangup, changes, _kept: (watcher, changed) })
@@ -57,8 +60,9 @@ pub(super) struct Reloader {
     readiness: Arc<ByHealthCheck>,
     host: Arc<ProcessHost>,
     configures: SyncSender<Configure>,
-    /// The bytes last looked at, good or bad, so that a touched file is not read for nothing.
-    seen: Vec<u8>,
+    /// What was last found, so that a touched file is not loaded for nothing.
+    seen: Fingerprint,
+    reading: Aside<FileRead>,
 }
 
 impl Reloader {
@@ -69,9 +73,10 @@ impl Reloader {
         readiness: Arc<ByHealthCheck>,
         host: Arc<ProcessHost>,
         configures: SyncSender<Configure>,
+        seen: Fingerprint,
     ) -> Self {
-        let seen = std::fs::read(&path).unwrap_or_default();
-        Self { shared, path, wiring, readiness, host, configures, seen }
+        let reading = Aside::new(READ_PATIENCE);
+        Self { shared, path, wiring, readiness, host, configures, seen, reading }
     }
 
     /// Reloads whenever there is cause, for as long as the node runs.
@@ -80,7 +85,7 @@ impl Reloader {
         loop {
             tokio::select! {
                 _ = hangup.recv() => {
-                    self.reload("SIGHUP").await;
+                    self.read_and_reload("SIGHUP").await;
                 }
                 Some(()) = changes.recv() => {
                     // Bounded: others may write beside the file without end.
@@ -88,13 +93,13 @@ impl Reloader {
                     while Instant::now() < patience
                         && tokio::time::timeout(SETTLE, changes.recv()).await.is_ok()
                     {}
-                    if std::fs::read(&self.path).is_ok_and(|now| now != self.seen) {
-                        self.reload("changed file").await;
+                    if let Some(read) = self.read(Some(self.seen)).await {
+                        self.reload("changed file", read).await;
                     }
                 }
                 request = requests.recv() => {
                     let Some(done) = request else { return };
-                    let outcome = self.reload("request").await;
+                    let outcome = self.read_and_reload("request").await;
                     // Whoever asked may have gone away; the reload stands all the same.
                     drop(done.send(outcome));
                 }
@@ -102,8 +107,30 @@ impl Reloader {
         }
     }
 
-    async fn reload(&mut self, why: &str) -> ReloadOutcome {
-        let outcome = match self.try_reload().await {
+    /// What the file says now; nothing where it is what was `known`.
+    async fn read(&mut self, known: Option<Fingerprint>) -> Option<anyhow::Result<Config>> {
+        let path = self.path.clone();
+        match self.reading.run(move || file::read(&path, known)).await {
+            Ok(FileRead { fingerprint, config }) => {
+                self.seen = fingerprint;
+                Some(config?.map_err(|errors| anyhow::anyhow!("{errors}")))
+            }
+            Err(error) => {
+                let error = error.context(self.path.display().to_string());
+                self.seen = Fingerprint::of(&format!("{error:#}"));
+                (known != Some(self.seen)).then_some(Err(error))
+            }
+        }
+    }
+
+    async fn read_and_reload(&mut self, why: &str) -> ReloadOutcome {
+        let nothing = || Err(anyhow::anyhow!("the file was not read; please report this"));
+        let read = self.read(None).await.unwrap_or_else(nothing);
+        self.reload(why, read).await
+    }
+
+    async fn reload(&mut self, why: &str, read: anyhow::Result<Config>) -> ReloadOutcome {
+        let outcome = match self.try_reload(read).await {
             Ok(changes) => {
                 tracing::info!(why, changes = changes.join("; "), "configuration reloaded");
                 ReloadOutcome::Applied { changes }
@@ -151,15 +178,11 @@ impl Reloader {
     ///
     /// The manager learns what is new before the loop can order it, and forgets what is gone only
     /// once the loop has taken its weight away.
-    async fn try_reload(&mut self) -> anyhow::Result<Vec<String>> {
+    async fn try_reload(&mut self, read: anyhow::Result<Config>) -> anyhow::Result<Vec<String>> {
         if let Some(trouble) = self.shared.loop_trouble() {
             anyhow::bail!(trouble);
         }
-        self.seen = std::fs::read(&self.path)
-            .with_context(|| format!("cannot read {}", self.path.display()))?;
-        let path = self.path.clone();
-        let loaded = tokio::task::spawn_blocking(move || foreshadow_config::load(&path)).await?;
-        let config = loaded.map_err(|errors| anyhow::anyhow!("{errors}"))?;
+        let config = read?;
         let before = self.shared.config.load_full();
         let generation = self.wiring.generation + 1;
         let wiring = wire(&config, generation, &self.shared.manager).await?;

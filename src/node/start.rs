@@ -15,17 +15,19 @@ use foreshadow_mirror::Mirrorer;
 use foreshadow_proxy::{DataPlane, Settings};
 use foreshadow_shadow::{HostSettings, Manager, ManagerSettings, ProcessHost, ProcessProvider};
 use tokio::net::{TcpListener, UnixListener};
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::Signal;
 use tokio::sync::{mpsc, oneshot};
 
 use super::clock::Clock;
 use super::decisions::DecisionLog;
+use super::file::Fingerprint;
 use super::history::History;
 use super::hooks::{KernelProbe, MirrorHook};
 use super::long::LongForecasts;
 use super::operator::Request;
 use super::readiness::ByHealthCheck;
 use super::reload::{Causes, Reloader};
+use super::signals::Ends;
 use super::tick::Loop;
 use super::translate::{Wiring, listeners, mirror_policies, shadow_services};
 use super::view::TickStats;
@@ -127,11 +129,16 @@ impl Parts {
 }
 
 impl Node {
-    /// Starts everything; on an error nothing is left running.
+    /// Starts everything; on an error nothing is left running. `config` is what the file at `path`
+    /// of that fingerprint says; `hangup` has it read again.
     ///
     /// # Errors
     /// When the state directory, an address or a thread cannot be had.
-    pub(crate) async fn start(config: Config, path: PathBuf) -> anyhow::Result<Self> {
+    pub(crate) async fn start(
+        config: Config,
+        (path, seen): (PathBuf, Fingerprint),
+        hangup: Signal,
+    ) -> anyhow::Result<Self> {
         std::fs::create_dir_all(&config.state_dir).with_context(|| {
             format!("cannot make the state directory {}", config.state_dir.display())
         })?;
@@ -152,8 +159,9 @@ impl Node {
             parts.readiness,
             parts.host,
             configures,
+            seen,
         );
-        let causes = Causes::watch(&reloader, reload_inbox, config.reload.watch)?;
+        let causes = Causes::watch(&reloader, reload_inbox, hangup, config.reload.watch)?;
         let (go, gone_ahead) = channel();
         let ending = Arc::clone(&shared);
         let thread = std::thread::Builder::new()
@@ -178,22 +186,17 @@ impl Node {
         Ok(Self { shared, looping: Some(thread), stop_loop, admin, drain_timeout })
     }
 
-    /// Serves until SIGTERM or SIGINT, then drains: no new connections, requests in flight finish,
-    /// shadows end or stay as configured. A second signal ends the wait, a third the process.
+    /// Serves until told to end, then drains: no new connections, requests in flight finish,
+    /// shadows end or stay as configured. Told a second time, it waits for none of them.
     ///
     /// # Errors
-    /// When signals cannot be received.
-    pub(crate) async fn serve(mut self) -> anyhow::Result<()> {
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
+    /// When something of it has ended badly.
+    pub(crate) async fn serve(mut self, mut ends: Ends) -> anyhow::Result<()> {
+        ends.told(1).await;
         self.shared.draining.store(true, Ordering::Release);
         tracing::info!(timeout = ?self.drain_timeout, "draining; a second signal ends at once");
         let (hurry, mut hurried) = tokio::sync::watch::channel(false);
-        tokio::spawn(heed_more(Arc::clone(&self.shared), terminate, interrupt, hurry));
+        tokio::spawn(heed_more(Arc::clone(&self.shared), ends, hurry));
         let drained = self.shared.plane.drain(self.drain_timeout);
         tokio::select! {
             cut = drained => match cut {
@@ -242,26 +245,12 @@ impl Node {
     }
 }
 
-/// While the node ends: a second signal ends all waiting, a third ends the process.
-async fn heed_more(
-    shared: Arc<Shared>,
-    mut terminate: Signal,
-    mut interrupt: Signal,
-    hurry: tokio::sync::watch::Sender<bool>,
-) {
-    for told in 2.. {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        if told > 2 {
-            tracing::error!("told a third time to end: left at once; shadows may go on running");
-            std::process::exit(1);
-        }
-        tracing::warn!("told again to end: open requests are cut off, shadows are killed");
-        shared.manager.hurry();
-        hurry.send_replace(true);
-    }
+/// While the node ends: told a second time, it ends all waiting.
+async fn heed_more(shared: Arc<Shared>, mut ends: Ends, hurry: tokio::sync::watch::Sender<bool>) {
+    ends.told(2).await;
+    tracing::warn!("told again to end: open requests are cut off, shadows are killed");
+    shared.manager.hurry();
+    hurry.send_replace(true);
 }
 
 /// The wiring of `config`, with the ids of its primaries from the registry.

@@ -15,5 +15,6 @@ mod peers;
 mod reload;
 mod rules;
 mod shadows;
+mod signals;
 mod starting;
 mod support;

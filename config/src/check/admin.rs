@@ -1,9 +1,8 @@
 //! The admin API: who may reach it.
 
-use std::io::Read as _;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::Path;
 
+use crate::file;
 use crate::raw::{Either, RawAdmin, RawToken, TokenText, is_token};
 use crate::reader::{At, Field, Problem, Reader};
 use crate::{Admin, AdminAddress, Listener, Secret, Token};
@@ -60,7 +59,7 @@ fn token(at: At<Either<TokenText, RawToken>>, r: &mut Reader<'_>) -> Option<Toke
         (Field::Absent, Field::Given(file)) => {
             let path = file.value.0;
             let name = path.display().to_string();
-            match read(&path) {
+            match file::read_text(&path, MAX_TOKEN_BYTES) {
                 Ok(text) => match secret(&text) {
                     Some(secret) => return Some(Token::File { path, secret }),
                     None => r.report(&file.place, malformed(&name)),
@@ -94,10 +93,4 @@ fn malformed(place: &str) -> Problem {
 fn secret(text: &str) -> Option<Secret> {
     let text = text.trim_end();
     is_token(text).then(|| Secret::new(text.to_owned()))
-}
-
-fn read(path: &Path) -> std::io::Result<String> {
-    let mut text = String::new();
-    std::fs::File::open(path)?.take(MAX_TOKEN_BYTES).read_to_string(&mut text)?;
-    Ok(text)
 }

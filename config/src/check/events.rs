@@ -1,10 +1,8 @@
 //! Events by rule and from calendar files, which are read here.
 
-use std::io::Read as _;
-use std::path::Path;
-
 use super::range::{self, DAY_MS, HOUR_MS, SECOND_MS};
 use crate::checked::{MOST_LIFT, of_calendar};
+use crate::file;
 use crate::raw::{Either, Factor, FilePath, List, RawCalendar, RawEvent};
 use crate::reader::{At, Field, Problem, Reader};
 use crate::{CalendarFile, EventRule, RecurringEvent};
@@ -26,7 +24,7 @@ pub(super) fn calendars(
                 None => continue,
             },
         };
-        let read = read(&file).map_err(|error| error.to_string());
+        let read = file::read_text(&file, MAX_CALENDAR_BYTES).map_err(|error| error.to_string());
         match read.and_then(|text| of_calendar(&text, lift)) {
             Ok(events) => calendars.push(CalendarFile { file, lift, events }),
             Err(error) => {
@@ -72,10 +70,4 @@ fn lift(field: Field<Factor>, r: &mut Reader<'_>) -> f64 {
     }
     r.report(&place, Problem::new(lift.to_string(), "a number above 0, up to 100"));
     1.0
-}
-
-fn read(path: &Path) -> std::io::Result<String> {
-    let mut text = String::new();
-    std::fs::File::open(path)?.take(MAX_CALENDAR_BYTES).read_to_string(&mut text)?;
-    Ok(text)
 }

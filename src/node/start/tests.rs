@@ -6,6 +6,7 @@ use std::sync::mpsc::Receiver;
 use foreshadow_control::{Action, ServiceName, Tier};
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::*;
 use crate::node::tick::{Configure, guarded};
@@ -64,8 +65,10 @@ impl Broken {
             parts.readiness,
             parts.host,
             configures,
+            Fingerprint::of(""),
         );
-        let causes = Causes::watch(&reloader, reload_inbox, false).unwrap();
+        let hangup = signal(SignalKind::hangup()).unwrap();
+        let causes = Causes::watch(&reloader, reload_inbox, hangup, false).unwrap();
         tokio::spawn(reloader.run(causes));
         let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let admin = socket.local_addr().unwrap();

@@ -1,0 +1,94 @@
+//! The configuration file: read once, aside, and neither waited for without end nor read by two.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::Path;
+use std::time::Duration;
+
+use foreshadow_config::{Config, Errors, Source};
+use tokio::task::JoinHandle;
+
+/// What a file held, good or bad, or why it could not be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Fingerprint(u64);
+
+impl Fingerprint {
+    pub(super) fn of(text: &str) -> Self {
+        let mut hasher = DefaultHasher::new();
+        text.hash(&mut hasher);
+        Self(hasher.finish())
+    }
+}
+
+/// What came of one read of the file.
+pub(crate) struct FileRead {
+    /// Of the text, or of why there is none.
+    pub(crate) fingerprint: Fingerprint,
+    /// What the text says; absent where it is what was known.
+    pub(crate) config: Option<Result<Config, Errors>>,
+}
+
+/// Reads the file at `path`, and checks it unless it is `known`. Blocks.
+pub(crate) fn read(path: &Path, known: Option<Fingerprint>) -> FileRead {
+    let source = Source::read(path);
+    let fingerprint = match &source {
+        Ok(source) => Fingerprint::of(source.text()),
+        Err(errors) => Fingerprint::of(&errors.to_string()),
+    };
+    let is_known = known == Some(fingerprint);
+    let config = (!is_known).then(|| source.and_then(|source| source.parse()));
+    FileRead { fingerprint, config }
+}
+
+/// Work that may hang with the file system: one at a time, on a thread of its own.
+pub(super) struct Aside<T> {
+    patience: Duration,
+    running: Option<JoinHandle<T>>,
+}
+
+impl<T: Send + 'static> Aside<T> {
+    pub(super) fn new(patience: Duration) -> Self {
+        Self { patience, running: None }
+    }
+
+    /// Does `work`. One that is not done in time goes on, and until it has ended no other begins:
+    /// each would take one thread more.
+    ///
+    /// # Errors
+    /// When it, or what was begun before, is not done in time.
+    pub(super) async fn run(
+        &mut self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> anyhow::Result<T> {
+        let hangs =
+            || anyhow::anyhow!("not read within {:?}: its file system hangs", self.patience);
+        if let Some(before) = &mut self.running {
+            // Its outcome is old, and nobody asks for it any more.
+            drop(tokio::time::timeout(self.patience, before).await.map_err(|_| hangs())?);
+        }
+        let running = self.running.insert(tokio::task::spawn_blocking(work));
+        let done = tokio::time::timeout(self.patience, running).await.map_err(|_| hangs())?;
+        self.running = None;
+        Ok(done?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn work_that_hangs_is_given_up_holds_one_thread_and_is_forgotten_once_it_ends() {
+        let mut aside = Aside::new(Duration::from_millis(20));
+        let (release, held) = channel::<()>();
+        let error = aside.run(move || held.recv().is_ok()).await.unwrap_err().to_string();
+        assert!(error.contains("hangs"), "{error}");
+        let (began, begins) = channel();
+        let second = aside.run(move || began.send(()).is_ok()).await;
+        assert!(second.is_err() && begins.recv().is_err(), "begun beside one that hangs");
+        drop(release);
+        aside.patience = Duration::from_secs(30);
+        assert!(aside.run(|| true).await.unwrap());
+    }
+}
