@@ -79,6 +79,8 @@ impl Scrape {
         let dropped = self.0.decisions.dropped();
         counter(out, "decisions_dropped", "Decision records lost to a slow disk.", dropped)?;
         history(out, &self.0.history.status())?;
+        let recording = f64::from(u8::from(self.0.recording.status().good()));
+        gauge(out, "recording", "1 while ticks are recorded and written.", recording)?;
         let mut reloads = family(out, "reloads", "Configuration reloads.", MetricType::Counter)?;
         for (result, count) in [("applied", reload.applied), ("refused", reload.refused)] {
             encode(&mut reloads, &[("result", result)], &ConstCounter::new(count))?;

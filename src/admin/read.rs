@@ -195,6 +195,7 @@ pub(super) async fn status(State(shared): State<Arc<Shared>>) -> Json<Value> {
         "tick": shared.ticks.read(),
         "decisions_dropped": shared.decisions.dropped(),
         "history": shared.history.status(),
+        "recording": shared.recording.status(),
         "listeners": shared.listeners().iter().map(listener_json).collect::<Vec<_>>(),
         "reloads": {
             "applied": reload.applied,

@@ -10,7 +10,7 @@ pub(crate) mod long;
 mod observe;
 pub(crate) mod operator;
 mod readiness;
-mod recorder;
+pub(crate) mod recorder;
 mod reload;
 mod said;
 pub(crate) mod signals;
@@ -36,6 +36,7 @@ use decisions::DecisionLog;
 use history::History;
 use long::LongForecasts;
 use operator::{Orders, Request};
+use recorder::Recording;
 use view::{TickStats, View};
 
 pub(crate) use start::Node;
@@ -62,6 +63,8 @@ pub(crate) struct Shared {
     pub(crate) orders: ArcSwap<Orders>,
     /// The configuration in force.
     pub(crate) config: ArcSwap<Config>,
+    /// How the recording of ticks does.
+    pub(crate) recording: Arc<Recording>,
     /// What became of reloads.
     pub(crate) reload: ArcSwap<ReloadStatus>,
     /// What the kernel offers.

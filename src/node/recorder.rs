@@ -1,18 +1,27 @@
 //! Recording of observations and plans as JSON lines, for `foreshadow explain --replay`.
 
-use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::fs::{File, OpenOptions};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use arc_swap::ArcSwapOption;
 use foreshadow_control::{Controller, Entry};
+use serde::Serialize;
 
 /// Entries that wait for the disk.
 const QUEUE: usize = 256;
+/// Bytes that are gathered for one write.
+const GATHERED_BYTES: usize = 8 * 1024;
+/// Rest after a failure of the disk; doubled by each further one, and reset by as much time as
+/// [`LONGEST_REST`] without.
+const FIRST_REST: Duration = Duration::from_secs(1);
+const LONGEST_REST: Duration = Duration::from_secs(60);
 
 enum Message {
     /// Begin a new file; the next entry is a checkpoint.
@@ -20,18 +29,82 @@ enum Message {
     Entry(Box<Entry>),
 }
 
+/// How the recording does.
+#[derive(Debug, Default)]
+pub(crate) struct Recording {
+    path: ArcSwapOption<PathBuf>,
+    bytes: AtomicU64,
+    failures: AtomicU64,
+    /// Set by the writer when it could not write, taken back by the loop.
+    failed: AtomicBool,
+    trouble: ArcSwapOption<String>,
+}
+
+/// How the recording does, for API and metrics.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct RecordingStatus {
+    /// The file; absent where nothing is recorded.
+    pub(crate) path: Option<Arc<PathBuf>>,
+    /// Bytes of the file.
+    pub(crate) bytes: u64,
+    /// Failures to begin or write a file since start.
+    pub(crate) failures: u64,
+    /// What is wrong now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) trouble: Option<Arc<String>>,
+}
+
+impl RecordingStatus {
+    /// Whether ticks are recorded now.
+    pub(crate) fn good(&self) -> bool {
+        self.path.is_some() && self.trouble.is_none()
+    }
+}
+
+impl Recording {
+    /// How it does.
+    pub(crate) fn status(&self) -> RecordingStatus {
+        RecordingStatus {
+            path: self.path.load_full(),
+            bytes: self.bytes.load(Ordering::Relaxed),
+            failures: self.failures.load(Ordering::Relaxed),
+            trouble: self.trouble.load_full(),
+        }
+    }
+
+    fn failed(&self, error: &anyhow::Error) {
+        self.failures.fetch_add(1, Ordering::Relaxed);
+        let trouble = format!("nothing is recorded: {error:#}");
+        // Said when it begins, and when it changes.
+        if self.trouble.load().as_deref() != Some(&trouble) {
+            tracing::error!("{trouble}; a new file is tried again and again");
+            self.trouble.store(Some(Arc::new(trouble)));
+        }
+        self.failed.store(true, Ordering::Release);
+    }
+
+    fn worked(&self) {
+        if self.trouble.swap(None).is_some() {
+            tracing::info!("ticks are recorded again");
+        }
+    }
+}
+
 /// Writes entries to a file of bounded size on a thread of its own.
 ///
 /// Every file starts with a checkpoint of the controller, so each replays on its own. The tick
-/// never waits: where the disk is too slow, the file is ended and a new one begun, since a
-/// recording with a hole would replay to other plans.
+/// never waits: where the disk is too slow, or takes nothing, the file is ended and a new one
+/// begun, since a recording with a hole would replay to other plans.
 #[derive(Debug)]
 pub(crate) struct Recorder {
     queue: Option<SyncSender<Message>>,
     writer: Option<JoinHandle<()>>,
     state: State,
-    written_bytes: Arc<AtomicU64>,
+    recording: Arc<Recording>,
     max_size_bytes: u64,
+    first_rest: Duration,
+    rest: Duration,
+    failed_at: Option<Instant>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,45 +114,68 @@ enum State {
     /// The file is empty: a checkpoint must come first.
     Empty,
     Running,
+    /// Nobody writes any more.
+    Gone,
 }
 
 impl Recorder {
     /// Starts recording to `path`. A file of that name is moved to `path` with `.1` appended, now
-    /// and whenever the recording has grown beyond `max_size_bytes`.
+    /// and whenever the recording has grown beyond `max_size_bytes`. How it does is told through
+    /// `recording`.
     ///
     /// # Errors
     /// When the file cannot be created or the thread not started.
-    pub(crate) fn start(path: &Path, max_size_bytes: u64) -> anyhow::Result<Self> {
-        let file = begin(path)?;
-        let (queue, messages) = sync_channel(QUEUE);
-        let written_bytes = Arc::new(AtomicU64::new(0));
-        let written = Arc::clone(&written_bytes);
+    pub(crate) fn start(
+        path: &Path,
+        max_size_bytes: u64,
+        recording: Arc<Recording>,
+    ) -> anyhow::Result<Self> {
+        recording.path.store(Some(Arc::new(path.to_owned())));
         let path = path.to_owned();
+        Self::writing(move |keep| begin(&path, keep), max_size_bytes, recording, FIRST_REST)
+    }
+
+    /// `begin` begins a file, and keeps the one before where that holds something.
+    fn writing(
+        mut begin: impl FnMut(bool) -> anyhow::Result<File> + Send + 'static,
+        max_size_bytes: u64,
+        recording: Arc<Recording>,
+        first_rest: Duration,
+    ) -> anyhow::Result<Self> {
+        let out = Out::new(begin(true)?);
+        let (queue, messages) = sync_channel(QUEUE);
+        let told = Arc::clone(&recording);
         let writer = std::thread::Builder::new()
             .name("recorder".to_owned())
-            .spawn(move || {
-                if let Err(error) = write_all(&path, file, &messages, &written) {
-                    tracing::error!(%error, "recording has ended");
-                }
-            })
+            .spawn(move || write_all(out, begin, &messages, &told))
             .context("cannot start the recorder")?;
         Ok(Self {
             queue: Some(queue),
             writer: Some(writer),
             state: State::Empty,
-            written_bytes,
+            recording,
             max_size_bytes,
+            first_rest,
+            rest: first_rest,
+            failed_at: None,
         })
     }
 
     /// Called before a tick, while `controller` is as the tick will find it: begins a new file
     /// where one is due.
     pub(crate) fn before_tick(&mut self, controller: &Controller) {
-        if self.written_bytes.load(Ordering::Relaxed) > self.max_size_bytes {
+        if self.state == State::Gone {
+            return;
+        }
+        if self.recording.failed.swap(false, Ordering::Acquire) {
+            self.failed();
+        }
+        if self.recording.bytes.load(Ordering::Relaxed) > self.max_size_bytes {
             self.state = State::Ended;
         }
-        if self.state == State::Ended && self.send(Message::Rotate) {
-            self.written_bytes.store(0, Ordering::Relaxed);
+        let rests = self.failed_at.is_some_and(|at| at.elapsed() < self.rest);
+        if self.state == State::Ended && !rests && self.send(Message::Rotate) {
+            self.recording.bytes.store(0, Ordering::Relaxed);
             self.state = State::Empty;
         }
         if self.state == State::Empty {
@@ -90,16 +186,40 @@ impl Recorder {
         }
     }
 
+    /// The disk took nothing: the next file waits, longer each time.
+    fn failed(&mut self) {
+        self.rest = match self.failed_at {
+            Some(at) if at.elapsed() < self.rest + LONGEST_REST => {
+                (self.rest * 2).min(LONGEST_REST)
+            }
+            _ => self.first_rest,
+        };
+        self.failed_at = Some(Instant::now());
+        self.state = State::Ended;
+    }
+
     /// Queues an entry.
     pub(crate) fn record(&mut self, entry: Entry) {
-        if self.state == State::Running && !self.send(Message::Entry(Box::new(entry))) {
+        if self.state == State::Running
+            && !self.send(Message::Entry(Box::new(entry)))
+            && self.state == State::Running
+        {
             tracing::warn!("recording fell behind the disk; it starts anew");
             self.state = State::Ended;
         }
     }
 
-    fn send(&self, message: Message) -> bool {
-        self.queue.as_ref().is_some_and(|queue| queue.try_send(message).is_ok())
+    fn send(&mut self, message: Message) -> bool {
+        match self.queue.as_ref().map(|queue| queue.try_send(message)) {
+            Some(Ok(())) => true,
+            Some(Err(TrySendError::Full(_))) => false,
+            Some(Err(TrySendError::Disconnected(_))) | None => {
+                self.state = State::Gone;
+                let trouble = anyhow::anyhow!("the recorder has panicked; please report this");
+                self.recording.failed(&trouble);
+                false
+            }
+        }
     }
 }
 
@@ -112,37 +232,95 @@ impl Drop for Recorder {
     }
 }
 
-fn begin(path: &Path) -> anyhow::Result<File> {
-    if path.exists() {
+fn begin(path: &Path, keep: bool) -> anyhow::Result<File> {
+    if keep && path.exists() {
         let mut older = path.as_os_str().to_owned();
         older.push(".1");
         std::fs::rename(path, PathBuf::from(older))
             .with_context(|| format!("cannot move {} away", path.display()))?;
     }
-    File::create(path).with_context(|| format!("cannot create the recording {}", path.display()))
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true);
+    options.open(path).with_context(|| format!("cannot create the recording {}", path.display()))
 }
 
-fn write_all(
-    path: &Path,
+/// An open file, and the whole lines that are to be written to it.
+struct Out {
     file: File,
+    lines: Vec<u8>,
+    written_bytes: u64,
+}
+
+impl Out {
+    fn new(file: File) -> Self {
+        Self { file, lines: Vec::new(), written_bytes: 0 }
+    }
+
+    fn take(&mut self, entry: &Entry) -> anyhow::Result<u64> {
+        let before = self.lines.len();
+        serde_json::to_writer(&mut self.lines, entry)?;
+        self.lines.push(b'\n');
+        let length = self.lines.len() - before;
+        if self.lines.len() >= GATHERED_BYTES {
+            self.flush()?;
+        }
+        Ok(length as u64)
+    }
+
+    /// Writes what was gathered: all of it or, as far as the disk can be told, nothing, since half
+    /// a line would spoil what is there.
+    fn flush(&mut self) -> anyhow::Result<()> {
+        if let Err(error) = self.file.write_all(&self.lines) {
+            if let Err(error) = self.file.set_len(self.written_bytes) {
+                tracing::warn!(%error, "the last line of the recording may be cut short");
+            }
+            return Err(error).context("cannot write the recording");
+        }
+        self.written_bytes += self.lines.len() as u64;
+        self.lines.clear();
+        Ok(())
+    }
+}
+
+/// Writes until nothing more can come. After a failure it leaves out what comes until it is told
+/// to begin anew.
+fn write_all(
+    out: Out,
+    mut begin: impl FnMut(bool) -> anyhow::Result<File>,
     messages: &Receiver<Message>,
-    written: &AtomicU64,
-) -> anyhow::Result<()> {
-    let mut out = BufWriter::new(file);
+    recording: &Recording,
+) {
+    let mut out = Some(out);
+    // Whether the file holds something: of one that does not, nothing is kept.
+    let mut holds = false;
     while let Ok(message) = messages.recv() {
-        match message {
-            Message::Rotate => {
-                out.flush()?;
-                out = BufWriter::new(begin(path)?);
+        let done = match (message, out.as_mut()) {
+            (Message::Rotate, open) => {
+                let flushed = open.map_or(Ok(()), Out::flush);
+                holds |= out.as_ref().is_some_and(|out| out.written_bytes > 0);
+                out = None;
+                flushed.and_then(|()| begin(holds)).map(|file| {
+                    holds = false;
+                    out = Some(Out::new(file));
+                })
             }
-            Message::Entry(entry) => {
-                let mut line = serde_json::to_vec(&*entry)?;
-                line.push(b'\n');
-                out.write_all(&line)?;
-                written.fetch_add(line.len() as u64, Ordering::Relaxed);
-            }
+            (Message::Entry(entry), Some(open)) => open.take(&entry).map(|bytes| {
+                recording.bytes.fetch_add(bytes, Ordering::Relaxed);
+                if open.written_bytes > 0 {
+                    recording.worked();
+                }
+            }),
+            (Message::Entry(_), None) => Ok(()),
+        };
+        if let Err(error) = done {
+            holds |= out.take().is_some_and(|out| out.written_bytes > 0);
+            recording.failed(&error);
         }
     }
-    out.flush()?;
-    Ok(())
+    if let Some(Err(error)) = out.as_mut().map(Out::flush) {
+        tracing::error!("the end of the recording is lost: {error:#}");
+    }
 }
+
+#[cfg(test)]
+mod tests;

@@ -118,6 +118,7 @@ impl Parts {
             config: ArcSwap::from_pointee(config.clone()),
             reload: ArcSwap::from_pointee(ReloadStatus::default()),
             kernel,
+            recording: Arc::default(),
             view: ArcSwapOption::empty(),
             plane: Arc::clone(&self.plane),
             manager: Arc::clone(&self.manager),

@@ -75,7 +75,9 @@ impl Loop {
         let events = shared.decisions.events(shared.clock.now_ms())?;
         observer.announce(&events.into_iter().map(|(_, event)| event).collect::<Vec<_>>());
         let recording = shared.config.load().recording.clone();
-        let recorder = recording.map(|r| Recorder::start(&r.path, r.max_size)).transpose()?;
+        let told = || Arc::clone(&shared.recording);
+        let recorder =
+            recording.map(|r| Recorder::start(&r.path, r.max_size, told())).transpose()?;
         let orders = Orders::clone(&shared.orders.load());
         let mut controller = Controller::new(orders.specs(&wiring.specs));
         shared.history.recall(&mut controller, shared.clock.now_ms());
