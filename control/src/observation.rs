@@ -11,7 +11,8 @@ use crate::{DemandHorizon, InstanceId, Mode, Role, ServiceName, Tier};
 pub struct Observation {
     /// Number of the tick; ticks that were skipped leave a gap.
     pub tick: u64,
-    /// Unix time in milliseconds, anchored once at start and then monotonic: it never jumps.
+    /// Unix time in milliseconds, anchored once at start and then monotonic: it never jumps, and so
+    /// is not the time of day any more where the wall clock was set since.
     pub at_ms: u64,
     /// Time the meters below cover; the tick length, or more after skipped ticks.
     pub interval_ms: u64,

@@ -187,6 +187,7 @@ pub(super) async fn status(State(shared): State<Arc<Shared>>) -> Json<Value> {
         "version": env!("CARGO_PKG_VERSION"),
         "pid": std::process::id(),
         "now_ms": shared.clock.now_ms(),
+        "clock_set_by_ms": shared.clock.offset_ms(),
         "uptime_s": shared.clock.uptime().as_secs_f64(),
         "draining": shared.is_draining(),
         "kill_switch": orders.kill_switch,
@@ -275,7 +276,7 @@ fn listing(
         .filter(|(_, instance)| wanted(instance))
         .map(|(plan, instance)| instance_json(&view, &counted, plan, instance))
         .collect();
-    Ok(Json(json!({ "at_ms": view.plan.at_ms, key: found })))
+    Ok(Json(json!({ "at_ms": view.now_ms, key: found })))
 }
 
 pub(super) async fn forecast(
@@ -303,7 +304,7 @@ pub(super) async fn risk(
     };
     let mut risk: Vec<_> = plan.risk.iter().collect();
     risk.sort_by(|a, b| b.score.total_cmp(&a.score));
-    Ok(Json(json!({ "at_ms": view.plan.at_ms, "service": name, "risk": risk })))
+    Ok(Json(json!({ "at_ms": view.now_ms, "service": name, "risk": risk })))
 }
 
 pub(super) async fn weights(
@@ -332,7 +333,7 @@ fn by_service(
         .into_iter()
         .map(|(seen, plan)| show(&view, seen, plan))
         .collect();
-    Ok(Json(json!({ "at_ms": view.plan.at_ms, "services": services })))
+    Ok(Json(json!({ "at_ms": view.now_ms, "services": services })))
 }
 
 pub(super) async fn plan(
@@ -344,7 +345,7 @@ pub(super) async fn plan(
         pairs(&shared, &view, only)?.into_iter().map(|(_, plan)| plan).collect();
     Ok(Json(json!({
         "tick": view.plan.tick,
-        "at_ms": view.plan.at_ms,
+        "at_ms": view.now_ms,
         "services": services,
     })))
 }

@@ -97,7 +97,7 @@ pub(super) async fn list(
         .into_iter()
         .flat_map(|(_, plan)| plan.rules.iter().map(|rule| rule_json(&shared, &plan.service, rule)))
         .collect();
-    Ok(Json(json!({ "at_ms": view.plan.at_ms, "rules": rules })))
+    Ok(Json(json!({ "at_ms": view.now_ms, "rules": rules })))
 }
 
 fn rule_json(shared: &Shared, service: &ServiceName, rule: &RuleView) -> Value {

@@ -129,7 +129,7 @@ impl Shared {
     /// What is wrong with the loop, if it has ended or does not tick any more.
     pub(crate) fn loop_trouble(&self) -> Option<String> {
         let last_ms = self.view().map(|view| view.plan.at_ms);
-        stalled(self.ticks.ended(), last_ms, self.clock.now_ms())
+        stalled(self.ticks.ended(), last_ms, self.clock.steady_ms())
     }
 
     /// Whether the node is on its way out.

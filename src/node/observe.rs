@@ -50,7 +50,10 @@ pub(super) struct Sources<'a> {
 #[derive(Clone, Copy)]
 pub(super) struct Moment {
     pub(super) tick: u64,
+    /// Steady.
     pub(super) at_ms: u64,
+    /// Unix time, by which everything announced and kept is dated.
+    pub(super) now_ms: u64,
     pub(super) interval: Duration,
 }
 
@@ -107,7 +110,7 @@ impl Observer {
         {
             return known.clone();
         }
-        let told = from.long.points(name, moment.at_ms);
+        let told = from.long.points(name, moment.now_ms);
         self.long_range.insert(name.clone(), told.clone());
         told
     }
@@ -116,7 +119,7 @@ impl Observer {
     pub(super) fn observe(&mut self, moment: Moment, from: &Sources) -> Observation {
         let mut drains = Drains::take(from);
         self.addresses.clear();
-        self.events.retain(|event| event.end_ms > moment.at_ms);
+        self.events.retain(|event| event.end_ms > moment.now_ms);
         let services = from
             .wiring
             .services
@@ -169,7 +172,7 @@ impl Observer {
             instances,
             facts,
             activate: self.activate.remove(name).unwrap_or_default(),
-            announced: self.announced(name, from.long, moment.at_ms),
+            announced: self.announced(name, from.long, moment.now_ms),
             long_range: Vec::new(),
         }
     }

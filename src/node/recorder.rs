@@ -200,10 +200,10 @@ impl Recorder {
 
     /// Queues an entry.
     pub(crate) fn record(&mut self, entry: Entry) {
-        if self.state == State::Running
-            && !self.send(Message::Entry(Box::new(entry)))
-            && self.state == State::Running
-        {
+        if self.state != State::Running || self.send(Message::Entry(Box::new(entry))) {
+            return;
+        }
+        if self.state != State::Gone {
             tracing::warn!("recording fell behind the disk; it starts anew");
             self.state = State::Ended;
         }

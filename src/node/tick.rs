@@ -134,9 +134,10 @@ impl Loop {
     }
 
     fn tick(&mut self, tick: u64, interval: Duration) {
-        let at_ms = self.shared.clock.now_ms();
+        self.shared.clock.follow();
+        let (at_ms, now_ms) = (self.shared.clock.steady_ms(), self.shared.clock.now_ms());
         let configured = self.take_configuration();
-        let answers = self.take_orders(at_ms, tick);
+        let answers = self.take_orders(now_ms, tick);
         let sources = Sources {
             wiring: &self.wiring,
             orders: &self.orders,
@@ -146,8 +147,8 @@ impl Loop {
             draining: self.shared.is_draining(),
             long: &self.shared.long,
         };
-        let observation = self.observer.observe(Moment { tick, at_ms, interval }, &sources);
-        self.remember_events(at_ms);
+        let observation = self.observer.observe(Moment { tick, at_ms, now_ms, interval }, &sources);
+        self.remember_events(now_ms);
         if let Some(recorder) = &mut self.recorder {
             recorder.before_tick(&self.controller);
         }
@@ -157,9 +158,9 @@ impl Loop {
         self.publish(&observation, &plan);
         self.feed_mirror(&observation);
         self.act(&plan);
-        self.record(&observation, &plan);
-        self.show(observation, plan);
-        self.keep_learned(at_ms);
+        self.record(&observation, &plan, now_ms);
+        self.show(observation, plan, now_ms);
+        self.keep_learned(at_ms, now_ms);
         // Whoever asked may have gone away; what was asked stands all the same.
         for done in configured {
             done.send(()).ok();
@@ -193,7 +194,7 @@ impl Loop {
         self.controller.configure(specs);
     }
 
-    fn take_orders(&mut self, at_ms: u64, tick: u64) -> Vec<(oneshot::Sender<Orders>, Orders)> {
+    fn take_orders(&mut self, now_ms: u64, tick: u64) -> Vec<(oneshot::Sender<Orders>, Orders)> {
         let mut answers = Vec::new();
         while let Ok(Request { order, done }) = self.requests.try_recv() {
             let changed = self.orders.apply(&order);
@@ -206,7 +207,7 @@ impl Loop {
             if changed || matches!(order, Order::Activate(..) | Order::Events(_)) {
                 tracing::info!("operator: {order}");
                 self.shared.decisions.record(Decision {
-                    at_ms,
+                    at_ms: now_ms,
                     tick,
                     service: self.service_of(&order),
                     kind: Kind::Operator,
@@ -274,7 +275,7 @@ impl Loop {
         }
     }
 
-    fn record(&mut self, observation: &Observation, plan: &Plan) {
+    fn record(&mut self, observation: &Observation, plan: &Plan, now_ms: u64) {
         if let Some(recorder) = &mut self.recorder {
             recorder.record(Entry::Tick {
                 observation: Box::new(observation.clone()),
@@ -285,7 +286,7 @@ impl Loop {
             let Some(summary) = self.said.news(plan.tick, decided) else { continue };
             tell(decided, &summary);
             self.shared.decisions.record(Decision {
-                at_ms: plan.at_ms,
+                at_ms: now_ms,
                 tick: plan.tick,
                 service: decided.service.to_string(),
                 kind: Kind::Plan,
@@ -299,8 +300,9 @@ impl Loop {
         self.said.retain(|service| self.wiring.services.contains_key(service));
     }
 
-    fn show(&mut self, observation: Observation, plan: Plan) {
+    fn show(&mut self, observation: Observation, plan: Plan, now_ms: u64) {
         let view = Arc::new(View {
+            now_ms,
             observation,
             plan,
             addresses: self.observer.addresses().clone(),
@@ -310,8 +312,8 @@ impl Loop {
         self.shared.view.store(Some(view));
     }
 
-    fn remember_events(&mut self, at_ms: u64) {
-        let started = self.observer.newly_started(&self.shared.long.calendar(), at_ms);
+    fn remember_events(&mut self, now_ms: u64) {
+        let started = self.observer.newly_started(&self.shared.long.calendar(), now_ms);
         if !started.is_empty() && !self.shared.history.remember_events(started) {
             tracing::warn!(
                 "the effect of an event that starts now will not be learned: history is busy"
@@ -320,12 +322,12 @@ impl Loop {
     }
 
     /// Hands what is known of one service on to be kept, when it is its turn.
-    fn keep_learned(&mut self, at_ms: u64) {
+    fn keep_learned(&mut self, at_ms: u64, now_ms: u64) {
         let services = &self.wiring.services;
         if let Some(service) =
             self.learned.next(at_ms, services.len(), |nth| services.keys().nth(nth))
         {
-            let kept = self.shared.history.keep_learned(&self.controller, service, at_ms);
+            let kept = self.shared.history.keep_learned(&self.controller, service, now_ms);
             if !kept {
                 tracing::debug!(%service, "what is known is kept later: the history writer is busy");
             }

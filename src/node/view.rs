@@ -10,6 +10,8 @@ use serde::Serialize;
 /// The last tick as everybody outside the loop sees it.
 #[derive(Clone, Debug)]
 pub(crate) struct View {
+    /// Unix time of it, by the wall clock; the times in the observation and plan are steady.
+    pub(crate) now_ms: u64,
     /// What was seen.
     pub(crate) observation: Observation,
     /// What was decided.

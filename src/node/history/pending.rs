@@ -46,7 +46,7 @@ impl Pending {
 
     /// Takes one tick.
     pub(super) fn observe(&mut self, view: &View) {
-        let at_ms = Resolution::Second.start_ms(view.observation.at_ms);
+        let at_ms = Resolution::Second.start_ms(view.now_ms);
         if at_ms != self.open_ms {
             self.close_second();
             self.open_ms = at_ms;

@@ -45,7 +45,7 @@ impl Recent {
             }
             let meters = || seen.instances.iter().map(|i| &i.meters);
             ticks.push_back(Tick {
-                at_ms: observation.at_ms,
+                at_ms: view.now_ms,
                 interval_ms: observation.interval_ms,
                 arrivals: seen.arrivals,
                 unserved: seen.unserved,

@@ -51,6 +51,7 @@ fn instance(id: u64) -> InstanceObservation {
 pub(super) fn view(at_ms: u64, interval_ms: u64, instances: u64) -> View {
     let service = ServiceName::from("shop");
     View {
+        now_ms: at_ms,
         observation: Observation {
             tick: at_ms / 100,
             at_ms,

@@ -44,6 +44,16 @@ struct Work {
     retry_at: Instant,
 }
 
+impl Work {
+    /// Goes with the clock; one that leaps far ahead may be wrong, and removes nothing for a while.
+    fn goes_to(&mut self, now_ms: u64) {
+        if self.now_ms > 0 && now_ms.saturating_sub(self.now_ms) > LEAP_MS {
+            self.prune_at = Instant::now() + HOLD_AFTER_LEAP;
+        }
+        self.now_ms = now_ms;
+    }
+}
+
 impl Writer {
     /// Runs until the queue ends; what is left is written then.
     pub(super) fn run(mut self, inbox: &Receiver<Message>) {
@@ -60,7 +70,7 @@ impl Writer {
             let wait = work.flush_at.saturating_duration_since(Instant::now());
             match inbox.recv_timeout(wait) {
                 Ok(Message::Seen(view)) => {
-                    work.now_ms = view.observation.at_ms;
+                    work.goes_to(view.now_ms);
                     work.pending.observe(&view);
                     let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
                     recent.observe(&view);

@@ -35,6 +35,8 @@ const CALENDAR_EVERY_MS: u64 = 60_000;
 /// What is fitted when, and how it did so far.
 #[derive(Default)]
 pub(super) struct Fitter {
+    /// Of the clock that everything is due by.
+    offset_ms: i64,
     calendar_due_ms: u64,
     due_ms: BTreeMap<(ServiceName, Reach), u64>,
     scores: BTreeMap<(ServiceName, Reach), Scores>,
@@ -56,6 +58,7 @@ impl Fitter {
     /// Fits what has been due longest, if anything is, and says how long to rest.
     pub(super) fn step(&mut self, shared: &Shared) -> Duration {
         let config = shared.config.load_full();
+        self.heed_leap(shared.clock.offset_ms());
         let now_ms = shared.clock.now_ms();
         if now_ms >= self.calendar_due_ms {
             self.calendar_due_ms = now_ms + CALENDAR_EVERY_MS;
@@ -82,6 +85,15 @@ impl Fitter {
             None => drop(self.failed.remove(&key)),
         }
         (begun.elapsed() * REST).clamp(Duration::from_millis(1), LONGEST_REST)
+    }
+
+    /// By a clock that was set, everything is due: it was made for another time.
+    fn heed_leap(&mut self, offset_ms: i64) {
+        if offset_ms != self.offset_ms {
+            self.offset_ms = offset_ms;
+            self.calendar_due_ms = 0;
+            self.due_ms.clear();
+        }
     }
 
     /// What has been due longest; the shorter reach of two. New services are due at once.
