@@ -29,6 +29,7 @@ use tokio::time::Instant;
 use crate::alarm::Alarm;
 use crate::bounds::Bounds;
 use crate::connection::{Connection, Verdict};
+use crate::hangup::Hangup;
 use crate::head::Head;
 
 /// Bytes asked of the socket at a time.
@@ -51,6 +52,7 @@ pub(crate) struct ClientStream {
     head_left: usize,
     bounds: Bounds,
     half_closed: bool,
+    hangup: Hangup,
     output: BytesMut,
     /// Since when nothing has moved, and what is awaited.
     quiet: Option<(Verdict, Instant)>,
@@ -69,6 +71,7 @@ impl ClientStream {
             head_left: 0,
             bounds: Bounds::Done,
             half_closed: false,
+            hangup: Hangup::default(),
             output: BytesMut::new(),
             quiet: None,
             alarm: Alarm::default(),
@@ -96,8 +99,9 @@ impl ClientStream {
     /// its stream and the backend in random order, so an answer may be at hand before it has heard
     /// of a close that came first.
     pub(crate) fn is_half_closed(&self) -> bool {
+        // A request that came before the end of the stream is still to be served.
         if self.half_closed || !self.input.is_empty() {
-            return self.half_closed;
+            return self.half_closed && self.input.is_empty();
         }
         let seen = self.socket.try_io(Interest::READABLE, || {
             recv(&self.socket, &mut [0_u8; 1], RecvFlags::PEEK | RecvFlags::DONTWAIT)
@@ -195,21 +199,40 @@ impl ClientStream {
         if let Poll::Ready(Err(error)) = self.poll_write_out(cx) {
             return Poll::Ready(Err(error));
         }
-        // A closed sending side is no abort: the client may be waiting for its answer (RFC 9112,
-        // section 9.6). A client that is gone shows when the answer is written.
-        if !self.half_closed && self.input.is_empty() {
-            let mut probe = [0_u8; 1];
-            match self.socket.poll_peek(cx, &mut ReadBuf::new(&mut probe)) {
-                Poll::Ready(Ok(count)) => self.half_closed = count == 0,
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                Poll::Pending => {}
-            }
+        if let Poll::Ready(error) = self.poll_gone(cx) {
+            return Poll::Ready(Err(error));
         }
         if !self.output.is_empty() {
             // It is the client that is awaited, which was looked at above.
             return Poll::Pending;
         }
         self.poll_deadline(cx, Verdict::LateWaiting).map(Err)
+    }
+
+    /// Ready once the client is gone for good.
+    ///
+    /// A closed sending side is no abort: the client may be waiting for its answer (RFC 9112,
+    /// section 9.6). Such a client, if it is gone, shows when the answer is written, or earlier by a
+    /// reset. The next request is taken in, as far as there is room for it: a socket with unread
+    /// bytes tells of nothing new.
+    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        while !self.half_closed && self.input.len() < READ_SIZE {
+            let mut probe = [0_u8; 1];
+            match ready!(self.socket.poll_peek(cx, &mut ReadBuf::new(&mut probe))) {
+                Ok(0) => self.half_closed = true,
+                Ok(_) => {
+                    if let Err(error) = ready!(self.poll_receive(cx, READ_SIZE)) {
+                        return Poll::Ready(error);
+                    }
+                }
+                Err(error) => return Poll::Ready(error),
+            }
+        }
+        if self.half_closed {
+            ready!(self.hangup.poll(cx, &self.socket));
+            return Poll::Ready(io::ErrorKind::ConnectionReset.into());
+        }
+        Poll::Pending
     }
 
     /// Hands out buffered bytes of the head, then of the body.

@@ -11,6 +11,7 @@ mod ejection;
 mod engine;
 mod errors;
 mod forward;
+mod hangup;
 mod head;
 mod health;
 mod histogram;

@@ -4,6 +4,7 @@
 
 mod failures;
 mod forwarding;
+mod gone;
 mod listeners;
 mod malformed;
 mod slowness;
