@@ -21,9 +21,11 @@ mod io;
 mod listener;
 mod meters;
 mod pick;
+mod places;
 mod plane;
 mod reply;
 mod route;
+mod shortage;
 mod table;
 mod worker;
 

@@ -4,7 +4,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, Guard};
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
@@ -13,7 +13,9 @@ use tokio::sync::{Notify, watch};
 use crate::cidr::Cidr;
 use crate::errors::ProxyError;
 use crate::holder;
+use crate::places::Places;
 use crate::route::ListenerName;
+use crate::shortage::Seldom;
 
 /// Connections the kernel queues per worker while all are busy.
 const BACKLOG: i32 = 4096;
@@ -83,7 +85,7 @@ pub struct ConnectionCounts {
     pub accepted: u64,
     /// Open now.
     pub active: u64,
-    /// Turned away because `max_connections` were open.
+    /// Turned away because `max_connections` were open, or as many as all listeners may have.
     pub refused: u64,
     /// Requests refused before routing: malformed, too large or too slow.
     pub malformed: u64,
@@ -113,12 +115,16 @@ pub(crate) struct ListenerState {
     refused: AtomicU64,
     malformed: AtomicU64,
     cut_off: AtomicUsize,
+    /// Those of all listeners together.
+    places: Arc<Places>,
+    opened: Instant,
+    accept_failures: Seldom,
     /// Told whenever a connection or a listening socket closes while draining.
     changed: Notify,
 }
 
 impl ListenerState {
-    fn new(spec: ListenerSpec, local: SocketAddr, workers: usize) -> Self {
+    fn new(spec: ListenerSpec, local: SocketAddr, workers: usize, places: Arc<Places>) -> Self {
         Self {
             spec: ArcSwap::from_pointee(spec),
             local,
@@ -129,6 +135,9 @@ impl ListenerState {
             refused: AtomicU64::new(0),
             malformed: AtomicU64::new(0),
             cut_off: AtomicUsize::new(0),
+            places,
+            opened: Instant::now(),
+            accept_failures: Seldom::default(),
             changed: Notify::new(),
         }
     }
@@ -174,13 +183,19 @@ impl ListenerState {
     pub(crate) fn admit(self: &Arc<Self>) -> Option<ConnectionGuard> {
         let limit = self.spec.load().max_connections;
         let open = self.active.fetch_add(1, Ordering::AcqRel);
-        if open >= limit {
+        if open >= limit || !self.places.take() {
             self.active.fetch_sub(1, Ordering::AcqRel);
             self.refused.fetch_add(1, Ordering::Relaxed);
             return None;
         }
         self.accepted.fetch_add(1, Ordering::Relaxed);
         Some(ConnectionGuard { listener: Arc::clone(self) })
+    }
+
+    /// Counts an accept that failed; how many did since the last time when it is to be told.
+    pub(crate) fn accept_failed(&self) -> Option<u64> {
+        let now_ms = u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.accept_failures.due(now_ms)
     }
 
     /// Counts a request that never reached routing.
@@ -251,6 +266,7 @@ impl ConnectionGuard {
 
 impl Drop for ConnectionGuard {
     fn drop(&mut self) {
+        self.listener.places.give_back();
         self.listener.active.fetch_sub(1, Ordering::AcqRel);
         self.listener.changed.notify_waiters();
     }
@@ -269,6 +285,7 @@ impl Drop for ConnectionGuard {
 pub(crate) fn bind(
     spec: &ListenerSpec,
     workers: usize,
+    places: &Arc<Places>,
 ) -> Result<(Arc<ListenerState>, Vec<std::net::TcpListener>), ProxyError> {
     let bound = || -> io::Result<(SocketAddr, Vec<std::net::TcpListener>)> {
         drop(socket(spec.address, false)?);
@@ -291,7 +308,8 @@ pub(crate) fn bind(
             .flatten(),
         source,
     })?;
-    Ok((Arc::new(ListenerState::new(spec.clone(), local, workers)), sockets))
+    let state = ListenerState::new(spec.clone(), local, workers, Arc::clone(places));
+    Ok((Arc::new(state), sockets))
 }
 
 fn socket(address: SocketAddr, shared: bool) -> io::Result<Socket> {

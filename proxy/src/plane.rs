@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use crate::errors::ProxyError;
 use crate::hooks::{RequestObserver, SocketProbe};
 use crate::listener::{self, ConnectionCounts, ListenerSpec, ListenerState, Phase};
+use crate::places::Places;
 use crate::worker::{Listen, Worker};
 use crate::{
     CheckTarget, Checker, Clock, Registry, RouteTable, ServiceDrain, ServiceTotals, TableError,
@@ -75,6 +76,7 @@ pub struct DataPlane {
     registry: Registry,
     /// Locked by changes and scrapes only; requests reach their listener by its connections.
     listeners: Mutex<Listeners>,
+    places: Arc<Places>,
     workers: Vec<Worker>,
     checks: watch::Sender<Vec<CheckTarget>>,
     checker: JoinHandle<()>,
@@ -121,8 +123,14 @@ impl DataPlane {
             .collect::<Result<Vec<_>, _>>()?;
         let (checks, targets) = watch::channel(Vec::new());
         let checker = start_checker(clock, targets, settings.workers)?;
-        let listeners = Mutex::default();
-        Ok(Self { shared, registry, listeners, workers, checks, checker })
+        let (listeners, places) = (Mutex::default(), Arc::default());
+        Ok(Self { shared, registry, listeners, places, workers, checks, checker })
+    }
+
+    /// Bounds the connections of all listeners together, whatever their own bounds; further ones
+    /// get a 503 and are closed. Without a call there is no such bound.
+    pub fn limit_connections(&self, limit: u64) {
+        self.places.limit(limit);
     }
 
     /// Makes `specs` the addresses that are listened on.
@@ -164,7 +172,7 @@ impl DataPlane {
             return Ok(state.local());
         }
         let address = spec.address;
-        let (state, sockets) = listener::bind(&spec, self.workers.len())?;
+        let (state, sockets) = listener::bind(&spec, self.workers.len(), &self.places)?;
         for (worker, socket) in self.workers.iter().zip(sockets) {
             worker.listen(Listen { listener: Arc::clone(&state), socket }).inspect_err(|_| {
                 state.advance(Phase::Closed);

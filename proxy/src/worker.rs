@@ -158,11 +158,14 @@ async fn accept_failed(error: &io::Error, listener: &ListenerState) {
         // The client gave up between the handshake and the accept.
         ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset | ErrorKind::Interrupted => {}
         _ => {
-            tracing::warn!(
-                %error,
-                listener = %listener.spec().name,
-                "cannot accept; new connections wait (is the limit on open files too low?)"
-            );
+            if let Some(failures) = listener.accept_failed() {
+                tracing::warn!(
+                    %error,
+                    failures,
+                    listener = %listener.spec().name,
+                    "cannot accept; new connections wait (is the limit on open files too low?)"
+                );
+            }
             tokio::time::sleep(ACCEPT_BACKOFF).await;
         }
     }

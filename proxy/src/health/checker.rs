@@ -8,8 +8,9 @@ use foreshadow_control::InstanceId;
 use tokio::task::JoinHandle;
 
 use super::verdict::CheckFailure;
-use super::{CheckKind, HealthCheck, probe};
+use super::{CheckKind, HealthCheck, ProbeError, probe};
 use crate::backend::{Backend, Clock};
+use crate::shortage::Seldom;
 
 /// How a backend without a configured check is looked at, but only while it refuses connections.
 const RECOVERY: HealthCheck = HealthCheck {
@@ -35,6 +36,7 @@ pub struct CheckTarget {
 pub struct Checker {
     clock: Clock,
     running: HashMap<InstanceId, Running>,
+    shortages: Arc<Seldom>,
 }
 
 #[derive(Debug)]
@@ -54,7 +56,7 @@ impl Checker {
     /// A checker without targets.
     #[must_use]
     pub fn new(clock: Clock) -> Self {
-        Self { clock, running: HashMap::new() }
+        Self { clock, running: HashMap::new(), shortages: Arc::default() }
     }
 
     /// Makes `targets` the ones that are checked: new ones start at a random phase of their
@@ -72,7 +74,7 @@ impl Checker {
             });
             let running = kept.unwrap_or_else(|| {
                 backend.forget_checks();
-                start(&backend, check, self.clock)
+                start(&backend, check, self.clock, &self.shortages)
             });
             self.running.insert(id, running);
         }
@@ -97,14 +99,19 @@ impl Checker {
     }
 }
 
-fn start(backend: &Arc<Backend>, check: Option<HealthCheck>, clock: Clock) -> Running {
+fn start(
+    backend: &Arc<Backend>,
+    check: Option<HealthCheck>,
+    clock: Clock,
+    shortages: &Arc<Seldom>,
+) -> Running {
     let weak = Arc::downgrade(backend);
     let address = backend.address();
     let epoch = backend.check_epoch();
     let only_recovery = check.is_none();
     let how = check.clone().unwrap_or(RECOVERY);
     let task = tokio::spawn({
-        let weak = Weak::clone(&weak);
+        let (weak, shortages) = (Weak::clone(&weak), Arc::clone(shortages));
         async move {
             tokio::time::sleep(how.interval.mul_f64(rand::random())).await;
             loop {
@@ -115,11 +122,18 @@ fn start(backend: &Arc<Backend>, check: Option<HealthCheck>, clock: Clock) -> Ru
                 if wanted {
                     let result = probe(address, &how).await;
                     let Some(backend) = weak.upgrade() else { return };
-                    let result = result.map_err(|error| CheckFailure::from(&error));
-                    if only_recovery {
-                        backend.tried_again(result.is_ok(), how.rise, clock.now_ms());
-                    } else {
-                        backend.checked(epoch, result, &how, clock.now_ms());
+                    match result {
+                        // No verdict: the backend was not asked.
+                        Err(error @ ProbeError::Shortage { .. }) => {
+                            tell(&error, &shortages, clock.now_ms());
+                        }
+                        result if only_recovery => {
+                            backend.tried_again(result.is_ok(), how.rise, clock.now_ms());
+                        }
+                        result => {
+                            let result = result.map_err(|error| CheckFailure::from(&error));
+                            backend.checked(epoch, result, &how, clock.now_ms());
+                        }
                     }
                 }
                 tokio::time::sleep(jittered(how.interval, rand::random())).await;
@@ -127,6 +141,12 @@ fn start(backend: &Arc<Backend>, check: Option<HealthCheck>, clock: Clock) -> Ru
         }
     });
     Running { backend: weak, check, task }
+}
+
+fn tell(error: &ProbeError, shortages: &Seldom, now_ms: u64) {
+    if let Some(checks) = shortages.due(now_ms) {
+        tracing::warn!(%error, checks, "health checks could not be made; health stays as it was");
+    }
 }
 
 /// The interval, shifted by up to a tenth either way; `random` is uniform in 0 to 1.

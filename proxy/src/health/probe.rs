@@ -16,6 +16,7 @@ use tokio::time::timeout;
 
 use super::verdict::CheckFailure;
 use super::{CheckKind, HealthCheck};
+use crate::shortage;
 
 /// Most bytes of an answer's body that are read; what follows is cut off.
 const BODY_MAX: usize = 64 * 1024;
@@ -32,6 +33,14 @@ pub enum ProbeError {
     /// The connection could not be made.
     #[error("cannot connect to {address}: {source}")]
     Connect {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// This machine is short of what a connection takes, which says nothing of the address.
+    #[error("cannot check {address}: {source}; is the limit on open files too low?")]
+    Shortage {
         /// The address.
         address: SocketAddr,
         /// What the system said.
@@ -91,6 +100,7 @@ pub async fn probe(address: SocketAddr, check: &HealthCheck) -> Result<(), Probe
     let attempt = async {
         let stream = TcpStream::connect(address).await.map_err(|source| match source.kind() {
             io::ErrorKind::ConnectionRefused => ProbeError::Refused { address },
+            _ if shortage::is_ours(&source) => ProbeError::Shortage { address, source },
             _ => ProbeError::Connect { address, source },
         })?;
         match &check.kind {

@@ -101,6 +101,28 @@ async fn settings_of_a_listener_change_under_its_connections() {
 }
 
 #[tokio::test]
+async fn all_listeners_together_are_bounded() {
+    let backend = Backend::http("ok").await;
+    let rig = Rig::start(&[backend.address]).await;
+    let other = ListenerSpec::new("other", web().address);
+    let other = rig.plane.set_listeners(vec![web(), other]).pop().unwrap().unwrap();
+    rig.plane.limit_connections(2);
+    let (mut one, mut two) = (rig.client().await, Client::connect(other).await);
+    assert_eq!(one.get("/").await.text(), "ok");
+    assert_eq!(two.get("/").await.text(), "ok");
+    for address in [rig.address, other] {
+        let mut extra = Client::connect(address).await;
+        assert_eq!(extra.answer().await.status, 503);
+    }
+    drop(one);
+    until("a place given back", || rig.plane.connections()[0].active == 0).await;
+    assert_eq!(Client::connect(other).await.get("/").await.text(), "ok");
+    assert_eq!(two.get("/").await.text(), "ok");
+    let refused: Vec<u64> = rig.plane.connections().iter().map(|c| c.refused).collect();
+    assert_eq!(refused, [1, 1]);
+}
+
+#[tokio::test]
 async fn a_busy_port_is_an_error_that_names_it() {
     let rig = Rig::start(&[]).await;
     // The second data plane could share the port by SO_REUSEPORT if it did not look.
