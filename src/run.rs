@@ -9,8 +9,12 @@ use foreshadow_config::{Config, LogFormat as ConfiguredFormat};
 use tokio::runtime::Runtime;
 
 use crate::logging::{self, LogFormat};
+<<<<<<< HEAD
 use crate::node::signals::Signals;
 use crate::node::{Node, file};
+=======
+use crate::node::{Node, limits};
+>>>>>>> bc95608 (Share descriptors out: clients are bounded, the soft limit raised, the admin interface capped)
 
 /// Arguments of `foreshadow run`.
 #[derive(Debug, clap::Args)]
@@ -31,6 +35,14 @@ const THREADS_END: Duration = Duration::from_secs(1);
 /// # Errors
 /// When the configuration is bad or the node cannot start.
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+<<<<<<< HEAD
+=======
+    let config = foreshadow_config::load(&args.config).map_err(|errors| {
+        anyhow::anyhow!("{} is not good; nothing was started\n{errors}", args.config.display())
+    })?;
+    logging::start(args.log_format.unwrap_or_else(|| format(&config)), config.log.level.as_str())?;
+    limits::raise_open_files();
+>>>>>>> bc95608 (Share descriptors out: clients are bounded, the soft limit raised, the admin interface capped)
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .thread_name("control")

@@ -7,6 +7,7 @@ mod metrics;
 mod operate;
 mod read;
 mod rules;
+mod serve;
 
 use std::sync::Arc;
 
@@ -17,6 +18,7 @@ use crate::node::Shared;
 
 pub(crate) use auth::Token;
 pub(crate) use rules::try_on;
+pub(crate) use serve::{CONNECTIONS, serve};
 
 /// All routes; those under `/api` and `/metrics` ask for `token` where one is set.
 pub(crate) fn router(shared: Arc<Shared>, token: Option<Token>) -> Router {

@@ -6,6 +6,7 @@ pub(crate) mod file;
 mod health_log;
 pub(crate) mod history;
 mod hooks;
+pub(crate) mod limits;
 pub(crate) mod long;
 mod observe;
 pub(crate) mod operator;

@@ -15,7 +15,11 @@ use tokio::signal::unix::Signal;
 use tokio::sync::{mpsc, oneshot};
 
 use super::decisions::{Decision, Kind};
+<<<<<<< HEAD
 use super::file::{self, Aside, FileRead, Fingerprint};
+=======
+use super::limits;
+>>>>>>> bc95608 (Share descriptors out: clients are bounded, the soft limit raised, the admin interface capped)
 use super::readiness::ByHealthCheck;
 use super::start::wire;
 use super::tick::Configure;
@@ -218,6 +222,7 @@ impl Reloader {
             tracing::error!("a listener of the new configuration is not open: {error}");
             changes.push(format!("NOT OPEN: {error}"));
         }
+        self.shared.plane.limit_connections(limits::share_out(&config).connections);
         self.shared.config.store(Arc::new(config));
         Ok(changes)
     }

@@ -23,6 +23,7 @@ use super::decisions::DecisionLog;
 use super::file::Fingerprint;
 use super::history::History;
 use super::hooks::{KernelProbe, MirrorHook};
+use super::limits;
 use super::long::LongForecasts;
 use super::operator::Request;
 use super::readiness::ByHealthCheck;
@@ -40,8 +41,6 @@ const ADMIN_END: Duration = Duration::from_secs(1);
 const ORDERS: usize = 64;
 /// Shadows being started at once: each start is a burst of work on a machine that serves.
 const CREATES: usize = 4;
-/// Idle connections kept to backends, per worker; the configuration bounds them per service.
-const IDLE_UPSTREAM: usize = 1024;
 
 /// A node that serves.
 pub(crate) struct Node {
@@ -60,7 +59,7 @@ enum AdminSocket {
 
 struct AdminServer {
     stop: Option<oneshot::Sender<()>>,
-    task: tokio::task::JoinHandle<std::io::Result<()>>,
+    task: tokio::task::JoinHandle<()>,
     unix_path: Option<PathBuf>,
 }
 
@@ -86,12 +85,14 @@ impl Parts {
         let manager = Arc::new(Manager::start(settings, readiness.clone()).await?);
         let runtime = tokio::runtime::Handle::current();
         let mirror = Arc::new(Mirrorer::spawn(mirror_policies(config), runtime));
+        let shares = limits::share_out(config);
         let plane = Arc::new(DataPlane::start(Settings {
             workers: config.workers,
-            upstream_keepalive: IDLE_UPSTREAM,
+            upstream_keepalive: usize::try_from(shares.idle_upstream).unwrap_or(usize::MAX),
             observer: Some(Arc::new(MirrorHook(Arc::clone(&mirror)))),
             probe: Some(Arc::new(KernelProbe)),
         })?);
+        plane.limit_connections(shares.connections);
         Ok(Self { host, readiness, manager, mirror, plane })
     }
 
@@ -224,7 +225,7 @@ impl Node {
         }
         // A request that was begun and never finished must not keep the process from ending.
         match tokio::time::timeout(ADMIN_END, &mut self.admin.task).await {
-            Ok(ended) => ended??,
+            Ok(ended) => ended?,
             Err(_) => self.admin.task.abort(),
         }
         if let Some(path) = &self.admin.unix_path
@@ -310,17 +311,10 @@ fn serve_admin(shared: &Arc<Shared>, socket: AdminSocket, config: &Config) -> Ad
     let token = config.admin.token.as_ref().map(|t| admin::Token::new(t.secret().expose()));
     let router = admin::router(Arc::clone(shared), token);
     let (stop, stopped) = oneshot::channel::<()>();
-    let until = async {
-        drop(stopped.await);
-    };
-    let mut unix_path = None;
-    let task = match socket {
-        AdminSocket::Tcp(listener) => {
-            tokio::spawn(axum::serve(listener, router).with_graceful_shutdown(until).into_future())
-        }
+    let (task, unix_path) = match socket {
+        AdminSocket::Tcp(listener) => (tokio::spawn(admin::serve(listener, router, stopped)), None),
         AdminSocket::Unix(listener, path) => {
-            unix_path = Some(path);
-            tokio::spawn(axum::serve(listener, router).with_graceful_shutdown(until).into_future())
+            (tokio::spawn(admin::serve(listener, router, stopped)), Some(path))
         }
     };
     AdminServer { stop: Some(stop), task, unix_path }

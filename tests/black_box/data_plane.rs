@@ -75,25 +75,6 @@ fn without_any_backend_the_answer_is_a_clear_503() {
 }
 
 #[test]
-fn a_thousand_idle_connections_are_no_burden() {
-    let a = Backend::start(&[]);
-    let node = Node::start(&service(&[&a], ""));
-    let idle: Vec<TcpStream> = (0..1000).map(|_| TcpStream::connect(node.proxy).unwrap()).collect();
-    eventually("all connections to be accepted", || {
-        let status = node.api("/api/v1/status");
-        (status["listeners"][0]["active"].as_u64()? >= 1000).then_some(())
-    });
-    for _ in 0..50 {
-        assert_eq!(node.get("/").status, 200);
-    }
-    drop(idle);
-    eventually("the connections to be gone", || {
-        let status = node.api("/api/v1/status");
-        (status["listeners"][0]["active"].as_u64()? < 10).then_some(())
-    });
-}
-
-#[test]
 fn a_client_that_dawdles_is_cut_and_harms_no_other() {
     let a = Backend::start(&[]);
     let dir = tempfile::tempdir().unwrap();

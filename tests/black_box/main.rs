@@ -11,6 +11,7 @@ mod config;
 mod data_plane;
 mod ending;
 mod history;
+mod limits;
 mod peers;
 mod reload;
 mod rules;
