@@ -9,12 +9,8 @@ use foreshadow_config::{Config, LogFormat as ConfiguredFormat};
 use tokio::runtime::Runtime;
 
 use crate::logging::{self, LogFormat};
-<<<<<<< HEAD
 use crate::node::signals::Signals;
-use crate::node::{Node, file};
-=======
-use crate::node::{Node, limits};
->>>>>>> bc95608 (Share descriptors out: clients are bounded, the soft limit raised, the admin interface capped)
+use crate::node::{Node, file, limits};
 
 /// Arguments of `foreshadow run`.
 #[derive(Debug, clap::Args)]
@@ -35,14 +31,6 @@ const THREADS_END: Duration = Duration::from_secs(1);
 /// # Errors
 /// When the configuration is bad or the node cannot start.
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-<<<<<<< HEAD
-=======
-    let config = foreshadow_config::load(&args.config).map_err(|errors| {
-        anyhow::anyhow!("{} is not good; nothing was started\n{errors}", args.config.display())
-    })?;
-    logging::start(args.log_format.unwrap_or_else(|| format(&config)), config.log.level.as_str())?;
-    limits::raise_open_files();
->>>>>>> bc95608 (Share descriptors out: clients are bounded, the soft limit raised, the admin interface capped)
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .thread_name("control")
@@ -67,6 +55,7 @@ async fn serve(args: &Args) -> anyhow::Result<()> {
         anyhow::anyhow!("{} is not good; nothing was started\n{errors}", args.config.display())
     })?;
     logging::start(args.log_format.unwrap_or_else(|| format(&config)), config.log.level.as_str())?;
+    limits::raise_open_files();
     let file = (args.config.clone(), read.fingerprint);
     let node = Node::start(config, file, signals.hangup).await?;
     node.serve(signals.ends).await

@@ -113,6 +113,7 @@ impl BrainSpec {
             seasons_ms: setup.seasons_ms.clone(),
             evaluation_window_ms: hold_ms,
             warm_up_ms: setup.warm_up_ms,
+            rules: Vec::new(),
         }
     }
 }
@@ -225,5 +226,7 @@ fn instance_seen(instance: &Instance, now_ms: u64) -> InstanceObservation {
         meters,
         kernel: None,
         mirror: None,
+        reported: Default::default(),
+        resources: None,
     }
 }

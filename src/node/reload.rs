@@ -15,11 +15,8 @@ use tokio::signal::unix::Signal;
 use tokio::sync::{mpsc, oneshot};
 
 use super::decisions::{Decision, Kind};
-<<<<<<< HEAD
 use super::file::{self, Aside, FileRead, Fingerprint};
-=======
 use super::limits;
->>>>>>> bc95608 (Share descriptors out: clients are bounded, the soft limit raised, the admin interface capped)
 use super::readiness::ByHealthCheck;
 use super::start::wire;
 use super::tick::Configure;

@@ -44,6 +44,7 @@ fn instance(id: u64) -> InstanceObservation {
         kernel: None,
         mirror: None,
         reported: Default::default(),
+        resources: None,
     }
 }
 
@@ -85,6 +86,7 @@ pub(super) fn view(at_ms: u64, interval_ms: u64, instances: u64) -> View {
                 forecast: Vec::new(),
                 capacity: Vec::new(),
                 rules: Default::default(),
+                risk: Vec::new(),
             }],
         },
         addresses: Default::default(),
