@@ -229,6 +229,9 @@ impl ClientStream {
             }
         }
         if self.half_closed {
+            if self.connection.listener().spec().abort_on_close {
+                return Poll::Ready(io::ErrorKind::ConnectionAborted.into());
+            }
             ready!(self.hangup.poll(cx, &self.socket));
             return Poll::Ready(io::ErrorKind::ConnectionReset.into());
         }

@@ -37,6 +37,9 @@ pub struct ListenerSpec {
     /// Clients whose `X-Forwarded-*` and `Forwarded` fields are believed and extended; those of
     /// everyone else are replaced.
     pub trusted_proxies: Vec<Cidr>,
+    /// Whether a client that closes its sending side has given up its request; otherwise it may be
+    /// waiting for the answer (RFC 9112, section 9.6), and is sent it.
+    pub abort_on_close: bool,
 }
 
 impl ListenerSpec {
@@ -49,6 +52,7 @@ impl ListenerSpec {
             max_connections: 65_536,
             timeouts: ClientTimeouts::default(),
             trusted_proxies: Vec::new(),
+            abort_on_close: false,
         }
     }
 }

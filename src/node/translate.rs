@@ -306,6 +306,7 @@ pub(super) fn listeners(config: &config::Config) -> Vec<proxy::ListenerSpec> {
             .iter()
             .map(|range| proxy::Cidr::new(range.network(), range.prefix()))
             .collect(),
+        abort_on_close: listener.abort_on_close,
     };
     config.listeners.iter().map(listener).collect()
 }

@@ -70,6 +70,7 @@ pub(super) fn listeners(
             limits: limits(raw.limits, r),
             timeouts: timeouts(raw.timeouts, r),
             trusted_proxies: items(raw.trusted_proxies, Vec::new(), |range| range.0),
+            abort_on_close: raw.abort_on_close.value().is_some_and(|flag| flag.0),
         });
     }
     listeners

@@ -25,6 +25,8 @@ pub struct Listener {
     pub timeouts: ListenerTimeouts,
     /// Peers whose forwarding headers are believed.
     pub trusted_proxies: Vec<Cidr>,
+    /// Whether a client that closes its sending side is taken to have given up.
+    pub abort_on_close: bool,
 }
 
 /// What a listener speaks.

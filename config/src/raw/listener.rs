@@ -1,7 +1,9 @@
 //! Listeners and routes as written.
 
 use super::read::table;
-use super::{AddressRange, Count, HostPattern, List, ListenAddress, OneOf, Text, Time, UrlPath};
+use super::{
+    AddressRange, Count, Flag, HostPattern, List, ListenAddress, OneOf, Text, Time, UrlPath,
+};
 use crate::Protocol;
 
 table! {
@@ -21,6 +23,9 @@ table! {
         timeouts: RawListenerTimeouts,
         /// Peers whose X-Forwarded-* and Forwarded headers are believed. Default: none.
         trusted_proxies: List<AddressRange>,
+        /// Whether a request ends when its client closes its sending side before the answer, as
+        /// one that gave up does, but also one that half-closes and waits. Default: false.
+        abort_on_close: Flag,
     }
 }
 

@@ -1,5 +1,7 @@
 //! Clients that go away while their answer is awaited.
 
+use foreshadow_proxy::UpstreamPolicy;
+
 use crate::support::{Backend, Client, Rig, until};
 
 /// Clients that go away at once.
@@ -23,6 +25,21 @@ async fn goes(mut client: Client, leaving: Leaving) {
         Leaving::PipelineThenReset => client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await,
     }
     client.stream.set_zero_linger().unwrap();
+}
+
+#[tokio::test]
+async fn a_client_that_closes_has_given_up_where_the_listener_says_so() {
+    let backend = Backend::http("ok").await;
+    let rig = Rig::tuned(UpstreamPolicy::default(), &[backend.address], |spec| {
+        spec.abort_on_close = true;
+    })
+    .await;
+    let mut client = rig.client().await;
+    client.send("GET /hold HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    until("the request at the backend", || backend.requests() == 1).await;
+    drop(client);
+    rig.abort_counted().await;
+    assert_eq!(rig.get("/").await.text(), "ok");
 }
 
 #[tokio::test]
