@@ -136,14 +136,15 @@ mod tests {
 
     #[test]
     fn a_missed_target_is_called_missed() {
-        let cell = |relative: f64| Cell {
-            relative_to_last: relative,
-            relative_to_level: relative,
-            over_best: 1.1,
-            coverage: 0.9,
-            coverage_by_hour: vec![Some(0.9); 24],
-            relative_width: 0.7,
-            ..Cell::default()
+        let cell = |relative: f64| {
+            let mut cell = Cell::default();
+            cell.relative_to_last = relative;
+            cell.relative_to_level = relative;
+            cell.over_best = 1.1;
+            cell.coverage = 0.9;
+            cell.coverage_by_hour = vec![Some(0.9); 24];
+            cell.relative_width = 0.7;
+            cell
         };
         let summary = Summary::new(&[cell(0.6), cell(0.9)]);
         let met: Vec<bool> = summary.targets.iter().map(|target| target.met).collect();
