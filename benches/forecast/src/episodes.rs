@@ -51,7 +51,7 @@ pub fn at_rate(
     let mut best = figures(scores, spans, step_ms, matching, None);
     let mut nth = 0;
     // Lower thresholds than that of every fourth score alarm all the time.
-    while nth < levels.len() / 4 {
+    while nth < levels.len().div_ceil(4) {
         let now = figures(scores, spans, step_ms, matching, Some(levels[nth]));
         if now.false_per_day <= most_per_day && now.found > best.found {
             best = now;
