@@ -6,6 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::belief::Belief;
 use crate::estimate::Estimate;
 use crate::latency::{Change, Former, Jump, Service};
 use crate::queueing::{service_time_ms, utilisation_from_wait, utilisation_within, wait_ratio};
@@ -79,16 +80,6 @@ pub(crate) struct CapacityModel {
     /// Most of what it was asked in the last window failed for being too much.
     #[serde(default)]
     overwhelmed: bool,
-}
-
-/// What is believed of an instance's capacity, in requests per second within the objective.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Belief {
-    pub(crate) rps: f64,
-    pub(crate) lower_rps: f64,
-    pub(crate) upper_rps: Option<f64>,
-    /// Relative standard error of `rps`; large where it is a bound that decisions may lean on.
-    pub(crate) error: f64,
 }
 
 impl CapacityModel {

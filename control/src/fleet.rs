@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::capacity::{Belief, CapacityModel};
+use crate::belief::{Belief, common_rps, shrunk_rps};
+use crate::capacity::CapacityModel;
 use crate::errors::{Errors, Trust};
 use crate::verification::{Verdict, verdict};
 use crate::warm_up::{WarmUp, Warming};
@@ -24,8 +25,6 @@ const KEPT: f64 = 0.8;
 const UNSEEN_AGEING: f64 = 0.02;
 /// No instance serves more; a capacity beyond it is a slip of the pen.
 const MOST_RPS: f64 = 1e12;
-/// How much instances of one service are taken to differ in capacity, as a relative deviation.
-const ALIKE: f64 = 0.15;
 
 /// What is remembered of one instance between ticks.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -369,22 +368,6 @@ mod as_pairs {
     ) -> Result<BTreeMap<InstanceId, Known>, D::Error> {
         Ok(Vec::<(InstanceId, Known)>::deserialize(deserializer)?.into_iter().collect())
     }
-}
-
-/// Mean of the logarithms, each counting by its precision.
-fn common_rps(beliefs: &[Belief]) -> Option<f64> {
-    let precision = |b: &Belief| 1.0 / (b.error * b.error + ALIKE * ALIKE);
-    let total: f64 = beliefs.iter().map(precision).sum();
-    let sum: f64 = beliefs.iter().map(|b| precision(b) * b.rps.ln()).sum();
-    (total > 0.0).then(|| (sum / total).exp())
-}
-
-/// An estimate drawn towards its peers', the more the less certain it is (James and Stein 1961):
-/// instances of one service differ less than what is measured of them.
-fn shrunk_rps(belief: &Belief, typical_rps: f64) -> f64 {
-    let own = 1.0 / (belief.error * belief.error).max(1e-6);
-    let peers = 1.0 / (ALIKE * ALIKE);
-    ((own * belief.rps.max(1e-3).ln() + peers * typical_rps.ln()) / (own + peers)).exp()
 }
 
 /// Whether health, tier and operator let an instance take requests.

@@ -45,6 +45,7 @@
 
 mod alerts;
 mod announced;
+mod belief;
 mod capacity;
 mod clock;
 mod controller;

@@ -5,11 +5,8 @@ use std::path::{Path, PathBuf};
 use crate::parse::{Table, TraceError, moment_ms, read_table, read_text};
 use crate::trace::Trace;
 
-/// Names the folder of the traces; without it, `../shared/traces` is used if it is there.
+/// Names the folder of the traces; they are no part of the repository.
 pub const TRACES_VARIABLE: &str = "FORESHADOW_TRACES";
-
-/// Beside the repository, from where the benches run.
-const USUAL_DIR: &str = "../shared/traces";
 
 const MINUTE_MS: u64 = 60_000;
 /// One of so many machines of the file with a hundred of them.
@@ -36,11 +33,9 @@ const REQUESTS: [&str; 2] = ["azure_llm_2023_code", "azure_llm_2023_conv"];
 const REQUEST_STEPS_MS: [u64; 2] = [100, 1_000];
 const MACHINES: &str = "azure_v1_100vm_cpu_max_5min";
 
-/// The folder of the traces: what [`TRACES_VARIABLE`] says, else the usual one; none when it does
-/// not exist.
+/// The folder of the traces that [`TRACES_VARIABLE`] names; none when it does not exist.
 pub fn traces_dir() -> Option<PathBuf> {
-    let named = std::env::var_os(TRACES_VARIABLE).map(PathBuf::from);
-    Some(named.unwrap_or_else(|| PathBuf::from(USUAL_DIR))).filter(|dir| dir.is_dir())
+    std::env::var_os(TRACES_VARIABLE).map(PathBuf::from).filter(|dir| dir.is_dir())
 }
 
 /// Every known trace that is in `dir`, in a fixed order; files that are not there are left out.

@@ -160,28 +160,30 @@ mod tests {
         told
     }
 
-    #[test]
-    fn it_fires_when_the_condition_has_lasted() {
-        assert_eq!(turns("cpu > 80% -> hold", "..x.xx."), "+3-4+5-7");
-        assert_eq!(turns("cpu > 80% for 3 ticks -> hold", "xx.xxx."), "+6-7");
-        assert_eq!(turns("cpu > 80% for 3 ticks -> hold", "xx?xx.xxx"), "+9");
-        assert_eq!(turns("cpu > 80% for 300ms -> hold", "xxx.xxxx."), "+8-9");
-    }
+    /// Each rule, how its condition stands in every tick, and when it fires and clears.
+    const COURSES: [(&str, &str, &str); 12] = [
+        // It fires when the condition has lasted.
+        ("cpu > 80% -> hold", "..x.xx.", "+3-4+5-7"),
+        ("cpu > 80% for 3 ticks -> hold", "xx.xxx.", "+6-7"),
+        ("cpu > 80% for 3 ticks -> hold", "xx?xx.xxx", "+9"),
+        ("cpu > 80% for 300ms -> hold", "xxx.xxxx.", "+8-9"),
+        // It lets go when its end has lasted.
+        ("cpu > 80% clear after 300ms -> hold", "x..x....", "+1-8"),
+        ("cpu > 80% until < 70% -> hold", "x....e", "+1-6"),
+        ("cpu > 80% until < 70% -> hold", "x....ex", "+1-6+7"),
+        ("cpu > 80% until < 70% clear after 200ms -> hold", "xee.eee", "+1-7"),
+        ("cpu > 80% for 2 ticks until < 70% -> hold", "xx..exx", "+2-5+7"),
+        // Without figures it does not fire, and lets go.
+        ("cpu > 80% -> hold", "??x?", "+3-4"),
+        ("cpu > 80% clear after 200ms -> hold", "x??x???", "+1-7"),
+        ("cpu > 80% until < 70% -> hold", "x.?", "+1-3"),
+    ];
 
     #[test]
-    fn it_lets_go_when_its_end_has_lasted() {
-        assert_eq!(turns("cpu > 80% clear after 300ms -> hold", "x..x...."), "+1-8");
-        assert_eq!(turns("cpu > 80% until < 70% -> hold", "x....e"), "+1-6");
-        assert_eq!(turns("cpu > 80% until < 70% -> hold", "x....ex"), "+1-6+7");
-        assert_eq!(turns("cpu > 80% until < 70% clear after 200ms -> hold", "xee.eee"), "+1-7");
-        assert_eq!(turns("cpu > 80% for 2 ticks until < 70% -> hold", "xx..exx"), "+2-5+7");
-    }
-
-    #[test]
-    fn without_figures_it_does_not_fire_and_lets_go() {
-        assert_eq!(turns("cpu > 80% -> hold", "??x?"), "+3-4");
-        assert_eq!(turns("cpu > 80% clear after 200ms -> hold", "x??x???"), "+1-7");
-        assert_eq!(turns("cpu > 80% until < 70% -> hold", "x.?"), "+1-3");
+    fn it_fires_and_lets_go_when_what_is_asked_has_lasted() {
+        for (rule, course, expected) in COURSES {
+            assert_eq!(turns(rule, course), expected, "{rule} on {course}");
+        }
     }
 
     #[test]
