@@ -60,7 +60,13 @@ impl BrainSpec {
     pub(crate) fn with(mut self, settings: Vec<(&str, f64)>) -> Result<Self, String> {
         for (key, value) in settings {
             let quantile = || within(key, value, 0.001..=0.999);
-            let number = || within(key, value, 0.0..=10_000.0).map(|n| n as u32);
+            let number = || {
+                let number = within(key, value, 0.0..=10_000.0)?;
+                if number.fract() != 0.0 {
+                    return Err(format!("{key}={value} is not a whole number"));
+                }
+                Ok(number as u32)
+            };
             match key {
                 "target" => self.target = within(key, value, 0.05..=1.0)?,
                 "prepare" => self.prepare = quantile()?,
@@ -68,7 +74,7 @@ impl BrainSpec {
                 "commit" => self.commit = quantile()?,
                 "shadow" => self.shadow = number()?,
                 "ready" => self.ready = number()?,
-                "long" => self.long = number()? > 0,
+                "long" => self.long = within(key, f64::from(number()?), 0.0..=1.0)? > 0.0,
                 "refit" => self.refit_s = Some(within(key, value, 60.0..=3_600.0)?),
                 "hold" => self.hold_s = Some(within(key, value, 0.1..=86_400.0)?),
                 _ => {

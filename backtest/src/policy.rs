@@ -117,7 +117,7 @@ impl Policy {
 impl Fixed {
     fn instances(self, trace: &Trace, setup: &Setup) -> u32 {
         let rps = match self {
-            Self::Count(count) => return count.clamp(setup.primaries, setup.max_instances),
+            Self::Count(count) => return count.min(setup.max_instances).max(setup.primaries),
             Self::Mean => trace.mean_rps(0, trace.ticks()).unwrap_or(0.0),
             Self::Peak => (0..trace.ticks()).map(|tick| trace.rps(tick)).fold(0.0, f64::max),
         };

@@ -62,7 +62,7 @@ impl Setup {
     #[must_use]
     pub fn instances_for(&self, rps: f64) -> u32 {
         let needed = (rps / self.capacity_rps.max(1e-9) - 1e-9).ceil();
-        (needed.clamp(0.0, f64::from(u32::MAX)) as u32).clamp(self.primaries, self.max_instances)
+        (needed.clamp(0.0, f64::from(u32::MAX)) as u32).min(self.max_instances).max(self.primaries)
     }
 }
 

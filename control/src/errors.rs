@@ -58,11 +58,8 @@ impl Errors {
     /// Takes the counts of one tick.
     pub(crate) fn observe(&mut self, meters: &Meters, elapsed_ms: u64) {
         let keep = (-(elapsed_ms as f64) / MEMORY_MS).exp();
-        let failed =
-            [meters.server_errors, meters.timeouts, meters.connect_errors, meters.read_errors];
-        let failed: f64 = failed.into_iter().map(|n| n as f64).sum();
         self.requests = self.requests * keep + meters.requests as f64;
-        self.failed = self.failed * keep + failed;
+        self.failed = self.failed * keep + meters.failed() as f64;
     }
 
     /// Share that failed; none when too little was asked of it. One that is given little is known

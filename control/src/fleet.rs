@@ -163,11 +163,14 @@ pub(crate) struct Sighted {
 /// All instances of a service, as remembered.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Fleet {
-    #[serde(with = "as_pairs")]
+    #[serde(with = "crate::as_pairs")]
     pub(crate) known: BTreeMap<InstanceId, Known>,
     /// What the instances last known could do in common; outlives them.
     pub(crate) typical_rps: Option<f64>,
     warm_up: WarmUp,
+    /// Nobody looked before the next tick: who is gone by then went meanwhile.
+    #[serde(default)]
+    rested: bool,
 }
 
 impl Fleet {
@@ -181,6 +184,7 @@ impl Fleet {
     ) -> Sighted {
         let instances = &observed.instances;
         let mut sighted = Sighted::default();
+        let rested = std::mem::take(&mut self.rested);
         let warm_up_ms = self.warm_up_ms(spec);
         self.known.retain(|id, known| {
             let remains = instances.iter().any(|i| i.instance == *id);
@@ -190,7 +194,7 @@ impl Fleet {
                     |fact: &Fact| matches!(fact, Fact::Exited { instance, .. } if instance == id);
                 if known.share > 0.0 && observed.facts.iter().any(ended) {
                     sighted.lost_serving.push(*id);
-                } else if known.share > 0.0 {
+                } else if known.share > 0.0 && !rested {
                     sighted.removed_serving.push(*id);
                 }
             }
@@ -234,6 +238,7 @@ impl Fleet {
     /// Time passed unseen. It counts for little: an instance changes slowly by itself, and what
     /// changes it is not more frequent when nobody looks.
     pub(crate) fn rest(&mut self, gap_ms: u64) {
+        self.rested = true;
         for known in self.known.values_mut() {
             known.capacity.rest(UNSEEN_AGEING * gap_ms as f64 / 1_000.0);
         }
@@ -346,27 +351,6 @@ impl Known {
             kept: 1.0,
             verdict: verdict(seen.mirror.as_ref(), &spec.objective),
         }
-    }
-}
-
-/// The map as a list of pairs: JSON has no numbers for keys, and inside a tagged enum they are not
-/// read back from text.
-mod as_pairs {
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    use super::{BTreeMap, InstanceId, Known};
-
-    pub(super) fn serialize<S: Serializer>(
-        known: &BTreeMap<InstanceId, Known>,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(known)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<BTreeMap<InstanceId, Known>, D::Error> {
-        Ok(Vec::<(InstanceId, Known)>::deserialize(deserializer)?.into_iter().collect())
     }
 }
 

@@ -45,6 +45,7 @@
 
 mod alerts;
 mod announced;
+mod as_pairs;
 mod belief;
 mod capacity;
 mod clock;

@@ -152,6 +152,16 @@ pub struct Meters {
     pub latency: LatencySummary,
 }
 
+impl Meters {
+    /// Requests that failed for the instance's part; the most there can be where that overflows,
+    /// since what observations hold may be anything.
+    #[must_use]
+    pub fn failed(&self) -> u64 {
+        let kinds = [self.server_errors, self.connect_errors, self.read_errors, self.timeouts];
+        kinds.into_iter().fold(0, u64::saturating_add)
+    }
+}
+
 /// A latency distribution of one tick. Counts and sums add up over ticks; quantiles do not.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct LatencySummary {

@@ -106,6 +106,8 @@ impl Service {
         self.clock.resume(gap_ms);
         self.demand.rest(gap_ms);
         self.fleet.rest(gap_ms);
+        self.rules.rest();
+        self.risk.rest();
         self.rollback.restart();
     }
 

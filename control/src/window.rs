@@ -54,11 +54,7 @@ impl Window {
         self.requests = self.requests.saturating_add(meters.requests);
         self.in_flight_first.get_or_insert(meters.in_flight);
         self.timeouts = self.timeouts.saturating_add(meters.timeouts);
-        for failed in
-            [meters.server_errors, meters.timeouts, meters.connect_errors, meters.read_errors]
-        {
-            self.failed = self.failed.saturating_add(failed);
-        }
+        self.failed = self.failed.saturating_add(meters.failed());
         let count = latency.count as f64;
         let mean_ms = latency.sum_ms / count;
         if latency.count == 0 || !(SHORTEST_LATENCY_MS..=LONGEST_LATENCY_MS).contains(&mean_ms) {

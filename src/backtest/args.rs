@@ -24,6 +24,8 @@ const USUAL_POLICIES: [&str; 12] = [
     "oracle",
 ];
 const DAY_MS: u64 = 86_400_000;
+/// More than this are no fleet that anybody runs.
+const MOST_INSTANCES: u32 = 10_000;
 /// Ticks a start-up is divided into, if the tick may be chosen.
 const TICKS_PER_START: u64 = 6;
 const LONGEST_CHOSEN_TICK_MS: u64 = 10_000;
@@ -205,9 +207,14 @@ impl Args {
         );
         let needed = (peak_rps / capacity_rps).ceil();
         ensure!(
-            needed <= 10_000.0,
+            needed <= f64::from(MOST_INSTANCES),
             "the highest demand ({peak_rps:.0} rps) needs {needed} instances of {capacity_rps} rps, \
-             10000 are possible; give a larger --capacity"
+             {MOST_INSTANCES} are possible; give a larger --capacity"
+        );
+        ensure!(
+            self.primaries <= MOST_INSTANCES && self.max_instances <= Some(MOST_INSTANCES),
+            "there may be {MOST_INSTANCES} instances at most; give a smaller --primaries or \
+             --max-instances"
         );
         let max_instances = self.max_instances.unwrap_or(4 * needed as u32).max(self.primaries);
         ensure!(max_instances > 0, "no instance may exist; give --primaries or --max-instances");

@@ -37,7 +37,7 @@ const REACTIVES: [&str; 13] = [
 /// How it is done, for whoever reads only the output.
 pub(crate) const HOW: &str = "An instance carries a sixth of mean demand. Between recorded values \
 demand goes on straight lines and requests arrive by chance (Poisson, seed 1); both are the same for \
-all policies. A tick is a sixth of the start-up, 2 s at least, 10 s at most; of longer traces the busiest \
+all policies. A tick is a sixth of the start-up, 2 s at least, 10 s at most; of longer traces the last \
 100,000 ticks are taken. A quarter is for learning and does not count. Instance-hours count paused \
 instances in full. The evaluation window of the brain is the start-up, 10 s at least; reactive scaling \
 looks every 15 s and scales down after 300 s. One setting of the brain is judged, the same everywhere; \
@@ -105,7 +105,7 @@ pub(crate) fn run(
         mean_rps,
         scored_s: outcomes.first().map_or(0.0, |o| o.scored_s),
         growth,
-        verdict: judge(&outcomes, growth),
+        verdict: judge(&outcomes, growth)?,
         outcomes,
     })
 }

@@ -5,6 +5,7 @@
 
 use std::fmt::Write as _;
 
+use anyhow::Context;
 use foreshadow_backtest::{Outcome, Point, at_equal_hours};
 use serde::Serialize;
 
@@ -36,10 +37,16 @@ pub(crate) struct Verdict {
 }
 
 /// Judges the outcomes of one cell.
-pub(crate) fn judge(outcomes: &[Outcome], growth: f64) -> Verdict {
-    let nobody = Outcome::default();
-    let of = |name: &str| outcomes.iter().find(|o| o.policy == name).unwrap_or(&nobody);
-    let (brain, oracle) = (of(JUDGED), of("oracle"));
+///
+/// # Errors
+///
+/// When the policy that is judged, or the oracle, is not among them.
+pub(crate) fn judge(outcomes: &[Outcome], growth: f64) -> anyhow::Result<Verdict> {
+    let of = |name: &str| {
+        let found = outcomes.iter().find(|o| o.policy == name);
+        found.with_context(|| format!("{name} is not among the outcomes"))
+    };
+    let (brain, oracle) = (of(JUDGED)?, of("oracle")?);
     let reactive = |hours: fn(&Outcome) -> f64| -> Vec<Point> {
         let family = outcomes.iter().filter(|o| o.policy.starts_with("reactive"));
         family.map(|o| Point { hours: hours(o), violation_s: o.violation_s }).collect()
@@ -51,7 +58,7 @@ pub(crate) fn judge(outcomes: &[Outcome], growth: f64) -> Verdict {
     let draw = brain.violation_s <= NOTHING * brain.scored_s;
     let reached = rival.is_none_or(|rival_s| draw || brain.violation_s <= allowed * rival_s);
     let hours_to_oracle = brain.instance_hours / oracle.instance_hours.max(1e-9);
-    Verdict {
+    Ok(Verdict {
         bursty,
         violation_s: brain.violation_s,
         instance_hours: brain.instance_hours,
@@ -62,7 +69,7 @@ pub(crate) fn judge(outcomes: &[Outcome], growth: f64) -> Verdict {
         hours_to_oracle,
         violations_reached: reached,
         cost_reached: hours_to_oracle <= MOST_OF_ORACLE,
-    }
+    })
 }
 
 /// All cells together.

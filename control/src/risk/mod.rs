@@ -55,7 +55,7 @@ const PERSISTENT: u32 = 3;
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Risk {
     since_period_ms: u64,
-    #[serde(with = "as_pairs")]
+    #[serde(with = "crate::as_pairs")]
     watches: BTreeMap<InstanceId, Watch>,
     far: Calibration,
     soon: Calibration,
@@ -132,6 +132,17 @@ impl Risk {
     pub(crate) fn new(name: &str) -> Self {
         let sum: u64 = name.bytes().map(u64::from).sum();
         Self { since_period_ms: sum % 10 * 100, ..Self::default() }
+    }
+
+    /// Goes on after time in which nothing was seen: what became of the scores before it nobody
+    /// knows, and values from before and after it belong to no common drift.
+    pub(crate) fn rest(&mut self) {
+        self.since_period_ms %= PERIOD_MS;
+        for watch in self.watches.values_mut() {
+            watch.open.clear();
+            watch.drifts.iter_mut().for_each(Drift::interrupt);
+            watch.tally = Tally::default();
+        }
     }
 
     /// Takes one tick; `objective` is the share of requests that may fail.
@@ -217,8 +228,9 @@ impl Risk {
     }
 
     fn assess(&mut self, instances: &[InstanceObservation], now_ms: u64, objective: f64) {
-        let able: Vec<InstanceId> =
+        let mut able: Vec<InstanceId> =
             instances.iter().filter(|i| may_take_requests(i)).map(|i| i.instance).collect();
+        able.sort_unstable();
         for (id, watch) in &mut self.watches {
             if able.binary_search(id).is_err() {
                 (watch.assessment, watch.measured) = (None, 0.0);
@@ -301,26 +313,5 @@ impl Risk {
             Some(assessment)
         });
         known.collect()
-    }
-}
-
-/// The map as a list of pairs: JSON has no numbers for keys, and inside a tagged enum they are not
-/// read back from text.
-mod as_pairs {
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    use super::{BTreeMap, InstanceId, Watch};
-
-    pub(super) fn serialize<S: Serializer>(
-        watches: &BTreeMap<InstanceId, Watch>,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(watches)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<BTreeMap<InstanceId, Watch>, D::Error> {
-        Ok(Vec::<(InstanceId, Watch)>::deserialize(deserializer)?.into_iter().collect())
     }
 }

@@ -52,9 +52,7 @@ impl Tally {
         }
         self.in_flight_ms += meters.in_flight as f64 * elapsed_ms as f64;
         self.retransmits = self.retransmits.saturating_add(kernel.map_or(0, |k| k.retransmits));
-        let failed =
-            [meters.server_errors, meters.timeouts, meters.connect_errors, meters.read_errors];
-        self.failed = failed.into_iter().fold(self.failed, u64::saturating_add);
+        self.failed = self.failed.saturating_add(meters.failed());
         self.unconnected = self.unconnected.saturating_add(meters.connect_errors);
     }
 

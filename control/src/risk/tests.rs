@@ -108,7 +108,7 @@ fn alarms_of_calm(seconds: u64, seed: u64) -> usize {
         });
         let now_ms = at_s * 1_000;
         risk.observe(&seen(instances.collect()), now_ms, 1_000, 0.001);
-        let alarmed: Vec<bool> = risk.watches.values().map(|w| w.relief.is_alarmed()).collect();
+        let alarmed: Vec<bool> = risk.watches.values().map(|w| w.relief.alarmed).collect();
         alarms += alarmed.iter().zip(&before).filter(|(now, before)| **now && !**before).count();
         before = alarmed;
     }
@@ -121,9 +121,9 @@ fn noise_raises_no_alarm_in_six_instance_hours() {
 }
 
 #[test]
-fn noise_raises_less_than_one_alarm_in_five_instance_days_over_weeks() {
-    let alarms = alarms_of_calm(7 * DAY_S, 2);
-    assert!(alarms <= 7, "{alarms} alarms in 35 instance-days");
+fn noise_raises_less_than_one_alarm_in_five_instance_days() {
+    let alarms = alarms_of_calm(2 * DAY_S, 2);
+    assert!(alarms <= 2, "{alarms} alarms in 10 instance-days");
 }
 
 /// Scores after ten calm minutes and two in which each instance behaves as told.

@@ -12,8 +12,7 @@ use super::view::{RuleReading, RuleState, RuleView};
 use super::{Comparison, Condition, MAX_RULES, RuleSpec};
 use crate::scene::Scene;
 use crate::{
-    Alert, AlertKind, InstanceId, Law, Observation, Reason, ServiceName, ServiceObservation,
-    ServiceSpec,
+    Alert, AlertKind, Law, Observation, Reason, ServiceName, ServiceObservation, ServiceSpec,
 };
 
 /// Missing figures are told when they have been missing this long.
@@ -105,6 +104,11 @@ impl Board {
             .collect();
     }
 
+    /// Goes on after time in which nothing was seen.
+    pub(crate) fn rest(&mut self) {
+        self.rules.iter_mut().for_each(|rule| rule.hysteresis.interrupt());
+    }
+
     /// Evaluates every rule, and leaves in `scene` what they ask for.
     pub(crate) fn tick(
         &mut self,
@@ -173,6 +177,9 @@ impl Board {
         let passed_ms =
             self.last_ms.map_or(seen.interval_ms, |last_ms| seen.now_ms.saturating_sub(last_ms));
         self.last_ms = Some(seen.now_ms);
+        let able = seen.members.iter().filter(|member| member.able);
+        let mut able: Vec<_> = able.map(|member| (Some(member.id()), member)).collect();
+        able.sort_unstable_by_key(|(id, _)| *id);
         for Signal { probe, tracks } in &mut self.signals {
             let (source, grain) = (&probe.source, probe.source.grain());
             let fresh = || Track::new(probe.ahead_ms, &self.seasons_ms);
@@ -186,19 +193,14 @@ impl Board {
                 }
                 continue;
             }
-            let serving = |id: Option<InstanceId>| {
-                seen.members.iter().find(|member| member.able && Some(member.id()) == id)
-            };
-            tracks.retain(|(id, _)| serving(*id).is_some());
-            for member in seen.members.iter().filter(|member| member.able) {
-                let id = Some(member.id());
-                if !tracks.iter().any(|(known, _)| *known == id) {
-                    tracks.push((id, fresh()));
-                }
-            }
-            for (id, track) in tracks {
-                let sample = serving(*id).and_then(|member| source.of_instance(member, seen));
+            let mut former = std::mem::take(tracks).into_iter().peekable();
+            for (id, member) in &able {
+                while former.next_if(|(known, _)| known < id).is_some() {}
+                let kept = former.next_if(|(known, _)| known == id);
+                let (_, mut track) = kept.unwrap_or_else(|| (*id, fresh()));
+                let sample = source.of_instance(member, seen);
                 track.observe(sample, grain, seen.now_ms, passed_ms);
+                tracks.push((*id, track));
             }
         }
     }

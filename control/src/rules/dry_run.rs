@@ -9,6 +9,9 @@ use crate::{Action, Controller, Entry, Law, Observation, Plan, ServiceName, Tier
 /// Firings kept of one rule; later ones are only counted.
 const MAX_FIRINGS: usize = 1_000;
 
+/// What the recorded run ordered longer after a firing has nothing to do with it.
+const AFTER_MS: u64 = 600_000;
+
 /// What became of rules in a recorded run.
 ///
 /// The run is gone through by the controller itself, with the rules added to the service. Its plans
@@ -168,7 +171,8 @@ impl DryRule {
             if fired && !fires {
                 firing.to_ms = Some(at_ms);
             }
-            if let Some(law) = committed {
+            let is_near = firing.to_ms.is_none_or(|to_ms| at_ms.saturating_sub(to_ms) <= AFTER_MS);
+            if let Some(law) = committed.filter(|_| is_near) {
                 firing.first_recorded.get_or_insert((at_ms, law));
             }
         }

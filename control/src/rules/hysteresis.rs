@@ -59,6 +59,12 @@ impl Hysteresis {
         }
     }
 
+    /// Begins to count anew how long the condition has held or its end has lasted, after time in
+    /// which neither was seen.
+    pub(super) fn interrupt(&mut self) {
+        (self.held_ticks, self.ending_since_ms) = (0, None);
+    }
+
     /// Takes whether the condition holds, and whether what ends the rule does where it has such.
     pub(super) fn step(
         &mut self,
@@ -121,7 +127,7 @@ impl Hysteresis {
     }
 
     fn rest(&mut self, holds: Option<bool>, time: Time) {
-        (self.held_ticks, self.ending_since_ms) = (0, None);
+        self.interrupt();
         self.go(if holds.is_some() { RuleState::Inactive } else { RuleState::NoData }, time);
     }
 

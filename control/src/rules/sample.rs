@@ -6,7 +6,7 @@ use super::ast::Comparison;
 use super::metric::{Kind, Metric};
 use crate::demand::Outlook;
 use crate::fleet::Member;
-use crate::{InstanceObservation, LatencySummary, Meters, ResourceSample, ServiceObservation};
+use crate::{InstanceObservation, LatencySummary, ResourceSample, ServiceObservation};
 
 /// What a rule's figures come from in one tick.
 pub(crate) struct Seen<'a, 'm> {
@@ -114,7 +114,7 @@ impl Source {
             Metric::LatencyP90 => return latency(|l| l.p90_ms),
             Metric::LatencyP99 => return latency(|l| l.p99_ms),
             Metric::ErrorRate => {
-                let failed = failed(meters);
+                let failed = meters.failed() as f64;
                 let ended = failed + meters.ok as f64 + meters.client_errors as f64;
                 return quotient(failed, ended).map(|value| Sample { value, weight: ended });
             }
@@ -178,12 +178,6 @@ fn used(resources: &ResourceSample, name: &str) -> Option<f64> {
         "io_pressure" => resources.io_some_share,
         _ => None,
     }
-}
-
-/// As floating-point numbers, since counters may hold anything and sums of them overflow.
-fn failed(meters: &Meters) -> f64 {
-    let kinds = [meters.server_errors, meters.connect_errors, meters.read_errors, meters.timeouts];
-    kinds.into_iter().map(|count| count as f64).sum()
 }
 
 fn quotient(part: f64, whole: f64) -> Option<f64> {

@@ -334,3 +334,25 @@ proptest! {
         prop_assert_eq!(report.ticks, 200 - cut);
     }
 }
+
+#[test]
+fn what_a_rule_asks_to_last_does_not_last_through_a_restart() {
+    let spec = ruled(&["cpu > 80% for 30m -> hold", "demand > 1000rps -> hold"]);
+    let name = spec.name.clone();
+    let mut controller = Controller::new(vec![spec.clone()]);
+    let hot = |tick| observation(tick, 5, primaries([Some(0.9); 2]));
+    for tick in 1..=10 {
+        controller.tick(&hot(tick));
+    }
+    let memory = controller.memory(&name).expect("it is configured");
+    let text = serde_json::to_string(&memory).expect("plain data");
+    let mut restarted = Controller::new(vec![spec]);
+    let hour_ms = 3_600_000;
+    let recalled = restarted.recall(serde_json::from_str(&text).expect("as written"), hour_ms);
+    assert_eq!(recalled, Ok(foreshadow_control::Recalled::Whole));
+    let after = 10 + hour_ms / 100;
+    for tick in after..after + 10 {
+        let plan = restarted.tick(&hot(tick));
+        assert_eq!(plan.services[0].rules[0].state, RuleState::Pending, "tick {tick}");
+    }
+}

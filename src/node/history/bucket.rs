@@ -156,7 +156,7 @@ impl Bucket {
         };
         let mut in_flight = 0;
         for instance in &seen.instances {
-            bucket.errors = bucket.errors.saturating_add(failed(&instance.meters));
+            bucket.errors = bucket.errors.saturating_add(instance.meters.failed());
             bucket.latency.add(&instance.meters);
             in_flight += instance.meters.in_flight;
         }
@@ -179,7 +179,7 @@ impl Bucket {
             covered_ms: interval_ms,
             ticks: 1,
             requests: seen.meters.requests,
-            errors: failed(&seen.meters),
+            errors: seen.meters.failed(),
             in_flight: Gauge::once(float(seen.meters.in_flight)),
             weight: Gauge::once(weight.map_or(0.0, |w| f64::from(w.weight))),
             capacity_rps: Gauge::once(capacity.map_or(0.0, |c| c.rps)),
@@ -228,10 +228,6 @@ impl Bucket {
         self.weight.merge(&other.weight);
         self.capacity_rps.merge(&other.capacity_rps);
     }
-}
-
-fn failed(meters: &Meters) -> u64 {
-    meters.server_errors + meters.connect_errors + meters.read_errors + meters.timeouts
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts of one span stay far below 2^53")]
