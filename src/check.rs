@@ -10,7 +10,8 @@ pub(crate) struct Args {
     /// The configuration: YAML, TOML or JSON, by its extension.
     #[arg(value_name = "FILE")]
     file: PathBuf,
-    /// Print the configuration in force, defaults included, as YAML; secrets are masked.
+    /// Print the configuration in force, defaults included, as YAML. A token is masked; everything
+    /// else is shown as it is, also what came out of `${VAR}`.
     #[arg(long)]
     print: bool,
 }

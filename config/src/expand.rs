@@ -7,8 +7,8 @@ use crate::Env;
 pub(crate) enum Expanded {
     /// There was nothing to do.
     Unchanged,
-    /// The new text, and whether a variable was in it.
-    Text { text: String, filled: bool },
+    /// The new text, and where a variable was in it, what was written without the defaults.
+    Text { text: String, written: Option<String> },
     /// This variable is not set and has no default.
     Unset(String),
     /// This part is no reference to a variable.
@@ -21,12 +21,15 @@ pub(crate) fn expand(text: &str, env: Env) -> Expanded {
         return Expanded::Unchanged;
     }
     let mut out = String::with_capacity(text.len());
+    let mut written = String::with_capacity(text.len());
     let mut filled = false;
     let mut rest = text;
     while let Some((before, after)) = rest.split_once('$') {
         out.push_str(before);
+        written.push_str(before);
         if let Some(after) = after.strip_prefix('$') {
             out.push('$');
+            written.push_str("$$");
             rest = after;
         } else if let Some(reference) = after.strip_prefix('{') {
             let Some((reference, after)) = reference.split_once('}') else {
@@ -47,14 +50,17 @@ pub(crate) fn expand(text: &str, env: Env) -> Expanded {
                 (None, None) => return Expanded::Unset(name.to_owned()),
             }
             filled = true;
+            written.push_str(&format!("${{{name}}}"));
             rest = after;
         } else {
             out.push('$');
+            written.push('$');
             rest = after;
         }
     }
     out.push_str(rest);
-    Expanded::Text { text: out, filled }
+    written.push_str(rest);
+    Expanded::Text { text: out, written: filled.then_some(written) }
 }
 
 /// Writes a text so that [`expand`] gives it back.
@@ -83,22 +89,25 @@ mod tests {
         }
     }
 
-    fn filled(text: &str) -> Expanded {
-        Expanded::Text { text: text.to_owned(), filled: true }
+    fn filled(text: &str, written: &str) -> Expanded {
+        Expanded::Text { text: text.to_owned(), written: Some(written.to_owned()) }
     }
 
     #[test]
     fn variables_are_filled_in() {
         assert_eq!(expand("plain", &env), Expanded::Unchanged);
-        assert_eq!(expand("a:${PORT}/b", &env), filled("a:8080/b"));
-        assert_eq!(expand("${PORT:-1}${NONE:-2}", &env), filled("80802"));
-        assert_eq!(expand("${EMPTY}|${EMPTY:-x}|${NONE:-}", &env), filled("|x|"));
-        assert_eq!(expand("${ODD}", &env), filled("${PORT}"));
+        assert_eq!(expand("a:${PORT}/b", &env), filled("a:8080/b", "a:${PORT}/b"));
+        assert_eq!(expand("${PORT:-1}${NONE:-2}", &env), filled("80802", "${PORT}${NONE}"));
+        assert_eq!(
+            expand("${EMPTY}|${EMPTY:-x}|${NONE:-}", &env),
+            filled("|x|", "${EMPTY}|${EMPTY}|${NONE}")
+        );
+        assert_eq!(expand("${ODD}", &env), filled("${PORT}", "${ODD}"));
     }
 
     #[test]
     fn dollar_signs_can_be_written() {
-        let text = |text: &str| Expanded::Text { text: text.to_owned(), filled: false };
+        let text = |text: &str| Expanded::Text { text: text.to_owned(), written: None };
         assert_eq!(expand("$${PORT}", &env), text("${PORT}"));
         assert_eq!(expand("$5 $", &env), text("$5 $"));
     }

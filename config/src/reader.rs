@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::rc::Rc;
 
+use crate::checked::Origins;
 use crate::expand::{Expanded, expand};
 use crate::tree::{Entry, Fault, Node, Span, Value};
 use crate::{Diagnostic, Env, Errors};
@@ -130,11 +131,13 @@ pub(crate) struct Reader<'a> {
     path: String,
     lead: Span,
     diagnostics: Vec<Diagnostic>,
+    origins: Origins,
 }
 
 impl<'a> Reader<'a> {
     pub(crate) fn new(text: &'a str, file: &'a str, env: Env<'a>) -> Self {
-        Self { text, file, env, path: String::new(), lead: 0..0, diagnostics: Vec::new() }
+        let (diagnostics, origins) = (Vec::new(), Origins::default());
+        Self { text, file, env, path: String::new(), lead: 0..0, diagnostics, origins }
     }
 
     /// The value if nothing was wrong.
@@ -143,6 +146,11 @@ impl<'a> Reader<'a> {
             Some(value) if self.diagnostics.is_empty() => Ok(value),
             _ => Err(Errors::new(self.diagnostics)),
         }
+    }
+
+    /// Which values came out of variables.
+    pub(crate) fn take_origins(&mut self) -> Origins {
+        std::mem::take(&mut self.origins)
     }
 
     pub(crate) fn env(&self, name: &str) -> Option<String> {
@@ -247,7 +255,13 @@ impl<'a> Reader<'a> {
             Value::Float(float) => Some(Scalar::Float(*float)),
             Value::Text(text) => match expand(text, self.env) {
                 Expanded::Unchanged => Some(Scalar::Text(Cow::Borrowed(text), false)),
-                Expanded::Text { text, filled } => Some(Scalar::Text(Cow::Owned(text), filled)),
+                Expanded::Text { text, written } => {
+                    let filled = written.is_some();
+                    if let Some(written) = written {
+                        self.origins.note(&self.path, written, &text);
+                    }
+                    Some(Scalar::Text(Cow::Owned(text), filled))
+                }
                 Expanded::Unset(name) => {
                     let problem = Problem::new(
                         format!("${{{name}}}, which is not set"),

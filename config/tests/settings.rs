@@ -169,3 +169,52 @@ fn events_come_from_rules_and_calendar_files() {
         assert!(errors.to_string().contains(message), "{written}: {errors}");
     }
 }
+
+#[test]
+fn what_others_may_see_holds_no_secret_and_nothing_out_of_the_environment() {
+    let text = "listeners: [{ address: '${HOST:-127.0.0.1}:8080', routes: [{ service: s, match: { path: { prefix: '${PREFIX}' } } }] }]\n\
+        workers: '${WORKERS}'\n\
+        admin: { address: '127.0.0.1:9900', token: '${TOKEN}' }\n\
+        services:\n  s:\n    primaries: ['127.0.0.1:1', '${SECOND}', { address: '127.0.0.1:3', zone: '${ZONE:-zone-default}' }]\n    \
+        shadows: { provider: { process: { command: [./app, '--db=${DATABASE}', '{port}'], \
+        env: { PLAIN: plain-secret, FROM_ENV: 'beside-${DATABASE}' } } } }\n";
+    let env = |name: &str| {
+        let value = match name {
+            "HOST" => "127.0.0.9",
+            "PREFIX" => "/hidden",
+            "WORKERS" => "7",
+            "TOKEN" => "token-secret",
+            "SECOND" => "127.0.0.1:20202",
+            "DATABASE" => "postgres://hidden",
+            _ => return None,
+        };
+        Some(value.to_owned())
+    };
+    let config = parse(text, Format::Yaml, "config.yaml", &env).unwrap();
+    let masked = config.masked();
+    let shown = masked.to_string();
+    for secret in
+        ["hidden", "secret", "beside", "127.0.0.9", "20202", "zone-default", "\"workers\":7"]
+    {
+        assert!(!shown.contains(secret), "{secret:?} is shown: {shown}");
+    }
+    let process = &masked["services"]["s"]["shadows"]["provider"]["process"];
+    assert_eq!(process["env"]["PLAIN"], "***");
+    assert_eq!(process["env"]["FROM_ENV"], "***");
+    assert_eq!(process["command"][1], "--db=${DATABASE}");
+    assert_eq!(masked["admin"]["token"], "***");
+    assert_eq!(masked["admin"]["address"], "127.0.0.1:9900");
+    assert_eq!(masked["workers"], "${WORKERS}");
+    assert_eq!(masked["listeners"][0]["address"], "${HOST}:8080");
+    let primaries = &masked["services"]["s"]["primaries"];
+    assert_eq!(primaries[0]["address"], "127.0.0.1:1");
+    assert_eq!(primaries[1]["address"], "***");
+    assert_eq!(primaries[2]["zone"], "${ZONE}");
+    // Whoever may read the file sees what it comes to, in a form that is read as the same.
+    let printed = config.to_yaml();
+    assert!(
+        printed.contains("postgres://hidden") && !printed.contains("token-secret"),
+        "{printed}"
+    );
+    assert!(!format!("{config:?}").contains("token-secret"), "{config:?}");
+}

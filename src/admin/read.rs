@@ -365,5 +365,5 @@ pub(super) async fn kernel(State(shared): State<Arc<Shared>>) -> Json<Value> {
 }
 
 pub(super) async fn config(State(shared): State<Arc<Shared>>) -> Json<Value> {
-    Json(json!(**shared.config.load()))
+    Json(shared.config.load().masked())
 }

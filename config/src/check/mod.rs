@@ -51,6 +51,7 @@ pub(crate) fn config(raw: RawConfig, r: &mut Reader<'_>) -> Option<Config> {
         history: history(raw.history.value().unwrap_or_default(), r),
         services: services?,
         listeners,
+        origins: r.take_origins(),
     })
 }
 

@@ -11,6 +11,7 @@ mod listener;
 mod route;
 mod service;
 mod shadows;
+mod shown;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -31,6 +32,7 @@ pub use service::{
     Timeouts,
 };
 pub use shadows::{CpuShare, Mirror, OnExit, PortRange, ProcessProvider, Provider, Shadows};
+pub(crate) use shown::Origins;
 
 use foreshadow_control::{Rule, ServiceName, ServiceSpec};
 
@@ -64,6 +66,8 @@ pub struct Config {
     pub recording: Option<Recording>,
     /// What is kept of the past.
     pub history: History,
+    #[serde(skip)]
+    pub(crate) origins: Origins,
 }
 
 impl Config {

@@ -1,0 +1,106 @@
+//! What of a configuration is shown to those who cannot read its file.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::{Config, MASK};
+
+/// Which values came out of `${VAR}`, by their path in the configuration.
+///
+/// All are equal: where a value came from is no part of what a configuration says.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Origins(BTreeMap<String, Origin>);
+
+/// A value that variables were filled into.
+#[derive(Clone)]
+struct Origin {
+    /// As it was written, without the defaults of its variables.
+    written: String,
+    /// With everything filled in.
+    filled: String,
+}
+
+impl std::fmt::Debug for Origin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.written)
+    }
+}
+
+impl PartialEq for Origins {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Origins {
+    /// Notes that the value at `path`, written as `written`, stands for `filled`.
+    pub(crate) fn note(&mut self, path: &str, written: String, filled: &str) {
+        let origin = Origin { written, filled: filled.to_owned() };
+        self.0.insert(path.to_owned(), origin);
+    }
+
+    /// What is shown in place of the single value at `path`, if it came out of a variable.
+    ///
+    /// A value may be printed in another form than it was written in: one text for a table, or a
+    /// table for one text. A text that is the same as one that was filled in may be a default that
+    /// was taken from there, such as the name of a listener.
+    fn shown(&self, path: &str, value: &Value) -> Option<&str> {
+        if let Some(origin) = self.0.get(path) {
+            return Some(&origin.written);
+        }
+        let related = |other: &str| within(path, other) || within(other, path);
+        let same = |origin: &Origin| value.as_str().is_some_and(|text| text == origin.filled);
+        let found = self.0.iter().any(|(other, origin)| related(other) || same(origin));
+        found.then_some(MASK)
+    }
+
+    /// Covers every single value below `path` that came out of a variable.
+    fn cover(&self, path: &str, value: &mut Value) {
+        match value {
+            Value::Object(table) => {
+                for (key, value) in table {
+                    let dot = if path.is_empty() { "" } else { "." };
+                    self.cover(&format!("{path}{dot}{key}"), value);
+                }
+            }
+            Value::Array(list) => {
+                for (index, value) in list.iter_mut().enumerate() {
+                    self.cover(&format!("{path}[{index}]"), value);
+                }
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
+                if let Some(shown) = self.shown(path, value) {
+                    *value = Value::String(shown.to_owned());
+                }
+            }
+        }
+    }
+}
+
+/// Whether `path` is below `outer`.
+fn within(path: &str, outer: &str) -> bool {
+    path.strip_prefix(outer).is_some_and(|rest| rest.starts_with(['.', '[']))
+}
+
+impl Config {
+    /// The configuration with every default, for those who may not know its secrets: tokens and
+    /// the environment of shadows are `***`, and what came out of `${VAR}` is shown as `${VAR}`.
+    #[must_use]
+    pub fn masked(&self) -> Value {
+        let mut shown = serde_json::to_value(self).expect("plain values have a form in JSON");
+        self.origins.cover("", &mut shown);
+        // After that: the rest of a secret may stand beside the variable in it.
+        if let Some(token @ Value::String(_)) = shown.pointer_mut("/admin/token") {
+            *token = Value::String(MASK.to_owned());
+        }
+        for service in shown["services"].as_object_mut().into_iter().flat_map(|s| s.values_mut()) {
+            let env = service.pointer_mut("/shadows/provider/process/env");
+            let variables = env.and_then(Value::as_object_mut);
+            for value in variables.into_iter().flat_map(|env| env.values_mut()) {
+                *value = Value::String(MASK.to_owned());
+            }
+        }
+        shown
+    }
+}
