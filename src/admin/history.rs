@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::error::ApiError;
+use super::extract::{Path, limit};
 use super::operate::blocking;
 use super::read::{known_service, query};
 use crate::node::Shared;
@@ -45,7 +46,7 @@ pub(super) async fn of_service(
     let wanted = query(wanted)?;
     let service = known_service(&shared, &name)?;
     let resolution = wanted.resolution.as_deref().unwrap_or("1m");
-    let limit = wanted.limit.unwrap_or(DEFAULT).clamp(1, MOST);
+    let limit = limit(wanted.limit, DEFAULT, MOST)?;
     let within = (wanted.since_ms.unwrap_or(0), wanted.until_ms.unwrap_or(u64::MAX));
     if resolution == "100ms" {
         let mut ticks = shared.history.ticks(&service);

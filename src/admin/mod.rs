@@ -2,6 +2,8 @@
 
 mod auth;
 mod error;
+mod extract;
+mod guard;
 mod history;
 mod metrics;
 mod operate;
@@ -17,11 +19,13 @@ use axum::routing::{delete, get, post, put};
 use crate::node::Shared;
 
 pub(crate) use auth::Token;
+pub(crate) use guard::Hosts;
 pub(crate) use rules::try_on;
 pub(crate) use serve::{CONNECTIONS, serve};
 
-/// All routes; those under `/api` and `/metrics` ask for `token` where one is set.
-pub(crate) fn router(shared: Arc<Shared>, token: Option<Token>) -> Router {
+/// All routes; those under `/api` and `/metrics` ask for `token` where one is set, and are kept from
+/// pages of other sites.
+pub(crate) fn router(shared: Arc<Shared>, token: Option<Token>, hosts: Hosts) -> Router {
     let api = Router::new()
         .route("/api/v1/status", get(read::status))
         .route("/api/v1/services", get(read::services))
@@ -48,7 +52,8 @@ pub(crate) fn router(shared: Arc<Shared>, token: Option<Token>) -> Router {
         .route("/api/v1/kill-switch", post(operate::kill_switch))
         .route("/api/v1/reload", post(operate::reload))
         .route("/metrics", get(metrics::render))
-        .layer(axum::middleware::from_fn_with_state(token, auth::require));
+        .layer(axum::middleware::from_fn_with_state(token, auth::require))
+        .layer(axum::middleware::from_fn_with_state(hosts, guard::require));
     Router::new()
         .route("/healthz", get(read::healthz))
         .route("/readyz", get(read::readyz))

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::mpsc::TrySendError;
 
 use axum::Json;
+use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
-use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use foreshadow_control::{InstanceId, Mode, ServiceName, Tier};
 use serde::Deserialize;
@@ -13,8 +13,9 @@ use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
 use super::error::ApiError;
+use super::extract::Path;
 use super::read::{known_service, parse_instance};
-use crate::node::decisions::Event;
+use crate::node::decisions::{Event, MOST_EVENTS};
 use crate::node::operator::{Order, Orders, Request};
 use crate::node::{ReloadOutcome, Shared};
 
@@ -222,14 +223,25 @@ pub(super) async fn announce(
     }
     let stored = event.clone();
     let id = blocking(&shared, move |s| s.decisions.announce(&stored, now_ms)).await?;
+    let Some(id) = id else {
+        let why = format!(
+            "there are {MOST_EVENTS} announced events that have not ended, which is the most: \
+             withdraw one (DELETE /api/v1/events/ID), or put repeating ones into a calendar"
+        );
+        return Err(ApiError::new(StatusCode::CONFLICT, why));
+    };
     publish_events(&shared).await?;
     Ok((StatusCode::CREATED, Json(json!({ "id": id, "event": event }))))
 }
 
 pub(super) async fn withdraw(
     State(shared): State<Arc<Shared>>,
-    Path(event): Path<i64>,
+    Path(event): Path<String>,
 ) -> Result<StatusCode, ApiError> {
+    let event: i64 = event.parse().map_err(|_| {
+        let why = format!("{event:?} is no event: write its number, as GET /api/v1/events does");
+        ApiError::new(StatusCode::BAD_REQUEST, why)
+    })?;
     if !blocking(&shared, move |s| s.decisions.withdraw(event)).await? {
         return Err(ApiError::new(StatusCode::NOT_FOUND, format!("there is no event {event}")));
     }

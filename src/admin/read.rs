@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use foreshadow_control::{
     Health, InstanceId, InstanceObservation, Meters, Role, ServiceName, ServiceObservation,
@@ -15,6 +15,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::error::ApiError;
+use super::extract::{Path, limit};
 use super::operate::blocking;
 use crate::node::decisions;
 use crate::node::view::View;
@@ -354,7 +355,8 @@ pub(super) async fn decisions(
     State(shared): State<Arc<Shared>>,
     wanted: Result<Query<decisions::Query>, QueryRejection>,
 ) -> Result<Json<Value>, ApiError> {
-    let wanted = query(wanted)?;
+    let mut wanted = query(wanted)?;
+    wanted.limit = Some(limit(wanted.limit, decisions::PAGE, decisions::LONGEST_PAGE)?);
     let page = blocking(&shared, move |s| s.decisions.page(&wanted)).await?;
     let next = page.last().map(|d| d.id);
     Ok(Json(json!({ "decisions": page, "next_before": next })))

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use foreshadow_control::{
@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
 use super::error::ApiError;
+use super::extract::Path;
 use super::operate::{Body, blocking, body, standing};
 use super::read::{OnlyQuery, known_service, pairs, view};
 use crate::node::Shared;

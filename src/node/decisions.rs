@@ -15,8 +15,13 @@ use foreshadow_control::{AlertKind, Law, ServiceObservation, ServicePlan};
 use rusqlite::{Connection, OptionalExtension, params};
 use serde::{Deserialize, Serialize};
 
+pub(crate) use standing::MOST_EVENTS;
+
 /// Records that wait for the disk; beyond it they are dropped and counted, the tick never waits.
 const QUEUE: usize = 4096;
+/// Records on a page where nothing is said, and at most.
+pub(crate) const PAGE: u32 = 50;
+pub(crate) const LONGEST_PAGE: u32 = 1000;
 const SCHEMA: &str = "
     PRAGMA journal_mode = WAL;
     PRAGMA synchronous = NORMAL;
@@ -247,7 +252,7 @@ fn read_page(db: &Connection, query: &Query) -> anyhow::Result<Vec<StoredDecisio
             law,
             query.before,
             query.since_ms.map(signed),
-            query.limit.unwrap_or(50).clamp(1, 1000),
+            query.limit.unwrap_or(PAGE).clamp(1, LONGEST_PAGE),
         ],
         |row| Ok((row.get(0)?, row.get::<_, String>(1)?)),
     )?;

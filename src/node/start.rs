@@ -309,7 +309,11 @@ async fn remove_stale_socket(path: &PathBuf) -> anyhow::Result<()> {
 
 fn serve_admin(shared: &Arc<Shared>, socket: AdminSocket, config: &Config) -> AdminServer {
     let token = config.admin.token.as_ref().map(|t| admin::Token::new(t.secret().expose()));
-    let router = admin::router(Arc::clone(shared), token);
+    let hosts = match (&socket, &token) {
+        (AdminSocket::Tcp(_), None) => admin::Hosts::Loopback,
+        (AdminSocket::Tcp(_), Some(_)) | (AdminSocket::Unix(..), _) => admin::Hosts::Any,
+    };
+    let router = admin::router(Arc::clone(shared), token, hosts);
     let (stop, stopped) = oneshot::channel::<()>();
     let (task, unix_path) = match socket {
         AdminSocket::Tcp(listener) => (tokio::spawn(admin::serve(listener, router, stopped)), None),

@@ -6,6 +6,7 @@
     reason = "a failed step of a test is its failure"
 )]
 
+mod admin;
 mod backtest;
 mod config;
 mod data_plane;

@@ -200,7 +200,7 @@ fn a_half_sent_admin_request_does_not_keep_the_process_alive() {
     let backend = Backend::start(&[]);
     let mut node = Node::start(&format!("  shop:\n    primaries: [{}]\n", backend.address));
     let mut half = std::net::TcpStream::connect(node.admin).unwrap();
-    half.write_all(b"GET /api/v1/weights HTTP/1.1\r\nHost: x\r\n").unwrap();
+    half.write_all(b"GET /api/v1/weights HTTP/1.1\r\nHost: localhost\r\n").unwrap();
     node.process.signal(Signal::TERM);
     assert_eq!(node.process.wait(), Some(0), "{}", node.process.log());
     drop(half);

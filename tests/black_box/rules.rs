@@ -26,7 +26,7 @@ fn rules(node: &Node) -> Vec<Value> {
 fn send(node: &Node, method: &str, path: &str, body: &Value) -> (u16, Value) {
     let body = body.to_string();
     let request = format!(
-        "{method} {path} HTTP/1.1\r\nHost: admin\r\nContent-Type: application/json\r\n\
+        "{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
          Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
         body.len()
     );

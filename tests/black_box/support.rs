@@ -225,8 +225,9 @@ impl Node {
     pub(crate) fn post(&self, path: &str, body: &Value) -> (u16, Value) {
         let body = body.to_string();
         let request = format!(
-            "POST {path} HTTP/1.1\r\nHost: admin\r\nContent-Type: application/json\r\n\
+            "POST {path} HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\n\
              Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
+            self.admin,
             body.len()
         );
         let answer = exchange(self.admin, request.as_bytes()).unwrap();
@@ -276,7 +277,7 @@ impl Answer {
 }
 
 pub(crate) fn try_get(address: SocketAddr, path: &str) -> std::io::Result<Answer> {
-    let request = format!("GET {path} HTTP/1.1\r\nHost: test.example\r\nConnection: close\r\n\r\n");
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
     exchange(address, request.as_bytes())
 }
 

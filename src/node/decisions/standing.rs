@@ -8,6 +8,9 @@ use rusqlite::{OptionalExtension, params};
 use super::{DecisionLog, Event, signed, unsigned};
 use crate::node::operator::Orders;
 
+/// Announced events that may be waiting or running at once.
+pub(crate) const MOST_EVENTS: u32 = 10_000;
+
 impl DecisionLog {
     /// The standing orders as last kept; none on a new database.
     ///
@@ -39,13 +42,18 @@ impl DecisionLog {
         Ok(())
     }
 
-    /// Stores an announced event and returns its id; those that ended before `now_ms` go.
+    /// Stores an announced event and returns its id; those that ended before `now_ms` go. Nothing
+    /// is stored when there are [`MOST_EVENTS`] already.
     ///
     /// # Errors
     /// When the database cannot be written.
-    pub(crate) fn announce(&self, event: &Event, now_ms: u64) -> anyhow::Result<i64> {
+    pub(crate) fn announce(&self, event: &Event, now_ms: u64) -> anyhow::Result<Option<i64>> {
         let db = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
         db.execute("DELETE FROM events WHERE end_ms <= ?", [signed(now_ms)])?;
+        let stored: u32 = db.query_row("SELECT COUNT(*) FROM events", [], |row| row.get(0))?;
+        if stored >= MOST_EVENTS {
+            return Ok(None);
+        }
         db.execute(
             "INSERT INTO events (service, name, start_ms, end_ms, lift) VALUES (?, ?, ?, ?, ?)",
             params![
@@ -56,7 +64,7 @@ impl DecisionLog {
                 event.lift
             ],
         )?;
-        Ok(db.last_insert_rowid())
+        Ok(Some(db.last_insert_rowid()))
     }
 
     /// Takes an announced event back; false when there is none of that id.
@@ -68,7 +76,7 @@ impl DecisionLog {
         Ok(db.execute("DELETE FROM events WHERE id = ?", [id])? > 0)
     }
 
-    /// Announced events that have not ended at `now_ms`, soonest first; at most 10,000.
+    /// Announced events that have not ended at `now_ms`, soonest first; at most [`MOST_EVENTS`].
     ///
     /// # Errors
     /// When the database cannot be read.
@@ -76,9 +84,9 @@ impl DecisionLog {
         let db = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
         let mut rows = db.prepare_cached(
             "SELECT id, service, name, start_ms, end_ms, lift FROM events \
-             WHERE end_ms > ? ORDER BY start_ms, id LIMIT 10000",
+             WHERE end_ms > ? ORDER BY start_ms, id LIMIT ?",
         )?;
-        let events = rows.query_map([signed(now_ms)], |row| {
+        let events = rows.query_map([signed(now_ms), MOST_EVENTS.into()], |row| {
             Ok((
                 row.get(0)?,
                 Event {
@@ -126,7 +134,7 @@ mod tests {
             end_ms: 2_000,
             lift: 3.0,
         };
-        let id = log.announce(&event, 500).unwrap();
+        let id = log.announce(&event, 500).unwrap().unwrap();
         assert_eq!(log.events(1_500).unwrap(), [(id, event.clone())]);
         assert!(log.events(2_000).unwrap().is_empty());
         assert!(log.withdraw(id).unwrap());
@@ -134,5 +142,29 @@ mod tests {
         log.announce(&event, 500).unwrap();
         log.announce(&Event { end_ms: 9_000, ..event }, 2_000).unwrap();
         assert_eq!(log.events(0).unwrap().len(), 1, "what has ended does not pile up");
+    }
+
+    #[test]
+    fn an_event_beyond_the_most_is_refused_and_not_stored_in_vain() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = DecisionLog::open(&dir.path().join("state.db")).unwrap();
+        let fill = format!(
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT {MOST_EVENTS}) \
+             INSERT INTO events (service, name, start_ms, end_ms, lift) \
+             SELECT 'shop', 'sale', 1000, 1000 + i, 2 FROM n"
+        );
+        log.reader.lock().unwrap().execute_batch(&fill).unwrap();
+        let event = Event {
+            service: "shop".into(),
+            name: "one more".into(),
+            start_ms: 1_000,
+            end_ms: 90_000,
+            lift: 3.0,
+        };
+        assert_eq!(log.announce(&event, 500).unwrap(), None);
+        assert_eq!(log.events(500).unwrap().len(), MOST_EVENTS as usize);
+        assert!(log.events(500).unwrap().iter().all(|(_, event)| event.name == "sale"));
+        // The first of them has ended by then.
+        assert!(log.announce(&event, 1_001).unwrap().is_some());
     }
 }

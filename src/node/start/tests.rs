@@ -82,7 +82,7 @@ impl Broken {
     async fn ask(&self, method: &str, path: &str, body: &str) -> String {
         let mut stream = tokio::net::TcpStream::connect(self.admin).await.unwrap();
         let request = format!(
-            "{method} {path} HTTP/1.1\r\nHost: admin\r\nContent-Type: application/json\r\n\
+            "{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
              Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
             body.len()
         );
