@@ -42,6 +42,7 @@ pub use hooks::{CompletedRequest, RequestObserver, SocketProbe};
 pub use listener::{ClientTimeouts, ConnectionCounts, ListenerSpec};
 pub use meters::WorkerId;
 pub use meters::drain::{InstanceDrain, InstanceTotals, ServiceDrain, ServiceTotals};
+pub use meters::responses::{CLASSES, Origin, Responses};
 pub use pick::{NoBackend, Pick, Service};
 pub use plane::{DataPlane, Settings};
 pub use route::{HostMatch, ListenerName, ListenerRoutes, PathMatch, RouteSpec};

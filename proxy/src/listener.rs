@@ -93,6 +93,8 @@ pub struct ConnectionCounts {
     pub refused: u64,
     /// Requests refused before routing: malformed, too large or too slow.
     pub malformed: u64,
+    /// Requests that no route matched, answered with 404.
+    pub unrouted: u64,
 }
 
 /// Life of a listener, in order.
@@ -118,6 +120,7 @@ pub(crate) struct ListenerState {
     active: AtomicU64,
     refused: AtomicU64,
     malformed: AtomicU64,
+    unrouted: AtomicU64,
     cut_off: AtomicUsize,
     /// Those of all listeners together.
     places: Arc<Places>,
@@ -138,6 +141,7 @@ impl ListenerState {
             active: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             malformed: AtomicU64::new(0),
+            unrouted: AtomicU64::new(0),
             cut_off: AtomicUsize::new(0),
             places,
             opened: Instant::now(),
@@ -207,6 +211,11 @@ impl ListenerState {
         self.malformed.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Counts a request for no service.
+    pub(crate) fn count_unrouted(&self) {
+        self.unrouted.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// A worker has closed its listening socket.
     pub(crate) fn stopped_accepting(&self) {
         self.accepting.fetch_sub(1, Ordering::AcqRel);
@@ -251,6 +260,7 @@ impl ListenerState {
             active: self.active(),
             refused: self.refused.load(Ordering::Relaxed),
             malformed: self.malformed.load(Ordering::Relaxed),
+            unrouted: self.unrouted.load(Ordering::Relaxed),
         }
     }
 }

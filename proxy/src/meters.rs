@@ -1,6 +1,7 @@
 //! What is counted per request: one cell per worker, nothing shared on the request path.
 
 pub(crate) mod drain;
+pub(crate) mod responses;
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -9,6 +10,7 @@ use foreshadow_control::{KernelSample, LatencySummary, Meters};
 
 use crate::backend::outcome::{Answer, Outcome};
 use crate::histogram::{AtomicHistogram, LatencyCounts, quantile_us};
+use responses::{Origin, ResponseCell, Responses};
 
 /// A worker of the data plane, from 0 up. Each worker that counts needs a number of its own for
 /// speed; two that share one still lose no count.
@@ -31,6 +33,7 @@ struct ServiceCell {
     arrivals: AtomicU64,
     unserved: AtomicU64,
     panicked: AtomicU64,
+    responses: ResponseCell,
 }
 
 /// Deltas of a [`ServiceMeters`] since its last drain.
@@ -39,6 +42,7 @@ pub(crate) struct ServiceCounts {
     pub(crate) arrivals: u64,
     pub(crate) unserved: u64,
     pub(crate) panicked: u64,
+    pub(crate) responses: Responses,
 }
 
 impl ServiceMeters {
@@ -60,6 +64,11 @@ impl ServiceMeters {
         self.cell(worker).panicked.fetch_add(1, Relaxed);
     }
 
+    /// Counts the last answer to a request of a client.
+    pub(crate) fn answered(&self, worker: WorkerId, origin: Origin, status: u16) {
+        self.cell(worker).responses.count(origin, status);
+    }
+
     fn cell(&self, worker: WorkerId) -> &ServiceCell {
         &self.cells[worker.0 % self.cells.len()].0
     }
@@ -70,6 +79,7 @@ impl ServiceMeters {
             sum.arrivals += taken(&cell.arrivals);
             sum.unserved += taken(&cell.unserved);
             sum.panicked += taken(&cell.panicked);
+            sum.responses.add(&cell.responses.drain());
         }
         sum
     }

@@ -220,6 +220,7 @@ fn listener_json(counts: &ConnectionCounts) -> Value {
         "active": counts.active,
         "refused": counts.refused,
         "malformed": counts.malformed,
+        "unrouted": counts.unrouted,
     })
 }
 

@@ -13,6 +13,7 @@ mod data_plane;
 mod ending;
 mod history;
 mod limits;
+mod metrics;
 mod peers;
 mod reload;
 mod rules;

@@ -21,9 +21,11 @@ impl Engine {
     pub(super) async fn answer(
         &self,
         session: &mut Session,
+        ctx: &mut RequestCtx,
         status: u16,
         text: &'static str,
     ) -> Result<()> {
+        ctx.own_answer = true;
         let mut head = ResponseHeader::build(status, Some(6))?;
         head.insert_header(CONTENT_TYPE, HeaderValue::from_static("text/plain"))?;
         head.insert_header(CACHE_CONTROL, HeaderValue::from_static("no-store"))?;
@@ -60,7 +62,7 @@ impl Engine {
             self.count_unserved(ctx);
         }
         session.set_keepalive(None);
-        if let Err(error) = self.answer(session, status, text).await {
+        if let Err(error) = self.answer(session, ctx, status, text).await {
             tracing::debug!(%error, status, "answering a failed request");
         }
         session.as_downstream_mut().shutdown().await;

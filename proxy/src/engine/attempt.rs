@@ -15,7 +15,7 @@ use super::{Engine, within};
 use crate::connection::FAR;
 use crate::forward;
 use crate::hooks::{CompletedRequest, SocketProbe};
-use crate::{Answer, Backend, Outcome, Pick, UpstreamPolicy};
+use crate::{Answer, Backend, Origin, Outcome, Pick, UpstreamPolicy};
 
 /// How much later than the deadline the engine's own timeouts fire.
 const BACKSTOP: Duration = Duration::from_millis(500);
@@ -32,7 +32,8 @@ impl Engine {
         drop(table);
         drop(listener);
         let Some(service) = service else {
-            self.answer(session, 404, "no service is routed here").await?;
+            connection.listener().count_unrouted();
+            self.answer(session, ctx, 404, "no service is routed here").await?;
             return Ok(true);
         };
         service.meters().arrived(self.worker);
@@ -47,7 +48,7 @@ impl Engine {
         ctx.next = self.pick(ctx, self.at_ms(ctx.started));
         if ctx.next.is_none() {
             self.count_unserved(ctx);
-            self.answer(session, 503, "no backend can take the request now").await?;
+            self.answer(session, ctx, 503, "no backend can take the request now").await?;
             return Ok(true);
         }
         Ok(false)
@@ -119,6 +120,7 @@ impl Engine {
 
     /// The request is over: counts its answer and reports it.
     pub(super) fn complete(&self, session: &Session, error: Option<&Error>, ctx: &mut RequestCtx) {
+        self.count_answer(session, ctx);
         if error.is_some() || ctx.status == 0 {
             // Failures were counted where they were found; what is left is the client's doing.
             ctx.attempt = None;
@@ -144,6 +146,18 @@ impl Engine {
                 latency_ms: ctx.started.elapsed().as_secs_f64() * 1e3,
             });
         }
+    }
+
+    /// Counts what the client was answered, if it was.
+    fn count_answer(&self, session: &Session, ctx: &RequestCtx) {
+        let (Some(service), Some(head)) = (&ctx.service, session.response_written()) else {
+            return;
+        };
+        if head.status.is_informational() && head.status != StatusCode::SWITCHING_PROTOCOLS {
+            return;
+        }
+        let origin = if ctx.own_answer { Origin::Proxy } else { Origin::Backend };
+        service.meters().answered(self.worker, origin, head.status.as_u16());
     }
 
     /// Counts a request that no backend took.

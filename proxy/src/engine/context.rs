@@ -34,6 +34,8 @@ pub(crate) struct RequestCtx {
     pub(super) failure: Option<Answer>,
     /// Status of the final answer; 0 before there is one.
     pub(super) status: u16,
+    /// Whether the answer is the proxy's own.
+    pub(super) own_answer: bool,
     pub(super) tunnel: bool,
     pub(super) wanted: bool,
     pub(super) snapshot: Option<Box<Snapshot>>,
@@ -68,6 +70,7 @@ impl RequestCtx {
             fresh: false,
             failure: None,
             status: 0,
+            own_answer: false,
             tunnel: false,
             wanted: false,
             snapshot: None,

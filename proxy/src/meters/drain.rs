@@ -3,6 +3,7 @@
 use foreshadow_control::{Health, InstanceId, KernelSample, Meters, ServiceName};
 use hdrhistogram::Histogram;
 
+use super::responses::Responses;
 use super::{BackendCounts, ServiceCounts};
 
 /// What one service counted since the last drain.
@@ -47,6 +48,8 @@ pub struct ServiceTotals {
     pub unserved: u64,
     /// Requests sent to an unhealthy backend as a last resort.
     pub panicked: u64,
+    /// What clients were answered.
+    pub responses: Responses,
     /// Latencies in microseconds of the answers of all backends, those now gone included.
     pub latency_us: Histogram<u64>,
     /// Backends known now, ordered by id.
@@ -76,6 +79,7 @@ impl ServiceTotals {
             arrivals: 0,
             unserved: 0,
             panicked: 0,
+            responses: Responses::default(),
             latency_us: empty(),
             instances: Vec::new(),
         }
@@ -85,6 +89,7 @@ impl ServiceTotals {
         self.arrivals += counts.arrivals;
         self.unserved += counts.unserved;
         self.panicked += counts.panicked;
+        self.responses.add(&counts.responses);
     }
 }
 

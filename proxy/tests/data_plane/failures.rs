@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use foreshadow_control::Health;
-use foreshadow_proxy::{CheckKind, HealthCheck, RetryPolicy, UpstreamPolicy};
+use foreshadow_proxy::{CheckKind, HealthCheck, Responses, RetryPolicy, TableSpec, UpstreamPolicy};
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -288,4 +288,36 @@ async fn active_checks_take_a_dead_backend_out_and_bring_it_back() {
     let listener = tokio::net::TcpListener::bind(address).await.unwrap();
     until("it is up", || health() == Health::Up).await;
     drop(listener);
+}
+
+#[tokio::test]
+async fn answers_are_counted_by_class_and_by_who_gave_them() {
+    let bad = Backend::raw(|mut stream, head| async move {
+        if head.starts_with("GET /broken") {
+            return reset(stream);
+        }
+        let reply = b"HTTP/1.1 503 Busy\r\nContent-Length: 4\r\n\r\nbusy";
+        stream.write_all(reply).await.unwrap();
+    })
+    .await;
+    let good = Backend::http("good").await;
+    let rig = Rig::with(no_retries(), &[good.address]).await;
+    let responses = || {
+        rig.plane.registry().drain(0);
+        rig.plane.totals()[0].responses
+    };
+    let counts = |backend: [u64; 5], proxy: [u64; 5]| Responses { backend, proxy };
+    assert_eq!(rig.get("/").await.status, 200);
+    until("the answer is counted", || responses() == counts([0, 1, 0, 0, 0], [0; 5])).await;
+    // The same status, of a backend and for want of one.
+    rig.plane.publish(&table(no_retries(), &[bad.address])).unwrap();
+    assert_eq!(rig.get("/").await.status, 503);
+    assert_eq!(rig.get("/broken").await.status, 502);
+    rig.plane.publish(&table(no_retries(), &[])).unwrap();
+    assert_eq!(rig.get("/").await.status, 503);
+    let all = counts([0, 1, 0, 0, 1], [0, 0, 0, 0, 2]);
+    until("every answer is counted", || responses() == all).await;
+    rig.plane.publish(&TableSpec::default()).unwrap();
+    assert_eq!(rig.get("/").await.status, 404);
+    until("what is routed nowhere is counted", || rig.plane.connections()[0].unrouted == 1).await;
 }

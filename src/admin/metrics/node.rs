@@ -1,0 +1,74 @@
+//! The node itself: its loop, its files, its listeners.
+
+use std::fmt;
+
+use foreshadow_proxy::ConnectionCounts;
+use prometheus_client::encoding::DescriptorEncoder;
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+
+use super::out::{Count, counter, encode, family, gauge, gauge_s, seconds, signed};
+use crate::node::Shared;
+use crate::node::history::Status;
+
+pub(super) fn node(shared: &Shared, out: &mut DescriptorEncoder) -> fmt::Result {
+    let ticks = shared.ticks.read();
+    let reload = shared.reload.load();
+    counter(out, "ticks", "Ticks of the control loop.", ticks.ticks)?;
+    counter(out, "ticks_skipped", "Ticks left out because one ran late.", ticks.skipped)?;
+    gauge_s(out, "tick_last", "Time the last tick took.", seconds(ticks.last_us))?;
+    gauge_s(out, "tick_max", "Time the longest tick took.", seconds(ticks.max_us))?;
+    gauge_s(out, "uptime", "Time since start.", shared.clock.uptime().as_secs_f64())?;
+    let kill = f64::from(u8::from(shared.orders.load().kill_switch));
+    gauge(out, "kill_switch", "1 while all automation is stopped.", kill)?;
+    let dropped = shared.decisions.dropped();
+    counter(out, "decisions_dropped", "Decision records lost to a slow disk.", dropped)?;
+    history(out, &shared.history.status())?;
+    let recording = f64::from(u8::from(shared.recording.status().good()));
+    gauge(out, "recording", "1 while ticks are recorded and written.", recording)?;
+    let mut reloads = family(out, "reloads", "Configuration reloads.", MetricType::Counter)?;
+    for (result, count) in [("applied", reload.applied), ("refused", reload.refused)] {
+        encode(&mut reloads, &[("result", result)], &ConstCounter::new(count))?;
+    }
+    let good = f64::from(u8::from(!reload.last_refused()));
+    gauge(out, "config_good", "0 while the file on disk is not the one in force.", good)?;
+    listeners(out, &shared.listeners())
+}
+
+fn listeners(out: &mut DescriptorEncoder, listeners: &[ConnectionCounts]) -> fmt::Result {
+    let mut active =
+        family(out, "listener_connections", "Open client connections.", MetricType::Gauge)?;
+    for listener in listeners {
+        let labels = [("listener", listener.listener.as_str())];
+        encode(&mut active, &labels, &ConstGauge::new(signed(listener.active)))?;
+    }
+    let counts: [Count<ConnectionCounts>; 4] = [
+        ("listener_accepted", "Client connections accepted.", |l| l.accepted),
+        ("listener_refused", "Client connections turned away for want of room.", |l| l.refused),
+        ("listener_malformed", "Requests refused before routing.", |l| l.malformed),
+        ("listener_unrouted", "Requests that no route matched, answered with 404.", |l| l.unrouted),
+    ];
+    for (name, help, value) in counts {
+        let mut metric = family(out, name, help, MetricType::Counter)?;
+        for listener in listeners {
+            let labels = [("listener", listener.listener.as_str())];
+            encode(&mut metric, &labels, &ConstCounter::new(value(listener)))?;
+        }
+    }
+    Ok(())
+}
+
+fn history(out: &mut DescriptorEncoder, history: &Status) -> fmt::Result {
+    let counts: [Count<Status>; 4] = [
+        ("history_rows", "Rows of history written.", |h| h.rows_written),
+        ("history_rows_lost", "Rows of history given up, the disk took none.", |h| h.rows_lost),
+        ("history_ticks_dropped", "Ticks that history was too busy for.", |h| h.ticks_dropped),
+        ("history_failures", "Failures to write history.", |h| h.failures),
+    ];
+    for (name, help, value) in counts {
+        counter(out, name, help, value(history))?;
+    }
+    let good = f64::from(u8::from(history.enabled && history.trouble.is_none()));
+    gauge(out, "history_good", "1 while history is kept and written.", good)
+}
