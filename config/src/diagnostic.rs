@@ -30,6 +30,8 @@ pub struct Diagnostic {
     pub excerpt: Option<String>,
     /// How many characters of the line are meant, at least 1.
     pub width: usize,
+    /// How many errors like it follow that are not listed.
+    pub more: usize,
 }
 
 impl Diagnostic {
@@ -66,29 +68,34 @@ impl fmt::Display for Diagnostic {
         if let Some(help) = &self.help {
             write!(f, "\n      = help: {help}")?;
         }
+        if self.more > 0 {
+            write!(f, "\n      = and {} more like this", self.more)?;
+        }
         Ok(())
     }
 }
 
-/// Everything wrong with a configuration, in the order of the file; never empty.
+/// Everything wrong with a configuration, in the order of the file; never empty. Of many errors of
+/// one kind the first are listed, and of many kinds the first; the others are counted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Errors {
     diagnostics: Vec<Diagnostic>,
+    omitted: usize,
 }
 
 impl Errors {
-    /// Sorts by place. `diagnostics` is not empty.
-    pub(crate) fn new(mut diagnostics: Vec<Diagnostic>) -> Self {
-        diagnostics.sort_by_key(|diagnostic| (diagnostic.line, diagnostic.column));
-        Self { diagnostics }
+    /// `diagnostics`, in the order of the file and not empty, and how many of other kinds are not
+    /// among them.
+    pub(crate) fn new(diagnostics: Vec<Diagnostic>, omitted: usize) -> Self {
+        Self { diagnostics, omitted }
     }
 
-    /// The errors in the order of the file.
+    /// The errors that are listed, in the order of the file.
     pub fn iter(&self) -> std::slice::Iter<'_, Diagnostic> {
         self.diagnostics.iter()
     }
 
-    /// How many there are.
+    /// How many are listed.
     #[must_use]
     #[expect(clippy::len_without_is_empty, reason = "it is never empty")]
     pub fn len(&self) -> usize {
@@ -113,7 +120,11 @@ impl fmt::Display for Errors {
             }
             diagnostic.fmt(f)?;
         }
-        Ok(())
+        match self.omitted {
+            0 => Ok(()),
+            1 => f.write_str("\nand 1 more error of another kind"),
+            omitted => write!(f, "\nand {omitted} more errors of other kinds"),
+        }
     }
 }
 

@@ -7,6 +7,7 @@ mod check;
 mod checked;
 mod diagnostic;
 mod expand;
+mod faults;
 mod file;
 mod raw;
 mod reader;
@@ -66,7 +67,7 @@ impl Source {
     /// That it cannot be read.
     pub fn read(path: &Path) -> Result<Self, Errors> {
         let name = path.display().to_string();
-        let whole = |problem: Problem| Errors::new(vec![problem.about(&name)]);
+        let whole = |problem: Problem| Errors::new(vec![problem.about(&name)], 0);
         let format = Format::of(path).ok_or_else(|| {
             whole(Problem::new("another extension", ".yaml, .yml, .toml or .json"))
         })?;

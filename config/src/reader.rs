@@ -6,11 +6,10 @@ use std::rc::Rc;
 
 use crate::checked::Origins;
 use crate::expand::{Expanded, expand};
+use crate::faults::Faults;
 use crate::tree::{Entry, Fault, Node, Span, Value};
 use crate::{Diagnostic, Env, Errors};
 
-/// Errors beyond this many are not reported: nobody reads them.
-const MAX_DIAGNOSTICS: usize = 100;
 /// Longest source line that is shown, in characters.
 const MAX_EXCERPT: usize = 160;
 /// Longest value that is repeated in a message, in characters.
@@ -86,6 +85,7 @@ impl Problem {
             help: self.help,
             excerpt: None,
             width: 1,
+            more: 0,
         }
     }
 
@@ -130,21 +130,21 @@ pub(crate) struct Reader<'a> {
     /// The path of what is being read, and what stands for it in the text: its key, or itself.
     path: String,
     lead: Span,
-    diagnostics: Vec<Diagnostic>,
+    faults: Faults,
     origins: Origins,
 }
 
 impl<'a> Reader<'a> {
     pub(crate) fn new(text: &'a str, file: &'a str, env: Env<'a>) -> Self {
-        let (diagnostics, origins) = (Vec::new(), Origins::default());
-        Self { text, file, env, path: String::new(), lead: 0..0, diagnostics, origins }
+        let (faults, origins) = (Faults::default(), Origins::default());
+        Self { text, file, env, path: String::new(), lead: 0..0, faults, origins }
     }
 
     /// The value if nothing was wrong.
     pub(crate) fn finish<T>(self, value: Option<T>) -> Result<T, Errors> {
         match value {
-            Some(value) if self.diagnostics.is_empty() => Ok(value),
-            _ => Err(Errors::new(self.diagnostics)),
+            Some(value) if self.faults.is_empty() => Ok(value),
+            _ => Err(self.faults.into_errors()),
         }
     }
 
@@ -194,21 +194,17 @@ impl<'a> Reader<'a> {
 
     /// Reports what is wrong with a value that was read before.
     pub(crate) fn report(&mut self, place: &Place, problem: Problem) {
-        if self.diagnostics.len() >= MAX_DIAGNOSTICS {
-            return;
-        }
-        let (line, column, excerpt, width) = locate(self.text, &place.span);
-        self.diagnostics.push(Diagnostic {
-            file: self.file.to_owned(),
-            line,
-            column,
-            path: place.path.to_string(),
-            found: problem.found,
-            expected: problem.expected,
-            nearest: problem.nearest,
-            help: problem.help,
-            excerpt,
-            width,
+        let (text, file) = (self.text, self.file);
+        self.faults.add(place, problem, |problem| {
+            let (line, column, excerpt, width) = locate(text, &place.span);
+            Diagnostic {
+                path: place.path.to_string(),
+                line,
+                column,
+                excerpt,
+                width,
+                ..problem.about(file)
+            }
         });
     }
 
@@ -218,7 +214,7 @@ impl<'a> Reader<'a> {
         problem.help = fault.help;
         match fault.span {
             Some(span) => self.fault(&span, problem),
-            None => self.diagnostics.push(problem.about(self.file)),
+            None => self.faults.add_whole(problem.about(self.file)),
         }
     }
 

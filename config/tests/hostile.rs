@@ -69,7 +69,44 @@ fn bombs_are_refused_quickly() {
 #[test]
 fn many_errors_are_cut() {
     let keys: String = (0..10_000).map(|i| format!("k{i}: 1\n")).collect();
-    assert_eq!(refused(&keys, Format::Yaml).len(), 100);
+    let errors = refused(&keys, Format::Yaml);
+    assert_eq!(errors.len(), 100);
+    assert!(errors.to_string().ends_with("\nand 9902 more errors of other kinds"), "{errors}");
+}
+
+#[test]
+fn one_mistake_in_hundreds_of_places_hides_no_other() {
+    let mut text = "listeners: [{ address: ':80', routes: [{ service: s0 }] }]\n".to_owned();
+    text += "services:\n";
+    for i in 0..500 {
+        text += &format!("  s{i}: {{ primaries: ['127.0.0.1:1'], healt: {{ interval: 1s }} }}\n");
+    }
+    text += "workers: 0\n";
+    let errors = refused(&text, Format::Yaml);
+    let shown = errors.to_string();
+    assert_eq!(errors.len(), 21, "{shown}");
+    assert_eq!(errors.iter().map(|e| e.more).collect::<Vec<_>>()[18..], [0, 480, 0], "{shown}");
+    assert!(shown.contains("      = and 480 more like this\n"), "{shown}");
+    let last = errors.iter().last().unwrap();
+    assert_eq!((last.path.as_str(), last.line), ("workers", 503), "{shown}");
+    assert!(shown.len() < 10_000, "{}", shown.len());
+}
+
+#[test]
+fn what_an_alias_repeats_is_wrong_in_one_place() {
+    let mut text = "listeners: [{ address: ':80', routes: [{ service: s0 }] }]\n\
+                    services:\n  s0: &all { primaries: ['127.0.0.1:1'], warm_up: soon }\n"
+        .to_owned();
+    for i in 1..50 {
+        text += &format!("  s{i}: *all\n");
+    }
+    let errors = refused(&text, Format::Yaml);
+    assert_eq!((errors.len(), errors.iter().next().unwrap().more), (1, 0), "{errors}");
+    // Two mistakes in one value are two.
+    let two = "listeners: [{ address: ':80', routes: [{ service: s }] }]\n\
+               services: { s: { primaries: ['127.0.0.1:1'], shadows: { provider: { process: \
+               { command: ['{prt} {adress}'] } } } } }\n";
+    assert_eq!(refused(two, Format::Yaml).len(), 2);
 }
 
 #[test]
