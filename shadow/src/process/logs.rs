@@ -4,24 +4,24 @@
 //! Instances write to a file, not to a pipe: a pipe would end them (SIGPIPE) or block them when
 //! Foreshadow goes away, and they are meant to outlive it.
 
+mod pace;
+mod tail;
+
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use foreshadow_control::{InstanceId, ServiceName};
 
 use crate::error::ShadowError;
+use tail::{Tail, printable};
 
 /// How often files are looked at.
 const INTERVAL: Duration = Duration::from_millis(100);
-/// Read per file and look, which bounds what one chatty instance can put into the log.
-const CHUNK: usize = 64 * 1024;
-/// Longer lines are cut into pieces of this length.
-const LINE: usize = 4 * 1024;
 /// Files of ended instances kept for a look afterwards.
 const KEPT: usize = 8;
 /// Lines and bytes quoted in an error.
@@ -44,13 +44,6 @@ struct Shared {
 struct State {
     tails: BTreeMap<InstanceId, Tail>,
     stop: bool,
-}
-
-struct Tail {
-    service: ServiceName,
-    file: File,
-    offset: u64,
-    partial: Vec<u8>,
 }
 
 impl Logs {
@@ -79,7 +72,7 @@ impl Logs {
         let opened =
             OpenOptions::new().read(true).write(true).open(self.path(id)).and_then(|file| {
                 let offset = if from_start { 0 } else { file.metadata()?.len() };
-                Ok(Tail { service: service.clone(), file, offset, partial: Vec::new() })
+                Ok(Tail::new(service.clone(), file, offset, Instant::now()))
             });
         match opened {
             Ok(tail) => {
@@ -96,8 +89,9 @@ impl Logs {
     pub(crate) fn end(&self, id: InstanceId) {
         let tail = self.shared.lock().tails.remove(&id);
         if let Some(mut tail) = tail {
-            tail.advance(id, self.shared.limit);
-            tail.finish(id);
+            let now = Instant::now();
+            tail.advance(id, self.shared.limit, now);
+            tail.finish(id, now);
         }
         let kept = self.dir.join(format!("ended-{id}.log"));
         if let Err(error) = fs::rename(self.path(id), kept)
@@ -158,7 +152,7 @@ impl Shared {
         let mut state = self.lock();
         while !state.stop {
             for (id, tail) in &mut state.tails {
-                tail.advance(*id, self.limit);
+                tail.advance(*id, self.limit, Instant::now());
             }
             state = if state.tails.is_empty() {
                 self.wake.wait(state).unwrap_or_else(PoisonError::into_inner)
@@ -168,69 +162,6 @@ impl Shared {
             };
         }
     }
-}
-
-impl Tail {
-    /// Logs what came since the last look, at most one chunk, and keeps the file within bounds.
-    fn advance(&mut self, id: InstanceId, limit: u64) {
-        let mut chunk = vec![0; CHUNK];
-        let read = self.file.read_at(&mut chunk, self.offset).unwrap_or(0);
-        self.offset += read as u64;
-        self.partial.extend_from_slice(&chunk[..read]);
-        while let Some(line) = take_line(&mut self.partial) {
-            self.log(id, &line);
-        }
-        // The instance appends, so after the cut it goes on at the start of the file.
-        let len = self.file.metadata().map_or(0, |meta| meta.len());
-        if len > limit {
-            if self.offset < len {
-                tracing::warn!(
-                    service = %self.service, instance = %id, skipped = len - self.offset,
-                    "it writes faster than is logged; output was skipped"
-                );
-            }
-            match self.file.set_len(0) {
-                Ok(()) => self.offset = 0,
-                Err(error) => {
-                    tracing::warn!(service = %self.service, instance = %id, %error, "cannot cut its output file");
-                }
-            }
-        }
-    }
-
-    fn finish(&mut self, id: InstanceId) {
-        let rest = std::mem::take(&mut self.partial);
-        if !rest.is_empty() {
-            self.log(id, &rest);
-        }
-    }
-
-    fn log(&self, id: InstanceId, line: &[u8]) {
-        tracing::info!(target: "foreshadow::instance", service = %self.service, instance = %id, "{}", printable(line));
-    }
-}
-
-/// Takes one line, or a piece of one that is too long, from the front.
-fn take_line(buffer: &mut Vec<u8>) -> Option<Vec<u8>> {
-    let end = buffer.iter().take(LINE).position(|byte| *byte == b'\n');
-    let (text, skip) = match end {
-        Some(end) => (end, end + 1),
-        None if buffer.len() >= LINE => (LINE, LINE),
-        None => return None,
-    };
-    let mut line: Vec<u8> = buffer.drain(..skip).collect();
-    line.truncate(text);
-    Some(line)
-}
-
-/// Text without control characters, which could forge log lines or drive a terminal.
-fn printable(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes)
-        .chars()
-        .map(|c| if c.is_control() && c != '\n' && c != '\t' { '\u{fffd}' } else { c })
-        .collect::<String>()
-        .trim_end()
-        .to_owned()
 }
 
 fn ended_id(path: &Path) -> Option<u64> {
@@ -243,41 +174,6 @@ mod tests {
     use std::io::Write as _;
 
     use super::*;
-
-    fn tail(dir: &Path, text: &[u8]) -> Tail {
-        let path = dir.join("i1.log");
-        fs::write(&path, text).unwrap();
-        let file = OpenOptions::new().read(true).write(true).open(path).unwrap();
-        Tail { service: ServiceName::from("shop"), file, offset: 0, partial: Vec::new() }
-    }
-
-    #[test]
-    fn lines_are_cut_at_the_bound_and_need_no_end() {
-        let mut buffer = vec![b'x'; LINE + 5];
-        buffer.extend(b"\nnext\nrest");
-        assert_eq!(take_line(&mut buffer).unwrap().len(), LINE);
-        assert_eq!(take_line(&mut buffer).unwrap(), b"xxxxx");
-        assert_eq!(take_line(&mut buffer).unwrap(), b"next");
-        assert_eq!(take_line(&mut buffer), None);
-        assert_eq!(buffer, b"rest");
-    }
-
-    #[test]
-    fn control_characters_and_invalid_text_become_harmless() {
-        assert_eq!(printable(b"a\x1b[31m\xff\r"), "a\u{fffd}[31m\u{fffd}\u{fffd}");
-    }
-
-    #[test]
-    fn a_file_beyond_the_limit_is_emptied_and_goes_on() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut tail = tail(dir.path(), b"one\ntwo\n");
-        let mut writer = OpenOptions::new().append(true).open(dir.path().join("i1.log")).unwrap();
-        tail.advance(InstanceId(1), 4);
-        assert_eq!(tail.file.metadata().unwrap().len(), 0);
-        writer.write_all(b"six").unwrap();
-        tail.advance(InstanceId(1), 4);
-        assert_eq!((tail.offset, tail.partial.as_slice()), (3, b"six".as_slice()));
-    }
 
     #[test]
     fn only_the_newest_files_of_ended_instances_are_kept() {

@@ -1,0 +1,235 @@
+//! Following one file of output.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
+use std::time::Instant;
+
+use foreshadow_control::{InstanceId, ServiceName};
+
+use super::pace::{Dropped, Pace};
+
+/// Read per file and look, which bounds the work of a look.
+const CHUNK: usize = 64 * 1024;
+/// Longer lines are cut into pieces of this length.
+const LINE: usize = 4 * 1024;
+
+/// What an instance writes, and how far it was read.
+pub(super) struct Tail {
+    service: ServiceName,
+    file: File,
+    offset: u64,
+    partial: Vec<u8>,
+    pace: Pace,
+}
+
+impl Tail {
+    pub(super) fn new(service: ServiceName, file: File, offset: u64, now: Instant) -> Self {
+        Self { service, file, offset, partial: Vec::new(), pace: Pace::new(now) }
+    }
+
+    /// Logs what came since the last look, at most one chunk, and keeps the file within bounds.
+    pub(super) fn advance(&mut self, id: InstanceId, limit: u64, now: Instant) {
+        let mut chunk = vec![0; CHUNK];
+        let read = self.file.read_at(&mut chunk, self.offset).unwrap_or(0);
+        self.offset += read as u64;
+        self.partial.extend_from_slice(&chunk[..read]);
+        let partial = std::mem::take(&mut self.partial);
+        let mut rest = partial.as_slice();
+        while let Some(line) = take_line(&mut rest) {
+            self.log(id, line, now);
+        }
+        self.partial = rest.to_vec();
+        self.bound(id, limit, now);
+        if let Some(dropped) = self.pace.due(now) {
+            self.tell(id, dropped);
+        }
+    }
+
+    /// Empties the file beyond `limit` bytes; the instance appends, so it goes on at the start.
+    fn bound(&mut self, id: InstanceId, limit: u64, now: Instant) {
+        let len = self.file.metadata().map_or(0, |meta| meta.len());
+        if len <= limit {
+            return;
+        }
+        match self.file.set_len(0) {
+            Ok(()) => {
+                self.pace.skip(len.saturating_sub(self.offset), now);
+                self.offset = 0;
+            }
+            Err(error) => {
+                tracing::warn!(service = %self.service, instance = %id, %error, "cannot cut its output file");
+            }
+        }
+    }
+
+    /// Logs what is left, and what was left out.
+    pub(super) fn finish(&mut self, id: InstanceId, now: Instant) {
+        let rest = std::mem::take(&mut self.partial);
+        if !rest.is_empty() {
+            self.log(id, &rest, now);
+        }
+        if let Some(dropped) = self.pace.take() {
+            self.tell(id, dropped);
+        }
+    }
+
+    fn log(&mut self, id: InstanceId, line: &[u8], now: Instant) {
+        if !self.pace.admit(line.len(), now) {
+            return;
+        }
+        tracing::info!(target: "foreshadow::instance", service = %self.service, instance = %id, "{}", printable(line));
+    }
+
+    fn tell(&self, id: InstanceId, dropped: Dropped) {
+        tracing::warn!(
+            service = %self.service, instance = %id, lines = dropped.lines, bytes = dropped.bytes,
+            "it writes more than is logged; lines were left out, and stand in logs/{id}.log of the \
+             state directory until that is emptied"
+        );
+    }
+}
+
+/// Takes one line, or a piece of one that is too long, from the front.
+fn take_line<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let end = rest.iter().take(LINE).position(|byte| *byte == b'\n');
+    let (line, skip) = match end {
+        Some(end) => (end, end + 1),
+        None if rest.len() >= LINE => (LINE, LINE),
+        None => return None,
+    };
+    let line = &rest[..line];
+    *rest = &rest[skip..];
+    Some(line)
+}
+
+/// Text without control characters, which could forge log lines or drive a terminal.
+pub(super) fn printable(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes)
+        .chars()
+        .map(|c| if c.is_control() && c != '\n' && c != '\t' { '\u{fffd}' } else { c })
+        .collect::<String>()
+        .trim_end()
+        .to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, OpenOptions};
+    use std::io::Write as _;
+    use std::path::Path;
+    use std::sync::{Arc, Mutex};
+    use std::time::Duration;
+
+    use tracing::field::{Field, Visit};
+    use tracing::span::{Attributes, Id, Record};
+    use tracing::{Event, Level, Metadata, Subscriber};
+
+    use super::*;
+
+    fn tail(dir: &Path, text: &[u8]) -> Tail {
+        let path = dir.join("i1.log");
+        fs::write(&path, text).unwrap();
+        let file = OpenOptions::new().read(true).write(true).open(path).unwrap();
+        Tail::new(ServiceName::from("shop"), file, 0, Instant::now())
+    }
+
+    /// Keeps what is logged: the level, and all fields with their values.
+    #[derive(Clone, Default)]
+    struct Kept(Arc<Mutex<Vec<(Level, String)>>>);
+
+    struct Fields(String);
+
+    impl Visit for Fields {
+        fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+            self.0 += &format!("{field}={value:?} ");
+        }
+    }
+
+    impl Subscriber for Kept {
+        fn enabled(&self, _: &Metadata<'_>) -> bool {
+            true
+        }
+        fn new_span(&self, _: &Attributes<'_>) -> Id {
+            Id::from_u64(1)
+        }
+        fn record(&self, _: &Id, _: &Record<'_>) {}
+        fn record_follows_from(&self, _: &Id, _: &Id) {}
+        fn event(&self, event: &Event<'_>) {
+            let mut fields = Fields(String::new());
+            event.record(&mut fields);
+            self.0.lock().unwrap().push((*event.metadata().level(), fields.0));
+        }
+        fn enter(&self, _: &Id) {}
+        fn exit(&self, _: &Id) {}
+    }
+
+    #[test]
+    fn a_flood_is_thinned_and_how_much_is_missing_is_said() {
+        let dir = tempfile::tempdir().unwrap();
+        let start = Instant::now();
+        let kept = Kept::default();
+        // 640 kB/s for ten seconds, in lines of 64 bytes.
+        let flood = format!("{}\n", "x".repeat(63)).repeat(1_000);
+        tracing::subscriber::with_default(kept.clone(), || {
+            let mut tail = tail(dir.path(), b"");
+            let mut writer =
+                OpenOptions::new().append(true).open(dir.path().join("i1.log")).unwrap();
+            for look in 0..100 {
+                writer.write_all(flood.as_bytes()).unwrap();
+                tail.advance(InstanceId(1), 1 << 30, start + Duration::from_millis(100 * look));
+            }
+            tail.finish(InstanceId(1), start + Duration::from_secs(10));
+        });
+        let kept = kept.0.lock().unwrap();
+        let logged = kept.iter().filter(|(level, _)| *level == Level::INFO).count();
+        assert!((1_400..=1_500).contains(&logged), "{logged}");
+        let told: Vec<&String> =
+            kept.iter().filter(|(level, _)| *level == Level::WARN).map(|(_, text)| text).collect();
+        assert!((8..=11).contains(&told.len()), "{told:?}");
+        let count = |text: &&String| -> usize {
+            let lines = text.split("lines=").nth(1).unwrap();
+            lines.split(' ').next().unwrap().parse().unwrap()
+        };
+        let dropped: usize = told.iter().map(count).sum();
+        assert_eq!(logged + dropped, 100_000, "every line is logged or counted");
+    }
+
+    #[test]
+    fn lines_are_cut_at_the_bound_and_need_no_end() {
+        let mut buffer = vec![b'x'; LINE + 5];
+        buffer.extend(b"\nnext\nrest");
+        let mut buffer = buffer.as_slice();
+        assert_eq!(take_line(&mut buffer).unwrap().len(), LINE);
+        assert_eq!(take_line(&mut buffer).unwrap(), b"xxxxx");
+        assert_eq!(take_line(&mut buffer).unwrap(), b"next");
+        assert_eq!(take_line(&mut buffer), None);
+        assert_eq!(buffer, b"rest");
+    }
+
+    #[test]
+    fn control_characters_and_invalid_text_become_harmless() {
+        assert_eq!(printable(b"a\x1b[31m\xff\r"), "a\u{fffd}[31m\u{fffd}\u{fffd}");
+    }
+
+    #[test]
+    fn what_is_cut_unread_is_counted_and_empty_lines_are_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let now = Instant::now();
+        let mut tail = tail(dir.path(), &vec![b'\n'; CHUNK + 100]);
+        tail.advance(InstanceId(1), 4, now);
+        let dropped = tail.pace.take().unwrap();
+        assert_eq!((dropped.lines, dropped.bytes), (CHUNK as u64 - 500, 100));
+    }
+
+    #[test]
+    fn a_file_beyond_the_limit_is_emptied_and_goes_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut tail = tail(dir.path(), b"one\ntwo\n");
+        let mut writer = OpenOptions::new().append(true).open(dir.path().join("i1.log")).unwrap();
+        tail.advance(InstanceId(1), 4, Instant::now());
+        assert_eq!(tail.file.metadata().unwrap().len(), 0);
+        writer.write_all(b"six").unwrap();
+        tail.advance(InstanceId(1), 4, Instant::now());
+        assert_eq!((tail.offset, tail.partial.as_slice()), (3, b"six".as_slice()));
+    }
+}
