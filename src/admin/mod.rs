@@ -9,6 +9,7 @@ mod metrics;
 mod operate;
 mod read;
 mod rules;
+mod seats;
 mod serve;
 
 use std::sync::Arc;

@@ -1,11 +1,15 @@
 //! Serving the admin interface within bounds: it shares its descriptors with the data plane.
 
+use std::future::poll_fn;
 use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use axum::Router;
 use axum::serve::Listener;
 use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -13,7 +17,10 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-/// Connections open at once; further ones wait in the kernel, which costs no descriptor.
+use super::seats::{Seat, Seats};
+
+/// Connections open at once; further ones wait in the kernel, which costs no descriptor. When all
+/// are taken, the one that has waited longest for a whole request head is ended.
 pub(crate) const CONNECTIONS: usize = 64;
 /// From the opening of a connection, or the end of its last answer, to the end of a request's head.
 const HEADER: Duration = Duration::from_secs(5);
@@ -31,12 +38,22 @@ pub(crate) async fn serve(
 ) {
     let (end, ending) = watch::channel(());
     let mut connections = JoinSet::new();
+    let mut seats = Seats::default();
     loop {
+        let full = seats.len() >= CONNECTIONS;
+        if full {
+            seats.make_room();
+        }
         tokio::select! {
             _ = &mut stop => break,
-            Some(_) = connections.join_next() => {}
+            Some(ended) = connections.join_next_with_id() => {
+                seats.leave(ended.map_or_else(|error| error.id(), |(id, ())| id));
+            }
+            () = seats.one_waits(), if full => {}
             (io, _) = listener.accept(), if connections.len() < CONNECTIONS => {
-                connections.spawn(connection(io, router.clone(), ending.clone()));
+                let seat = seats.next();
+                let serving = connection(io, router.clone(), Arc::clone(&seat), ending.clone());
+                seats.take(seat, connections.spawn(serving));
             }
         }
     }
@@ -47,13 +64,32 @@ pub(crate) async fn serve(
 async fn connection(
     io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
     router: Router,
+    seat: Arc<Seat>,
     mut ending: watch::Receiver<()>,
 ) {
+    let router = TowerToHyperService::new(router);
+    let answer = service_fn(|request| {
+        seat.busy();
+        let answer = router.call(request);
+        let seat = &seat;
+        async move {
+            let answer = answer.await;
+            seat.answered();
+            answer
+        }
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER)
-        .serve_connection(TokioIo::new(io), TowerToHyperService::new(router));
+        .serve_connection(TokioIo::new(io), answer);
     let mut connection = pin!(connection);
+    // What a client sends as it connects is there by the time its connection is accepted: it is
+    // read before the client can count as silent.
+    let at_once = poll_fn(|context| Poll::Ready(connection.as_mut().poll(context))).await;
+    if let Poll::Ready(ended) = at_once {
+        return tell(ended);
+    }
+    seat.looked_at();
     let ended = tokio::select! {
         ended = connection.as_mut() => Ok(ended),
         () = async {
@@ -67,7 +103,135 @@ async fn connection(
             timeout(LAST, connection).await
         }
     };
-    if let Ok(Err(error)) = ended {
+    if let Ok(ended) = ended {
+        tell(ended);
+    }
+}
+
+fn tell(ended: hyper::Result<()>) {
+    if let Err(error) = ended {
         tracing::debug!(%error, "an admin connection ended");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+    use tokio::sync::{Semaphore, mpsc};
+    use tokio::time::Instant;
+
+    use super::*;
+
+    const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
+
+    /// Connections without sockets, so that time stands still while they are served.
+    struct Door(mpsc::UnboundedReceiver<DuplexStream>);
+
+    impl Listener for Door {
+        type Io = DuplexStream;
+        type Addr = ();
+
+        async fn accept(&mut self) -> (DuplexStream, ()) {
+            match self.0.recv().await {
+                Some(io) => (io, ()),
+                None => std::future::pending().await,
+            }
+        }
+
+        fn local_addr(&self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    struct Server {
+        door: mpsc::UnboundedSender<DuplexStream>,
+        gate: Arc<Semaphore>,
+        asked: Arc<Semaphore>,
+        _stop: oneshot::Sender<()>,
+    }
+
+    impl Server {
+        /// Every request is answered with a permit of `gate`, and noted in `asked`.
+        fn start(permits: usize) -> Self {
+            let (door, connections) = mpsc::unbounded_channel();
+            let gate = Arc::new(Semaphore::new(permits));
+            let asked = Arc::new(Semaphore::new(0));
+            let (inner, noted) = (Arc::clone(&gate), Arc::clone(&asked));
+            let router = Router::new().route(
+                "/",
+                get(async move || {
+                    noted.add_permits(1);
+                    inner.acquire().await.unwrap().forget();
+                    "answered"
+                }),
+            );
+            let (stop, stopped) = oneshot::channel();
+            tokio::spawn(serve(Door(connections), router, stopped));
+            Self { door, gate, asked, _stop: stop }
+        }
+
+        fn connect(&self) -> DuplexStream {
+            let (client, io) = duplex(4096);
+            self.door.send(io).unwrap();
+            client
+        }
+
+        async fn ask(&self) -> DuplexStream {
+            let mut client = self.connect();
+            client.write_all(REQUEST).await.unwrap();
+            client
+        }
+    }
+
+    async fn answer(client: &mut DuplexStream) -> String {
+        let mut text = String::new();
+        while !text.ends_with("answered") {
+            let mut piece = [0; 1024];
+            match client.read(&mut piece).await.unwrap() {
+                0 => break,
+                count => text += &String::from_utf8_lossy(&piece[..count]),
+            }
+        }
+        text
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silent_clients_give_way_to_one_that_asks() {
+        let server = Server::start(1);
+        let begun = Instant::now();
+        let mut silent: Vec<DuplexStream> = (0..300).map(|_| server.connect()).collect();
+        for half in silent.iter_mut().step_by(2) {
+            half.write_all(&REQUEST[..20]).await.unwrap();
+        }
+        let mut client = server.ask().await;
+        assert!(answer(&mut client).await.starts_with("HTTP/1.1 200"));
+        assert_eq!(begun.elapsed(), Duration::ZERO, "nobody's time had to run out");
+        assert_eq!(silent[0].read(&mut [0; 64]).await.unwrap(), 0, "the first to come went");
+        assert_eq!(begun.elapsed(), Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn clients_whose_requests_are_being_answered_keep_their_places() {
+        let server = Server::start(0);
+        let begun = Instant::now();
+        let mut busy = Vec::new();
+        for _ in 0..CONNECTIONS {
+            busy.push(server.ask().await);
+        }
+        let all = u32::try_from(CONNECTIONS).unwrap();
+        server.asked.acquire_many(all).await.unwrap().forget();
+        let mut next = server.ask().await;
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(server.asked.available_permits(), 0, "there is no room yet");
+        server.gate.add_permits(1 + CONNECTIONS);
+        for client in &mut busy {
+            assert!(answer(client).await.starts_with("HTTP/1.1 200"));
+        }
+        // One of those that were answered gave way.
+        assert!(answer(&mut next).await.starts_with("HTTP/1.1 200"));
+        assert_eq!(begun.elapsed(), Duration::ZERO);
     }
 }

@@ -136,7 +136,7 @@ fn silent_admin_connections_take_a_bounded_share_and_are_closed() {
         assert_eq!(node.get("/").status, 200);
     }
     assert!(open() < before + 90, "{before} {}", open());
-    // Answered as soon as those before it are closed for their silence.
+    // The silent give way to it.
     assert_eq!(try_get(node.admin, "/readyz").unwrap().status, 200);
     silent[0].set_read_timeout(Some(PATIENCE)).unwrap();
     assert_eq!(silent[0].read(&mut [0; 64]).unwrap(), 0);
