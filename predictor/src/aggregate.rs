@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::check::{self, Checked};
 use crate::math::exp_neg;
 
 /// Learning rate, per unit of the bounded loss.
@@ -106,6 +107,16 @@ impl Hedge {
             };
             *weight = (1.0 - SHARE) * hinted + uniform;
         }
+    }
+}
+
+impl Hedge {
+    pub(crate) fn check(&self, experts: usize) -> Checked {
+        check::same("weights.len", &self.weights.len(), &experts)?;
+        let least = 0.5 * SHARE / experts as f64;
+        check::all_within("weights", &self.weights, least, 1.0)?;
+        check::within("the sum of weights", self.weights.iter().sum(), 0.999, 1.001)?;
+        check::within("eta", self.eta, 0.0, ETA)
     }
 }
 

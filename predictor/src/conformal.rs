@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::check::{self, Checked};
 use crate::math::normal_quantile;
 
 /// Step of the quantile tracker, in scales.
@@ -179,6 +180,24 @@ impl Band {
         if trust >= 1.0 {
             self.worst = self.worst.max(residual.abs());
         }
+    }
+}
+
+impl Band {
+    pub(crate) fn check(&self, levels: &[f64]) -> Checked {
+        check::same("trackers.len", &self.trackers.len(), &levels.len())?;
+        for (at, (tracker, level)) in self.trackers.iter().zip(levels).enumerate() {
+            let within = |name: &str, value, reach: f64| {
+                check::within(format_args!("trackers[{at}].{name}"), value, -reach, reach)
+            };
+            check::same("trackers.level", &tracker.level, level)?;
+            within("offset", tracker.offset, MAX_OFFSET)?;
+            within("errors", tracker.errors, 1e6)?;
+        }
+        check::within("scale", self.scale, 0.0, check::MOST)?;
+        check::within("worst", self.worst, 0.0, check::MOST)?;
+        check::within("truths", self.truths, 0.0, check::MOST)?;
+        check::within("pace", self.pace, 1e-9, 1.0)
     }
 }
 

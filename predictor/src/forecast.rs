@@ -2,6 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::SeriesSpec;
+use crate::check::{self, Checked};
+
 /// A forecast made at one moment: quantiles of the rate at each horizon.
 ///
 /// What is described is the *rate*, not the count of one step: see
@@ -80,6 +83,22 @@ fn lerp(x0: f64, y0: f64, x1: f64, y1: f64, x: f64) -> f64 {
     }
     let share = ((x - x0) / (x1 - x0)).clamp(0.0, 1.0);
     y0 * (1.0 - share) + y1 * share
+}
+
+impl Forecast {
+    pub(crate) fn check(&self, spec: &SeriesSpec) -> Checked {
+        check::same("levels", &self.levels, &spec.levels)?;
+        check::same("horizons.len", &self.horizons.len(), &spec.horizons_ms.len())?;
+        for (at, (found, ms)) in self.horizons.iter().zip(&spec.horizons_ms).enumerate() {
+            let values = [found.mean].into_iter().chain(found.quantiles.iter().copied());
+            let mut values = values.map(|value| check::within("a value", value, 0.0, 1e25));
+            let sound = check::same("horizon_ms", &found.horizon_ms, ms)
+                .and(check::same("quantiles.len", &found.quantiles.len(), &spec.levels.len()))
+                .and_then(|()| values.try_for_each(|value| value));
+            check::part(format_args!("horizons[{at}]"), sound)?;
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::HorizonForecast;
 use crate::aggregate::Hedge;
+use crate::check::{self, Checked};
 use crate::conformal::{Band, Outcome};
 use crate::experts::{Experts, FEATURES, LAST, Now, Rls};
 use crate::level::Level;
@@ -239,6 +240,33 @@ impl Horizon {
         let ratio = self.target.centre as f64 / shorter.target.centre as f64;
         (shorter.error_now * shorter.error_now * ratio + sigma * sigma).sqrt() / sigma
     }
+}
+
+impl Horizon {
+    pub(crate) fn check(&self, levels: &[f64], experts: usize) -> Checked {
+        let Target { end, steps, centre } = self.target;
+        check::count("target.end", end, 1, 1 << 17)?;
+        check::count("target.steps", steps as u64, 1, end.min(MAX_WINDOW as u64))?;
+        check::count("target.centre", centre, 1, end)?;
+        check::count("stride", self.stride, 1, 1 << 17)?;
+        check::all_within("trend_reach", &self.trend_reach, 0.0, 1e9)?;
+        check::part("hedge", self.hedge.check(experts))?;
+        check::part("rls", self.rls.check())?;
+        check::part("band", self.band.check(levels))?;
+        check::part("score", self.score.check(levels.len()))?;
+        let row_len = FIXED_FIELDS + levels.len() + FEATURES + experts;
+        check::part("pending", self.pending.check(row_len))?;
+        self.pending.waiting().try_for_each(check_waiting)?;
+        check::within("error_now", self.error_now, 0.0, check::MOST)
+    }
+}
+
+/// A prediction is divided by its size and its sigma when its truth comes.
+fn check_waiting(row: &[f32]) -> Checked {
+    let row = row.iter().map(|value| f64::from(*value)).collect::<Vec<f64>>();
+    check::all_within("pending.rows", &row, -1e25, 1e25)?;
+    check::all_within("pending.rows, size and sigma", &row[2..4], 1e-9, 1e25)?;
+    check::within("pending.rows, width", row[4], 0.0, 1e25)
 }
 
 #[cfg(test)]

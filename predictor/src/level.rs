@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::check::{self, Checked};
 use crate::window::Window;
 
 /// Departures larger than this many standard deviations are changes, not noise. At ten steps a
@@ -135,6 +136,19 @@ impl Level {
         }
         self.value = window.mean(self.run);
         self.noise.observe(value, self.value);
+    }
+}
+
+impl Level {
+    pub(crate) fn check(&self) -> Checked {
+        let Noise { dispersion, steps_per_s, previous } = &self.noise;
+        let (least, most) = DISPERSION_RANGE;
+        check::within("noise.dispersion", *dispersion, least, most)?;
+        check::within("noise.steps_per_s", *steps_per_s, 1e-6, 1e3)?;
+        check::within("noise.previous", previous.unwrap_or(0.0), 0.0, check::MOST)?;
+        check::within("value", self.value, 0.0, check::MOST)?;
+        check::count("long_steps", self.long_steps as u64, 4, 1 << 10)?;
+        check::count("run", self.run as u64, 0, self.long_steps as u64)
     }
 }
 

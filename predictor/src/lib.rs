@@ -22,6 +22,7 @@
 //! ```
 
 mod aggregate;
+mod check;
 mod conformal;
 mod experts;
 mod forecast;

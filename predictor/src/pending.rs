@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::check::{self, Checked};
+
 /// A bounded queue of predictions, oldest first, each a row of numbers.
 ///
 /// Rows are single precision: six digits are more than any loss needs, at half the memory.
@@ -56,6 +58,23 @@ impl Pending {
 
     pub(crate) fn clear(&mut self) {
         (self.head, self.len) = (0, 0);
+    }
+}
+
+impl Pending {
+    pub(crate) fn check(&self, row_len: usize) -> Checked {
+        let slots = self.due.len() as u64;
+        check::count("due.len", slots, 1, 1 << 16)?;
+        check::same("row_len", &self.row_len, &row_len)?;
+        check::same("rows.len", &self.rows.len(), &(self.due.len() * row_len))?;
+        check::count("head", self.head as u64, 0, slots - 1)?;
+        check::count("len", self.len as u64, 0, slots)
+    }
+
+    /// The predictions that wait, oldest first.
+    pub(crate) fn waiting(&self) -> impl Iterator<Item = &[f32]> {
+        let slots = (self.head..self.head + self.len).map(|slot| slot % self.due.len());
+        slots.map(|slot| &self.rows[slot * self.row_len..][..self.row_len])
     }
 }
 

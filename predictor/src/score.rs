@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::check::{self, Checked};
+
 /// Truths needed at a horizon before its figures mean anything.
 pub const MIN_SCORED: u64 = 30;
 
@@ -111,6 +113,22 @@ impl HorizonScore {
 /// Loss of a quantile that fell `short` of the truth (negative when it lay above).
 fn pinball(short: f64, level: f64) -> f64 {
     if short > 0.0 { level * short } else { (level - 1.0) * short }
+}
+
+impl HorizonScore {
+    pub(crate) fn check(&self, levels: usize) -> Checked {
+        check::within("mae", self.mae, 0.0, check::MOST)?;
+        check::within("naive_mae", self.naive_mae, 0.0, check::MOST)?;
+        let per_level = [
+            ("coverage", &self.coverage),
+            ("pinball", &self.pinball),
+            ("naive_pinball", &self.naive_pinball),
+        ];
+        per_level.into_iter().try_for_each(|(name, figures)| {
+            check::part(name, check::same("len", &figures.len(), &levels))?;
+            check::all_within(name, figures, 0.0, check::MOST)
+        })
+    }
 }
 
 #[cfg(test)]

@@ -2,8 +2,9 @@
 
 use std::ops::RangeInclusive;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::check::{self, Checked};
 use crate::experts::{Experts, Seen, WAKING_GROWTH};
 use crate::horizon::{Came, Horizon, Sight};
 use crate::level::Level;
@@ -51,9 +52,10 @@ const JUMP_STEPS: u64 = 5;
 /// **Replay.** Only basic arithmetic and the correctly rounded square root are used, so equal
 /// inputs give equal bits on every machine. The state never holds NaN or infinity and round-trips
 /// through JSON exactly, given a parser that rounds correctly (`serde_json` with
-/// `float_roundtrip`); a restored forecaster continues identically. Restoring trusts the text: it
-/// must come from a forecaster.
+/// `float_roundtrip`); a restored forecaster continues identically. A text that no forecaster can
+/// have written is an error that names the field.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(remote = "Self")]
 pub struct Forecaster {
     spec: SeriesSpec,
     window: Window,
@@ -284,5 +286,42 @@ impl Forecaster {
             let (shorter, rest) = self.horizons.split_at_mut(index);
             rest[0].predict(&sight, shorter.last(), keep, out);
         }
+    }
+}
+
+impl Serialize for Forecaster {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Self::serialize(self, serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Forecaster {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let read = Self::deserialize(deserializer)?;
+        let damaged = |fault| serde::de::Error::custom(format_args!("damaged forecaster: {fault}"));
+        read.check().map_err(damaged).map(|()| read)
+    }
+}
+
+impl Forecaster {
+    fn check(&self) -> Checked {
+        check::same("spec", &self.spec, &self.spec.sanitised())?;
+        check::part("window", self.window.check())?;
+        check::part("level", self.level.check())?;
+        check::part("experts", self.experts.check(&self.spec))?;
+        check::part("forecast", self.forecast.check(&self.spec))?;
+        check::same("horizons.len", &self.horizons.len(), &self.spec.horizons_ms.len())?;
+        for (at, horizon) in self.horizons.iter().enumerate() {
+            let found = horizon.check(&self.spec.levels, self.experts.count());
+            check::part(format_args!("horizons[{at}]"), found)?;
+        }
+        check::count("step", self.step, 0, check::MOST_STEPS)?;
+        check::count("changed_at", self.changed_at, 0, self.step)?;
+        check::count("jumped_at", self.jumped_at, 0, self.step)?;
+        check::count("woke_at", self.woke_at, 0, self.step)?;
+        check::within("peak", self.peak, 0.0, check::MOST)?;
+        check::within("size", self.size, 1e-3, check::MOST)?;
+        check::count("second_steps", self.second_steps as u64, 1, 1 << 20)?;
+        check::count("minute_steps", self.minute_steps as u64, 1, 1 << 20)
     }
 }

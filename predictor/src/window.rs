@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::check::{self, Checked};
+
 /// Values above this are not measurements; keeps every sum below far from overflow.
 pub(crate) const MAX_VALUE: f64 = 1e9;
 /// Longest window, in steps.
@@ -82,6 +84,16 @@ impl Window {
     fn back(&self, steps: usize) -> usize {
         let slots = self.sums.len();
         (self.head + slots - steps) % slots
+    }
+}
+
+impl Window {
+    pub(crate) fn check(&self) -> Checked {
+        let slots = self.sums.len();
+        check::count("sums.len", slots as u64, 2, MAX_WINDOW as u64 + 1)?;
+        check::same("seen.len", &self.seen.len(), &slots)?;
+        check::count("head", self.head as u64, 0, slots as u64 - 1)?;
+        check::count("filled", self.filled as u64, 0, slots as u64 - 1)
     }
 }
 

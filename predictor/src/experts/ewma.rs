@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Seen, WAKING_GROWTH};
+use crate::check::{self, Checked};
 
 /// Simple exponential smoothing: `m <- m + (x - m) / n`, the forecast is `m` at every horizon
 /// (Brown 1956; Hyndman & Athanasopoulos, "Forecasting: Principles and Practice", section 8.1).
@@ -35,5 +36,13 @@ impl Ewma {
 
     pub(crate) fn predict(&self) -> f64 {
         self.mean
+    }
+}
+
+impl Ewma {
+    pub(crate) fn check(&self) -> Checked {
+        check::within("mean", self.mean, 0.0, check::MOST)?;
+        check::count("memory_steps", self.memory_steps, 1, 1 << 20)?;
+        check::count("seen", self.seen, 0, check::MOST_STEPS)
     }
 }

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Seen;
+use crate::check::{self, Checked};
 use crate::math::powi;
 
 /// Innovations count for at most this many standard deviations of one step's noise.
@@ -80,6 +81,16 @@ impl Holt {
 
     pub(crate) fn predict(&self, reach: f64) -> f64 {
         self.level + self.trend * reach
+    }
+}
+
+impl Holt {
+    pub(crate) fn check(&self) -> Checked {
+        check::within("level", self.level, 0.0, check::MOST)?;
+        check::within("trend", self.trend, -check::MOST, check::MOST)?;
+        check::within("alpha", self.alpha, 0.0, 1.0)?;
+        check::within("beta", self.beta, 0.0, 1.0)?;
+        check::within("phi", self.phi, 0.0, 1.0)
     }
 }
 

@@ -16,6 +16,8 @@ use holt::Holt;
 pub(crate) use rls::{FEATURES, Rls};
 use seasonal::Seasonal;
 
+use crate::SeriesSpec;
+use crate::check::{self, Checked};
 use crate::level::Level;
 use crate::window::Window;
 
@@ -154,5 +156,22 @@ impl Experts {
         let trend = |index: usize| self.holts[index].trend() * self.feature_steps[1] as f64 / scale;
         let raw = [0.1, departure(0), departure(1), departure(2), departure(3), trend(0), trend(1)];
         raw.map(|feature| feature.clamp(-4.0, 4.0))
+    }
+}
+
+impl Experts {
+    pub(crate) fn check(&self, spec: &SeriesSpec) -> Checked {
+        check::same("seasonals.len", &self.seasonals.len(), &spec.seasons_ms.len())?;
+        for (at, ewma) in self.ewmas.iter().enumerate() {
+            check::part(format_args!("ewmas[{at}]"), ewma.check())?;
+        }
+        for (at, holt) in self.holts.iter().enumerate() {
+            check::part(format_args!("holts[{at}]"), holt.check())?;
+        }
+        for (at, (seasonal, ms)) in self.seasonals.iter().zip(&spec.seasons_ms).enumerate() {
+            check::part(format_args!("seasonals[{at}]"), seasonal.check(spec.step_ms, *ms))?;
+        }
+        let mut steps = self.feature_steps.iter();
+        steps.try_for_each(|steps| check::count("feature_steps", *steps as u64, 1, 1 << 20))
     }
 }

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::check::{self, Checked};
+
 /// Length of the feature vector.
 pub(crate) const FEATURES: usize = 7;
 
@@ -83,6 +85,13 @@ fn start() -> [[f64; FEATURES]; FEATURES] {
 
 fn dot(left: &[f64; FEATURES], right: &[f64; FEATURES]) -> f64 {
     left.iter().zip(right).map(|(left, right)| left * right).sum()
+}
+
+impl Rls {
+    pub(crate) fn check(&self) -> Checked {
+        check::all_within("weights", &self.weights, -1e3, 1e3)?;
+        check::all_within("covariance", self.covariance.as_flattened(), -1e6, 1e6)
+    }
 }
 
 #[cfg(test)]

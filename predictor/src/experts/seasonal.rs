@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Now, Seen};
+use crate::check::{self, Checked};
 
 const MAX_BINS: u64 = 288;
 const MIN_STEPS_PER_BIN: u64 = 8;
@@ -124,6 +125,21 @@ impl Seasonal {
         let period = self.period_ms as f64;
         let share = phase_ms / period;
         (share - share.floor()) * self.profile.len() as f64
+    }
+}
+
+impl Seasonal {
+    pub(crate) fn check(&self, step_ms: u64, period_ms: u64) -> Checked {
+        check::same("step_ms", &self.step_ms, &step_ms)?;
+        check::same("period_ms", &self.period_ms, &period_ms)?;
+        check::count("phase_ms", self.phase_ms, 0, period_ms - 1)?;
+        let bins = self.profile.len() as u64;
+        check::count("profile.len", bins, 1, MAX_BINS)?;
+        check::same("cycles.len", &self.cycles.len(), &self.profile.len())?;
+        check::all_within("profile", &self.profile, 0.0, check::MOST)?;
+        check::count("bin", self.bin as u64, 0, bins - 1)?;
+        check::within("bin_sum", self.bin_sum, 0.0, check::MOST)?;
+        check::count("bin_steps", self.bin_steps, 0, check::MOST_STEPS)
     }
 }
 
