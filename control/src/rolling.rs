@@ -28,7 +28,7 @@ impl RollingMax {
             }
             _ => self.parts.push_back((part, counts)),
         }
-        while self.parts.front().is_some_and(|(first, _)| first + PARTS < part) {
+        while self.parts.front().is_some_and(|(first, _)| first.saturating_add(PARTS) < part) {
             self.parts.pop_front();
         }
     }

@@ -44,18 +44,19 @@ impl Scene<'_> {
 
     /// From the order to serve to full capacity, for a shadow that stands at `from`.
     pub(crate) fn commit_lead_ms(&self, from: Tier) -> u64 {
-        (self.leads.ms(from, Tier::Serving) + self.tick_ms()).saturating_add(self.warm_up_ms)
+        let step_ms = self.leads.ms(from, Tier::Serving).saturating_add(self.tick_ms());
+        step_ms.saturating_add(self.warm_up_ms)
     }
 
     /// From the order to warm up to full capacity: the order to serve comes after it.
     pub(crate) fn warm_lead_ms(&self) -> u64 {
-        let step_ms = self.leads.ms(Tier::Shadow, Tier::Warm) + self.tick_ms();
+        let step_ms = self.leads.ms(Tier::Shadow, Tier::Warm).saturating_add(self.tick_ms());
         self.commit_lead_ms(Tier::Warm).saturating_add(step_ms)
     }
 
     /// From the order to create to full capacity.
     pub(crate) fn prepare_lead_ms(&self) -> u64 {
-        let step_ms = self.leads.ms(Tier::Cold, Tier::Shadow) + self.tick_ms();
+        let step_ms = self.leads.ms(Tier::Cold, Tier::Shadow).saturating_add(self.tick_ms());
         self.warm_lead_ms().saturating_add(step_ms)
     }
 

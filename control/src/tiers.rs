@@ -214,7 +214,8 @@ pub(crate) fn warm(scene: &mut Scene<'_>, floor: Floor) {
     let pool = scene.pool;
     let asked = scene.warm_asked();
     let by_median = scene.supply.shadows_for(asked.rps).min(pool.max);
-    let by_pool = floor.shadows.max(scene.committed()).saturating_add(pool.warm + pool.full);
+    let kept = pool.warm.saturating_add(pool.full);
+    let by_pool = floor.shadows.max(scene.committed()).saturating_add(kept);
     let by_rule = scene.claims.running().min(pool.max);
     let missing = by_median.max(by_pool).max(by_rule).saturating_sub(scene.warm_or_more());
     for id in resting_at(scene, Tier::Shadow, missing) {

@@ -64,7 +64,7 @@ impl Window {
         self.over_objective = self.over_objective.saturating_add(latency.over_objective);
         self.sum_ms += latency.sum_ms;
         self.squares += count * mean_ms * mean_ms;
-        self.batches += 1;
+        self.batches = self.batches.saturating_add(1);
         let believable = 0.0..=LONGEST_LATENCY_MS;
         if believable.contains(&latency.p50_ms) && believable.contains(&latency.p90_ms) {
             self.p50_ms += count * latency.p50_ms;
@@ -74,7 +74,7 @@ impl Window {
 
     pub(crate) fn is_full(&self) -> bool {
         let aged_ms = self.elapsed_ms.saturating_add(self.head_start_ms);
-        let spared = ENOUGH.saturating_sub(LEAST) * self.head_start_ms / SHORTEST_MS;
+        let spared = (ENOUGH - LEAST).saturating_mul(self.head_start_ms) / SHORTEST_MS;
         aged_ms >= LONGEST_MS
             || (aged_ms >= SHORTEST_MS && self.count.saturating_add(spared) >= ENOUGH)
     }
