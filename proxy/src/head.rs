@@ -10,6 +10,7 @@ mod refusal;
 
 use std::ops::Range;
 
+use bytes::BytesMut;
 use memchr::memchr;
 
 pub(crate) use grammar::is_token;
@@ -43,6 +44,28 @@ pub(crate) struct Head {
     pub(crate) len: usize,
     /// What follows it.
     pub(crate) framing: Framing,
+    /// The value of `Host`, to be replaced by the authority of the target.
+    replaced: Option<Replaced>,
+}
+
+/// Two places of a head, each as its start and its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Replaced {
+    host: (usize, usize),
+    authority: (usize, usize),
+}
+
+impl Head {
+    /// Replaces a `Host` that is not the authority of the target: it must be ignored, and what is
+    /// passed on must be that authority (RFC 9112, section 3.2.2). `buf` starts with this head.
+    pub(crate) fn settle_host(&mut self, buf: &mut BytesMut) {
+        let Some(Replaced { host, authority }) = self.replaced.take() else { return };
+        let rest = buf.split_off(host.1);
+        buf.truncate(host.0);
+        buf.extend_from_within(authority.0..authority.1);
+        buf.unsplit(rest);
+        self.len = self.len - (host.1 - host.0) + (authority.1 - authority.0);
+    }
 }
 
 /// Scans a growing buffer line by line; each byte is looked at once however slowly it arrives.
@@ -231,12 +254,12 @@ impl HeadScanner {
         if request.http_11 && self.host.is_none() {
             return Err(Refusal::BadRequest("the Host field is missing"));
         }
-        if let (Some(authority), Some(host)) = (request.authority, self.host.clone())
-            // To the byte, as the engine compares them: it would answer in its own name.
-            && buf[authority] != buf[host]
-        {
-            return Err(Refusal::BadRequest("Host differs from the authority of the target"));
-        }
+        let replaced = request.authority.zip(self.host.clone()).and_then(|(authority, host)| {
+            // To the byte, as the engine compares them.
+            let differs = buf[authority.clone()] != buf[host.clone()];
+            let (host, authority) = ((host.start, host.end), (authority.start, authority.end));
+            differs.then_some(Replaced { host, authority })
+        });
         if self.chunked && self.length.is_some() {
             return Err(Refusal::BadRequest("Content-Length beside Transfer-Encoding"));
         }
@@ -253,7 +276,7 @@ impl HeadScanner {
                 length => Framing::Length(length),
             }
         };
-        Ok(Head { len: self.line, framing })
+        Ok(Head { len: self.line, framing, replaced })
     }
 }
 
@@ -321,7 +344,6 @@ mod tests {
         assert!(scan("GET http://a/x HTTP/1.1\r\nHost: a\r\n\r\n").unwrap().is_some());
         assert!(scan("OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n").unwrap().is_some());
         for line in [
-            "GET http://b/x HTTP/1.1",
             "GET ftp://a/x HTTP/1.1",
             "GET x HTTP/1.1",
             "GET * HTTP/1.1",
@@ -334,6 +356,22 @@ mod tests {
         ] {
             let result = scan(&format!("{line}\r\nHost: a\r\n\r\n"));
             assert_eq!(result.map_err(|refusal| refusal.status().0), Err(400), "{line:?}");
+        }
+    }
+
+    #[test]
+    fn the_authority_of_the_target_replaces_another_host() {
+        for (target, host, settled) in
+            [("b.example:81", "a", "b.example:81"), ("b", "a.example:8080", "b"), ("a", "a", "a")]
+        {
+            let text = |host: &str| {
+                format!("GET http://{target}/x HTTP/1.1\r\nX: y\r\nHost: {host}\r\n\r\n")
+            };
+            let mut buf = BytesMut::from(format!("{}next", text(host)).as_bytes());
+            let mut head = HeadScanner::default().scan(&buf).unwrap().unwrap();
+            head.settle_host(&mut buf);
+            assert_eq!(buf, format!("{}next", text(settled)));
+            assert_eq!(&buf[head.len..], b"next");
         }
     }
 

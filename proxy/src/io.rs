@@ -138,7 +138,8 @@ impl ClientStream {
     }
 
     /// Exposes the request that starts the buffer to the engine.
-    pub(crate) fn begin(&mut self, head: Head) {
+    pub(crate) fn begin(&mut self, mut head: Head) {
+        head.settle_host(&mut self.input);
         self.head_left = head.len;
         self.bounds = Bounds::from(head.framing);
         self.quiet = None;

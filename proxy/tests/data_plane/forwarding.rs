@@ -94,6 +94,18 @@ async fn an_absolute_target_reaches_the_backend_in_origin_form() {
     client.send("GET http://shop/head?x=1 HTTP/1.1\r\nHost: shop\r\n\r\n").await;
     let answer = client.answer().await;
     assert!(answer.text().starts_with("GET /head?x=1\n"), "{}", answer.text());
+    // The authority of the target is believed and passed on, whatever `Host` says.
+    for (target, host) in [("b.example:81", "evil"), ("b", "a.example.com:8080"), ("SHOP", "shop")]
+    {
+        let post = format!(
+            "POST http://{target}/head HTTP/1.1\r\nHost: {host}\r\nContent-Length: 5\r\n\r\nhello"
+        );
+        client.send(post).await;
+        let answer = client.answer().await;
+        assert!(answer.text().contains(&format!("\nhost: {target}\n")), "{}", answer.text());
+        let forwarded = format!("\nx-forwarded-host: {target}\n");
+        assert!(answer.text().contains(&forwarded), "{}", answer.text());
+    }
     client.send("GET http://old/head HTTP/1.0\r\n\r\n").await;
     let answer = client.answer().await;
     assert!(answer.text().contains("host: old\n"), "{}", answer.text());
