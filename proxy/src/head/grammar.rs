@@ -74,9 +74,7 @@ pub(super) fn is_host(value: &[u8]) -> bool {
     } else {
         let len = value.iter().position(|&b| b == b':').unwrap_or(value.len());
         let name = &value[..len];
-        let valid = !name.is_empty()
-            && name.iter().all(|&b| b.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=%".contains(&b));
-        (valid, &value[len..])
+        (is_name(name), &value[len..])
     };
     let port_ok = match port {
         [] => true,
@@ -90,16 +88,36 @@ pub(super) fn is_host(value: &[u8]) -> bool {
     host_ok && port_ok
 }
 
+/// `reg-name` of RFC 3986, section 3.2.2, but not empty and without the comma: what has one is read
+/// as a list by some, and as one name by others.
+fn is_name(name: &[u8]) -> bool {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~!$&'()*+;=".contains(&b);
+    let mut rest = name;
+    loop {
+        rest = match rest {
+            [] => return !name.is_empty(),
+            [b'%', a, b, rest @ ..] if a.is_ascii_hexdigit() && b.is_ascii_hexdigit() => rest,
+            [b, rest @ ..] if plain(*b) => rest,
+            _ => return false,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn hosts_are_checked() {
-        for host in ["a", "a.example:80", "127.0.0.1:1", "[::1]:8080", "[::1]", "a_b", "a:"] {
+        for host in
+            ["a", "a.example:80", "127.0.0.1:1", "[::1]:8080", "[::1]", "a_b", "a:", "a%2Fb"]
+        {
             assert!(is_host(host.as_bytes()), "{host}");
         }
-        for host in ["", ":80", "a b", "a/b", "u@a", "a:x", "a:70000", "[::1", "[::g]", "[::1]x"] {
+        for host in [
+            "", ":80", "a b", "a/b", "u@a", "a:x", "a:70000", "[::1", "[::g]", "[::1]x", "a,b",
+            "a%", "a%2", "a%zz", "a:1:2", "a:-1", "\u{e4}",
+        ] {
             assert!(!is_host(host.as_bytes()), "{host}");
         }
     }
