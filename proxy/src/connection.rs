@@ -85,6 +85,12 @@ impl Connection {
         &self.address
     }
 
+    /// Limits the next attempt, to which nothing that was found in an earlier one applies.
+    pub(crate) fn begin_attempt(&self, deadline: Instant) {
+        self.verdict.store(Verdict::Fine as u8, Ordering::Relaxed);
+        self.set_deadline(deadline);
+    }
+
     /// Limits the current request, of which no answer has begun.
     pub(crate) fn set_deadline(&self, at: Instant) {
         self.stall_us.store(0, Ordering::Relaxed);

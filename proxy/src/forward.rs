@@ -5,7 +5,9 @@
 
 mod address;
 
-use http::header::{CONNECTION, HOST, HeaderName, TE, TRAILER, UPGRADE};
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, HOST, HeaderName, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+};
 use http::{HeaderMap, HeaderValue, StatusCode, Version};
 use pingora::http::{RequestHeader, ResponseHeader};
 
@@ -119,6 +121,38 @@ fn to_origin_form(request: &mut RequestHeader) -> pingora::Result<()> {
 /// Those of the header map, when it is full.
 pub(crate) fn response(response: &mut ResponseHeader) -> pingora::Result<()> {
     let switching = response.status == StatusCode::SWITCHING_PROTOCOLS;
+    remove_hop_by_hop(response);
+    if !switching {
+        response.remove_header(&CONNECTION);
+        response.remove_header(&UPGRADE);
+    }
+    if switching || response.status == StatusCode::NO_CONTENT {
+        remove_framing(response);
+    }
+    let via = if response.version == Version::HTTP_10 { VIA_10 } else { VIA_11 };
+    // The version of a message is that of its sender on this hop (RFC 9110, section 6.2).
+    response.set_version(Version::HTTP_11);
+    response.append_header(VIA, via).map(drop)
+}
+
+/// The same for an answer before the final one, which is passed on whether it was asked for or not
+/// (RFC 9110, section 15.2).
+pub(crate) fn interim(response: &mut ResponseHeader) {
+    remove_hop_by_hop(response);
+    response.remove_header(&CONNECTION);
+    response.remove_header(&UPGRADE);
+    remove_framing(response);
+    response.set_version(Version::HTTP_11);
+}
+
+/// Answers with these statuses have no content and must not say how it is delimited (RFC 9110,
+/// section 8.6, and RFC 9112, section 6.1).
+fn remove_framing(response: &mut ResponseHeader) {
+    response.remove_header(&CONTENT_LENGTH);
+    response.remove_header(&TRANSFER_ENCODING);
+}
+
+fn remove_hop_by_hop(response: &mut ResponseHeader) {
     if let Some(names) = nominated(&response.headers) {
         for name in names {
             response.remove_header(&name);
@@ -128,14 +162,6 @@ pub(crate) fn response(response: &mut ResponseHeader) -> pingora::Result<()> {
     response.remove_header(&PROXY_CONNECTION);
     response.remove_header(&TE);
     response.remove_header(&TRAILER);
-    if !switching {
-        response.remove_header(&CONNECTION);
-        response.remove_header(&UPGRADE);
-    }
-    let via = if response.version == Version::HTTP_10 { VIA_10 } else { VIA_11 };
-    // The version of a message is that of its sender on this hop (RFC 9110, section 6.2).
-    response.set_version(Version::HTTP_11);
-    response.append_header(VIA, via).map(drop)
 }
 
 /// Fields that `Connection` nominates for removal. Those that delimit the message stay whatever a

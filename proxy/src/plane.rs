@@ -13,6 +13,7 @@ use crate::errors::ProxyError;
 use crate::hooks::{RequestObserver, SocketProbe};
 use crate::listener::{self, ConnectionCounts, ListenerSpec, ListenerState, Phase};
 use crate::places::Places;
+use crate::shortage::Seldom;
 use crate::worker::{Listen, Worker};
 use crate::{
     CheckTarget, Checker, Clock, Registry, RouteTable, ServiceDrain, ServiceTotals, TableError,
@@ -65,6 +66,8 @@ pub(crate) struct Shared {
     pub(crate) clock: Clock,
     pub(crate) observer: Option<Arc<dyn RequestObserver>>,
     pub(crate) probe: Option<Arc<dyn SocketProbe>>,
+    /// Requests for which no connection could be made for want of something of ours.
+    pub(crate) shortages: Seldom,
 }
 
 /// A running data plane.
@@ -113,6 +116,7 @@ impl DataPlane {
             clock,
             observer: settings.observer,
             probe: settings.probe,
+            shortages: Seldom::default(),
         });
         let keepalive = settings.upstream_keepalive;
         let workers = (0..settings.workers)

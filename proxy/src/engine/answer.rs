@@ -1,16 +1,19 @@
 //! Answers the engine gives by itself.
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderValue, StatusCode};
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderValue, Method, StatusCode};
 use pingora::http::ResponseHeader;
 use pingora::proxy::{FailToProxy, Session};
 use pingora::{Error, ErrorSource, ErrorType, Result};
 
 use super::context::RequestCtx;
-use super::{Engine, is_last};
+use super::{Engine, is_last, max_forwards};
 use crate::Answer;
 use crate::connection::Verdict;
+
+/// What is passed on to backends, as an answer to OPTIONS says: any but CONNECT, these by name.
+const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, TRACE";
 
 impl Engine {
     /// Writes a short plain answer that its length delimits.
@@ -28,17 +31,44 @@ impl Engine {
         ctx.own_answer = true;
         let mut head = ResponseHeader::build(status, Some(6))?;
         head.insert_header(CONTENT_TYPE, HeaderValue::from_static("text/plain"))?;
-        head.insert_header(CACHE_CONTROL, HeaderValue::from_static("no-store"))?;
         if status == StatusCode::SERVICE_UNAVAILABLE.as_u16() {
             head.insert_header(RETRY_AFTER, HeaderValue::from_static("1"))?;
         }
-        head.set_content_length(text.len())?;
+        self.send(session, head, Bytes::from_static(text.as_bytes())).await
+    }
+
+    /// Answers a TRACE or OPTIONS that may go no further.
+    ///
+    /// # Errors
+    ///
+    /// Those of writing to the client.
+    pub(super) async fn answer_as_recipient(&self, session: &mut Session) -> Result<()> {
+        let mut head = ResponseHeader::build(StatusCode::OK, Some(6))?;
+        let request = session.req_header();
+        let body = if request.method == Method::TRACE {
+            head.insert_header(CONTENT_TYPE, HeaderValue::from_static("message/http"))?;
+            Bytes::from(max_forwards::shown(request))
+        } else {
+            head.insert_header(ALLOW, HeaderValue::from_static(METHODS))?;
+            Bytes::new()
+        };
+        self.send(session, head, body).await
+    }
+
+    async fn send(
+        &self,
+        session: &mut Session,
+        mut head: ResponseHeader,
+        body: Bytes,
+    ) -> Result<()> {
+        head.insert_header(CACHE_CONTROL, HeaderValue::from_static("no-store"))?;
+        head.set_content_length(body.len())?;
         if is_last(session) {
             session.set_keepalive(None);
         }
         let client = session.as_downstream_mut();
         client.write_response_header(Box::new(head)).await?;
-        client.write_response_body(Bytes::from_static(text.as_bytes()), true).await
+        client.write_response_body(body, true).await
     }
 
     /// Answers a request that failed for good, if the client can still be told.
@@ -82,6 +112,9 @@ fn reply_to(error: &Error, ctx: &RequestCtx) -> Option<(u16, &'static str)> {
         Some(Verdict::Malformed) => return Some((400, "malformed request body")),
         Some(Verdict::Fine) | None => {}
     }
+    if ctx.short {
+        return Some((503, "the proxy is short of sockets"));
+    }
     match (error.esource(), error.etype()) {
         (_, ErrorType::HTTPStatus(status)) => Some((*status, "the request could not be served")),
         (ErrorSource::Downstream, ErrorType::ReadTimedout) => {
@@ -95,10 +128,6 @@ fn reply_to(error: &Error, ctx: &RequestCtx) -> Option<(u16, &'static str)> {
             | ErrorType::ConnectionClosed,
         ) => None,
         (ErrorSource::Downstream, _) => Some((400, "malformed request")),
-        (
-            ErrorSource::Upstream,
-            ErrorType::InternalError | ErrorType::SocketError | ErrorType::BindError,
-        ) => Some((503, "the proxy is short of sockets")),
         (ErrorSource::Upstream, _) => Some(match ctx.failure {
             Some(Answer::Timeout) => (504, "the backend took too long"),
             Some(Answer::ConnectTimeout) => (504, "connecting to the backend took too long"),

@@ -11,7 +11,7 @@ use pingora::{Error, ErrorType, Result};
 use tokio::time::Instant;
 
 use super::context::{Attempt, RequestCtx, Snapshot};
-use super::{Engine, within};
+use super::{Engine, max_forwards, within};
 use crate::connection::FAR;
 use crate::forward;
 use crate::hooks::{CompletedRequest, SocketProbe};
@@ -26,6 +26,10 @@ impl Engine {
         let Some(connection) = ctx.connection.clone() else { return Ok(false) };
         let table = self.shared.table.load();
         let request = session.req_header();
+        if max_forwards::left(request) == Some(0) {
+            self.answer_as_recipient(session).await?;
+            return Ok(true);
+        }
         let host = forward::host(request);
         let listener = connection.listener().spec();
         let service = table.route(&listener.name, host, request.uri.path()).cloned();
@@ -76,6 +80,7 @@ impl Engine {
         let retry = ctx.attempts > 0;
         ctx.attempts += 1;
         ctx.status = 0;
+        ctx.short = false;
         let mut peer = Box::new(HttpPeer::new(backend.address(), false, String::new()));
         // An instance that is made anew on the address of an old one must not be sent requests on
         // the old one's connections.
@@ -91,7 +96,7 @@ impl Engine {
         peer.options.connection_timeout = Some(connect);
         peer.options.total_connection_timeout = Some(connect);
         if let Some(connection) = &ctx.connection {
-            connection.set_deadline(ctx.deadline);
+            connection.begin_attempt(ctx.deadline);
             if !ctx.tunnel {
                 let whole = within(policy.total_timeout, ctx.deadline, now) + BACKSTOP;
                 let (read, write) = backstops(policy, connection.client_stall());

@@ -37,6 +37,10 @@ pub(crate) struct RequestCtx {
     /// Whether the answer is the proxy's own.
     pub(super) own_answer: bool,
     pub(super) tunnel: bool,
+    /// Whether the request, as it was sent to the backend, asks to change the protocol.
+    pub(super) asked_upgrade: bool,
+    /// Whether the last attempt failed for want of sockets of ours.
+    pub(super) short: bool,
     pub(super) wanted: bool,
     pub(super) snapshot: Option<Box<Snapshot>>,
 }
@@ -72,6 +76,8 @@ impl RequestCtx {
             status: 0,
             own_answer: false,
             tunnel: false,
+            asked_upgrade: false,
+            short: false,
             wanted: false,
             snapshot: None,
         }

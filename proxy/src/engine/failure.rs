@@ -1,5 +1,7 @@
 //! What a failure says of the backend, and whether the request may be tried elsewhere.
 
+use std::io;
+
 use http::StatusCode;
 use pingora::proxy::Session;
 use pingora::{Error, ErrorSource, ErrorType};
@@ -8,7 +10,7 @@ use tokio::time::Instant;
 use super::Engine;
 use super::context::RequestCtx;
 use crate::connection::Verdict;
-use crate::{Answer, RetryPolicy};
+use crate::{Answer, RetryPolicy, shortage};
 
 impl Engine {
     /// No connection could be made: the backend saw nothing, so any method may be tried again.
@@ -19,24 +21,38 @@ impl Engine {
         mut error: Box<Error>,
     ) -> Box<Error> {
         error.set_retry(false);
-        let answer = match error.etype() {
-            ErrorType::ConnectRefused => Answer::ConnectRefused,
-            ErrorType::ConnectTimedout => Answer::ConnectTimeout,
-            // Out of descriptors or ports: our own trouble says nothing of the backend.
-            ErrorType::InternalError | ErrorType::SocketError | ErrorType::BindError => {
-                ctx.attempt = None;
-                ctx.failure = None;
-                return error;
-            }
-            _ => Answer::ConnectFailed,
-        };
         self.exclude(ctx);
-        self.end_attempt(session, ctx, answer);
-        ctx.failure = Some(answer);
+        if is_shortage(&error) {
+            self.tell_shortage(&error);
+            ctx.short = true;
+            ctx.attempt = None;
+            ctx.failure = None;
+        } else {
+            let answer = match error.etype() {
+                ErrorType::ConnectRefused => Answer::ConnectRefused,
+                ErrorType::ConnectTimedout => Answer::ConnectTimeout,
+                _ => Answer::ConnectFailed,
+            };
+            self.end_attempt(session, ctx, answer);
+            ctx.failure = Some(answer);
+        }
+        // After a shortage, too: ports run out towards one address, and a connection to another
+        // backend may be at hand.
         if self.may_retry(ctx, |policy| policy.on.connect_failure) {
             error.set_retry(true);
         }
         error
+    }
+
+    fn tell_shortage(&self, error: &Error) {
+        if let Some(requests) = self.shared.shortages.due(self.shared.clock.now_ms()) {
+            tracing::warn!(
+                %error,
+                requests,
+                "no connection to a backend could be made for want of descriptors, ports or \
+                 memory; raise the limit on open files, or net.ipv4.ip_local_port_range"
+            );
+        }
     }
 
     /// The exchange broke after the connection was there.
@@ -61,7 +77,14 @@ impl Engine {
         self.exclude(ctx);
         self.end_attempt(session, ctx, answer);
         ctx.failure = Some(answer);
-        if answer != Answer::Reset || !may_repeat(session) || session.response_written().is_some() {
+        if !may_repeat(session) || session.response_written().is_some() {
+            return error;
+        }
+        if answer == Answer::Timeout {
+            error.set_retry(self.may_retry(ctx, |policy| policy.on.timeout));
+            return error;
+        }
+        if answer != Answer::Reset {
             return error;
         }
         let elsewhere = self.may_retry(ctx, |policy| policy.on.reset);
@@ -139,6 +162,25 @@ fn may_repeat(session: &Session) -> bool {
     session.req_header().method.is_idempotent() && !session.retry_buffer_truncated()
 }
 
+/// Whether a connection could not be made because this machine lacks something: that says nothing
+/// of the backend.
+fn is_shortage(error: &Error) -> bool {
+    if matches!(
+        error.etype(),
+        ErrorType::InternalError | ErrorType::SocketError | ErrorType::BindError
+    ) {
+        return true;
+    }
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error.root_cause());
+    while let Some(error) = cause {
+        if error.downcast_ref::<io::Error>().is_some_and(shortage::is_ours) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
 /// What an error says of the backend; `None` when it is the client's doing or ours.
 fn blame(error: &Error, ctx: &RequestCtx) -> Option<Answer> {
     match ctx.connection.as_ref().map(|connection| connection.verdict()) {
@@ -154,4 +196,26 @@ fn blame(error: &Error, ctx: &RequestCtx) -> Option<Answer> {
         ErrorType::InvalidHTTPHeader => Answer::Malformed,
         _ => Answer::Reset,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn connecting(etype: ErrorType, code: i32) -> Box<Error> {
+        let source = io::Error::from_raw_os_error(code);
+        Error::because(etype, "connecting", source).more_context("to a backend")
+    }
+
+    #[test]
+    fn what_this_machine_lacks_is_no_fault_of_the_backend() {
+        for code in [libc::ENOBUFS, libc::ENOMEM, libc::EADDRNOTAVAIL, libc::EMFILE, libc::EAGAIN] {
+            assert!(is_shortage(&connecting(ErrorType::ConnectError, code)), "{code}");
+        }
+        assert!(is_shortage(&connecting(ErrorType::InternalError, libc::EADDRINUSE)));
+        for code in [libc::ECONNRESET, libc::EHOSTUNREACH, libc::ECONNREFUSED] {
+            assert!(!is_shortage(&connecting(ErrorType::ConnectError, code)), "{code}");
+        }
+        assert!(!is_shortage(&Error::explain(ErrorType::ConnectTimedout, "too long")));
+    }
 }

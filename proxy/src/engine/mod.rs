@@ -4,6 +4,8 @@ mod answer;
 mod attempt;
 mod context;
 mod failure;
+mod max_forwards;
+mod sound;
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -144,6 +146,8 @@ impl ProxyHttp for Engine {
             version: session.req_header().version,
             proto: "http",
         };
+        ctx.asked_upgrade = sound::asks_upgrade(request);
+        max_forwards::count(request)?;
         forward::request(request, client)?;
         ctx.snapshot(request);
         Ok(())
@@ -169,7 +173,9 @@ impl ProxyHttp for Engine {
         ctx: &mut RequestCtx,
     ) -> Result<()> {
         let status = response.status;
+        sound::check(response, ctx.asked_upgrade)?;
         if status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS {
+            forward::interim(response);
             return Ok(());
         }
         ctx.answered(status);

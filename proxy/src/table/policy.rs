@@ -81,10 +81,12 @@ pub struct RetryOn {
     pub reset: bool,
     /// The backend answered 502, 503 or 504.
     pub gateway_errors: bool,
+    /// No answer began within the time for its first byte.
+    pub timeout: bool,
 }
 
 impl Default for RetryOn {
     fn default() -> Self {
-        Self { connect_failure: true, reset: true, gateway_errors: true }
+        Self { connect_failure: true, reset: true, gateway_errors: true, timeout: false }
     }
 }

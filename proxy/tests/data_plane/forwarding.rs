@@ -150,3 +150,49 @@ async fn http_1_0_clients_get_answers_they_understand() {
         assert_eq!(client.answer().await.text(), "ok");
     }
 }
+
+#[tokio::test]
+async fn connection_removes_what_it_names_and_nothing_that_the_proxy_says() {
+    let backend = Backend::http("ok").await;
+    let rig = Rig::start(&[backend.address]).await;
+    let fields = "Connection: Authorization, X-Real-IP, keep-alive\r\nAuthorization: Basic eA==\r\n\
+                  X-Real-IP: 10.0.0.1\r\nCookie: a=b\r\nX-Forwarded-For: 10.0.0.1\r\n";
+    let answer = exchange(&rig, fields).await;
+    let seen = answer.text();
+    assert!(!seen.contains("authorization:") && !seen.contains("x-real-ip:"), "{seen}");
+    for line in ["cookie: a=b\n", "x-forwarded-for: 127.0.0.1\n", "via: 1.1 foreshadow\n"] {
+        assert!(seen.contains(line), "{line} in {seen}");
+    }
+}
+
+#[tokio::test]
+async fn max_forwards_is_counted_down_and_ends_here() {
+    let backend = Backend::http("ok").await;
+    let rig = Rig::start(&[backend.address]).await;
+    let mut client = rig.client().await;
+    let mut ask = async |method: &str, left: &str| {
+        let fields = format!("Max-Forwards: {left}\r\nAuthorization: x\r\nCookie: y\r\nX-Seen: z");
+        client.send(format!("{method} /head HTTP/1.1\r\nHost: a\r\n{fields}\r\n\r\n")).await;
+        client.answer().await
+    };
+    for (method, left, passed_on) in
+        [("OPTIONS", "1", "0"), ("TRACE", "7", "6"), ("GET", "0", "0"), ("OPTIONS", "x", "x")]
+    {
+        let answer = ask(method, left).await;
+        let line = format!("max-forwards: {passed_on}\n");
+        assert!(answer.text().contains(&line), "{method} {left}: {}", answer.text());
+    }
+    assert_eq!(backend.requests(), 4);
+
+    let options = ask("OPTIONS", "0").await;
+    assert_eq!((options.status, options.text()), (200, ""));
+    assert!(options.header("allow").is_some_and(|methods| methods.contains("OPTIONS")));
+    let trace = ask("TRACE", "0").await;
+    assert_eq!((trace.status, trace.header("content-type")), (200, Some("message/http")));
+    assert!(trace.text().starts_with("TRACE /head HTTP/1.1\r\n"), "{}", trace.text());
+    assert!(trace.text().contains("x-seen: z\r\n"), "{}", trace.text());
+    for secret in ["authorization", "cookie"] {
+        assert!(!trace.text().contains(secret), "{}", trace.text());
+    }
+    assert_eq!(backend.requests(), 4, "the proxy answers by itself");
+}

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail the test that uses them")]
 
+mod answers;
 mod failures;
 mod forwarding;
 mod gone;

@@ -6,7 +6,7 @@ use foreshadow_proxy::UpstreamPolicy;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::support::{Backend, Rig, until, within};
+use crate::support::{Backend, Rig, table, until, within};
 
 const CHUNKED: &[u8] = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
 
@@ -46,6 +46,43 @@ async fn a_silent_backend_is_a_504_after_the_first_byte_timeout() {
         rig.plane.totals()[0].instances[0].meters.timeouts == 1
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_silent_backend_is_given_up_for_another_where_that_is_wished() {
+    let silent = Backend::raw(|stream, _| fall_silent(stream)).await;
+    let good = Backend::http("good").await;
+    let limit = Duration::from_millis(100);
+    let mut policy = UpstreamPolicy { first_byte_timeout: limit, ..UpstreamPolicy::default() };
+    policy.retries.on.timeout = true;
+    policy.ejection.consecutive_errors = 0;
+    let rig = Rig::with(policy.clone(), &[silent.address, good.address]).await;
+    let mut client = rig.client().await;
+    let put = "PUT /length HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello";
+    while silent.requests() < 3 {
+        client.send(put).await;
+        assert_eq!(client.answer().await.text(), "5");
+    }
+
+    // What may have had an effect is not sent again, nor anything once all time is over.
+    policy.retries.attempts = 1;
+    rig.plane.publish(&table(policy.clone(), &[silent.address])).unwrap();
+    let before = silent.requests();
+    let mut client = rig.client().await;
+    client.send(put.replace("PUT", "POST")).await;
+    assert_eq!(client.answer().await.status, 504);
+    assert_eq!(silent.requests(), before + 1);
+    let other = Backend::raw(|stream, _| fall_silent(stream)).await;
+    policy.total_timeout = limit;
+    rig.plane.publish(&table(policy.clone(), &[silent.address, other.address])).unwrap();
+    assert_eq!(rig.get("/").await.status, 504);
+    assert_eq!(silent.requests() + other.requests(), before + 2);
+    policy.total_timeout = limit * 20;
+    rig.plane.publish(&table(policy, &[silent.address, other.address])).unwrap();
+    let started = Instant::now();
+    assert_eq!(rig.get("/").await.status, 504);
+    assert!(started.elapsed() >= limit * 2);
+    assert_eq!(silent.requests() + other.requests(), before + 4);
 }
 
 #[tokio::test]
