@@ -88,8 +88,11 @@ fn retries_know_what_they_answer() {
     assert_eq!(read("").unwrap().retries.on, [RetryOn::ConnectFailure, RetryOn::Reset]);
     let retries = read("retries: { on: [gateway_error, reset, gateway_error] }").unwrap().retries;
     assert_eq!(retries.on, [RetryOn::GatewayError, RetryOn::Reset]);
+    let retries = read("retries: { on: [timeout] }").unwrap().retries;
+    assert_eq!(retries.on, [RetryOn::Timeout]);
     let shown = read("retries: { on: [5xx] }").unwrap_err().to_string();
-    assert!(shown.contains("expected one of connect_failure, reset, gateway_error"), "{shown}");
+    let known = "expected one of connect_failure, reset, gateway_error, timeout";
+    assert!(shown.contains(known), "{shown}");
     assert!(shown.contains("use gateway_error for answers of 502, 503 and 504"), "{shown}");
 }
 

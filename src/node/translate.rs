@@ -180,6 +180,7 @@ fn policy(service: &config::Service) -> proxy::UpstreamPolicy {
                 connect_failure: on(config::RetryOn::ConnectFailure),
                 reset: on(config::RetryOn::Reset),
                 gateway_errors: on(config::RetryOn::GatewayError),
+                timeout: on(config::RetryOn::Timeout),
             },
         },
         ejection: proxy::EjectionPolicy {

@@ -245,6 +245,9 @@ pub enum RetryOn {
     /// The answer is 502, 503 or 504.
     #[serde(rename = "gateway_error")]
     GatewayError,
+    /// No answer began within the time for its first byte.
+    #[serde(rename = "timeout")]
+    Timeout,
 }
 
 /// When an instance that answers badly sits out.

@@ -97,6 +97,7 @@ impl Choice for RetryOn {
         ("connect_failure", Self::ConnectFailure),
         ("reset", Self::Reset),
         ("gateway_error", Self::GatewayError),
+        ("timeout", Self::Timeout),
     ];
     const REFUSED: &'static [(&'static str, &'static str)] =
         &[("5xx", "use gateway_error for answers of 502, 503 and 504")];

@@ -198,7 +198,8 @@ table! {
         budget: Share,
         /// Retries per second allowed beyond the budget, up to 1000000. Default: 10.
         min_per_second: Count,
-        /// What is tried again; gateway_error is an answer of 502, 503 or 504.
+        /// What is tried again; gateway_error is an answer of 502, 503 or 504, timeout one that did
+        /// not begin within timeouts.first_byte.
         /// Default: [connect_failure, reset].
         on: List<OneOf<RetryOn>>,
     }
