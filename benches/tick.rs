@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use foreshadow_control::{
     Capacity, Controller, Health, InstanceId, InstanceObservation, LatencySummary, Meters, Mode,
     Objective, Observation, PoolSpec, QuantileSpec, Role, ServiceName, ServiceObservation,
-    ServiceSpec, Tier, WeightSpec,
+    ServiceSpec, Tier, TrafficCounts, WeightSpec,
 };
 
 const SERVICES: u64 = 100;
@@ -94,6 +94,7 @@ fn observation(tick: u64) -> Observation {
             activate: 0,
             announced: Vec::new(),
             long_range: Vec::new(),
+            traffic: TrafficCounts::default(),
         }
     });
     Observation {

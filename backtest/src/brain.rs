@@ -4,7 +4,8 @@ use std::fmt;
 
 use foreshadow_control::{
     Capacity, Controller, Health, InstanceObservation, Meters, Mode, Objective, Observation,
-    PoolSpec, QuantileSpec, ServiceName, ServiceObservation, ServiceSpec, WeightSpec,
+    PoolSpec, QuantileSpec, ServiceName, ServiceObservation, ServiceSpec, TrafficCounts,
+    WeightSpec,
 };
 use serde::Serialize;
 
@@ -200,6 +201,7 @@ impl Brain {
             activate: 0,
             announced: Vec::new(),
             long_range,
+            traffic: TrafficCounts::default(),
         };
         Observation {
             tick: seen.ticks as u64,

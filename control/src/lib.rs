@@ -54,6 +54,7 @@ mod demand;
 mod dispersion;
 mod errors;
 mod estimate;
+mod fitness;
 mod fleet;
 mod ids;
 mod latency;
@@ -85,6 +86,10 @@ mod window;
 
 pub use controller::Controller;
 pub use demand::{DemandForecast, DemandHorizon};
+pub use fitness::{
+    Fitness, FitnessConcern, FitnessEvidence, FitnessReason, FitnessShares, FitnessVerdict,
+    Mirroring, TrafficCounts, Workload,
+};
 pub use ids::{InstanceId, Mode, Role, ServiceName, Tier};
 pub use memory::{Memory, RecallError, Recalled};
 pub use observation::{

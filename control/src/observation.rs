@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{DemandHorizon, InstanceId, Mode, Role, ServiceName, Tier};
+use crate::{DemandHorizon, InstanceId, Mode, Role, ServiceName, Tier, TrafficCounts};
 
 /// Everything the controller learns in one tick.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -49,6 +49,9 @@ pub struct ServiceObservation {
     /// such forecast.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub long_range: Vec<DemandHorizon>,
+    /// What requests and answers say about copying them; no decision depends on it.
+    #[serde(default, skip_serializing_if = "TrafficCounts::is_empty")]
+    pub traffic: TrafficCounts,
 }
 
 /// An announced event: demand is expected to be `lift` times what it would be without it.

@@ -1,7 +1,7 @@
 //! Instances without a world around them: scores of a day at a time.
 
 use super::*;
-use crate::{LatencySummary, Meters, Mode, Role, ServiceName};
+use crate::{LatencySummary, Meters, Mode, Role, ServiceName, TrafficCounts};
 
 const DAY_S: u64 = 86_400;
 
@@ -34,6 +34,7 @@ fn seen(instances: Vec<InstanceObservation>) -> ServiceObservation {
         activate: 0,
         announced: Vec::new(),
         long_range: Vec::new(),
+        traffic: TrafficCounts::default(),
     }
 }
 

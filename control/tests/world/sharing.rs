@@ -2,7 +2,7 @@
 
 use foreshadow_control::{
     Capacity, Controller, Health, InstanceId, InstanceObservation, LatencySummary, Meters, Mode,
-    Observation, Plan, Role, ServiceName, ServiceObservation, ServiceSpec, Tier,
+    Observation, Plan, Role, ServiceName, ServiceObservation, ServiceSpec, Tier, TrafficCounts,
 };
 
 use crate::sim::spec;
@@ -45,6 +45,7 @@ pub(crate) fn observation(
         activate: 0,
         announced: Vec::new(),
         long_range: Vec::new(),
+        traffic: TrafficCounts::default(),
     };
     Observation {
         tick,

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use foreshadow_control::{
     Action, Announced, Capacity, Controller, DemandForecast, DemandHorizon, Fact, Health,
     InstanceId, Mode, Objective, Observation, Plan, PoolSpec, QuantileSpec, Role, ServiceName,
-    ServiceObservation, ServiceSpec, Tier, WeightSpec,
+    ServiceObservation, ServiceSpec, Tier, TrafficCounts, WeightSpec,
 };
 
 use crate::instance::Instance;
@@ -267,6 +267,7 @@ impl World {
             activate: std::mem::take(&mut self.activate),
             announced: self.announced(),
             long_range: std::mem::take(&mut self.long_range),
+            traffic: TrafficCounts::default(),
         };
         Observation {
             tick: self.tick,

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use foreshadow_control::{
     Health as Verdict, InstanceId, InstanceObservation, InstanceWeight, LatencySummary, Meters,
-    Mode, Observation, Plan, Role, ServiceObservation, ServicePlan, Tier,
+    Mode, Observation, Plan, Role, ServiceObservation, ServicePlan, Tier, TrafficCounts,
 };
 
 use super::*;
@@ -68,6 +68,7 @@ pub(super) fn view(at_ms: u64, interval_ms: u64, instances: u64) -> View {
                 activate: 0,
                 announced: Vec::new(),
                 long_range: Vec::new(),
+                traffic: TrafficCounts::default(),
             }],
         },
         plan: Plan {
