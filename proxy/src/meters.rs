@@ -2,15 +2,17 @@
 
 pub(crate) mod drain;
 pub(crate) mod responses;
+pub(crate) mod traffic;
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use foreshadow_control::{KernelSample, LatencySummary, Meters};
+use foreshadow_control::{KernelSample, LatencySummary, Meters, TrafficCounts};
 
 use crate::backend::outcome::{Answer, Outcome};
 use crate::histogram::{AtomicHistogram, LatencyCounts, quantile_us};
 use responses::{Origin, ResponseCell, Responses};
+use traffic::TrafficCell;
 
 /// A worker of the data plane, from 0 up. Each worker that counts needs a number of its own for
 /// speed; two that share one still lose no count.
@@ -34,6 +36,7 @@ struct ServiceCell {
     unserved: AtomicU64,
     panicked: AtomicU64,
     responses: ResponseCell,
+    traffic: TrafficCell,
 }
 
 /// Deltas of a [`ServiceMeters`] since its last drain.
@@ -43,6 +46,7 @@ pub(crate) struct ServiceCounts {
     pub(crate) unserved: u64,
     pub(crate) panicked: u64,
     pub(crate) responses: Responses,
+    pub(crate) traffic: TrafficCounts,
 }
 
 impl ServiceMeters {
@@ -80,6 +84,7 @@ impl ServiceMeters {
             sum.unserved += taken(&cell.unserved);
             sum.panicked += taken(&cell.panicked);
             sum.responses.add(&cell.responses.drain());
+            cell.traffic.drain_into(&mut sum.traffic);
         }
         sum
     }

@@ -75,6 +75,7 @@ impl Registry {
                 arrivals: counts.arrivals,
                 unserved: counts.unserved,
                 panicked: counts.panicked,
+                traffic: counts.traffic,
                 instances: Vec::new(),
             };
             drained.insert(name.clone(), drain);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
+use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType, Result};
@@ -15,6 +16,7 @@ use super::{Engine, max_forwards, within};
 use crate::connection::FAR;
 use crate::forward;
 use crate::hooks::{CompletedRequest, SocketProbe};
+use crate::meters::traffic::Look;
 use crate::{Answer, Backend, Origin, Outcome, Pick, UpstreamPolicy};
 
 /// How much later than the deadline the engine's own timeouts fire.
@@ -45,6 +47,7 @@ impl Engine {
         ctx.deadline = ctx.started + service.policy().total_timeout.min(FAR);
         connection.set_deadline(ctx.deadline);
         ctx.tunnel = session.is_upgrade_req();
+        service.meters().asked(self.worker, &session.req_header().method, ctx.tunnel);
         if let Some(observer) = &self.shared.observer {
             ctx.wanted = observer.wants(service.name(), &session.req_header().method);
         }
@@ -163,6 +166,14 @@ impl Engine {
         }
         let origin = if ctx.own_answer { Origin::Proxy } else { Origin::Backend };
         service.meters().answered(self.worker, origin, head.status.as_u16());
+    }
+
+    /// Counts what a request and its final answer say about copying such, for a share of them.
+    pub(super) fn look(&self, session: &Session, answer: &ResponseHeader, ctx: &RequestCtx) {
+        let Some(service) = ctx.service.as_ref().filter(|_| Look::is_due()) else { return };
+        let request = session.req_header();
+        let look = Look::at(&request.method, &request.headers, answer.status, &answer.headers);
+        service.meters().looked(self.worker, look);
     }
 
     /// Counts a request that no backend took.

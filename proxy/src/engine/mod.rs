@@ -186,6 +186,7 @@ impl ProxyHttp for Engine {
         if self.retry_answer(session, ctx, status) {
             return Error::e_explain(ErrorType::HTTPStatus(status.as_u16()), "retried elsewhere");
         }
+        self.look(session, response, ctx);
         // Here and not in the last filter, where the engine has overwritten the version already.
         forward::response(response)
     }

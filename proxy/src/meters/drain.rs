@@ -1,6 +1,6 @@
 //! What leaves the data plane: deltas for the tick, totals for a scrape.
 
-use foreshadow_control::{Health, InstanceId, KernelSample, Meters, ServiceName};
+use foreshadow_control::{Health, InstanceId, KernelSample, Meters, ServiceName, TrafficCounts};
 use hdrhistogram::Histogram;
 
 use super::responses::Responses;
@@ -17,6 +17,8 @@ pub struct ServiceDrain {
     pub unserved: u64,
     /// Requests sent to an unhealthy backend as a last resort.
     pub panicked: u64,
+    /// What requests and answers say about copying them.
+    pub traffic: TrafficCounts,
     /// Every backend that is in the table or still has requests in flight, ordered by id.
     pub instances: Vec<InstanceDrain>,
 }
