@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::{backtest, check, demo, explain, rules, run, schema};
+use crate::{backtest, check, demo, explain, fitness, rules, run, schema};
 
 /// Foreshadow: a load balancer that sees trouble coming.
 ///
@@ -67,6 +67,15 @@ Examples:
   foreshadow explain --service shop --law failover
   foreshadow explain --replay recording.ndjson   run a recording again and compare every plan")]
     Explain(explain::Args),
+    /// Say how safely services can be mirrored, by their traffic, and what speaks against it.
+    #[command(after_help = "\
+Examples:
+  foreshadow fitness                       every service of the node on this machine
+  foreshadow fitness shop --json
+  foreshadow fitness --admin http://10.0.0.7:9900
+
+docs/fitness.md says what the score means.")]
+    Fitness(fitness::Args),
     /// Try predictive rules: are they well written, and when would they have fired?
     #[command(
         subcommand,
@@ -123,6 +132,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Schema(args) => schema::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Explain(args) => explain::run(&args),
+        Command::Fitness(args) => fitness::run(&args),
         Command::Rules(args) => rules::run(&args),
         Command::Backtest(args) => backtest::run(&args),
         Command::Version => version(),

@@ -4,6 +4,7 @@ mod auth;
 mod error;
 mod extract;
 mod guard;
+mod fitness;
 mod history;
 mod metrics;
 mod operate;
@@ -31,6 +32,7 @@ pub(crate) fn router(shared: Arc<Shared>, token: Option<Token>, hosts: Hosts) ->
         .route("/api/v1/status", get(read::status))
         .route("/api/v1/services", get(read::services))
         .route("/api/v1/services/{service}", get(read::service))
+        .route("/api/v1/services/{service}/fitness", get(fitness::of_service))
         .route("/api/v1/services/{service}/forecast", get(history::forecast))
         .route("/api/v1/services/{service}/history", get(history::of_service))
         .route("/api/v1/services/{service}/mode", post(operate::mode))
@@ -39,6 +41,7 @@ pub(crate) fn router(shared: Arc<Shared>, token: Option<Token>, hosts: Hosts) ->
         .route("/api/v1/instances", get(read::instances))
         .route("/api/v1/instances/{instance}/drain", post(operate::drain))
         .route("/api/v1/shadows", get(read::shadows))
+        .route("/api/v1/fitness", get(fitness::of_all))
         .route("/api/v1/forecast", get(read::forecast))
         .route("/api/v1/weights", get(read::weights))
         .route("/api/v1/plan", get(read::plan))

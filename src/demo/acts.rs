@@ -12,11 +12,12 @@ use serde::Serialize;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior};
 
-use super::api::{Api, Decision};
+use super::api::Decision;
 use super::scene::{Orphans, SERVICE, Scene};
 use super::script::{OBJECTIVE_MS, Script};
 use super::view::{Display, Live};
 use super::watch::{Answers, Sample, Watcher, name_of, now_ms};
+use crate::client::Client;
 
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 const READY_PATIENCE: Duration = Duration::from_secs(20);
@@ -58,7 +59,7 @@ pub(super) async fn play(
     keep: bool,
 ) -> anyhow::Result<(Take, Option<Scene>)> {
     let mut scene = Scene::start(mode, dir).await?;
-    let mut watcher = Watcher::new(Api::new(scene.admin));
+    let mut watcher = Watcher::new(Client::new(scene.admin));
     ready(&mut scene, &mut watcher, &mut stop).await?;
     let primaries: Vec<_> = scene.primaries.iter().map(|p| (p.name.clone(), p.address)).collect();
     let killed = killed_id(&watcher, &primaries)?;

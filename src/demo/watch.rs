@@ -7,8 +7,9 @@ use foreshadow_control::{Health, HorizonView, Role, Tier};
 use foreshadow_testbed::load::Totals;
 use serde::Serialize;
 
-use super::api::{Api, Decision, Forecasts, Instance, Instances, Page};
+use super::api::{Decision, Forecasts, Instance, Instances, Page};
 use super::scene::SERVICE;
+use crate::client::Client;
 
 /// One look at the node.
 #[derive(Clone, Debug, Serialize)]
@@ -23,7 +24,7 @@ pub(super) struct Sample {
 /// Looks at the node again and again.
 #[derive(Debug)]
 pub(super) struct Watcher {
-    api: Api,
+    api: Client,
     pub(super) samples: Vec<Sample>,
     pub(super) decisions: Vec<Decision>,
     pub(super) answers: Answers,
@@ -33,7 +34,7 @@ pub(super) struct Watcher {
 pub(super) type Answers = BTreeMap<String, Vec<u64>>;
 
 impl Watcher {
-    pub(super) fn new(api: Api) -> Self {
+    pub(super) fn new(api: Client) -> Self {
         Self { api, samples: Vec::new(), decisions: Vec::new(), answers: Answers::new() }
     }
 

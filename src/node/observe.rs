@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use foreshadow_control::{
     DemandHorizon, Fact, Health, InstanceId, InstanceObservation, KernelSample, Meters,
-    MirrorSummary, Observation, Role, ServiceName, ServiceObservation, Tier,
+    MirrorSummary, Observation, Role, ServiceName, ServiceObservation, Tier, TrafficCounts,
+    Workload,
 };
 use foreshadow_mirror::Mirrorer;
 use foreshadow_proxy::{DataPlane, InstanceDrain};
@@ -29,6 +30,7 @@ pub(super) struct Observer {
     started: Vec<Event>,
     /// What is told of the time to come, by service; looked up again once a second.
     long_range: BTreeMap<ServiceName, Vec<DemandHorizon>>,
+    workloads: BTreeMap<ServiceName, Workload>,
 }
 
 /// Ticks until what is told of the time to come is looked up again: it hardly changes in a second.
@@ -68,6 +70,11 @@ impl Observer {
         &self.counts
     }
 
+    /// What requests of each service lately said about copying them.
+    pub(super) fn workloads(&self) -> &BTreeMap<ServiceName, Workload> {
+        &self.workloads
+    }
+
     /// Passes an operator's activation on with the next observation.
     pub(super) fn activate(&mut self, service: &ServiceName, count: u32) {
         let asked = self.activate.entry(service.clone()).or_default();
@@ -84,6 +91,7 @@ impl Observer {
         self.counts.retain(|service, _| wiring.services.contains_key(service));
         self.activate.retain(|service, _| wiring.services.contains_key(service));
         self.long_range.retain(|service, _| wiring.services.contains_key(service));
+        self.workloads.retain(|service, _| wiring.services.contains_key(service));
     }
 
     /// Events that have started and were not given out before, those of calendars included.
@@ -120,6 +128,7 @@ impl Observer {
         let mut drains = Drains::take(from);
         self.addresses.clear();
         self.events.retain(|event| event.end_ms > moment.now_ms);
+        let interval_ms = u64::try_from(moment.interval.as_millis()).unwrap_or(u64::MAX).max(1);
         let services = from
             .wiring
             .services
@@ -128,13 +137,14 @@ impl Observer {
             .map(|((name, wired), nth)| {
                 let mut seen = self.service(name, wired, &mut drains, from, moment);
                 seen.long_range = self.long_range(name, nth, from, moment);
+                self.workloads.entry(name.clone()).or_default().observe(&seen, interval_ms);
                 seen
             })
             .collect();
         Observation {
             tick: moment.tick,
             at_ms: moment.at_ms,
-            interval_ms: u64::try_from(moment.interval.as_millis()).unwrap_or(u64::MAX).max(1),
+            interval_ms,
             // A node that is ending makes nothing new: whoever comes after it starts from what is there.
             kill_switch: from.orders.kill_switch || from.draining,
             services,
@@ -153,7 +163,7 @@ impl Observer {
         if !facts.is_empty() {
             self.count(name, &facts);
         }
-        let (arrivals, unserved) = drains.arrivals.remove(name).unwrap_or_default();
+        let (arrivals, unserved, traffic) = drains.arrivals.remove(name).unwrap_or_default();
         let mut instances: Vec<InstanceObservation> =
             wired.primaries.iter().map(|p| drains.primary(p)).collect();
         let shadows = drains.shadows.remove(name).unwrap_or_default();
@@ -174,6 +184,7 @@ impl Observer {
             activate: self.activate.remove(name).unwrap_or_default(),
             announced: self.announced(name, from.long, moment.now_ms),
             long_range: Vec::new(),
+            traffic,
         }
     }
 
@@ -236,7 +247,7 @@ pub(super) fn mirror_targets(
 
 /// Everything drained in one tick, by service and instance.
 struct Drains {
-    arrivals: BTreeMap<ServiceName, (u64, u64)>,
+    arrivals: BTreeMap<ServiceName, (u64, u64, TrafficCounts)>,
     instances: BTreeMap<InstanceId, InstanceDrain>,
     shadows: BTreeMap<ServiceName, Vec<ShadowInstance>>,
     facts: BTreeMap<ServiceName, Vec<Fact>>,
@@ -262,7 +273,8 @@ impl Drains {
             mirror: from.mirror.summaries(),
         };
         for service in from.plane.drain_meters() {
-            drains.arrivals.insert(service.service, (service.arrivals, service.unserved));
+            let counted = (service.arrivals, service.unserved, service.traffic);
+            drains.arrivals.insert(service.service, counted);
             drains.instances.extend(service.instances.into_iter().map(|i| (i.instance, i)));
         }
         // Facts before the snapshot: a fact may then be of an instance not yet, or no longer,

@@ -307,6 +307,7 @@ impl Loop {
             plan,
             addresses: self.observer.addresses().clone(),
             shadow_counts: self.observer.counts().clone(),
+            workloads: self.observer.workloads().clone(),
         });
         self.shared.history.observe(&view);
         self.shared.view.store(Some(view));

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use foreshadow_control::{InstanceId, Observation, Plan, ServiceName, Tier};
+use foreshadow_control::{InstanceId, Observation, Plan, ServiceName, Tier, Workload};
 use serde::Serialize;
 
 /// The last tick as everybody outside the loop sees it.
@@ -20,6 +20,8 @@ pub(crate) struct View {
     pub(crate) addresses: BTreeMap<InstanceId, SocketAddr>,
     /// What became of shadows since start.
     pub(crate) shadow_counts: BTreeMap<ServiceName, ShadowCounts>,
+    /// What requests of each service lately said about copying them.
+    pub(crate) workloads: BTreeMap<ServiceName, Workload>,
 }
 
 /// What became of a service's shadows since start.

@@ -13,7 +13,9 @@ pub(super) fn reasons(sums: &Sums, factors: &Factors, mirroring: Mirroring) -> V
     all.extend(disagreement(sums, factors));
     all.extend(uncopied(sums, factors));
     all.extend(clients(sums, factors));
-    all.retain(|reason| reason.cost >= WORTH_SAYING);
+    // That nothing was compared is worth saying however little the traffic leaves to win.
+    let unmirrored = |what| what == FitnessConcern::FewCompared && sums.compared <= 0.0;
+    all.retain(|reason| reason.cost >= WORTH_SAYING || unmirrored(reason.what));
     all.sort_by(|a, b| b.cost.total_cmp(&a.cost).then(a.what.cmp(&b.what)));
     all
 }

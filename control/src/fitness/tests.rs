@@ -82,6 +82,7 @@ fn without_evidence_nothing_is_claimed() {
         (FitnessVerdict::Unknown, 0.0, 1.0)
     );
     assert_eq!(nothing.reasons[0].text, "no request was seen lately");
+    assert_eq!(kinds(&nothing), [FitnessConcern::FewRequests, FitnessConcern::FewCompared]);
     let unmirrored = after(10_000, plain(1_250), (0, 0), Mirroring::NoShadows);
     assert_eq!((unmirrored.verdict, unmirrored.score), (FitnessVerdict::Unknown, 0.0));
     assert_eq!(unmirrored.by_traffic, 1.0);

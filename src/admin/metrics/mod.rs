@@ -18,7 +18,9 @@ use prometheus_client::encoding::{DescriptorEncoder, text};
 use prometheus_client::registry::Registry;
 
 use super::error::ApiError;
+use super::fitness;
 use crate::node::Shared;
+pub(super) use out::{encode, family};
 use text_form::Form;
 
 pub(super) async fn render(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> Response {
@@ -55,6 +57,7 @@ impl Collector for Scrape {
         let totals = self.0.totals();
         services::requests(&mut out, &totals)?;
         services::services(&mut out, &view)?;
+        fitness::encode_all(&mut out, &self.0, &view)?;
         instances::instances(&mut out, &totals)?;
         instances::gauges(&mut out, &view)
     }

@@ -21,7 +21,7 @@ pub(super) type Count<T> = (&'static str, &'static str, fn(&T) -> u64);
 
 pub(super) type Labels = Vec<(&'static str, String)>;
 
-pub(super) fn family<'s>(
+pub(in crate::admin) fn family<'s>(
     out: &'s mut DescriptorEncoder<'_>,
     name: &'s str,
     help: &str,
@@ -39,7 +39,7 @@ pub(super) fn latencies<'s>(
     out.encode_descriptor(name, help, Some(&Unit::Seconds), MetricType::Histogram)
 }
 
-pub(super) fn encode<L: EncodeLabelSet>(
+pub(in crate::admin) fn encode<L: EncodeLabelSet>(
     family: &mut MetricEncoder<'_>,
     labels: &L,
     value: &impl EncodeMetric,

@@ -92,6 +92,7 @@ pub(super) fn view(at_ms: u64, interval_ms: u64, instances: u64) -> View {
         },
         addresses: Default::default(),
         shadow_counts: Default::default(),
+        workloads: Default::default(),
     }
 }
 
