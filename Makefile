@@ -14,7 +14,7 @@ TEST_ARGS ?=
 # Options for criterion: make bench BENCH_ARGS='pick --quick'
 BENCH_ARGS ?=
 
-.PHONY: help setup demo test check bench bench-forecast bench-policy bench-risk
+.PHONY: help setup demo test check bench bench-capacity bench-forecast bench-policy bench-risk
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 17
@@ -45,6 +45,11 @@ bench: ## Cost of a tick and of a pick; benches/versus/http.sh compares with ngi
 	cargo bench --locked --bench tick -- $(BENCH_ARGS)
 	cargo bench --locked --bench pick -- $(BENCH_ARGS)
 	@echo 'Side by side with nginx and HAProxy, needs nginx and wrk: benches/versus/http.sh'
+
+bench-capacity: ## Learned capacity against the truth, 10 min (BENCH_ARGS=--quick: 2), as JSON
+	@scripts/setup.sh build >&2
+	@cargo build --release --locked --quiet --bin foreshadow
+	@cargo run --release --locked --quiet -p foreshadow-bench-capacity -- $(BENCH_ARGS)
 
 bench-forecast: ## Forecasters on recorded traces (FORESHADOW_TRACES), and their cost, as JSON
 	@scripts/setup.sh build

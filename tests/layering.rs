@@ -21,7 +21,7 @@ const LAYERS: [&[&str]; 4] = [
         "foreshadow-shadow",
         "foreshadow-testbed",
     ],
-    &["foreshadow", "foreshadow-bench-policy"],
+    &["foreshadow", "foreshadow-bench-capacity", "foreshadow-bench-policy"],
 ];
 
 /// Crates without IO, clock, threads or unseeded randomness, and their folders.
