@@ -3,8 +3,8 @@
 mod auth;
 mod error;
 mod extract;
-mod guard;
 mod fitness;
+mod guard;
 mod history;
 mod metrics;
 mod operate;
