@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::error::ApiError;
 use super::extract::{Path, limit};
 use super::operate::blocking;
-use super::read::{known_service, query};
+use super::read::{Answer, known_service, query};
 use crate::node::Shared;
 use crate::node::history::{self, Resolution};
 use crate::node::long::Reach;
@@ -42,7 +42,7 @@ pub(super) async fn of_service(
     State(shared): State<Arc<Shared>>,
     Path(name): Path<String>,
     wanted: Result<Query<Wanted>, QueryRejection>,
-) -> Result<Json<Value>, ApiError> {
+) -> Answer {
     let wanted = query(wanted)?;
     let service = known_service(&shared, &name)?;
     let resolution = wanted.resolution.as_deref().unwrap_or("1m");
@@ -89,7 +89,7 @@ pub(super) async fn forecast(
     State(shared): State<Arc<Shared>>,
     Path(name): Path<String>,
     ahead: Result<Query<Ahead>, QueryRejection>,
-) -> Result<Json<Value>, ApiError> {
+) -> Answer {
     let ahead = query(ahead)?;
     let service = known_service(&shared, &name)?;
     let horizon = ahead.horizon.as_deref().unwrap_or("1h");

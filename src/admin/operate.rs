@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 
 use super::error::ApiError;
 use super::extract::Path;
-use super::read::{known_service, parse_instance};
+use super::read::{Answer, known_service, parse_instance};
 use crate::node::decisions::{Event, MOST_EVENTS};
 use crate::node::operator::{Order, Orders, Request};
 use crate::node::{ReloadOutcome, Shared};
@@ -110,7 +110,7 @@ pub(super) async fn mode(
     State(shared): State<Arc<Shared>>,
     Path(service): Path<String>,
     change: Body<ModeChange>,
-) -> Result<Json<Value>, ApiError> {
+) -> Answer {
     let change = body(change)?;
     let service = known_service(&shared, &service)?;
     let (orders, kept) = standing(&shared, Order::Mode(service.clone(), change.mode)).await?;
@@ -127,7 +127,7 @@ pub(super) async fn mode(
 pub(super) async fn kill_switch(
     State(shared): State<Arc<Shared>>,
     change: Body<KillSwitch>,
-) -> Result<Json<Value>, ApiError> {
+) -> Answer {
     let (orders, kept) = standing(&shared, Order::KillSwitch(body(change)?.engaged)).await?;
     Ok(Json(json!({ "engaged": orders.kill_switch, "kept": kept })))
 }
@@ -136,7 +136,7 @@ pub(super) async fn drain(
     State(shared): State<Arc<Shared>>,
     Path(instance): Path<String>,
     change: Body<Drain>,
-) -> Result<Json<Value>, ApiError> {
+) -> Answer {
     let change = body(change)?;
     let instance: InstanceId = parse_instance(&shared, &instance)?;
     let (orders, kept) = standing(&shared, Order::Drain(instance, change.drained)).await?;
@@ -188,7 +188,7 @@ pub(super) async fn activate(
     Ok((StatusCode::ACCEPTED, Json(answer)))
 }
 
-pub(super) async fn events(State(shared): State<Arc<Shared>>) -> Result<Json<Value>, ApiError> {
+pub(super) async fn events(State(shared): State<Arc<Shared>>) -> Answer {
     let now_ms = shared.clock.now_ms();
     let events = blocking(&shared, move |s| s.decisions.events(now_ms)).await?;
     let events: Vec<Value> = events

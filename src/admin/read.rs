@@ -30,6 +30,8 @@ pub(super) struct Only {
 
 pub(super) type OnlyQuery = Result<Query<Only>, QueryRejection>;
 
+pub(super) type Answer = Result<Json<Value>, ApiError>;
+
 pub(super) fn query<T>(query: Result<Query<T>, QueryRejection>) -> Result<T, ApiError> {
     let Query(value) = query.map_err(|e| ApiError::new(e.status(), e.body_text()))?;
     Ok(value)
@@ -224,18 +226,12 @@ fn listener_json(counts: &ConnectionCounts) -> Value {
     })
 }
 
-pub(super) async fn services(
-    State(shared): State<Arc<Shared>>,
-    only: OnlyQuery,
-) -> Result<Json<Value>, ApiError> {
+pub(super) async fn services(State(shared): State<Arc<Shared>>, only: OnlyQuery) -> Answer {
     let counted = Counted(shared.totals());
     by_service(&shared, only, |view, seen, plan| service_json(view, &counted, seen, plan))
 }
 
-pub(super) async fn service(
-    State(shared): State<Arc<Shared>>,
-    Path(name): Path<String>,
-) -> Result<Json<Value>, ApiError> {
+pub(super) async fn service(State(shared): State<Arc<Shared>>, Path(name): Path<String>) -> Answer {
     let name = known_service(&shared, &name)?;
     let view = view(&shared)?;
     let both = view.observation.services.iter().zip(&view.plan.services);
@@ -250,17 +246,11 @@ pub(super) async fn service(
     Ok(Json(answer))
 }
 
-pub(super) async fn instances(
-    State(shared): State<Arc<Shared>>,
-    only: OnlyQuery,
-) -> Result<Json<Value>, ApiError> {
+pub(super) async fn instances(State(shared): State<Arc<Shared>>, only: OnlyQuery) -> Answer {
     listing(&shared, only, |_| true, "instances")
 }
 
-pub(super) async fn shadows(
-    State(shared): State<Arc<Shared>>,
-    only: OnlyQuery,
-) -> Result<Json<Value>, ApiError> {
+pub(super) async fn shadows(State(shared): State<Arc<Shared>>, only: OnlyQuery) -> Answer {
     listing(&shared, only, |i| i.role == Role::Shadow, "shadows")
 }
 
@@ -269,7 +259,7 @@ fn listing(
     only: OnlyQuery,
     wanted: impl Fn(&InstanceObservation) -> bool,
     key: &str,
-) -> Result<Json<Value>, ApiError> {
+) -> Answer {
     let view = view(shared)?;
     let counted = Counted(shared.totals());
     let found: Vec<Value> = pairs(shared, &view, only)?
@@ -281,24 +271,16 @@ fn listing(
     Ok(Json(json!({ "at_ms": view.now_ms, key: found })))
 }
 
-pub(super) async fn forecast(
-    State(shared): State<Arc<Shared>>,
-    only: OnlyQuery,
-) -> Result<Json<Value>, ApiError> {
-    by_service(&shared, only, |_, seen, plan| {
-        json!({
-            "service": seen.service,
-            "demand_rps": plan.demand_rps,
-            "horizons": plan.forecast,
-        })
-    })
+pub(super) async fn forecast(State(shared): State<Arc<Shared>>, only: OnlyQuery) -> Answer {
+    by_service(
+        &shared,
+        only,
+        |_, _, plan| json!({ "demand_rps": plan.demand_rps, "horizons": plan.forecast }),
+    )
 }
 
 /// How likely the instances of one service are to fail, the likeliest first.
-pub(super) async fn risk(
-    State(shared): State<Arc<Shared>>,
-    Path(name): Path<String>,
-) -> Result<Json<Value>, ApiError> {
+pub(super) async fn risk(State(shared): State<Arc<Shared>>, Path(name): Path<String>) -> Answer {
     let name = known_service(&shared, &name)?;
     let view = view(&shared)?;
     let Some(plan) = view.plan.services.iter().find(|plan| plan.service == name) else {
@@ -309,13 +291,9 @@ pub(super) async fn risk(
     Ok(Json(json!({ "at_ms": view.now_ms, "service": name, "risk": risk })))
 }
 
-pub(super) async fn weights(
-    State(shared): State<Arc<Shared>>,
-    only: OnlyQuery,
-) -> Result<Json<Value>, ApiError> {
-    by_service(&shared, only, |_, seen, plan| {
+pub(super) async fn weights(State(shared): State<Arc<Shared>>, only: OnlyQuery) -> Answer {
+    by_service(&shared, only, |_, _, plan| {
         json!({
-            "service": seen.service,
             "acting": plan.act,
             "weights": plan.weights,
             "advised": plan.advised,
@@ -324,24 +302,25 @@ pub(super) async fn weights(
     })
 }
 
-/// What `show` says of each service asked for, as of the last tick.
+/// What `show` says of each service asked for, with its name, as of the last tick.
 fn by_service(
     shared: &Shared,
     only: OnlyQuery,
     show: impl Fn(&View, &ServiceObservation, &ServicePlan) -> Value,
-) -> Result<Json<Value>, ApiError> {
+) -> Answer {
     let view = view(shared)?;
     let services: Vec<Value> = pairs(shared, &view, only)?
         .into_iter()
-        .map(|(seen, plan)| show(&view, seen, plan))
+        .map(|(seen, plan)| {
+            let mut shown = show(&view, seen, plan);
+            shown["service"] = json!(seen.service);
+            shown
+        })
         .collect();
     Ok(Json(json!({ "at_ms": view.now_ms, "services": services })))
 }
 
-pub(super) async fn plan(
-    State(shared): State<Arc<Shared>>,
-    only: OnlyQuery,
-) -> Result<Json<Value>, ApiError> {
+pub(super) async fn plan(State(shared): State<Arc<Shared>>, only: OnlyQuery) -> Answer {
     let view = view(&shared)?;
     let services: Vec<&ServicePlan> =
         pairs(&shared, &view, only)?.into_iter().map(|(_, plan)| plan).collect();
@@ -355,7 +334,7 @@ pub(super) async fn plan(
 pub(super) async fn decisions(
     State(shared): State<Arc<Shared>>,
     wanted: Result<Query<decisions::Query>, QueryRejection>,
-) -> Result<Json<Value>, ApiError> {
+) -> Answer {
     let mut wanted = query(wanted)?;
     wanted.limit = Some(limit(wanted.limit, decisions::PAGE, decisions::LONGEST_PAGE)?);
     let page = blocking(&shared, move |s| s.decisions.page(&wanted)).await?;

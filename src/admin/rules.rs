@@ -20,7 +20,7 @@ use tokio::sync::Semaphore;
 use super::error::ApiError;
 use super::extract::Path;
 use super::operate::{Body, blocking, body, standing};
-use super::read::{OnlyQuery, known_service, pairs, view};
+use super::read::{Answer, OnlyQuery, known_service, pairs, view};
 use crate::node::Shared;
 use crate::node::operator::Order;
 
@@ -89,10 +89,7 @@ fn parse(shared: &Shared, service: &ServiceName, text: &str) -> Result<Rule, Ref
     }
 }
 
-pub(super) async fn list(
-    State(shared): State<Arc<Shared>>,
-    only: OnlyQuery,
-) -> Result<Json<Value>, ApiError> {
+pub(super) async fn list(State(shared): State<Arc<Shared>>, only: OnlyQuery) -> Answer {
     let view = view(&shared)?;
     let rules: Vec<Value> = pairs(&shared, &view, only)?
         .into_iter()

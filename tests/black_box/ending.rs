@@ -50,14 +50,7 @@ fn a_second_signal_waits_for_neither_requests_nor_shadows_and_leaves_no_process(
         Node::start_in(dir, &stubborn(&primary, "{ shadow: 0, warm: 2, max: 2 }", &mark));
     settled(&node, &[("warm", 2)]);
     assert!(marked(&mark) >= 4, "two shells and two servers at least: {}", marked(&mark));
-    let proxy = node.proxy;
-    let request = std::thread::spawn(move || support::try_get(proxy, "/"));
-    eventually("the request to be in flight", || {
-        let view = node.api("/api/v1/services/shop");
-        let instances = view["instances"].as_array()?;
-        let busy = |i: &Value| i["role"] == "primary" && i["last_tick"]["in_flight"] == 1;
-        instances.iter().any(busy).then_some(())
-    });
+    let request = node.request_in_flight();
     node.process.signal(Signal::TERM);
     told(&node, "draining");
     node.process.signal(Signal::TERM);
@@ -73,14 +66,7 @@ fn a_node_that_is_ending_makes_no_shadow() {
     let mut node =
         Node::start_in(dir, &with_shadows(&primary, "{ shadow: 0, warm: 1, max: 2 }", ""));
     settled(&node, &[("warm", 1)]);
-    let proxy = node.proxy;
-    let request = std::thread::spawn(move || support::try_get(proxy, "/"));
-    eventually("the request to be in flight", || {
-        let view = node.api("/api/v1/services/shop");
-        let instances = view["instances"].as_array()?;
-        let busy = |i: &Value| i["role"] == "primary" && i["last_tick"]["in_flight"] == 1;
-        instances.iter().any(busy).then_some(())
-    });
+    let request = node.request_in_flight();
     node.process.signal(Signal::TERM);
     told(&node, "draining");
     for pid in processes(&node) {

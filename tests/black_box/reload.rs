@@ -183,12 +183,7 @@ fn a_listener_can_be_added_and_taken_away() {
 fn sigterm_lets_requests_finish() {
     let backend = Backend::start(&["--service-time", "700ms", "--distribution", "constant"]);
     let mut node = Node::start(&format!("  shop:\n    primaries: [{}]\n", backend.address));
-    let proxy = node.proxy;
-    let request = std::thread::spawn(move || try_get(proxy, "/"));
-    eventually("the request to be in flight", || {
-        let view = node.api("/api/v1/services/shop");
-        (view["instances"][0]["last_tick"]["in_flight"].as_u64()? == 1).then_some(())
-    });
+    let request = node.request_in_flight();
     node.process.signal(Signal::TERM);
     let answer = request.join().unwrap().unwrap();
     assert_eq!(answer.status, 200, "{}", answer.head);

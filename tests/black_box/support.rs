@@ -237,6 +237,19 @@ impl Node {
     pub(crate) fn get(&self, path: &str) -> Answer {
         try_get(self.proxy, path).unwrap()
     }
+
+    /// Sends a request that takes its time, and waits until a primary is at it.
+    pub(crate) fn request_in_flight(&self) -> JoinHandle<std::io::Result<Answer>> {
+        let proxy = self.proxy;
+        let request = std::thread::spawn(move || try_get(proxy, "/"));
+        eventually("the request to be in flight", || {
+            let view = self.api("/api/v1/services/shop");
+            let instances = view["instances"].as_array()?;
+            let busy = |i: &Value| i["role"] == "primary" && i["last_tick"]["in_flight"] == 1;
+            instances.iter().any(busy).then_some(())
+        });
+        request
+    }
 }
 
 pub(crate) fn config_path(dir: &Path) -> PathBuf {

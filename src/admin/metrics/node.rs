@@ -8,7 +8,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
-use super::out::{Count, counter, encode, family, gauge, gauge_s, seconds, signed};
+use super::out::{Count, counter, counters, encode, family, gauge, gauge_s, seconds, signed};
 use crate::node::Shared;
 use crate::node::history::Status;
 
@@ -49,14 +49,8 @@ fn listeners(out: &mut DescriptorEncoder, listeners: &[ConnectionCounts]) -> fmt
         ("listener_malformed", "Requests refused before routing.", |l| l.malformed),
         ("listener_unrouted", "Requests that no route matched, answered with 404.", |l| l.unrouted),
     ];
-    for (name, help, value) in counts {
-        let mut metric = family(out, name, help, MetricType::Counter)?;
-        for listener in listeners {
-            let labels = [("listener", listener.listener.as_str())];
-            encode(&mut metric, &labels, &ConstCounter::new(value(listener)))?;
-        }
-    }
-    Ok(())
+    let named: Vec<_> = listeners.iter().map(|l| (l.listener.as_str(), l)).collect();
+    counters(out, &counts, "listener", &named)
 }
 
 fn history(out: &mut DescriptorEncoder, history: &Status) -> fmt::Result {

@@ -65,6 +65,22 @@ pub(super) fn gauge(
     ConstGauge::new(value).encode(family(out, name, help, MetricType::Gauge)?)
 }
 
+/// Counters of everything in `named`, whose names are the values of `label`.
+pub(super) fn counters<T>(
+    out: &mut DescriptorEncoder,
+    counts: &[Count<T>],
+    label: &str,
+    named: &[(&str, &T)],
+) -> fmt::Result {
+    for (name, help, value) in counts {
+        let mut metric = family(out, name, help, MetricType::Counter)?;
+        for (of, counted) in named {
+            encode(&mut metric, &[(label, *of)], &ConstCounter::new(value(counted)))?;
+        }
+    }
+    Ok(())
+}
+
 /// A gauge of seconds; the unit is put behind `name`.
 pub(super) fn gauge_s(
     out: &mut DescriptorEncoder,

@@ -9,7 +9,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
-use super::out::{Count, encode, family, histogram, latencies, signed, small};
+use super::out::{Count, counters, encode, family, histogram, latencies, signed, small};
 use crate::node::view::{ShadowCounts, View};
 
 type ServiceValue = (&'static str, &'static str, fn(&ServicePlan) -> f64);
@@ -20,13 +20,8 @@ pub(super) fn requests(out: &mut DescriptorEncoder, totals: &[ServiceTotals]) ->
         ("unserved", "Requests no instance could take.", |t| t.unserved),
         ("panicked", "Requests sent to an unhealthy instance as a last resort.", |t| t.panicked),
     ];
-    for (name, help, value) in counts {
-        let mut metric = family(out, name, help, MetricType::Counter)?;
-        for total in totals {
-            let labels = [("service", total.service.as_str())];
-            encode(&mut metric, &labels, &ConstCounter::new(value(total)))?;
-        }
-    }
+    let named: Vec<_> = totals.iter().map(|t| (t.service.as_str(), t)).collect();
+    counters(out, &counts, "service", &named)?;
     responses(out, totals)?;
     let help = "Time from sending a request to the last byte of its answer.";
     let mut latency = latencies(out, "latency", help)?;
@@ -107,14 +102,8 @@ fn shadow_steps(out: &mut DescriptorEncoder, view: &View) -> fmt::Result {
         ("shadow_exits", "Shadows that ended by themselves.", |t| t.exits),
         ("shadow_adoptions", "Shadows taken over from the run before.", |t| t.adopted),
     ];
-    for (name, help, value) in counts {
-        let mut metric = family(out, name, help, MetricType::Counter)?;
-        for (service, total) in &view.shadow_counts {
-            let labels = [("service", service.as_str())];
-            encode(&mut metric, &labels, &ConstCounter::new(value(total)))?;
-        }
-    }
-    Ok(())
+    let named: Vec<_> = view.shadow_counts.iter().map(|(s, total)| (s.as_str(), total)).collect();
+    counters(out, &counts, "service", &named)
 }
 
 fn rules(out: &mut DescriptorEncoder, view: &View) -> fmt::Result {
