@@ -32,6 +32,9 @@ pub struct Diagnostic {
     pub width: usize,
     /// How many errors like it follow that are not listed.
     pub more: usize,
+    /// Whether what was read came out of a variable.
+    #[serde(skip)]
+    pub(crate) filled: bool,
 }
 
 impl Diagnostic {
@@ -88,6 +91,17 @@ impl Errors {
     /// among them.
     pub(crate) fn new(diagnostics: Vec<Diagnostic>, omitted: usize) -> Self {
         Self { diagnostics, omitted }
+    }
+
+    /// The errors for those who may not know what stands in the environment: of values that came
+    /// out of `${VAR}` it is left out what was read.
+    #[must_use]
+    pub fn masked(mut self) -> Self {
+        for diagnostic in self.diagnostics.iter_mut().filter(|diagnostic| diagnostic.filled) {
+            diagnostic.found = "another value (with ${...} filled in)".to_owned();
+            diagnostic.nearest = None;
+        }
+        self
     }
 
     /// The errors that are listed, in the order of the file.

@@ -86,6 +86,7 @@ impl Problem {
             excerpt: None,
             width: 1,
             more: 0,
+            filled: false,
         }
     }
 
@@ -195,6 +196,7 @@ impl<'a> Reader<'a> {
     /// Reports what is wrong with a value that was read before.
     pub(crate) fn report(&mut self, place: &Place, problem: Problem) {
         let (text, file) = (self.text, self.file);
+        let filled = self.origins.has(&place.path);
         self.faults.add(place, problem, |problem| {
             let (line, column, excerpt, width) = locate(text, &place.span);
             Diagnostic {
@@ -203,6 +205,7 @@ impl<'a> Reader<'a> {
                 column,
                 excerpt,
                 width,
+                filled,
                 ..problem.about(file)
             }
         });

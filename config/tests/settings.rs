@@ -221,3 +221,28 @@ fn what_others_may_see_holds_no_secret_and_nothing_out_of_the_environment() {
     );
     assert!(!format!("{config:?}").contains("token-secret"), "{config:?}");
 }
+
+#[test]
+fn errors_for_others_leave_out_what_came_out_of_the_environment() {
+    let env = |name: &str| (name == "SWITCH").then(|| "hidden-value".to_owned());
+    for service in [
+        "panic: '${SWITCH}'",
+        "timeouts: { total: '${SWITCH}' }",
+        "mode: '${SWITCH}'",
+        "rules: { r: 'demand > ${SWITCH}rps -> hold' }",
+        "primaries: ['${SWITCH}']",
+    ] {
+        let primaries =
+            if service.starts_with("primaries") { "" } else { "primaries: ['127.0.0.1:1'], " };
+        let text = format!(
+            "listeners: [{{ address: ':80', routes: [{{ service: s }}] }}]\n\
+             services: {{ s: {{ {primaries}{service} }} }}\nworkers: many\n"
+        );
+        let errors = parse(&text, Format::Yaml, "config.yaml", &env).unwrap_err();
+        assert!(errors.to_string().contains("hidden"), "{service}: {errors}");
+        let masked = errors.masked().to_string();
+        assert!(!masked.contains("hidden"), "{service}: {masked}");
+        assert!(masked.contains("found another value (with ${...} filled in)"), "{masked}");
+        assert!(masked.contains("found \"many\""), "{masked}");
+    }
+}

@@ -114,7 +114,8 @@ impl Reloader {
         match self.reading.run(move || file::read(&path, known)).await {
             Ok(FileRead { fingerprint, config }) => {
                 self.seen = fingerprint;
-                Some(config?.map_err(|errors| anyhow::anyhow!("{errors}")))
+                // The API shows it, and the database keeps it.
+                Some(config?.map_err(|errors| anyhow::anyhow!("{}", errors.masked())))
             }
             Err(error) => {
                 let error = error.context(self.path.display().to_string());

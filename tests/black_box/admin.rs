@@ -98,4 +98,12 @@ fn secrets_of_shadows_are_not_shown() {
     assert_eq!(process["env"], json!({ "PASSWORD": "***" }), "{config}");
     assert_eq!(process["command"], json!(["/bin/true", "{port}", "${PATH}"]), "{config}");
     assert!(!config.to_string().contains("hunter2"), "{config}");
+    node.rewrite("  shop: { primaries: [127.0.0.1:1], warm_up: '${PATH}' }\n");
+    let (status, refused) = node.post("/api/v1/reload", &json!({}));
+    assert_eq!(status, 422, "{refused}");
+    assert!(refused["error"].as_str().unwrap().contains("warm_up: found another"), "{refused}");
+    let path = std::env::var("PATH").unwrap();
+    for shown in [refused, node.api("/api/v1/status"), node.api("/api/v1/decisions?kind=reload")] {
+        assert!(!shown.to_string().contains(&path[..path.len().min(20)]), "{shown}");
+    }
 }

@@ -40,6 +40,11 @@ impl Origins {
         self.0.insert(path.to_owned(), origin);
     }
 
+    /// Whether the value at `path` came out of a variable.
+    pub(crate) fn has(&self, path: &str) -> bool {
+        self.0.contains_key(path)
+    }
+
     /// What is shown in place of the single value at `path`, if it came out of a variable.
     ///
     /// A value may be printed in another form than it was written in: one text for a table, or a
