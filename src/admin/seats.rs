@@ -56,7 +56,7 @@ impl Seats {
         self.taken.len()
     }
 
-    /// Ends the connection that has waited longest for a whole request head, if one waits.
+    /// Ends the connection that has waited longest for a whole request, if one waits.
     pub(super) fn make_room(&mut self) {
         let waiting = self.taken.iter().filter_map(|(id, (seat, _))| Some((seat.since()?, *id)));
         if let Some((_, id)) = waiting.min()
@@ -83,7 +83,7 @@ impl Seat {
         }
     }
 
-    /// A request has begun to be answered.
+    /// A whole request is there and is being answered.
     pub(super) fn busy(&self) {
         self.state.store(BUSY, Ordering::Release);
     }

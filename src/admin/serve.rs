@@ -7,7 +7,12 @@ use std::task::Poll;
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::{Body, HttpBody};
+use axum::http::{Request, StatusCode};
+use axum::response::IntoResponse;
 use axum::serve::Listener;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -17,13 +22,17 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
+use super::error::ApiError;
 use super::seats::{Seat, Seats};
 
 /// Connections open at once; further ones wait in the kernel, which costs no descriptor. When all
-/// are taken, the one that has waited longest for a whole request head is ended.
+/// are taken, the one that has waited longest for a whole request is ended.
 pub(crate) const CONNECTIONS: usize = 64;
 /// From the opening of a connection, or the end of its last answer, to the end of a request's head.
 const HEADER: Duration = Duration::from_secs(5);
+/// From there to the end of its body, and how long that may be: orders and rules are short.
+const BODY: Duration = Duration::from_secs(5);
+const BODY_BYTES: usize = 64 * 1024;
 /// After this long a connection gets no further request.
 const LIFETIME: Duration = Duration::from_secs(60);
 /// How long its last request may take from there, its body and the reading of its answer included.
@@ -68,15 +77,16 @@ async fn connection(
     mut ending: watch::Receiver<()>,
 ) {
     let router = TowerToHyperService::new(router);
-    let answer = service_fn(|request| {
-        seat.busy();
-        let answer = router.call(request);
-        let seat = &seat;
-        async move {
-            let answer = answer.await;
-            seat.answered();
-            answer
-        }
+    let answer = service_fn(async |request| {
+        let answer = match whole(request).await {
+            Ok(request) => {
+                seat.busy();
+                router.call(request).await
+            }
+            Err(error) => Ok(error.into_response()),
+        };
+        seat.answered();
+        answer
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -106,6 +116,30 @@ async fn connection(
     if let Ok(ended) = ended {
         tell(ended);
     }
+}
+
+/// The request with its body, for which nobody but its client waits.
+async fn whole(request: Request<Incoming>) -> Result<Request<Body>, ApiError> {
+    let (head, body) = request.into_parts();
+    let too_long = || {
+        let why = format!("the body is longer than {BODY_BYTES} bytes, which is the most");
+        ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, why)
+    };
+    if body.size_hint().lower() > BODY_BYTES as u64 {
+        return Err(too_long());
+    }
+    let error = match timeout(BODY, Limited::new(body, BODY_BYTES).collect()).await {
+        Ok(Ok(body)) => return Ok(Request::from_parts(head, Body::from(body.to_bytes()))),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => too_long(),
+        Ok(Err(error)) => {
+            ApiError::new(StatusCode::BAD_REQUEST, format!("the body cannot be read: {error}"))
+        }
+        Err(_) => ApiError::new(
+            StatusCode::REQUEST_TIMEOUT,
+            format!("the body was not there within {BODY:?}"),
+        ),
+    };
+    Err(error)
 }
 
 fn tell(ended: hyper::Result<()>) {
@@ -184,9 +218,9 @@ mod tests {
         }
     }
 
-    async fn answer(client: &mut DuplexStream) -> String {
+    async fn answer(client: &mut (impl AsyncRead + Unpin)) -> String {
         let mut text = String::new();
-        while !text.ends_with("answered") {
+        while !text.ends_with("answered") && !text.ends_with('}') {
             let mut piece = [0; 1024];
             match client.read(&mut piece).await.unwrap() {
                 0 => break,
@@ -209,6 +243,40 @@ mod tests {
         assert_eq!(begun.elapsed(), Duration::ZERO, "nobody's time had to run out");
         assert_eq!(silent[0].read(&mut [0; 64]).await.unwrap(), 0, "the first to come went");
         assert_eq!(begun.elapsed(), Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn clients_that_keep_a_body_back_give_way_too_and_are_told_when_they_need_not() {
+        let server = Server::start(1);
+        let begun = Instant::now();
+        let head = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nhalf";
+        let mut held = Vec::new();
+        for _ in 0..300 {
+            let mut client = server.connect();
+            client.write_all(head).await.unwrap();
+            held.push(client);
+        }
+        let mut client = server.ask().await;
+        assert!(answer(&mut client).await.starts_with("HTTP/1.1 200"));
+        assert_eq!(begun.elapsed(), Duration::ZERO, "nobody's time had to run out");
+        let late = answer(held.last_mut().unwrap()).await;
+        assert!(late.starts_with("HTTP/1.1 408") && late.contains("within 5s"), "{late}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_has_a_bound() {
+        let server = Server::start(1);
+        let declared = "Content-Length: 1000000\r\n\r\n".to_owned();
+        let sent = format!("Transfer-Encoding: chunked\r\n\r\n10001\r\n{}", "x".repeat(0x1_0001));
+        for body in [declared, sent] {
+            let client = server.connect();
+            let request = format!("POST / HTTP/1.1\r\nHost: localhost\r\n{body}");
+            let (mut reading, mut writing) = tokio::io::split(client);
+            // The answer may come before the end of the body, and the connection end with it.
+            let send = async { drop(writing.write_all(request.as_bytes()).await) };
+            let (refused, ()) = tokio::join!(answer(&mut reading), send);
+            assert!(refused.starts_with("HTTP/1.1 413") && refused.contains("65536"), "{refused}");
+        }
     }
 
     #[tokio::test(start_paused = true)]
