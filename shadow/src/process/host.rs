@@ -23,6 +23,9 @@ use super::procfs::{self, Identity};
 use super::signals;
 use crate::error::{ProviderError, ShadowError};
 
+/// First and longest pause between two tries to end what a failed creation left behind.
+const CLEAR_AGAIN: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
+
 /// Where and how processes are held.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostSettings {
@@ -143,6 +146,35 @@ impl ProcessHost {
             self.kill_marked(|found| found == id)?;
         }
         leaf.remove()
+    }
+
+    /// Ends what a failed creation left behind, and gives back what it held.
+    pub(crate) async fn clear(
+        self: &Arc<Self>,
+        id: InstanceId,
+        port: u16,
+    ) -> Result<(), ProviderError> {
+        let host = Arc::clone(self);
+        super::blocking(move || {
+            host.kill_tree(id, &Leaf::of(&host.facilities, id))?;
+            host.forget(id, port);
+            Ok(())
+        })
+        .await
+    }
+
+    /// The same, again and again until it succeeds: what may still run must keep its port, and
+    /// nobody else knows of it before the sweep of the next start.
+    pub(crate) async fn clear_later(self: Arc<Self>, id: InstanceId, port: u16) {
+        let mut pause = CLEAR_AGAIN.0;
+        loop {
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(CLEAR_AGAIN.1);
+            match self.clear(id, port).await {
+                Ok(()) => return,
+                Err(error) => tracing::warn!(instance = %id, %error, "still cannot be ended"),
+            }
+        }
     }
 
     /// Gives back what an ended instance held.
@@ -266,5 +298,39 @@ mod tests {
                 assert!(left.is_empty(), "{left:?}");
             }
         }
+    }
+
+    #[tokio::test]
+    async fn what_a_failed_creation_left_behind_is_ended_once_that_is_possible() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut settings = HostSettings::new(dir.path().to_owned());
+        settings.facility = Facility::None;
+        let mut host = ProcessHost::new(&settings).unwrap();
+        // No control group: it cannot be joined, and what lies in it keeps it from being removed.
+        let base = dir.path().join("groups");
+        Arc::get_mut(&mut host).unwrap().facilities.unified = Some(base.clone());
+        let obstacle = base.join(InstanceId(7).to_string()).join("in the way");
+        std::fs::create_dir_all(obstacle.parent().unwrap()).unwrap();
+        std::fs::write(&obstacle, "").unwrap();
+
+        let port = host.ports.reserve(&(20_000..=29_999)).unwrap();
+        host.ports.release(port);
+        let command = vec!["sleep".to_owned(), "1000".to_owned()];
+        let spec = ProcessSpec { command, ports: port..=port, ..ProcessSpec::default() };
+        let provider = ProcessProvider::new(Arc::clone(&host), spec);
+        let service = foreshadow_control::ServiceName::from("shop");
+        let request =
+            CreateRequest { id: InstanceId(7), service, tier: foreshadow_control::Tier::Shadow };
+        let error = provider.create(&request).await.unwrap_err().to_string();
+        assert!(error.contains("cgroup.procs"), "the cause, not what came after it: {error}");
+        assert!(host.ports.reserve(&(port..=port)).is_err(), "it may still run");
+
+        std::fs::remove_file(&obstacle).unwrap();
+        let deadline = std::time::Instant::now() + Duration::from_secs(20);
+        while host.ports.reserve(&(port..=port)).is_err() {
+            assert!(std::time::Instant::now() < deadline, "the port is given back");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert!(!obstacle.parent().unwrap().exists());
     }
 }

@@ -148,9 +148,13 @@ impl Provider for ProcessProvider {
                 state: encode(&state)?,
             }),
             Err(error) => {
-                let (host, id) = (Arc::clone(&self.host), request.id);
-                blocking(move || host.kill_tree(id, &Leaf::of(&host.facilities, id))).await?;
-                self.forget(request.id, port).await?;
+                if let Err(left) = self.host.clear(request.id, port).await {
+                    tracing::error!(
+                        service = %request.service, instance = %request.id, error = %left,
+                        "what a failed creation left behind cannot be ended; trying again"
+                    );
+                    tokio::spawn(Arc::clone(&self.host).clear_later(request.id, port));
+                }
                 Err(error)
             }
         }
