@@ -86,6 +86,25 @@ async fn a_silent_backend_is_given_up_for_another_where_that_is_wished() {
 }
 
 #[tokio::test]
+async fn what_fails_after_a_timeout_is_called_by_its_own_name() {
+    let silent = Backend::raw(|stream, _| fall_silent(stream)).await;
+    let lying = Backend::raw(|mut stream, _| async move {
+        stream.write_all(b"SMTP ready\r\n\r\n").await.unwrap();
+    })
+    .await;
+    let mut policy = UpstreamPolicy {
+        first_byte_timeout: Duration::from_millis(50),
+        ..UpstreamPolicy::default()
+    };
+    policy.retries.on.timeout = true;
+    policy.ejection.consecutive_errors = 0;
+    let rig = Rig::with(policy, &[silent.address, lying.address]).await;
+    while silent.requests() < 2 {
+        assert_eq!(rig.get("/").await.status, 502);
+    }
+}
+
+#[tokio::test]
 async fn timeouts_without_end_are_no_trouble() {
     let backend = Backend::http("ok").await;
     let policy = UpstreamPolicy {
