@@ -45,6 +45,15 @@ pub(super) fn write(
     ids: &mut SeriesIds,
     pending: &Pending,
 ) -> rusqlite::Result<u64> {
+    let written = write_all(db, ids, pending);
+    if written.is_err() {
+        // Whatever failed, ids that were given out in the transaction do not exist.
+        ids.forget();
+    }
+    written
+}
+
+fn write_all(db: &mut Connection, ids: &mut SeriesIds, pending: &Pending) -> rusqlite::Result<u64> {
     let transaction = db.transaction()?;
     let mut rows = 0;
     for (resolution, spans) in pending.waiting() {
@@ -55,14 +64,8 @@ pub(super) fn write(
             rows += 1;
         }
     }
-    match transaction.commit() {
-        Ok(()) => Ok(rows),
-        Err(error) => {
-            // Ids that were given out in it do not exist.
-            ids.forget();
-            Err(error)
-        }
-    }
+    transaction.commit()?;
+    Ok(rows)
 }
 
 /// Writes events that have started; one that is there already is the same one.

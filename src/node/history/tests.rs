@@ -96,9 +96,9 @@ pub(super) fn view(at_ms: u64, interval_ms: u64, instances: u64) -> View {
     }
 }
 
-const START_MS: u64 = 1_795_305_600_000;
+pub(super) const START_MS: u64 = 1_795_305_600_000;
 
-fn keep() -> config::History {
+pub(super) fn keep() -> config::History {
     let day = Duration::from_secs(86_400);
     config::History {
         enabled: true,
@@ -112,7 +112,7 @@ fn keep() -> config::History {
     }
 }
 
-fn query(resolution: Resolution) -> Query {
+pub(super) fn query(resolution: Resolution) -> Query {
     let service = ServiceName::from("shop");
     Query { service, instance: 0, resolution, from_ms: 0, until_ms: u64::MAX, limit: 100_000 }
 }
@@ -334,45 +334,4 @@ fn each_service_has_its_turn_and_none_more_than_one_a_second() {
     let mut once = kept(Some(10_000), 11);
     once.sort();
     assert_eq!(once, names);
-}
-
-#[test]
-fn a_full_disk_is_said_and_what_waited_is_written_once_there_is_room() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join(HISTORY_DB);
-    let db = schema::open(&path).unwrap();
-    // The database may not grow by a page more: what SQLite says is what it says of a full disk.
-    let pages: i64 = db.pragma_query_value(None, "page_count", |row| row.get(0)).unwrap();
-    db.pragma_update(None, "max_page_count", pages).unwrap();
-    let health = Arc::new(Health { started_ms: START_MS, ..Health::default() });
-    let recent = RecentTicks::default();
-    let writer = Writer {
-        path: path.clone(),
-        keep: keep(),
-        health: Arc::clone(&health),
-        recent: Arc::clone(&recent),
-        db: Some(db),
-    };
-    let (inbox, messages) = sync_channel(QUEUE);
-    let thread = std::thread::spawn(move || writer.run(&messages));
-    let mut seconds = 0;
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while health.trouble.load().is_none() {
-        assert!(Instant::now() < deadline, "a full disk is never said");
-        inbox.send(Message::Seen(Arc::new(view(START_MS + seconds * 1_000, 1_000, 40)))).unwrap();
-        seconds += 1;
-        std::thread::park_timeout(Duration::from_millis(1));
-    }
-    let trouble = health.trouble.load_full().unwrap();
-    assert!(trouble.contains("full"), "{trouble}");
-    drop(inbox);
-    thread.join().unwrap();
-    assert_eq!(health.lost_rows.load(Ordering::Relaxed), 0, "it waits in memory");
-    assert!(health.waiting.load(Ordering::Relaxed) > 0);
-    // Nothing half of a batch was written: every resolution holds the same time.
-    let covered = |resolution| -> u64 {
-        read::spans(&path, &query(resolution)).unwrap().iter().map(|s| s.covered_ms).sum()
-    };
-    let whole = covered(Resolution::Hour);
-    assert!(Resolution::ALL.iter().all(|resolution| covered(*resolution) == whole));
 }

@@ -45,6 +45,19 @@ struct Work {
 }
 
 impl Work {
+    /// Nothing yet; the first look for what is to be removed comes after `prune_after`.
+    fn new(prune_after: Duration) -> Self {
+        let start = Instant::now();
+        Self {
+            pending: Pending::default(),
+            ids: SeriesIds::default(),
+            now_ms: 0,
+            flush_at: start + FLUSH_EVERY,
+            prune_at: start + prune_after,
+            retry_at: start,
+        }
+    }
+
     /// Goes with the clock; one that leaps far ahead may be wrong, and removes nothing for a while.
     fn goes_to(&mut self, now_ms: u64) {
         if self.now_ms > 0 && now_ms.saturating_sub(self.now_ms) > LEAP_MS {
@@ -57,15 +70,7 @@ impl Work {
 impl Writer {
     /// Runs until the queue ends; what is left is written then.
     pub(super) fn run(mut self, inbox: &Receiver<Message>) {
-        let start = Instant::now();
-        let mut work = Work {
-            pending: Pending::default(),
-            ids: SeriesIds::default(),
-            now_ms: 0,
-            flush_at: start + FLUSH_EVERY,
-            prune_at: start + self.leap_hold(),
-            retry_at: start,
-        };
+        let mut work = Work::new(self.leap_hold());
         loop {
             let wait = work.flush_at.saturating_duration_since(Instant::now());
             match inbox.recv_timeout(wait) {
@@ -175,6 +180,76 @@ impl Writer {
                     super::schema::set_aside(&self.path);
                 }
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::bucket::Resolution;
+    use super::super::tests::{START_MS, keep, query, view};
+    use super::super::{HISTORY_DB, read, schema};
+    use super::*;
+
+    /// A writer with a database in `dir`, and what it works on, for tests that are its thread.
+    fn writer(dir: &std::path::Path) -> (Writer, Work) {
+        let path = dir.join(HISTORY_DB);
+        let writer = Writer {
+            db: Some(schema::open(&path).unwrap()),
+            path,
+            keep: keep(),
+            health: Arc::new(Health { started_ms: START_MS, ..Health::default() }),
+            recent: RecentTicks::default(),
+        };
+        let work = Work::new(Duration::ZERO);
+        (writer, work)
+    }
+
+    fn waiting(writer: &Writer) -> u64 {
+        writer.health.waiting.load(Ordering::Relaxed)
+    }
+
+    #[test]
+    fn a_full_disk_is_said_and_what_waited_is_written_once_there_is_room() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut writer, mut work) = writer(dir.path());
+        let pages = |writer: &Writer, most: i64| {
+            let db = writer.db.as_ref().unwrap();
+            db.pragma_update(None, "max_page_count", most).unwrap();
+        };
+        // The database may not grow by a page more: what SQLite says is what it says of a full disk.
+        let db = writer.db.as_ref().unwrap();
+        let now = db.pragma_query_value(None, "page_count", |row| row.get(0)).unwrap();
+        pages(&writer, now);
+        let mut seconds = 0;
+        while writer.health.trouble.load().is_none() {
+            assert!(seconds < 1_000, "a full disk is never said");
+            work.pending.observe(&view(START_MS + seconds * 1_000, 1_000, 200));
+            writer.flush(&mut work);
+            seconds += 1;
+        }
+        let trouble = writer.health.trouble.load_full().unwrap();
+        assert!(trouble.contains("full"), "{trouble}");
+        assert_eq!(writer.health.lost_rows.load(Ordering::Relaxed), 0, "it waits in memory");
+        assert!(waiting(&writer) > 0);
+        // Nothing half of a batch was written: every resolution holds the same time.
+        let path = writer.path.clone();
+        let covered = |resolution| -> u64 {
+            let spans = read::spans(&path, &query(resolution)).unwrap();
+            spans.iter().map(|span| span.covered_ms).sum()
+        };
+        let whole = covered(Resolution::Hour);
+        assert!(whole < seconds * 1_000);
+        assert!(Resolution::ALL.iter().all(|resolution| covered(*resolution) == whole));
+
+        pages(&writer, 1 << 30);
+        work.pending.observe(&view(START_MS + seconds * 1_000, 1_000, 200));
+        work.pending.close_second();
+        writer.flush(&mut work);
+        assert_eq!(writer.health.trouble.load_full(), None);
+        assert_eq!(waiting(&writer), 0);
+        for resolution in Resolution::ALL {
+            assert_eq!(covered(resolution), (seconds + 1) * 1_000, "{resolution:?}");
         }
     }
 }
