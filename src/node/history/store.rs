@@ -188,8 +188,17 @@ pub(super) fn prune(
             }
         }
     }
-    db.execute_batch("PRAGMA incremental_vacuum(2000)")?;
+    give_back(db)?;
     used_bytes(db)
+}
+
+/// Returns pages that hold nothing to the file system, some at a time.
+fn give_back(db: &Connection) -> rusqlite::Result<()> {
+    let mut vacuum = db.prepare_cached("PRAGMA incremental_vacuum(2000)")?;
+    // Each step gives one page back.
+    let mut freed = vacuum.query([])?;
+    while freed.next()?.is_some() {}
+    Ok(())
 }
 
 /// Series by series, so that each removal is a range of the table and a short transaction.

@@ -196,6 +196,21 @@ fn a_database_too_large_loses_its_oldest_and_finest_only() {
     assert_eq!(read::spans(&path, &query(Resolution::Minute)).unwrap().len(), 120);
 }
 
+#[test]
+fn what_is_removed_is_given_back_to_the_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join(HISTORY_DB);
+    write(&path, START_MS, 3_600);
+    let mut db = schema::open(&path).unwrap();
+    let pages = |db: &rusqlite::Connection, name: &str| -> u64 {
+        db.pragma_query_value(None, name, |row| row.get(0)).unwrap()
+    };
+    let before = pages(&db, "page_count");
+    store::prune(&mut db, &keep(), START_MS + 20 * 86_400_000).unwrap();
+    assert_eq!(pages(&db, "freelist_count"), 0);
+    assert!(pages(&db, "page_count") < before / 2, "of {before} pages");
+}
+
 /// Waits for a real condition of the writer's thread.
 fn until(what: &str, condition: impl Fn() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(30);
