@@ -99,6 +99,7 @@ impl Writer {
             }
         }
         work.retry_at = Instant::now();
+        work.pending.close_second();
         self.flush(&mut work);
     }
 
@@ -117,8 +118,9 @@ impl Writer {
         HOLD_AFTER_LEAP
     }
 
+    /// Writes the seconds that are over. One that is not would be written in parts, and each of
+    /// them be taken for a second, in which there was less or more.
     fn flush(&mut self, work: &mut Work) {
-        work.pending.close_second();
         if work.pending.len() > 0 {
             self.with_db(work, |db, work| {
                 let rows = store::write(db, &mut work.ids, &work.pending)?;
@@ -190,6 +192,7 @@ mod tests {
     use super::super::tests::{START_MS, keep, query, view};
     use super::super::{HISTORY_DB, read, schema};
     use super::*;
+    use crate::node::view::View;
 
     /// A writer with a database in `dir`, and what it works on, for tests that are its thread.
     fn writer(dir: &std::path::Path) -> (Writer, Work) {
@@ -250,6 +253,29 @@ mod tests {
         assert_eq!(waiting(&writer), 0);
         for resolution in Resolution::ALL {
             assert_eq!(covered(resolution), (seconds + 1) * 1_000, "{resolution:?}");
+        }
+    }
+
+    #[test]
+    fn seconds_are_whole_however_often_they_are_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut writer, mut work) = writer(dir.path());
+        // Of each second the first half is silent and the second one busy: ten times 100 a second.
+        for tick in 0..40 {
+            let mut seen: View = view(START_MS + tick * 100, 100, 0);
+            seen.observation.services[0].arrivals = if tick % 10 < 5 { 0 } else { 20 };
+            work.pending.observe(&seen);
+            if tick % 10 == 4 {
+                writer.flush(&mut work);
+            }
+        }
+        work.pending.close_second();
+        writer.flush(&mut work);
+        for resolution in Resolution::ALL {
+            for span in read::spans(&writer.path, &query(resolution)).unwrap() {
+                let rates = (span.rps, span.least_rps, span.most_rps);
+                assert_eq!(rates, (100.0, 100.0, 100.0), "{resolution:?}");
+            }
         }
     }
 }
