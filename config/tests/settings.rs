@@ -157,11 +157,20 @@ fn events_come_from_rules_and_calendar_files() {
         .collect();
     assert_eq!(told, [("opening", 420, 60, 1.5), ("sale", 600, 120, 3.0)]);
 
+    let large = dir.path().join("large.ics");
+    std::fs::write(&large, calendar(&event.repeat((4 << 20) / event.len() + 1))).unwrap();
     std::fs::write(&file, calendar("BEGIN:VEVENT\r\nSUMMARY:when?\r\nEND:VEVENT\r\n")).unwrap();
     for (written, message) in [
         (format!("forecast: {{ calendars: [{file:?}] }}"), "sales.ics that cannot be used"),
+        (format!("forecast: {{ calendars: [{large:?}] }}"), "it is larger than 4194304 bytes"),
         ("forecast: { calendars: [/nowhere.ics] }".to_owned(), "/nowhere.ics that cannot be used"),
         ("forecast: { events: [{ name: x, start: soon }] }".to_owned(), "not a time such as"),
+        (
+            "forecast: { events: [{ name: x, start: '2026-10-23T09:00:00', \
+             rule: 'FREQ=MINUTELY;COUNT=300000' }] }"
+                .to_owned(),
+            "it repeats more than 200000 times",
+        ),
         (
             "forecast: { events: [{ name: x, start: '2026-10-23T09:00:00', lift: 0 }] }".to_owned(),
             "expected a number above 0, up to 100",

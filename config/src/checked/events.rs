@@ -1,21 +1,21 @@
 //! Events that are known beforehand: from calendar files, and by rules.
 
+use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use chrono::{DateTime, TimeZone as _};
-use icalendar::{Calendar, CalendarDateTime, Component as _, DatePerhapsTime};
-use rrule::{RRuleSet, Tz};
+use chrono::{DateTime, TimeDelta, TimeZone as _};
+use rrule::{Frequency, RRuleSet, Tz};
 use serde::Serialize;
 
 use crate::units;
 
 /// Occurrences of one event given out at once.
-const MOST_OCCURRENCES: u16 = 500;
-/// An event of a calendar that says neither its end nor that it takes a day lasts this long.
-const DEFAULT_DURATION: Duration = Duration::from_secs(3_600);
-/// How an event of a calendar says its lift.
-const LIFT_PROPERTY: &str = "X-FORESHADOW-LIFT";
+const MOST_OCCURRENCES: usize = 500;
+/// Repeats of one event that are gone through at once.
+const MOST_REPEATS: usize = 200_000;
+/// Unix time until which they are counted: 2200-01-01.
+const COUNTED_UNTIL_S: i64 = 7_258_118_400;
 /// Lifts beyond this are slips of the pen.
 pub(crate) const MOST_LIFT: f64 = 100.0;
 
@@ -98,113 +98,117 @@ impl RecurringEvent {
         let text = format!("DTSTART;TZID={timezone}:{compact}\n{repeats}");
         let starts: RRuleSet =
             text.parse().map_err(|error: rrule::RRuleError| error.to_string())?;
-        Ok(Self { name: name.to_owned(), duration, lift, starts })
+        Self::new(name, lift, duration, starts)
     }
 
-    /// Its occurrences that overlap the time from `from_ms` to `until_ms`; of very many, the first
-    /// 500.
+    /// An event that happens at `starts`; the error says why it cannot be followed.
+    pub(crate) fn new(
+        name: &str,
+        lift: f64,
+        duration: Duration,
+        starts: RRuleSet,
+    ) -> Result<Self, String> {
+        let event = Self { name: name.to_owned(), duration, lift, starts: starts.limit() };
+        // However long ago it began, it must be found out quickly when it comes next.
+        if event.period_s().is_none() {
+            let until = |start: &DateTime<Tz>| start.timestamp() < COUNTED_UNTIL_S;
+            let repeats = event.starts.into_iter().take_while(until);
+            if repeats.take(MOST_REPEATS + 1).count() > MOST_REPEATS {
+                return Err(format!(
+                    "it repeats more than {MOST_REPEATS} times: end it with UNTIL rather than \
+                     COUNT, or repeat it more seldom"
+                ));
+            }
+        }
+        Ok(event)
+    }
+
+    /// Its occurrences that overlap the time from `from_ms` to `until_ms`, by start; of more than
+    /// 500, the first.
     #[must_use]
     pub fn occurrences(&self, from_ms: u64, until_ms: u64) -> Vec<Occurrence> {
+        self.walk(from_ms, until_ms).take(MOST_OCCURRENCES).collect()
+    }
+
+    /// The same looking back: of more than 500, the last.
+    #[must_use]
+    pub fn last_occurrences(&self, from_ms: u64, until_ms: u64) -> Vec<Occurrence> {
+        let mut back_ms = 3_600_000_u64;
+        loop {
+            let since_ms = until_ms.saturating_sub(back_ms).max(from_ms);
+            let mut last = VecDeque::new();
+            for occurrence in self.walk(since_ms, until_ms) {
+                if last.len() == MOST_OCCURRENCES {
+                    last.pop_front();
+                }
+                last.push_back(occurrence);
+            }
+            if last.len() == MOST_OCCURRENCES || since_ms <= from_ms {
+                return last.into();
+            }
+            back_ms = back_ms.saturating_mul(8);
+        }
+    }
+
+    fn walk(&self, from_ms: u64, until_ms: u64) -> impl Iterator<Item = Occurrence> {
         let lasts_ms = units::duration::to_ms(self.duration);
-        let (Some(after), Some(before)) = (time(from_ms.saturating_sub(lasts_ms)), time(until_ms))
-        else {
-            return Vec::new();
-        };
-        let found = self.starts.clone().after(after).before(before).all(MOST_OCCURRENCES);
-        let occurrence = |start: &DateTime<Tz>| {
-            let start_ms = u64::try_from(start.timestamp_millis()).ok()?;
-            let end_ms = start_ms.saturating_add(lasts_ms);
-            let overlaps = start_ms < until_ms && end_ms > from_ms;
-            overlaps.then(|| Occurrence {
+        let near = self.near(from_ms.saturating_sub(lasts_ms));
+        near.into_iter()
+            .take(MOST_REPEATS)
+            .filter_map(|start| u64::try_from(start.timestamp_millis()).ok())
+            .take_while(move |start_ms| *start_ms < until_ms)
+            .map(move |start_ms| (start_ms, start_ms.saturating_add(lasts_ms)))
+            .filter(move |(_, end_ms)| *end_ms > from_ms)
+            .map(|(start_ms, end_ms)| Occurrence {
                 name: self.name.clone(),
                 start_ms,
                 end_ms,
                 lift: self.lift,
             })
-        };
-        found.dates.iter().filter_map(occurrence).collect()
     }
-}
 
-fn time(unix_ms: u64) -> Option<DateTime<Tz>> {
-    Tz::UTC.timestamp_millis_opt(i64::try_from(unix_ms).ok()?).single()
-}
-
-/// The events of a calendar in the text form of RFC 5545; the error says what is wrong with it.
-pub(crate) fn of_calendar(text: &str, lift: f64) -> Result<Vec<RecurringEvent>, String> {
-    let calendar: Calendar = text.parse()?;
-    let mut events = Vec::new();
-    for event in calendar.calendar_events() {
-        let name = event.event().get_summary().unwrap_or("event").to_owned();
-        let starts =
-            event.get_recurrence().map_err(|error| format!("the event {name:?}: {error}"))?;
-        let own = event
-            .event()
-            .property_value(LIFT_PROPERTY)
-            .map(|text| (text, text.trim().parse::<f64>()));
-        let lift = match own {
-            Some((_, Ok(lift))) if lift > 0.0 && lift <= MOST_LIFT => lift,
-            Some((text, _)) => {
-                return Err(format!(
-                    "the event {name:?}: {LIFT_PROPERTY} is {text:?}, not a number above 0 up to {MOST_LIFT}"
-                ));
+    /// The same repeats from a little before `after_ms` on: what is long over is not gone through.
+    fn near(&self, after_ms: u64) -> RRuleSet {
+        let (all, first) = (&self.starts, *self.starts.get_dt_start());
+        let Some(period_s) = self.period_s() else { return all.clone() };
+        let after_s = i64::try_from(after_ms / 1_000).unwrap_or(i64::MAX);
+        // A day more, since clocks change, and a period, since the first one may be cut.
+        let over_s = after_s.saturating_sub(first.timestamp()).saturating_sub(86_400);
+        let over = over_s.div_euclid(period_s) - 1;
+        // A time that the clock on the wall skips or shows twice is no start: then an earlier one.
+        for periods in (0..16).map(|tried| over - (1 << tried) + 1).take_while(|n| *n > 0) {
+            let on_the_wall = TimeDelta::try_seconds(periods.saturating_mul(period_s))
+                .and_then(|later| first.naive_local().checked_add_signed(later));
+            let start =
+                on_the_wall.and_then(|local| first.timezone().from_local_datetime(&local).single());
+            if let Some(start) = start {
+                return RRuleSet::new(start)
+                    .set_rrules(all.get_rrule().clone())
+                    .set_rdates(all.get_rdate().clone())
+                    .set_exdates(all.get_exdate().clone())
+                    .limit();
             }
-            None => lift,
-        };
-        let duration = duration(event.event()).unwrap_or(DEFAULT_DURATION);
-        events.push(RecurringEvent { name, duration, lift, starts });
-    }
-    Ok(events)
-}
-
-/// From start to end, or as the event says.
-fn duration(event: &icalendar::Event) -> Option<Duration> {
-    const DAY: Duration = Duration::from_secs(86_400);
-    if let Some(text) = event.property_value("DURATION") {
-        return written_duration(text);
-    }
-    match (event.get_start()?, event.get_end()) {
-        (DatePerhapsTime::Date(first), Some(DatePerhapsTime::Date(last))) => {
-            let days = u32::try_from((last - first).num_days()).ok()?;
-            Some(DAY * days.max(1))
         }
-        (DatePerhapsTime::Date(_), _) => Some(DAY),
-        (DatePerhapsTime::DateTime(start), Some(DatePerhapsTime::DateTime(end))) => {
-            (local(&end) - local(&start)).to_std().ok().filter(|lasts| !lasts.is_zero())
+        all.clone()
+    }
+
+    /// Time on the wall after which it repeats in the same way, where there is such a time and
+    /// repeats need not be counted.
+    fn period_s(&self) -> Option<i64> {
+        let [rule] = &self.starts.get_rrule()[..] else { return None };
+        if rule.get_count().is_some() || !self.starts.get_exrule().is_empty() {
+            return None;
         }
-        _ => None,
-    }
-}
-
-/// The time on the wall; start and end hang on the same one.
-fn local(time: &CalendarDateTime) -> chrono::NaiveDateTime {
-    match time {
-        CalendarDateTime::Floating(time) => *time,
-        CalendarDateTime::Utc(time) => time.naive_utc(),
-        CalendarDateTime::WithTimezone { date_time, .. } => *date_time,
-    }
-}
-
-/// `P1DT2H30M`, `P2W`: days, weeks and times of RFC 5545, section 3.3.6.
-fn written_duration(text: &str) -> Option<Duration> {
-    let mut rest = text.trim().trim_start_matches('+').strip_prefix('P')?;
-    let mut total_s = 0_u64;
-    while !rest.is_empty() {
-        rest = rest.strip_prefix('T').unwrap_or(rest);
-        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
-        let (number, tail) = rest.split_at(digits);
-        let unit_s = match tail.chars().next()? {
-            'W' => 7 * 86_400,
-            'D' => 86_400,
-            'H' => 3_600,
-            'M' => 60,
-            'S' => 1,
-            _ => return None,
+        let unit_s = match rule.get_freq() {
+            Frequency::Weekly => 604_800,
+            Frequency::Daily => 86_400,
+            Frequency::Hourly => 3_600,
+            Frequency::Minutely => 60,
+            Frequency::Secondly => 1,
+            Frequency::Yearly | Frequency::Monthly => return None,
         };
-        total_s = total_s.checked_add(number.parse::<u64>().ok()?.checked_mul(unit_s)?)?;
-        rest = &tail[1..];
+        Some(unit_s * i64::from(rule.get_interval().max(1)))
     }
-    (total_s > 0).then(|| Duration::from_secs(total_s))
 }
 
 #[cfg(test)]
@@ -244,33 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn a_calendar_is_read_with_its_exceptions() {
-        let text = "BEGIN:VCALENDAR\r\nVERSION:2.0\r\nPRODID:-//x//EN\r\n\
-            BEGIN:VEVENT\r\nUID:1\r\nDTSTAMP:20260101T000000Z\r\nSUMMARY:sale\r\n\
-            DTSTART:20261023T100000Z\r\nDTEND:20261023T120000Z\r\n\
-            RRULE:FREQ=DAILY;COUNT=4\r\nEXDATE:20261024T100000Z\r\n\
-            X-FORESHADOW-LIFT:2.5\r\nEND:VEVENT\r\n\
-            BEGIN:VEVENT\r\nUID:2\r\nDTSTAMP:20260101T000000Z\r\nSUMMARY:match\r\n\
-            DTSTART:20261024T180000Z\r\nDURATION:PT1H45M\r\nEND:VEVENT\r\nEND:VCALENDAR\r\n";
-        let events = of_calendar(text, 1.5).unwrap();
-        let found = starts(&events, 10);
-        let named = |name: &str, hours: &[u64]| {
-            hours.iter().map(|h| (name.to_owned(), *h)).collect::<Vec<_>>()
-        };
-        assert_eq!(found, [named("sale", &[10, 58, 82]), named("match", &[42])].concat());
-        let all: Vec<_> = events.iter().map(|e| (e.lift, e.duration.as_secs())).collect();
-        assert_eq!(all, [(2.5, 7_200), (1.5, 6_300)]);
-    }
-
-    #[test]
     fn what_makes_no_sense_is_refused() {
-        let rule = |start, timezone, rule| {
-            RecurringEvent::of_rule(
-                ("x", 2.0, Duration::from_secs(60)),
-                (start, timezone),
-                Some(rule),
-            )
-        };
         for (start, timezone, repeats) in [
             ("tomorrow", "UTC", "FREQ=DAILY"),
             ("2026-01-05T09:00:00", "Mars/Olympus", "FREQ=DAILY"),
@@ -279,28 +257,64 @@ mod tests {
         ] {
             assert!(rule(start, timezone, repeats).is_err(), "{start} {timezone} {repeats}");
         }
-        assert!(
-            of_calendar(
-                "BEGIN:VCALENDAR\nBEGIN:VEVENT\nSUMMARY:x\nEND:VEVENT\nEND:VCALENDAR\n",
-                1.0
-            )
-            .is_err()
-        );
-        assert!(of_calendar("no calendar", 1.0).is_err());
-        assert_eq!(written_duration("P1DT2H30M"), Some(Duration::from_secs(95_400)));
-        assert_eq!(written_duration("P2W"), Some(Duration::from_secs(1_209_600)));
-        for text in ["", "P", "PT", "1H", "PT1X", "PTH", "P99999999999999999999D"] {
-            assert_eq!(written_duration(text), None, "{text}");
+    }
+
+    fn rule(start: &str, timezone: &str, rule: &str) -> Result<RecurringEvent, String> {
+        RecurringEvent::of_rule(("x", 2.0, Duration::from_secs(60)), (start, timezone), Some(rule))
+    }
+
+    #[test]
+    fn of_very_many_repeats_the_nearest_are_found_however_long_ago_they_began() {
+        let event = rule("1990-01-01T00:00:30", "UTC", "FREQ=MINUTELY").unwrap();
+        let ahead = event.occurrences(FRIDAY_MS, FRIDAY_MS + 8 * DAY_MS);
+        assert_eq!((ahead.len(), ahead[0].start_ms), (500, FRIDAY_MS - 30_000), "what runs counts");
+        let back = event.last_occurrences(FRIDAY_MS - 366 * DAY_MS, FRIDAY_MS);
+        assert_eq!((back.len(), back[499].start_ms), (500, FRIDAY_MS - 30_000));
+        assert!(back.is_sorted_by_key(|occurrence| occurrence.start_ms));
+        let over = rule("2026-10-01T00:00:00", "UTC", "FREQ=HOURLY;COUNT=600").unwrap();
+        let back = over.last_occurrences(0, FRIDAY_MS + 300 * DAY_MS);
+        let last_ms = FRIDAY_MS - 22 * DAY_MS + 599 * HOUR_MS;
+        assert_eq!((back.len(), back[499].start_ms), (500, last_ms));
+    }
+
+    #[test]
+    fn what_is_long_over_can_be_left_out_without_a_trace() {
+        for text in [
+            "FREQ=DAILY",
+            "FREQ=DAILY;INTERVAL=3;UNTIL=20270101T000000Z",
+            "FREQ=WEEKLY;INTERVAL=2;BYDAY=MO,TH,SU;WKST=SU",
+            "FREQ=WEEKLY;BYDAY=MO,WE,FR;BYSETPOS=-1",
+            "FREQ=HOURLY;INTERVAL=7",
+            "FREQ=MINUTELY;INTERVAL=50;BYDAY=SA,SU",
+            "FREQ=MONTHLY;BYDAY=-1FR",
+            "FREQ=YEARLY;BYMONTH=10;BYDAY=SU",
+        ] {
+            let event = rule("2026-01-07T02:30:00", "Europe/Berlin", text).unwrap();
+            let all: Vec<i64> = event
+                .starts
+                .into_iter()
+                .map(|start| start.timestamp_millis())
+                .take_while(|start_ms| *start_ms < 1_830_000_000_000)
+                .collect();
+            for hours in 0..40 {
+                let from_ms = FRIDAY_MS - 20 * DAY_MS + hours * 31 * HOUR_MS;
+                let until_ms = from_ms + 6 * DAY_MS;
+                let found = event.occurrences(from_ms, until_ms);
+                let expected = all.iter().map(|start_ms| u64::try_from(*start_ms).unwrap());
+                let expected: Vec<u64> = expected
+                    .filter(|start_ms| start_ms + 60_000 > from_ms && *start_ms < until_ms)
+                    .collect();
+                let found: Vec<u64> = found.iter().map(|o| o.start_ms).collect();
+                assert_eq!(found, expected, "{text} from {from_ms}");
+            }
         }
     }
 
     #[test]
-    fn a_rule_without_end_or_measure_is_cut() {
-        let event = RecurringEvent::of_rule(
-            ("x", 2.0, Duration::from_secs(1)),
-            ("2026-10-23T00:00:00", "UTC"),
-            Some("FREQ=SECONDLY"),
-        );
-        assert!(event.unwrap().occurrences(FRIDAY_MS, FRIDAY_MS + 300 * DAY_MS).len() <= 501);
+    fn a_rule_without_end_or_measure_is_cut_and_endless_counting_refused() {
+        let event = rule("2026-10-23T00:00:00", "UTC", "FREQ=SECONDLY").unwrap();
+        assert_eq!(event.occurrences(FRIDAY_MS, FRIDAY_MS + 300 * DAY_MS).len(), 500);
+        let error = rule("2026-10-23T00:00:00", "UTC", "FREQ=MINUTELY;COUNT=999999").unwrap_err();
+        assert!(error.contains("more than 200000 times"), "{error}");
     }
 }

@@ -5,6 +5,7 @@
 
 mod address;
 mod admin;
+mod calendar;
 mod events;
 mod history;
 mod listener;
@@ -22,8 +23,9 @@ use serde::Serialize;
 pub use address::{Cidr, CidrError};
 pub(crate) use admin::MASK;
 pub use admin::{Admin, AdminAddress, Secret, Token};
+pub(crate) use calendar::of_calendar;
+pub(crate) use events::MOST_LIFT;
 pub use events::{CalendarFile, EventRule, Occurrence, RecurringEvent};
-pub(crate) use events::{MOST_LIFT, of_calendar};
 pub use history::History;
 pub use listener::{Limits, Listener, ListenerTimeouts, Protocol};
 pub use route::{HostMatch, PathMatch, Route, RouteMatch};

@@ -9,7 +9,7 @@ use foreshadow_control::{
 };
 use serde::{Serialize, Serializer};
 
-use super::{CalendarFile, EventRule, Occurrence, Shadows};
+use super::{CalendarFile, EventRule, Occurrence, RecurringEvent, Shadows};
 use crate::units;
 
 /// One application behind the proxy.
@@ -187,13 +187,23 @@ pub struct Forecast {
 }
 
 impl Forecast {
-    /// Occurrences of all events that overlap the time from `from_ms` to `until_ms`, by start.
+    /// Occurrences of all events that overlap the time from `from_ms` to `until_ms`, by start; of
+    /// each event at most 500, the first.
     #[must_use]
     pub fn occurrences(&self, from_ms: u64, until_ms: u64) -> Vec<Occurrence> {
+        self.of_each(|event| event.occurrences(from_ms, until_ms))
+    }
+
+    /// The same looking back: of each event at most 500, the last.
+    #[must_use]
+    pub fn last_occurrences(&self, from_ms: u64, until_ms: u64) -> Vec<Occurrence> {
+        self.of_each(|event| event.last_occurrences(from_ms, until_ms))
+    }
+
+    fn of_each(&self, found: impl Fn(&RecurringEvent) -> Vec<Occurrence>) -> Vec<Occurrence> {
         let files = self.calendars.iter().flat_map(|file| &file.events);
         let events = files.chain(self.events.iter().map(|rule| &rule.event));
-        let mut all: Vec<Occurrence> =
-            events.flat_map(|event| event.occurrences(from_ms, until_ms)).collect();
+        let mut all: Vec<Occurrence> = events.flat_map(found).collect();
         all.sort_by(|a, b| a.start_ms.cmp(&b.start_ms).then_with(|| a.name.cmp(&b.name)));
         all
     }
