@@ -23,7 +23,11 @@ pub(crate) fn read(path: &Path, limit: u64) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// At most `limit` bytes of the regular file at `path`, which are text.
+/// The text in the regular file at `path`, which may have `limit` bytes.
 pub(crate) fn read_text(path: &Path, limit: u64) -> Result<String> {
-    String::from_utf8(read(path, limit)?).map_err(|error| Error::other(error.utf8_error()))
+    let bytes = read(path, limit.saturating_add(1))?;
+    if bytes.len() as u64 > limit {
+        return Err(Error::other(format!("it is larger than {limit} bytes")));
+    }
+    String::from_utf8(bytes).map_err(|error| Error::other(error.utf8_error()))
 }
