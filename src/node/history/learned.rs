@@ -21,6 +21,12 @@ pub(super) struct Dated {
     pub(super) memory: Memory,
 }
 
+impl Dated {
+    pub(super) fn is_of_the_same(&self, other: &Self) -> bool {
+        self.memory.service() == other.memory.service()
+    }
+}
+
 /// Writes memories over older ones of the same services.
 pub(super) fn keep(db: &mut Connection, memories: &[Dated]) -> rusqlite::Result<u64> {
     let transaction = db.transaction()?;

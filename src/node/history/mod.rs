@@ -76,6 +76,7 @@ struct Health {
     failures: AtomicU64,
     bytes: AtomicU64,
     trouble: ArcSwapOption<String>,
+    too_large: ArcSwapOption<String>,
 }
 
 impl Health {
@@ -94,6 +95,27 @@ impl Health {
             tracing::error!("{trouble}; requests are served all the same");
             self.trouble.store(Some(Arc::new(trouble)));
         }
+    }
+
+    /// Heeds whether it is larger than it may be, bytes of bytes, and nothing more may go.
+    fn is_too_large(&self, stuck: Option<(u64, u64)>) {
+        let trouble = stuck.map(|(bytes, most)| {
+            format!(
+                "history takes {bytes} bytes, more than history.max_size ({most}), and no more of it \
+                 may go: raise that, or keep history of fewer instances"
+            )
+        });
+        let before = self.too_large.swap(trouble.clone().map(Arc::new));
+        match trouble {
+            Some(trouble) if before.is_none() => tracing::warn!("{trouble}"),
+            None if before.is_some() => tracing::info!("history is no larger than it may be again"),
+            _ => {}
+        }
+    }
+
+    /// What is wrong now.
+    fn trouble(&self) -> Option<Arc<String>> {
+        self.trouble.load_full().or_else(|| self.too_large.load_full())
     }
 }
 
@@ -266,7 +288,7 @@ impl History {
             ticks_dropped: count(&self.health.dropped_ticks),
             failures: count(&self.health.failures),
             bytes: count(&self.health.bytes),
-            trouble: self.health.trouble.load_full(),
+            trouble: self.health.trouble(),
             restored: lock(&self.restored).clone(),
         }
     }

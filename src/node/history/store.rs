@@ -13,6 +13,9 @@ use crate::node::decisions::Event;
 /// What is left of each resolution however full the database is.
 const LEAST_KEPT_MS: [u64; 4] = [600_000, 86_400_000, 7 * 86_400_000, 28 * 86_400_000];
 
+/// Rows this much later than now are of a clock that was ahead.
+pub(super) const AHEAD_MS: u64 = 3_600_000;
+
 /// Ids of series, looked up once.
 #[derive(Default)]
 pub(super) struct SeriesIds(BTreeMap<SeriesKey, i64>);
@@ -165,31 +168,41 @@ fn kept_ms(keep: &config::History, resolution: Resolution) -> u64 {
     u64::try_from(kept.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// What is left after pruning.
+pub(super) struct Pruned {
+    /// Bytes in use.
+    pub(super) bytes: u64,
+    /// Whether that is too many, and nothing more may go.
+    pub(super) is_stuck: bool,
+}
+
 /// Removes rows whose time is over, and where the rest is still too large the oldest tenth of the
-/// finest resolution that can spare it. Returns the bytes in use after it.
+/// finest resolution that can spare it.
 pub(super) fn prune(
     db: &mut Connection,
     keep: &config::History,
     now_ms: u64,
-) -> rusqlite::Result<u64> {
+) -> rusqlite::Result<Pruned> {
     let oldest_event_ms = now_ms.saturating_sub(kept_ms(keep, Resolution::Hour));
     db.execute("DELETE FROM events WHERE end_ms < ?", [signed(oldest_event_ms)])?;
     for resolution in Resolution::ALL {
         remove_before(db, resolution, now_ms.saturating_sub(kept_ms(keep, resolution)))?;
     }
-    if used_bytes(db)? > keep.max_size {
+    let mut is_stuck = used_bytes(db)? > keep.max_size;
+    if is_stuck {
         for (resolution, least_ms) in Resolution::ALL.into_iter().zip(LEAST_KEPT_MS) {
             let Some(oldest_ms) = oldest_ms(db, resolution)? else { continue };
             let span_ms = now_ms.saturating_sub(oldest_ms);
             if span_ms > least_ms {
                 let before_ms = oldest_ms.saturating_add((span_ms / 10).max(resolution.step_ms()));
                 remove_before(db, resolution, before_ms)?;
+                is_stuck = false;
                 break;
             }
         }
     }
     give_back(db)?;
-    used_bytes(db)
+    Ok(Pruned { bytes: used_bytes(db)?, is_stuck })
 }
 
 /// Returns pages that hold nothing to the file system, some at a time.
@@ -201,10 +214,27 @@ fn give_back(db: &Connection) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// Series by series, so that each removal is a range of the table and a short transaction.
 fn remove_before(db: &mut Connection, resolution: Resolution, at_ms: u64) -> rusqlite::Result<()> {
+    remove(db, resolution, "at_ms < ?", at_ms)
+}
+
+/// Removes rows of a time to come.
+pub(super) fn remove_ahead(db: &mut Connection, now_ms: u64) -> rusqlite::Result<()> {
+    let after_ms = now_ms.saturating_add(AHEAD_MS);
+    Resolution::ALL
+        .into_iter()
+        .try_for_each(|resolution| remove(db, resolution, "at_ms > ?", after_ms))
+}
+
+/// Series by series, so that each removal is a range of the table and a short transaction.
+fn remove(
+    db: &mut Connection,
+    resolution: Resolution,
+    which: &str,
+    at_ms: u64,
+) -> rusqlite::Result<()> {
     let name = resolution.as_str();
-    let delete = format!("DELETE FROM samples_{name} WHERE series = ? AND at_ms < ?");
+    let delete = format!("DELETE FROM samples_{name} WHERE series = ? AND {which}");
     for id in series_ids(db)? {
         db.prepare_cached(&delete)?.execute(params![id, signed(at_ms)])?;
     }
@@ -236,12 +266,22 @@ pub(super) fn remove_empty_series(db: &Connection) -> rusqlite::Result<usize> {
     db.execute(&format!("DELETE FROM series WHERE {}", none.join(" AND ")), [])
 }
 
-/// Start of the newest span there is.
-pub(super) fn newest_ms(db: &Connection) -> rusqlite::Result<Option<u64>> {
-    let mut newest = db.prepare("SELECT max(at_ms) FROM samples_1h WHERE series = ?")?;
+/// Start of the newest span there is, those of a time to come left out.
+pub(super) fn newest_ms(db: &Connection, now_ms: u64) -> rusqlite::Result<Option<u64>> {
+    newest(db, "at_ms <= ?", now_ms.saturating_add(AHEAD_MS))
+}
+
+/// Whether there are rows of a time to come.
+pub(super) fn is_ahead(db: &Connection, now_ms: u64) -> rusqlite::Result<bool> {
+    Ok(newest(db, "at_ms > ?", now_ms.saturating_add(AHEAD_MS))?.is_some())
+}
+
+fn newest(db: &Connection, which: &str, at_ms: u64) -> rusqlite::Result<Option<u64>> {
+    let sql = format!("SELECT max(at_ms) FROM samples_1h WHERE series = ? AND {which}");
+    let mut newest = db.prepare_cached(&sql)?;
     let mut latest: Option<i64> = None;
     for id in series_ids(db)? {
-        latest = latest.max(newest.query_row([id], |row| row.get(0))?);
+        latest = latest.max(newest.query_row(params![id, signed(at_ms)], |row| row.get(0))?);
     }
     Ok(latest.map(unsigned))
 }

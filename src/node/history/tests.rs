@@ -186,7 +186,7 @@ fn a_database_too_large_loses_its_oldest_and_finest_only() {
     let now_ms = START_MS + 7_200_000;
     let mut bytes = u64::MAX;
     for _ in 0..100 {
-        let after = store::prune(&mut db, &tight, now_ms).unwrap();
+        let after = store::prune(&mut db, &tight, now_ms).unwrap().bytes;
         assert!(after <= bytes);
         bytes = after;
     }
@@ -212,7 +212,7 @@ fn what_is_removed_is_given_back_to_the_disk() {
 }
 
 /// Waits for a real condition of the writer's thread.
-fn until(what: &str, condition: impl Fn() -> bool) {
+pub(super) fn until(what: &str, condition: impl Fn() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(30);
     while !condition() {
         assert!(Instant::now() < deadline, "waited in vain for: {what}");
@@ -283,7 +283,7 @@ fn history_that_is_turned_off_keeps_and_says_nothing() {
 }
 
 /// A controller that has seen a minute of a service.
-fn experienced(name: &str, horizon_ms: u64) -> Controller {
+pub(super) fn experienced(name: &str, horizon_ms: u64) -> Controller {
     let mut controller = Controller::new(vec![spec(name, horizon_ms)]);
     for tick in 0..600 {
         let mut seen = view(START_MS + tick * 100, 100, 2).observation;

@@ -1,5 +1,6 @@
 //! The thread that writes history: gathers ticks, writes in batches, keeps the file within bounds.
 
+use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -9,10 +10,12 @@ use std::time::{Duration, Instant};
 use foreshadow_config as config;
 use rusqlite::Connection;
 
+use super::learned::Dated;
 use super::pending::Pending;
 use super::schema::{Fault, open_or_begin_anew};
 use super::store::{self, SeriesIds};
 use super::{Health, Message, RecentTicks, learned};
+use crate::node::decisions::Event;
 
 /// Time between two transactions: what a crash loses at most, besides what is queued.
 const FLUSH_EVERY: Duration = Duration::from_secs(2);
@@ -24,6 +27,10 @@ const RETRY_EVERY: Duration = Duration::from_secs(10);
 const LEAP_MS: u64 = 30 * 86_400_000;
 /// That while: time to notice a wrong clock before it has cost anything.
 const HOLD_AFTER_LEAP: Duration = Duration::from_secs(3_600);
+/// Events that may wait for the disk.
+const MOST_EVENTS: usize = 10_000;
+/// Memories of services that may wait for the disk: each is some hundred kilobytes.
+const MOST_LEARNED: usize = 100;
 
 /// What the thread works with.
 pub(super) struct Writer {
@@ -37,8 +44,13 @@ pub(super) struct Writer {
 /// What it remembers between messages.
 struct Work {
     pending: Pending,
+    /// Events that have started, and memories, of each service the newest, that wait for the disk.
+    started: VecDeque<Event>,
+    learned: Vec<Dated>,
     ids: SeriesIds,
     now_ms: u64,
+    /// Since when there are rows of a time to come.
+    ahead_since: Option<Instant>,
     flush_at: Instant,
     prune_at: Instant,
     retry_at: Instant,
@@ -50,8 +62,11 @@ impl Work {
         let start = Instant::now();
         Self {
             pending: Pending::default(),
+            started: VecDeque::new(),
+            learned: Vec::new(),
             ids: SeriesIds::default(),
             now_ms: 0,
+            ahead_since: None,
             flush_at: start + FLUSH_EVERY,
             prune_at: start + prune_after,
             retry_at: start,
@@ -64,6 +79,29 @@ impl Work {
             self.prune_at = Instant::now() + HOLD_AFTER_LEAP;
         }
         self.now_ms = now_ms;
+    }
+
+    /// Takes events to be written; of too many the oldest are given up.
+    fn start(&mut self, events: Vec<Event>) {
+        self.started.extend(events);
+        let surplus = self.started.len().saturating_sub(MOST_EVENTS);
+        if surplus > 0 {
+            tracing::warn!(
+                surplus,
+                "the effect of events will not be learned: history is not written"
+            );
+            self.started.drain(..surplus);
+        }
+    }
+
+    /// Takes memories to be written over older ones of the same services.
+    fn learn(&mut self, memories: Vec<Dated>) {
+        let is_new = |old: &Dated| memories.iter().any(|new| new.is_of_the_same(old));
+        self.learned.retain(|old| !is_new(old));
+        // What comes at the end comes at once, and of every service.
+        let most = MOST_LEARNED.max(memories.len());
+        self.learned.extend(memories);
+        self.learned.drain(..self.learned.len().saturating_sub(most));
     }
 }
 
@@ -81,10 +119,12 @@ impl Writer {
                     recent.observe(&view);
                 }
                 Ok(Message::Learned(memories)) => {
-                    self.with_db(&mut work, |db, _| learned::keep(db, &memories));
+                    work.learn(memories);
+                    self.write_learned(&mut work);
                 }
                 Ok(Message::Started(events)) => {
-                    self.with_db(&mut work, |db, _| store::remember_events(db, &events));
+                    work.start(events);
+                    self.write_started(&mut work);
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
@@ -105,8 +145,9 @@ impl Writer {
 
     /// How long nothing is removed: longer where the clock has leapt far ahead of what is there.
     fn leap_hold(&self) -> Duration {
-        let newest_ms = self.db.as_ref().and_then(|db| store::newest_ms(db).ok().flatten());
-        let ahead_ms = newest_ms.map_or(0, |ms| self.health.started_ms.saturating_sub(ms));
+        let now_ms = self.health.started_ms;
+        let newest_ms = self.db.as_ref().and_then(|db| store::newest_ms(db, now_ms).ok().flatten());
+        let ahead_ms = newest_ms.map_or(0, |ms| now_ms.saturating_sub(ms));
         if ahead_ms <= LEAP_MS {
             return PRUNE_EVERY / 4;
         }
@@ -128,16 +169,45 @@ impl Writer {
                 Ok(rows)
             });
         }
+        self.write_started(work);
+        self.write_learned(work);
         self.health.lost_rows.store(work.pending.lost, Ordering::Relaxed);
         self.health.waiting.store(work.pending.len() as u64, Ordering::Relaxed);
     }
 
+    fn write_started(&mut self, work: &mut Work) {
+        if work.started.is_empty() {
+            return;
+        }
+        self.with_db(work, |db, work| {
+            store::remember_events(db, work.started.make_contiguous())?;
+            work.started.clear();
+            Ok(0)
+        });
+    }
+
+    fn write_learned(&mut self, work: &mut Work) {
+        if work.learned.is_empty() {
+            return;
+        }
+        self.with_db(work, |db, work| {
+            learned::keep(db, &work.learned)?;
+            work.learned.clear();
+            Ok(0)
+        });
+    }
+
     fn prune(&mut self, work: &mut Work) {
+        if work.now_ms == 0 {
+            return;
+        }
         let keep = self.keep;
         let health = Arc::clone(&self.health);
         self.with_db(work, |db, work| {
-            let bytes = store::prune(db, &keep, work.now_ms)?;
-            health.bytes.store(bytes, Ordering::Relaxed);
+            remove_ahead(db, work)?;
+            let pruned = store::prune(db, &keep, work.now_ms)?;
+            health.bytes.store(pruned.bytes, Ordering::Relaxed);
+            health.is_too_large(pruned.is_stuck.then_some((pruned.bytes, keep.max_size)));
             let max_age_ms = u64::try_from(keep.snapshot_max_age.as_millis()).unwrap_or(u64::MAX);
             learned::forget(db, work.now_ms.saturating_sub(max_age_ms))?;
             if store::remove_empty_series(db)? > 0 {
@@ -186,10 +256,23 @@ impl Writer {
     }
 }
 
+/// Removes rows of a time to come, which a clock wrote that was ahead; not at once, since it may be
+/// now that the clock is behind.
+fn remove_ahead(db: &mut Connection, work: &mut Work) -> rusqlite::Result<()> {
+    if !store::is_ahead(db, work.now_ms)? {
+        work.ahead_since = None;
+    } else if work.ahead_since.get_or_insert_with(Instant::now).elapsed() >= HOLD_AFTER_LEAP {
+        tracing::warn!("history of a time to come is removed: the clock that wrote it was ahead");
+        store::remove_ahead(db, work.now_ms)?;
+        work.ahead_since = None;
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::bucket::Resolution;
-    use super::super::tests::{START_MS, keep, query, view};
+    use super::super::tests::{START_MS, experienced, keep, query, until, view};
     use super::super::{HISTORY_DB, read, schema};
     use super::*;
     use crate::node::view::View;
@@ -277,5 +360,93 @@ mod tests {
                 assert_eq!(rates, (100.0, 100.0, 100.0), "{resolution:?}");
             }
         }
+    }
+
+    fn event(name: &str) -> Event {
+        let (start_ms, end_ms) = (START_MS, START_MS + 60_000);
+        Event { service: "shop".to_owned(), name: name.to_owned(), start_ms, end_ms, lift: 2.0 }
+    }
+
+    #[test]
+    fn events_and_memories_wait_for_a_database_that_cannot_be_had() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut writer, _) = writer(dir.path());
+        writer.db = None;
+        std::fs::remove_file(&writer.path).unwrap();
+        std::fs::create_dir(&writer.path).unwrap();
+        let (path, health) = (writer.path.clone(), Arc::clone(&writer.health));
+        let (inbox, messages) = std::sync::mpsc::sync_channel(8);
+        let thread = std::thread::spawn(move || writer.run(&messages));
+        let service = foreshadow_control::ServiceName::from("shop");
+        inbox.send(Message::Started(vec![event("sale")])).unwrap();
+        until("it to be tried", || health.failures.load(Ordering::Relaxed) > 0);
+        let controller = experienced("shop", 30_000);
+        let memory = controller.memory(&service).unwrap();
+        inbox.send(Message::Learned(vec![Dated { at_ms: START_MS, memory }])).unwrap();
+        std::fs::remove_dir(&path).unwrap();
+        drop(inbox);
+        thread.join().unwrap();
+        let events = read::events(&path, &service).unwrap();
+        assert_eq!(events.iter().map(|e| e.kind.as_str()).collect::<Vec<_>>(), ["sale"]);
+        let mut fresh = experienced("shop", 30_000);
+        let restored = learned::recall(&path, &mut fresh, START_MS, 1);
+        assert!(restored.len() == 1 && restored[0].taken_up, "{restored:?}");
+    }
+
+    #[test]
+    fn what_waits_for_the_disk_is_bounded_and_the_newest() {
+        let mut work = Work::new(Duration::ZERO);
+        work.start((0..MOST_EVENTS + 5).map(|n| event(&n.to_string())).collect());
+        assert_eq!((work.started.len(), work.started[0].name.as_str()), (MOST_EVENTS, "5"));
+        let controller = experienced("shop", 30_000);
+        let dated = |at_ms| {
+            let service = foreshadow_control::ServiceName::from("shop");
+            Dated { at_ms, memory: controller.memory(&service).unwrap() }
+        };
+        (1..4).for_each(|at_ms| work.learn(vec![dated(at_ms)]));
+        assert_eq!(work.learned.iter().map(|d| d.at_ms).collect::<Vec<_>>(), [3]);
+    }
+
+    #[test]
+    fn rows_of_a_clock_that_was_ahead_go_once_it_is_sure_that_it_was() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut writer, mut work) = writer(dir.path());
+        let day_ms = 86_400_000;
+        for at_ms in [START_MS + 40 * day_ms, START_MS] {
+            work.goes_to(at_ms);
+            work.pending.observe(&view(at_ms, 1_000, 1));
+        }
+        work.pending.close_second();
+        writer.flush(&mut work);
+        let left = |resolution| read::spans(&dir.path().join(HISTORY_DB), &query(resolution));
+        let db = writer.db.as_ref().unwrap();
+        assert_eq!(store::newest_ms(db, START_MS).unwrap(), Some(START_MS));
+        writer.prune(&mut work);
+        assert_eq!(left(Resolution::Hour).unwrap().len(), 2, "the clock may be behind now");
+        work.ahead_since = work.ahead_since.and_then(|since| since.checked_sub(HOLD_AFTER_LEAP));
+        writer.prune(&mut work);
+        for resolution in Resolution::ALL {
+            let spans = left(resolution).unwrap();
+            assert_eq!(spans.iter().map(|s| s.at_ms).collect::<Vec<_>>(), [START_MS]);
+        }
+    }
+
+    #[test]
+    fn a_size_that_cannot_be_kept_is_said_until_it_can() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut writer, mut work) = writer(dir.path());
+        work.goes_to(START_MS);
+        work.pending.observe(&view(START_MS, 1_000, 1));
+        work.pending.close_second();
+        writer.flush(&mut work);
+        writer.keep.max_size = 1;
+        writer.prune(&mut work);
+        let trouble = writer.health.trouble().unwrap();
+        assert!(trouble.contains("history.max_size"), "{trouble}");
+        writer.health.worked(1);
+        assert!(writer.health.trouble().is_some(), "what is written does not make it smaller");
+        writer.keep.max_size = 1 << 30;
+        writer.prune(&mut work);
+        assert_eq!(writer.health.trouble(), None);
     }
 }
