@@ -89,13 +89,13 @@ impl Effects {
     /// the end of the history (0 is the next).
     pub(super) fn put_on(&self, value: f64, ahead: usize, at_ms: u64, step_ms: u64) -> f64 {
         let end_ms = at_ms.saturating_add(step_ms);
-        let mut value =
-            self.signals.iter().fold(value, |value, signal| signal.put_on(value, ahead));
-        for (from_ms, to_ms, ratio) in &self.planned {
+        let value = self.signals.iter().fold(value, |value, signal| signal.put_on(value, ahead));
+        // Of events at one time the largest counts: often they are one, announced and in a calendar.
+        let lift = |(from_ms, to_ms, ratio): &(u64, u64, f64)| {
             let shared_ms = end_ms.min(*to_ms).saturating_sub(at_ms.max(*from_ms));
-            value *= 1.0 + (ratio - 1.0) * shared_ms as f64 / step_ms.max(1) as f64;
-        }
-        value
+            (shared_ms > 0).then(|| 1.0 + (ratio - 1.0) * shared_ms as f64 / step_ms.max(1) as f64)
+        };
+        value * self.planned.iter().filter_map(lift).reduce(f64::max).unwrap_or(1.0)
     }
 
     fn ratio(&self, event: &Event) -> f64 {
@@ -176,4 +176,25 @@ fn lifts(series: &Series, grid: Grid, events: &[&Event]) -> Vec<Lift> {
         repeats: repeats as usize,
     };
     kinds.into_iter().map(lift).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_events_at_one_time_the_largest_lift_counts() {
+        let event = |start_ms, end_ms, lift| Event {
+            kind: format!("{start_ms} {lift}"),
+            start_ms,
+            end_ms,
+            expected_lift: Some(lift),
+        };
+        let mut effects = Effects::default();
+        for (start_ms, end_ms, lift) in [(0, 50, 2.0), (0, 50, 2.0), (0, 20, 1.5), (90, 100, 0.5)] {
+            effects.announce(&event(start_ms, end_ms, lift));
+        }
+        let put_on = |at_ms| effects.put_on(100.0, 0, at_ms, 10);
+        assert_eq!([0, 30, 45, 50, 90, 95].map(put_on), [200.0, 200.0, 150.0, 100.0, 50.0, 75.0]);
+    }
 }
