@@ -19,7 +19,7 @@ use tokio::sync::Semaphore;
 
 use super::error::ApiError;
 use super::extract::Path;
-use super::operate::{Body, blocking, body, standing};
+use super::operate::{Body, body, standing};
 use super::read::{Answer, OnlyQuery, known_service, pairs, view};
 use crate::node::Shared;
 use crate::node::operator::Order;
@@ -185,14 +185,29 @@ pub(super) async fn check(
     let recording = shared.config.load().recording.clone().filter(|_| replay);
     let mut answer = json!({ "service": service, "rule": rule, "dry_run": null });
     let Some(recording) = recording else { return Ok(Json(answer)) };
-    let Ok(_alone) = TRYING.try_acquire() else {
-        let why = "another rule is being tried; try again in a few seconds";
-        return Err(ApiError::new(StatusCode::TOO_MANY_REQUESTS, why).into());
-    };
     let spec = RuleSpec { name: TRIED.to_owned(), rule };
-    let run = blocking(&shared, move |_| try_on(&recording.path, &service, &[spec])).await?;
+    let run = alone(&TRYING, move || try_on(&recording.path, &service, &[spec])).await?;
     answer["dry_run"] = json!(run);
     Ok(Json(answer))
+}
+
+/// Does work that only one may do at a time, which goes on when nobody waits for it any more.
+async fn alone<T: Send + 'static>(
+    gate: &'static Semaphore,
+    work: impl FnOnce() -> anyhow::Result<T> + Send + 'static,
+) -> Result<T, ApiError> {
+    let Ok(permit) = gate.try_acquire() else {
+        let why = "another rule is being tried; try again in a few seconds";
+        return Err(ApiError::new(StatusCode::TOO_MANY_REQUESTS, why));
+    };
+    let work = move || {
+        let _permit = permit;
+        work()
+    };
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result.map_err(|error| ApiError::internal(&error)),
+        Err(error) => Err(ApiError::internal(&error.into())),
+    }
 }
 
 /// Goes through the recording at `path`, with nothing carried out.
@@ -213,5 +228,31 @@ pub(crate) fn try_on(
             Err(error).with_context(|| format!("{} cannot be gone through", path.display()))
         }
         None => Ok(run),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_nobody_waits_for_keeps_others_out_until_it_is_done() {
+        static GATE: Semaphore = Semaphore::const_new(1);
+        let (began, begins) = tokio::sync::oneshot::channel();
+        let (release, held) = channel::<()>();
+        let work = move || {
+            began.send(()).expect("it is waited for");
+            Ok(held.recv().is_err())
+        };
+        let caller = tokio::spawn(alone(&GATE, work));
+        begins.await.unwrap();
+        caller.abort();
+        assert!(caller.await.unwrap_err().is_cancelled());
+        assert!(alone(&GATE, || Ok(())).await.is_err(), "it is still at it");
+        drop(release);
+        drop(GATE.acquire().await.unwrap());
+        assert!(alone(&GATE, || Ok(())).await.is_ok());
     }
 }
