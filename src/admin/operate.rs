@@ -72,6 +72,16 @@ pub(super) async fn standing(
     task.await.unwrap_or_else(|error| Err(ApiError::internal(&error.into())))
 }
 
+/// Nothing is ordered of a loop that would not heed it.
+fn heeded(shared: &Shared) -> Result<(), ApiError> {
+    match shared.loop_trouble() {
+        Some(trouble) if !shared.is_draining() => {
+            Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, trouble))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Hands an order to the tick and waits for it.
 async fn order(shared: &Arc<Shared>, order: Order) -> Result<Orders, ApiError> {
     let (done, answer) = oneshot::channel();
@@ -82,11 +92,7 @@ async fn order(shared: &Arc<Shared>, order: Order) -> Result<Orders, ApiError> {
         Some(trouble) => trouble,
         None => "the control loop has just ended; see the log and restart".to_owned(),
     };
-    if !shared.is_draining()
-        && let Some(trouble) = shared.loop_trouble()
-    {
-        return Err(unavailable(trouble));
-    }
+    heeded(shared)?;
     shared.requests.try_send(Request { order, done }).map_err(|error| match error {
         TrySendError::Full(_) => unavailable("too many orders are waiting; try again".to_owned()),
         TrySendError::Disconnected(_) => unavailable(gone()),
@@ -222,7 +228,7 @@ pub(super) async fn announce(
         return Err(ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, problem));
     }
     let stored = event.clone();
-    let id = blocking(&shared, move |s| s.decisions.announce(&stored, now_ms)).await?;
+    let id = change_events(&shared, move |s| s.decisions.announce(&stored, now_ms)).await?;
     let Some(id) = id else {
         let why = format!(
             "there are {MOST_EVENTS} announced events that have not ended, which is the most: \
@@ -230,7 +236,6 @@ pub(super) async fn announce(
         );
         return Err(ApiError::new(StatusCode::CONFLICT, why));
     };
-    publish_events(&shared).await?;
     Ok((StatusCode::CREATED, Json(json!({ "id": id, "event": event }))))
 }
 
@@ -242,18 +247,31 @@ pub(super) async fn withdraw(
         let why = format!("{event:?} is no event: write its number, as GET /api/v1/events does");
         ApiError::new(StatusCode::BAD_REQUEST, why)
     })?;
-    if !blocking(&shared, move |s| s.decisions.withdraw(event)).await? {
+    if !change_events(&shared, move |s| s.decisions.withdraw(event)).await? {
         return Err(ApiError::new(StatusCode::NOT_FOUND, format!("there is no event {event}")));
     }
-    publish_events(&shared).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-async fn publish_events(shared: &Arc<Shared>) -> Result<(), ApiError> {
-    let now_ms = shared.clock.now_ms();
-    let events = blocking(shared, move |s| s.decisions.events(now_ms)).await?;
-    order(shared, Order::Events(events.into_iter().map(|(_, event)| event).collect())).await?;
-    Ok(())
+/// Changes the announced events and hands the loop all of them: one change at a time, or the list of
+/// an earlier one could come last and be in force, and on a task of its own, or a caller who hangs up
+/// could leave an event that is kept and not in force.
+async fn change_events<T: Send + 'static>(
+    shared: &Arc<Shared>,
+    change: impl FnOnce(&Shared) -> anyhow::Result<T> + Send + 'static,
+) -> Result<T, ApiError> {
+    heeded(shared)?;
+    let shared = Arc::clone(shared);
+    let task = tokio::spawn(async move {
+        let _turn = shared.announcing.lock().await;
+        let changed = blocking(&shared, change).await?;
+        let now_ms = shared.clock.now_ms();
+        let events = blocking(&shared, move |s| s.decisions.events(now_ms)).await?;
+        let events = events.into_iter().map(|(_, event)| event).collect();
+        order(&shared, Order::Events(events)).await?;
+        Ok(changed)
+    });
+    task.await.unwrap_or_else(|error| Err(ApiError::internal(&error.into())))
 }
 
 pub(super) async fn reload(

@@ -77,6 +77,9 @@ pub(crate) struct Shared {
     reloads: mpsc::Sender<oneshot::Sender<ReloadOutcome>>,
     draining: AtomicBool,
 }
+    /// Held from reading the announced events until the loop has them, so that of two changes at
+    /// once the list of the later one is in force.
+    pub(crate) announcing: tokio::sync::Mutex<()>,
 
 /// What became of one reload.
 #[derive(Clone, Debug)]

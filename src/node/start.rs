@@ -126,6 +126,7 @@ impl Parts {
             mirror: Arc::clone(&self.mirror),
             reloads,
             draining: AtomicBool::new(false),
+            announcing: tokio::sync::Mutex::default(),
         })
     }
 }

@@ -9,6 +9,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::*;
+use crate::node::operator::{Order, Orders};
 use crate::node::tick::{Configure, guarded};
 
 /// What the loop holds when it panics.
@@ -43,6 +44,12 @@ fn write_config(dir: &Path) -> PathBuf {
 
 impl Broken {
     async fn start(holding: Holding) -> Self {
+        Self::with_loop(move |orders, configurations| panics(holding, orders, configurations)).await
+    }
+
+    async fn with_loop(
+        run: impl FnOnce(&Receiver<Request>, &Receiver<Configure>) + Send + 'static,
+    ) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let path = write_config(dir.path());
         let config = foreshadow_config::load(&path).unwrap();
@@ -56,7 +63,7 @@ impl Broken {
         let shared = Arc::new(parts.share(&config, requests, reloads).unwrap());
         let ending = Arc::clone(&shared);
         let looping = std::thread::spawn(move || {
-            guarded(&ending, || panics(holding, &request_inbox, &configure_inbox));
+            guarded(&ending, || run(&request_inbox, &configure_inbox));
         });
         let reloader = Reloader::new(
             Arc::clone(&shared),
@@ -80,16 +87,7 @@ impl Broken {
 
     /// Asks the admin interface; the answer whole.
     async fn ask(&self, method: &str, path: &str, body: &str) -> String {
-        let mut stream = tokio::net::TcpStream::connect(self.admin).await.unwrap();
-        let request = format!(
-            "{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
-             Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
-            body.len()
-        );
-        stream.write_all(request.as_bytes()).await.unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.unwrap();
-        answer
+        asked(self.admin, method, path, body).await
     }
 
     async fn order(&self) -> String {
@@ -99,6 +97,19 @@ impl Broken {
     async fn reload(&self) -> String {
         self.ask("POST", "/api/v1/reload", "{}").await
     }
+}
+
+async fn asked(admin: SocketAddr, method: &str, path: &str, body: &str) -> String {
+    let mut stream = tokio::net::TcpStream::connect(admin).await.unwrap();
+    let request = format!(
+        "{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        body.len()
+    );
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
 }
 
 fn panics(holding: Holding, orders: &Receiver<Request>, configurations: &Receiver<Configure>) {
@@ -161,4 +172,34 @@ async fn a_node_whose_loop_has_panicked_still_ends_its_shadows() {
     assert!(error.contains("the loop had panicked"), "{error}");
     assert!(manager.snapshot().is_empty());
     assert!(!Path::new(&format!("/proc/{pid}")).exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_events_announced_at_once_the_whole_list_comes_last() {
+    const EVENTS: usize = 12;
+    let (lists, told) = channel();
+    let node = Broken::with_loop(move |orders, _| {
+        for request in orders.iter().take(EVENTS) {
+            let Order::Events(events) = request.order else { panic!("{} ordered", request.order) };
+            lists.send(events.len()).unwrap();
+            request.done.send(Orders::default()).unwrap();
+        }
+    })
+    .await;
+    let start_ms = node.node.shared.clock.now_ms() + 3_600_000;
+    let announce = |nth: usize| {
+        let event = json!({
+            "service": "shop", "name": format!("event {nth}"),
+            "start_ms": start_ms, "end_ms": start_ms + 1_000, "lift": 2.0,
+        });
+        let admin = node.admin;
+        async move { asked(admin, "POST", "/api/v1/events", &event.to_string()).await }
+    };
+    let mut asking = tokio::task::JoinSet::new();
+    (0..EVENTS).map(announce).for_each(|asked| drop(asking.spawn(asked)));
+    for answer in asking.join_all().await {
+        says(&answer, 201, "event");
+    }
+    let lists: Vec<usize> = told.iter().collect();
+    assert_eq!(lists, (1..=EVENTS).collect::<Vec<_>>(), "a list was out of date when it came");
 }
