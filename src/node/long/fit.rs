@@ -183,6 +183,16 @@ fn grid(spans: &[Span], step_ms: u64) -> History {
     History { start_ms, step_ms, values }
 }
 
+/// What of started events is over by `from_ms`, and what is left of those that run.
+fn parted(started: &[Event], from_ms: u64) -> (Vec<Event>, Vec<Event>) {
+    let over = started.iter().filter(|event| event.start_ms < from_ms);
+    let over = over.map(|event| Event { end_ms: event.end_ms.min(from_ms), ..event.clone() });
+    let running = started.iter().filter(|event| event.end_ms > from_ms);
+    let running =
+        running.map(|event| Event { start_ms: event.start_ms.max(from_ms), ..event.clone() });
+    (over.collect(), running.collect())
+}
+
 /// The curve that `past` leads to.
 pub(super) fn curve(
     past: &Past<'_>,
@@ -198,12 +208,13 @@ pub(super) fn curve(
         horizon_ms: reach.ms(),
         ..LongSpec::default()
     };
-    let mut model = Model::fit(&history, &spec, &[], past.started)?;
     let from_ms = resolution.start_ms(now_ms);
+    let (over, running) = parted(past.started, from_ms);
+    let mut model = Model::fit(&history, &spec, &[], &over)?;
     let reach_ms = reach.ms().saturating_add((reach.ms() / SPARE_PART).max(2 * reach.every_ms()));
     let steps = usize::try_from(reach_ms / step_ms).unwrap_or(0);
     let told = curve::told(&model.forecast(from_ms, steps), quantiles);
-    past.upcoming.iter().for_each(|event| model.announce(event));
+    running.iter().chain(past.upcoming).for_each(|event| model.announce(event));
     let shown = model.forecast(from_ms, steps);
     let lift = |lift: &foreshadow_predictor::long::Lift| LearnedLift {
         name: lift.kind.clone(),
@@ -357,9 +368,24 @@ mod tests {
         assert_eq!((lift.name.as_str(), lift.repeats), ("sale", 4));
         assert!((1.6..2.6).contains(&lift.lift), "{lift:?}");
         assert!((1.6..3.3).contains(&lift.blended(5.0)), "{lift:?}");
-        let during =
-            usize::try_from((upcoming[0].start_ms + 3_600_000 - curve.start_ms) / curve.step_ms)
-                .unwrap();
+        let at = |at_ms: u64| usize::try_from((at_ms - curve.start_ms) / curve.step_ms).unwrap();
+        let during = at(upcoming[0].start_ms + 3_600_000);
+        assert!(curve.mean[during] > 1.4 * 200.0, "{}", curve.mean[during]);
+        assert!(curve.told[during][1] < 1.2 * 200.0, "{:?}", curve.told[during]);
+
+        // Once it runs, what is left of it is told to people only, just the same.
+        known.extend((0..52).map(|nth| span(now_ms + nth * 900_000, 900_000)));
+        for span in &mut known {
+            if (upcoming[0].start_ms..upcoming[0].end_ms).contains(&span.at_ms) {
+                span.rps *= 2.0;
+            }
+        }
+        let started = [&started[..], &upcoming].concat();
+        let past = Past { spans: &known, started: &started, upcoming: &[] };
+        let now_ms = now_ms + 13 * 3_600_000;
+        let curve = super::curve(&past, Reach::Day, &QUANTILES, now_ms).unwrap();
+        let at = |at_ms: u64| usize::try_from((at_ms - curve.start_ms) / curve.step_ms).unwrap();
+        let during = at(now_ms + 3_600_000);
         assert!(curve.mean[during] > 1.4 * 200.0, "{}", curve.mean[during]);
         assert!(curve.told[during][1] < 1.2 * 200.0, "{:?}", curve.told[during]);
     }
