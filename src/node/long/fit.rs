@@ -139,7 +139,8 @@ impl Fitter {
         let mut started = shared.history.events(service)?;
         // What calendars say of times before they were configured explains the history of then.
         let from_ms = spans.first().map_or(now_ms, |span| span.at_ms);
-        let before = configured.forecast.occurrences(from_ms, now_ms).into_iter().map(as_event);
+        let before =
+            configured.forecast.last_occurrences(from_ms, now_ms).into_iter().map(as_event);
         started.extend(before.filter(|event| event.start_ms <= now_ms));
         started.sort_by(|a, b| (b.start_ms, &a.kind).cmp(&(a.start_ms, &b.kind)));
         started.dedup_by(|a, b| a.start_ms == b.start_ms && a.kind == b.kind);
