@@ -202,7 +202,9 @@ pub(super) async fn events(State(shared): State<Arc<Shared>>) -> Answer {
         .map(|(id, event)| json!({ "id": id, "event": event, "running": event.start_ms <= now_ms }))
         .collect();
     let calendar = shared.long.calendar();
-    let calendar: Vec<_> = calendar.iter().filter(|event| event.end_ms > now_ms).collect();
+    let mut calendar: Vec<&Event> =
+        calendar.values().flatten().filter(|event| event.end_ms > now_ms).collect();
+    calendar.sort_by_key(|event| event.start_ms);
     Ok(Json(json!({ "events": events, "calendar": calendar })))
 }
 

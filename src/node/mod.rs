@@ -1,5 +1,6 @@
 //! A running node: data plane, control loop, Shadow Instance Manager and what connects them.
 
+mod announced;
 pub(crate) mod clock;
 pub(crate) mod decisions;
 pub(crate) mod file;
@@ -76,10 +77,10 @@ pub(crate) struct Shared {
     mirror: Arc<Mirrorer>,
     reloads: mpsc::Sender<oneshot::Sender<ReloadOutcome>>,
     draining: AtomicBool,
-}
     /// Held from reading the announced events until the loop has them, so that of two changes at
     /// once the list of the later one is in force.
     pub(crate) announcing: tokio::sync::Mutex<()>,
+}
 
 /// What became of one reload.
 #[derive(Clone, Debug)]

@@ -13,8 +13,9 @@ use foreshadow_mirror::Mirrorer;
 use foreshadow_proxy::{DataPlane, InstanceDrain};
 use foreshadow_shadow::{Manager, ShadowInstance};
 
+use super::announced::announced;
 use super::decisions::Event;
-use super::long::LongForecasts;
+use super::long::{Calendar, LongForecasts};
 use super::operator::Orders;
 use super::translate::{WiredService, Wiring};
 use super::view::ShadowCounts;
@@ -95,11 +96,13 @@ impl Observer {
     }
 
     /// Events that have started and were not given out before, those of calendars included.
-    pub(super) fn newly_started(&mut self, calendar: &[Event], at_ms: u64) -> Vec<Event> {
+    pub(super) fn newly_started(&mut self, calendar: &Calendar, at_ms: u64) -> Vec<Event> {
         self.started.retain(|event| event.end_ms > at_ms);
         let runs = |event: &&Event| event.start_ms <= at_ms && event.end_ms > at_ms;
         let new = |event: &&Event| runs(event) && !self.started.contains(event);
-        let all = self.events.iter().chain(calendar);
+        let begun = |event: &&Event| event.start_ms <= at_ms;
+        let of_calendars = calendar.values().flat_map(|events| events.iter().take_while(begun));
+        let all = self.events.iter().chain(of_calendars);
         let started: Vec<Event> = all.filter(new).cloned().collect();
         self.started.extend(started.iter().cloned());
         started
@@ -195,14 +198,9 @@ impl Observer {
         at_ms: u64,
     ) -> Vec<foreshadow_control::Announced> {
         let calendar = long.calendar();
-        let mine = self.events.iter().chain(calendar.iter());
-        mine.filter(|event| event.service == name.as_str() && event.end_ms > at_ms)
-            .map(|event| foreshadow_control::Announced {
-                starts_in_ms: event.start_ms.saturating_sub(at_ms),
-                ends_in_ms: event.end_ms.saturating_sub(at_ms),
-                lift: long.lift(name, &event.name, event.lift),
-            })
-            .collect()
+        let ordered = self.events.iter().filter(|event| event.service == name.as_str());
+        let events = ordered.chain(calendar.get(name).into_iter().flatten());
+        announced(events, |event| long.lift(name, &event.name, event.lift), at_ms)
     }
 
     fn count(&mut self, name: &ServiceName, facts: &[Fact]) {

@@ -4,6 +4,7 @@ use foreshadow_config::{Config, Occurrence};
 use foreshadow_control::ServiceName;
 use foreshadow_predictor::long::Event;
 
+use super::Calendar;
 use crate::node::{Shared, decisions};
 
 /// How far ahead occurrences of calendars are looked up: as far as any curve looks, and a day more.
@@ -19,9 +20,10 @@ pub(super) fn upcoming(
 ) -> anyhow::Result<Vec<Event>> {
     let announced = shared.decisions.events(now_ms)?.into_iter().map(|(_, event)| event);
     let calendar = shared.long.calendar();
-    let all = announced.chain(calendar.iter().cloned());
-    let mine = all.filter(|event| event.service == service.as_str() && event.start_ms > now_ms);
-    Ok(mine
+    let mine = announced.filter(|event| event.service == service.as_str());
+    let all = mine.chain(calendar.get(service).into_iter().flatten().cloned());
+    Ok(all
+        .filter(|event| event.start_ms > now_ms)
         .take(super::fit::MOST_EVENTS)
         .map(|event| Event {
             kind: event.name,
@@ -41,21 +43,26 @@ pub(super) fn as_event(occurrence: Occurrence) -> Event {
     }
 }
 
-/// What the calendars and rules of all services say of the next days, what runs included.
-pub(super) fn coming(config: &Config, now_ms: u64) -> Vec<decisions::Event> {
-    let mut coming: Vec<decisions::Event> = Vec::new();
+/// What the calendars and rules of all services say of the next days, what runs included; of more
+/// than 10,000 occurrences the soonest.
+pub(super) fn coming(config: &Config, now_ms: u64) -> Calendar {
+    let mut coming: Vec<(&ServiceName, Occurrence)> = Vec::new();
     for (service, configured) in &config.services {
-        let occurrences =
-            configured.forecast.occurrences(now_ms, now_ms.saturating_add(CALENDAR_MS));
-        coming.extend(occurrences.into_iter().map(|occurrence| decisions::Event {
+        let until_ms = now_ms.saturating_add(CALENDAR_MS);
+        let occurrences = configured.forecast.occurrences(now_ms, until_ms);
+        coming.extend(occurrences.into_iter().map(|occurrence| (service, occurrence)));
+    }
+    coming.sort_by_key(|(_, occurrence)| occurrence.start_ms);
+    coming.truncate(MOST_COMING);
+    let mut calendar = Calendar::new();
+    for (service, occurrence) in coming {
+        calendar.entry(service.clone()).or_default().push(decisions::Event {
             service: service.to_string(),
             name: occurrence.name,
             start_ms: occurrence.start_ms,
             end_ms: occurrence.end_ms,
             lift: occurrence.lift,
-        }));
+        });
     }
-    coming.sort_by(|a, b| a.start_ms.cmp(&b.start_ms).then_with(|| a.service.cmp(&b.service)));
-    coming.truncate(MOST_COMING);
-    coming
+    calendar
 }

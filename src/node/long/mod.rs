@@ -96,12 +96,15 @@ impl Reach {
 /// The curves of one service.
 pub(crate) type Curves = BTreeMap<Reach, Arc<Curve>>;
 
+/// Occurrences of calendars and rules by service, each by start.
+pub(crate) type Calendar = BTreeMap<ServiceName, Vec<Event>>;
+
 /// All curves in force.
 #[derive(Default)]
 pub(crate) struct LongForecasts {
     curves: ArcSwap<BTreeMap<ServiceName, Curves>>,
     /// Occurrences of calendars and rules that have not ended, for the next days.
-    calendar: ArcSwap<Vec<Event>>,
+    calendar: ArcSwap<Calendar>,
     stop: Mutex<Option<Sender<()>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -160,8 +163,8 @@ impl LongForecasts {
         lifts.max_by_key(|lift| lift.repeats).map_or(announced, |lift| lift.blended(announced))
     }
 
-    /// Occurrences of calendars and rules that have not ended, by service and start.
-    pub(crate) fn calendar(&self) -> Arc<Vec<Event>> {
+    /// Occurrences of calendars and rules that have not ended.
+    pub(crate) fn calendar(&self) -> Arc<Calendar> {
         self.calendar.load_full()
     }
 

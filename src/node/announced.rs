@@ -1,0 +1,51 @@
+//! Which of all announced events an observation tells of.
+
+use foreshadow_control::Announced;
+
+use super::decisions::Event;
+
+/// Events to come that are told of: as many as the controller looks at.
+const MOST_UPCOMING: usize = 64;
+
+/// The events that run at `at_ms`, and the soonest of those to come that ask for more than usual:
+/// an observation is built, recorded and kept every tick, and most of a calendar is far away.
+pub(super) fn announced<'a>(
+    events: impl Iterator<Item = &'a Event>,
+    lift: impl Fn(&Event) -> f64,
+    at_ms: u64,
+) -> Vec<Announced> {
+    let (running, mut upcoming): (Vec<&Event>, Vec<&Event>) =
+        events.filter(|event| event.end_ms > at_ms).partition(|event| event.start_ms <= at_ms);
+    upcoming.sort_by_key(|event| event.start_ms);
+    let announced = |event: &Event| Announced {
+        starts_in_ms: event.start_ms.saturating_sub(at_ms),
+        ends_in_ms: event.end_ms.saturating_sub(at_ms),
+        lift: lift(event),
+    };
+    let upcoming = upcoming.into_iter().map(announced).filter(|event| event.lift > 1.0);
+    running.into_iter().map(announced).chain(upcoming.take(MOST_UPCOMING)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_runs_is_told_and_the_soonest_that_ask_for_more() {
+        let event = |start_ms: u64, lift| Event {
+            service: "shop".to_owned(),
+            name: "sale".to_owned(),
+            start_ms,
+            end_ms: start_ms + 100,
+            lift,
+        };
+        let mut events: Vec<Event> = (0..10_000).rev().map(|n| event(1_000 + n, 2.0)).collect();
+        events.extend((0..100).map(|n| event(1_000 + n, 1.0)));
+        events.extend([event(950, 1.0), event(901, 3.0), event(900, 3.0)]);
+        let told = announced(events.iter(), |event| event.lift, 1_000);
+        let starts: Vec<u64> = told.iter().map(|event| event.starts_in_ms).collect();
+        // Of those that begin now there is one of either lift.
+        assert_eq!(starts, [vec![0; 4], (1..=64).collect()].concat());
+        assert!(told.iter().all(|event| event.starts_in_ms == 0 || event.lift == 2.0));
+    }
+}
