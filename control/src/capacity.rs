@@ -373,10 +373,12 @@ impl CapacityModel {
         };
         let learned_rps = (saturation.value() * self.objective_share).max(self.proven_rps);
         let rps = learned_rps;
+        let ends = [saturation.lower(SYSTEMATIC_ERROR), saturation.upper(SYSTEMATIC_ERROR)];
+        let [lower_rps, upper_rps] = ends.map(|end| end * self.objective_share);
         Some(Belief {
             rps,
-            lower_rps: (saturation.lower() * self.objective_share).max(self.proven_rps),
-            upper_rps: Some((saturation.upper() * self.objective_share).max(rps)),
+            lower_rps: lower_rps.max(self.proven_rps),
+            upper_rps: Some(upper_rps.max(rps)),
             error: if self.apart_windows > 0 {
                 APART_ERROR
             } else {

@@ -20,12 +20,20 @@ const GRID: u32 = 24;
 pub(crate) struct Estimate {
     ln: f64,
     variance: f64,
+    /// The variance by what tells it from larger values only. That it is not smaller can be seen
+    /// again and again, and never says how large it is.
+    #[serde(default = "vague")]
+    above: f64,
+}
+
+fn vague() -> f64 {
+    MAX_VARIANCE
 }
 
 impl Estimate {
     /// A first measurement, with its relative standard error.
     pub(crate) fn new(value: f64, error: f64) -> Self {
-        Self { ln: value.max(1e-6).ln(), variance: error * error }
+        Self { ln: value.max(1e-6).ln(), variance: error * error, above: error * error }
     }
 
     /// Another measurement, with its relative standard error.
@@ -33,6 +41,7 @@ impl Estimate {
         let gain = self.variance / (self.variance + error * error);
         self.ln += gain * (value.max(1e-6).ln() - self.ln);
         self.variance *= 1.0 - gain;
+        self.above /= 1.0 + self.above / (error * error);
     }
 
     /// A measurement of something that depends on the quantity: `expected(value)` should have
@@ -61,6 +70,10 @@ impl Estimate {
         let (mean, variance) = moments(low, high, &misfit);
         let reach = 4.0 * variance.sqrt().max((high - low) / f64::from(GRID));
         let (mean, variance) = moments((mean - reach).max(least), mean + reach, &misfit);
+        // What a deviation upwards would change, in errors of the measurement.
+        let above = self.ln.max(least) + self.above.sqrt();
+        let told = (expected(self.ln.max(least).exp()) - expected(above.exp())) / error;
+        self.above = (self.above / (1.0 + told * told)).max(LEAST_VARIANCE);
         self.ln = mean;
         self.variance = variance.max(LEAST_VARIANCE);
     }
@@ -73,26 +86,28 @@ impl Estimate {
     /// Time passes without a measurement.
     pub(crate) fn age(&mut self, elapsed_s: f64) {
         self.variance = (self.variance + DRIFT_VARIANCE_PER_S * elapsed_s).min(MAX_VARIANCE);
+        self.above = (self.above + DRIFT_VARIANCE_PER_S * elapsed_s).min(MAX_VARIANCE);
     }
 
     /// The quantity is now `factor` of what it was, give or take the relative `error`.
     pub(crate) fn scale(&mut self, factor: f64, error: f64) {
         self.ln += factor.ln();
         self.variance = (self.variance + error * error).min(MAX_VARIANCE);
+        self.above = (self.above + error * error).min(MAX_VARIANCE);
     }
 
     pub(crate) fn value(&self) -> f64 {
         self.ln.exp()
     }
 
-    /// Lower end of the 95 % interval.
-    pub(crate) fn lower(&self) -> f64 {
-        (self.ln - 2.0 * self.variance.sqrt()).exp()
+    /// Lower end of the 95 % interval, what is wrong with all measurements counted in.
+    pub(crate) fn lower(&self, systematic: f64) -> f64 {
+        (self.ln - 2.0 * self.error().hypot(systematic)).exp()
     }
 
-    /// Upper end of the 95 % interval.
-    pub(crate) fn upper(&self) -> f64 {
-        (self.ln + 2.0 * self.variance.sqrt()).exp()
+    /// Upper end of the 95 % interval, likewise.
+    pub(crate) fn upper(&self, systematic: f64) -> f64 {
+        (self.ln + 2.0 * self.variance.max(self.above).sqrt().hypot(systematic)).exp()
     }
 }
 
@@ -124,10 +139,10 @@ mod tests {
             estimate.update(200.0, 0.2);
         }
         assert!((estimate.value() - 200.0).abs() < 10.0);
-        let width = estimate.upper() / estimate.lower();
+        let width = estimate.upper(0.0) / estimate.lower(0.0);
         assert!(width < 1.3);
         estimate.age(60.0);
-        assert!(estimate.upper() / estimate.lower() > width);
+        assert!(estimate.upper(0.0) / estimate.lower(0.0) > width);
     }
 
     #[test]
@@ -147,6 +162,23 @@ mod tests {
         estimate.update_through(1.1, 0.05, 100.0, steep);
         assert!(estimate.value() > 150.0, "{}", estimate.value());
         assert!(estimate.error() > 0.25, "{}", estimate.error());
+    }
+
+    #[test]
+    fn what_is_not_smaller_may_still_be_much_larger() {
+        // A wait that begins at 90 only: its absence excludes what is below and nothing above.
+        let wait = |value: f64| 1.0 + (90.0 / value).powi(12);
+        let mut estimate = Estimate::new(150.0, 0.7);
+        for _ in 0..30 {
+            estimate.update_through(1.0, 0.05, 80.0, wait);
+        }
+        assert!(estimate.lower(0.0) > 80.0, "{estimate:?}");
+        assert!(estimate.upper(0.0) > 300.0, "{estimate:?}");
+        // Half as much again is there to be seen: the wait it would not cause.
+        for _ in 0..30 {
+            estimate.update_through(wait(110.0), 0.02, 80.0, wait);
+        }
+        assert!((0.8..1.25).contains(&(estimate.upper(0.0) / 130.0)), "{estimate:?}");
     }
 
     #[test]

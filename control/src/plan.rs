@@ -320,9 +320,10 @@ pub struct CapacityView {
     pub instance: InstanceId,
     /// Requests per second within the objective: the estimate that decisions use.
     pub rps: f64,
-    /// Lower end of what it may be.
+    /// Lower end of what it may be, with 95 % confidence.
     pub lower_rps: f64,
-    /// Upper end; absent while nothing bounds it from above.
+    /// Upper end; far above the estimate while hardly anything speaks against more, and absent
+    /// while nothing does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upper_rps: Option<f64>,
     /// Whether the configuration pins it.

@@ -8,6 +8,7 @@ mod failures;
 mod hostile;
 mod instance;
 mod invariants;
+mod learned;
 mod long_range;
 mod modes;
 mod ramps;
