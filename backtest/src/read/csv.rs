@@ -6,6 +6,8 @@ use crate::Sample;
 /// Headings that are taken for a time.
 const TIME_NAMES: [&str; 9] =
     ["time", "timestamp", "date", "datetime", "ds", "ts", "period", "at", "at_ms"];
+/// A number from here on looks like a time: seconds since 1970, in 2001.
+const TIMES_FROM: f64 = 1e9;
 const REMEDY: &str = "name the columns with --time and --value, by heading or as #1, #2, ...";
 
 /// Which column.
@@ -36,7 +38,7 @@ pub struct CsvSpec {
     pub time: Option<Column>,
     /// The values, summed; the first numbers beside the time if none is given.
     pub values: Vec<Column>,
-    /// Rows have no time: they follow each other so far apart.
+    /// Where rows have no time, they follow each other so far apart.
     pub row_every_ms: Option<u64>,
     /// Every row counts as one request, whatever its values.
     pub rows_are_requests: bool,
@@ -169,18 +171,22 @@ impl CsvReader {
     }
 
     fn time_column(&self, line: u64, is_header: bool) -> Result<Option<usize>, ReadError> {
-        if self.spec.row_every_ms.is_some() && self.spec.time.is_none() {
-            return Ok(None);
-        }
         if let Some(column) = &self.spec.time {
             return self.find(line, "time", column).map(Some);
         }
         let by_name = |cell: &String| TIME_NAMES.contains(&cell.to_lowercase().as_str());
-        let by_look = |cell: &String| parse_time(cell).is_some();
+        let may_have_none = self.spec.row_every_ms.is_some();
+        // Where there may be no time, a small number is a value.
+        let is_time = |cell: &str| parse_number(cell).is_none_or(|number| number >= TIMES_FROM);
+        let by_look =
+            |cell: &String| parse_time(cell).is_some() && (!may_have_none || is_time(cell));
         let found = self
             .cells
             .iter()
             .position(|cell| if is_header { by_name(cell) } else { by_look(cell) });
+        if found.is_none() && may_have_none {
+            return Ok(None);
+        }
         found.map(Some).ok_or_else(|| ReadError::NoColumn {
             line,
             what: "time",
@@ -328,6 +334,18 @@ mod tests {
             ..CsvSpec::default()
         };
         assert_eq!(read(spec, "17,18\n1,2\n3,4\n").unwrap().0, [(0, 3.0), (300_000, 7.0)]);
+        let spec = CsvSpec { row_every_ms: Some(300_000), ..CsvSpec::default() };
+        assert_eq!(read(spec.clone(), "7\n8\n").unwrap().0, [(0, 7.0), (300_000, 8.0)]);
+        for text in ["time,v\n60,1\n180,2\n", "1970-01-01T00:01:00Z,1\n1970-01-01T00:03:00Z,2\n"] {
+            assert_eq!(
+                read(spec.clone(), text).unwrap().0,
+                [(60_000, 1.0), (180_000, 2.0)],
+                "{text}"
+            );
+        }
+        let text = "1700000000,5\n1700000600,6\n";
+        let times = [(1_700_000_000_000, 5.0), (1_700_000_600_000, 6.0)];
+        assert_eq!(read(spec, text).unwrap().0, times);
         let spec = CsvSpec { rows_are_requests: true, ..CsvSpec::default() };
         let text = "TIMESTAMP,Tokens\n1970-01-01 00:00:01.5,x\n";
         assert_eq!(read(spec, text).unwrap().0, [(1_500, 1.0)]);
