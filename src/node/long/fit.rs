@@ -1,5 +1,5 @@
-//! One fit after the other, each followed by a rest, so that they never take more than a twentieth
-//! of a core.
+//! One fit after the other, each followed by a rest of nineteen times as long or ten seconds, so
+//! that fits of up to half a second take no more than a twentieth of a core.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
