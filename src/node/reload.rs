@@ -7,12 +7,13 @@ use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use foreshadow_config::Config;
+use foreshadow_config::{CalendarFile, Config};
 use foreshadow_proxy::ListenerSpec;
 use foreshadow_shadow::{Leaving, ProcessHost};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::signal::unix::Signal;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Interval, MissedTickBehavior, interval_at};
 
 use super::decisions::{Decision, Kind};
 use super::file::{self, Aside, FileRead, Fingerprint};
@@ -30,11 +31,16 @@ const READ_PATIENCE: Duration = Duration::from_secs(5);
 /// How often a shadow that leaves is looked at; the data plane forgets what is unused every tick.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
+/// How often calendar files are looked at.
+pub(super) const CALENDARS_EVERY: Duration = Duration::from_secs(60);
+
 /// What a reload is done for.
 pub(super) struct Causes {
     requests: mpsc::Receiver<oneshot::Sender<ReloadOutcome>>,
     hangup: Signal,
     changes: mpsc::Receiver<()>,
+    /// When to look at calendar files, unless nothing is watched.
+    calendars: Option<Interval>,
     /// The watcher, and a sender so that `changes` never ends without one.
     _kept: (Option<RecommendedWatcher>, mpsc::Sender<()>),
 }
@@ -46,10 +52,16 @@ impl Causes {
         requests: mpsc::Receiver<oneshot::Sender<ReloadOutcome>>,
         hangup: Signal,
         watch: bool,
+        calendars_every: Option<Duration>,
     ) -> anyhow::Result<Self> {
+        let calendars = calendars_every.map(|every| {
+            let mut calendars = interval_at(tokio::time::Instant::now() + every, every);
+            calendars.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            calendars
+        });
         let (changed, changes) = mpsc::channel(1);
         let watcher = watch.then(|| watch_file(&reloader.path, changed.clone())).transpose()?;
-        Ok(Self { requests, hangup, changes, _kept: (watcher, changed) })
+        Ok(Self { requests, hangup, changes, calendars, _kept: (watcher, changed) })
     }
 }
 
@@ -64,6 +76,9 @@ pub(super) struct Reloader {
     /// What was last found, so that a touched file is not loaded for nothing.
     seen: Fingerprint,
     reading: Aside<FileRead>,
+    looking: Aside<Vec<u64>>,
+    /// What calendar files held when they were last read again.
+    tried: Option<Vec<u64>>,
 }
 
 impl Reloader {
@@ -77,12 +92,14 @@ impl Reloader {
         seen: Fingerprint,
     ) -> Self {
         let reading = Aside::new(READ_PATIENCE);
-        Self { shared, path, wiring, readiness, host, configures, seen, reading }
+        let looking = Aside::new(READ_PATIENCE);
+        let tried = None;
+        Self { shared, path, wiring, readiness, host, configures, seen, reading, looking, tried }
     }
 
     /// Reloads whenever there is cause, for as long as the node runs.
     pub(super) async fn run(mut self, mut causes: Causes) {
-        let Causes { requests, hangup, changes, .. } = &mut causes;
+        let Causes { requests, hangup, changes, calendars, .. } = &mut causes;
         loop {
             tokio::select! {
                 _ = hangup.recv() => {
@@ -98,6 +115,7 @@ impl Reloader {
                         self.reload("changed file", read).await;
                     }
                 }
+                () = due(calendars) => self.look_at_calendars().await,
                 request = requests.recv() => {
                     let Some(done) = request else { return };
                     let outcome = self.read_and_reload("request").await;
@@ -122,6 +140,25 @@ impl Reloader {
                 self.seen = Fingerprint::of(&format!("{error:#}"));
                 (known != Some(self.seen)).then_some(Err(error))
             }
+        }
+    }
+
+    /// Reads everything again where a calendar file is another than the one in force, unless that
+    /// was tried already.
+    async fn look_at_calendars(&mut self) {
+        let config = self.shared.config.load_full();
+        let known: Vec<u64> = config.calendar_files().map(CalendarFile::fingerprint).collect();
+        if known.is_empty() {
+            return;
+        }
+        let look = move || config.calendar_files().map(CalendarFile::fingerprint_now).collect();
+        match self.looking.run(look).await {
+            Ok(found) if found != known && self.tried.as_ref() != Some(&found) => {
+                self.tried = Some(found);
+                self.read_and_reload("changed calendar").await;
+            }
+            Ok(_) => {}
+            Err(error) => tracing::warn!("calendar files cannot be looked at: {error:#}"),
         }
     }
 
@@ -222,6 +259,7 @@ impl Reloader {
         }
         self.shared.plane.limit_connections(limits::share_out(&config).connections);
         self.shared.config.store(Arc::new(config));
+        self.shared.long.reconfigured();
         Ok(changes)
     }
 
@@ -289,6 +327,16 @@ impl Reloader {
         let plane = Arc::clone(&self.shared.plane);
         let bound = tokio::task::spawn_blocking(move || plane.set_listeners(specs)).await?;
         Ok(bound.into_iter().filter_map(Result::err).map(|error| error.to_string()).collect())
+    }
+}
+
+/// Waits until calendar files are due to be looked at: for ever where they never are.
+async fn due(calendars: &mut Option<Interval>) {
+    match calendars {
+        Some(calendars) => {
+            calendars.tick().await;
+        }
+        None => std::future::pending().await,
     }
 }
 

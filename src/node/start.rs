@@ -27,7 +27,7 @@ use super::limits;
 use super::long::LongForecasts;
 use super::operator::Request;
 use super::readiness::ByHealthCheck;
-use super::reload::{Causes, Reloader};
+use super::reload::{CALENDARS_EVERY, Causes, Reloader};
 use super::signals::Ends;
 use super::tick::Loop;
 use super::translate::{Wiring, listeners, mirror_policies, shadow_services};
@@ -164,7 +164,9 @@ impl Node {
             configures,
             seen,
         );
-        let causes = Causes::watch(&reloader, reload_inbox, hangup, config.reload.watch)?;
+        let watch = config.reload.watch;
+        let calendars_every = watch.then_some(CALENDARS_EVERY);
+        let causes = Causes::watch(&reloader, reload_inbox, hangup, watch, calendars_every)?;
         let (go, gone_ahead) = channel();
         let ending = Arc::clone(&shared);
         let thread = std::thread::Builder::new()

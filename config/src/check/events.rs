@@ -1,14 +1,10 @@
 //! Events by rule and from calendar files, which are read here.
 
 use super::range::{self, DAY_MS, HOUR_MS, SECOND_MS};
-use crate::checked::{MOST_LIFT, of_calendar};
-use crate::file;
+use crate::checked::{MOST_LIFT, fingerprint, of_calendar, read_calendar};
 use crate::raw::{Either, Factor, FilePath, List, RawCalendar, RawEvent};
 use crate::reader::{At, Field, Problem, Reader};
 use crate::{CalendarFile, EventRule, RecurringEvent};
-
-/// A larger file is no calendar of a service.
-const MAX_CALENDAR_BYTES: u64 = 4 << 20;
 
 pub(super) fn calendars(
     field: Field<List<Either<FilePath, RawCalendar>>>,
@@ -24,9 +20,10 @@ pub(super) fn calendars(
                 None => continue,
             },
         };
-        let read = file::read_text(&file, MAX_CALENDAR_BYTES).map_err(|error| error.to_string());
+        let read = read_calendar(&file);
+        let fingerprint = fingerprint(&read);
         match read.and_then(|text| of_calendar(&text, lift)) {
-            Ok(events) => calendars.push(CalendarFile { file, lift, events }),
+            Ok(events) => calendars.push(CalendarFile { file, lift, events, fingerprint }),
             Err(error) => {
                 let found = format!("{} that cannot be used: {error}", file.display());
                 r.report(&place, Problem::new(found, "a calendar file (.ics, RFC 5545)"));

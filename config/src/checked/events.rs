@@ -1,15 +1,18 @@
 //! Events that are known beforehand: from calendar files, and by rules.
 
 use std::collections::VecDeque;
-use std::path::PathBuf;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, TimeZone as _};
 use rrule::{Frequency, RRuleSet, Tz};
 use serde::Serialize;
 
-use crate::units;
+use crate::{file, units};
 
+/// A larger file is no calendar of a service.
+const MAX_CALENDAR_BYTES: u64 = 4 << 20;
 /// Occurrences of one event given out at once.
 const MOST_OCCURRENCES: usize = 500;
 /// Repeats of one event that are gone through at once.
@@ -29,6 +32,34 @@ pub struct CalendarFile {
     /// Its events.
     #[serde(skip)]
     pub events: Vec<RecurringEvent>,
+    /// Of the text they were read from, or of why it could not be read.
+    #[serde(skip)]
+    pub(crate) fingerprint: u64,
+}
+
+impl CalendarFile {
+    /// Of the text that events were read from; only to be compared within one process.
+    #[must_use]
+    pub fn fingerprint(&self) -> u64 {
+        self.fingerprint
+    }
+
+    /// The same of what the file holds now. Blocks on the disk.
+    #[must_use]
+    pub fn fingerprint_now(&self) -> u64 {
+        fingerprint(&read_calendar(&self.file))
+    }
+}
+
+/// The text of a calendar file, or why there is none.
+pub(crate) fn read_calendar(file: &Path) -> Result<String, String> {
+    file::read_text(file, MAX_CALENDAR_BYTES).map_err(|error| error.to_string())
+}
+
+pub(crate) fn fingerprint(read: &Result<String, String>) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    read.hash(&mut hasher);
+    hasher.finish()
 }
 
 /// An event that repeats by a rule, as it is written.

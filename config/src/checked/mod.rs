@@ -24,8 +24,8 @@ pub use address::{Cidr, CidrError};
 pub(crate) use admin::MASK;
 pub use admin::{Admin, AdminAddress, Secret, Token};
 pub(crate) use calendar::of_calendar;
-pub(crate) use events::MOST_LIFT;
 pub use events::{CalendarFile, EventRule, Occurrence, RecurringEvent};
+pub(crate) use events::{MOST_LIFT, fingerprint, read_calendar};
 pub use history::History;
 pub use listener::{Limits, Listener, ListenerTimeouts, Protocol};
 pub use route::{HostMatch, PathMatch, Route, RouteMatch};
@@ -73,6 +73,11 @@ pub struct Config {
 }
 
 impl Config {
+    /// The calendar files of all services.
+    pub fn calendar_files(&self) -> impl Iterator<Item = &CalendarFile> {
+        self.services.values().flat_map(|service| &service.forecast.calendars)
+    }
+
     /// The services as the controller knows them, ordered by name.
     #[must_use]
     pub fn service_specs(&self) -> Vec<ServiceSpec> {

@@ -111,7 +111,8 @@ table! {
         /// Demand must stay below the committed level this long before a rollback starts, 1s to 1h.
         /// Default: 10s.
         evaluation_window: Time,
-        /// Files of calendars (.ics) whose events change demand; read at start and at each reload.
+        /// Files of calendars (.ics) whose events change demand; read at start and at each reload; a
+        /// changed one within a minute, unless `reload.watch` is off.
         calendars: List<Either<FilePath, RawCalendar>>,
         /// Events that repeat by a rule.
         events: List<RawEvent>,

@@ -38,6 +38,8 @@ pub(super) struct Fitter {
     /// Of the clock that everything is due by.
     offset_ms: i64,
     calendar_due_ms: u64,
+    /// The configuration that the calendar was last looked up in.
+    config: Option<Arc<Config>>,
     due_ms: BTreeMap<(ServiceName, Reach), u64>,
     scores: BTreeMap<(ServiceName, Reach), Scores>,
     /// What failed last, so that it is said once.
@@ -60,7 +62,9 @@ impl Fitter {
         let config = shared.config.load_full();
         self.heed_leap(shared.clock.offset_ms());
         let now_ms = shared.clock.now_ms();
-        if now_ms >= self.calendar_due_ms {
+        let is_known = self.config.as_ref().is_some_and(|known| Arc::ptr_eq(known, &config));
+        if now_ms >= self.calendar_due_ms || !is_known {
+            self.config = Some(Arc::clone(&config));
             self.calendar_due_ms = now_ms + CALENDAR_EVERY_MS;
             shared.long.calendar.store(Arc::new(coming(&config, now_ms)));
         }
@@ -76,15 +80,24 @@ impl Fitter {
             Err(error) => (reach.every_ms(), Some(format!("{error:#}"))),
         };
         self.due_ms.insert(key.clone(), now_ms.saturating_add(retry_ms));
+        self.note(shared, key, failure);
+        (begun.elapsed() * REST).clamp(Duration::from_millis(1), LONGEST_REST)
+    }
+
+    /// Says a failure that is new, and keeps it for whoever asks.
+    fn note(&mut self, shared: &Shared, key: (ServiceName, Reach), failure: Option<String>) {
+        if self.failed.get(&key) == failure.as_ref() {
+            return;
+        }
+        let (service, reach) = (&key.0, key.1.as_str());
         match failure {
-            Some(error) if self.failed.get(&key) != Some(&error) => {
-                tracing::warn!(%service, reach = reach.as_str(), "no forecast was fitted: {error}");
+            Some(error) => {
+                tracing::warn!(%service, reach, "no forecast was fitted: {error}");
                 self.failed.insert(key, error);
             }
-            Some(_) => {}
             None => drop(self.failed.remove(&key)),
         }
-        (begun.elapsed() * REST).clamp(Duration::from_millis(1), LONGEST_REST)
+        shared.long.failures.store(Arc::new(self.failed.clone()));
     }
 
     /// By a clock that was set, everything is due: it was made for another time.

@@ -105,7 +105,10 @@ pub(crate) struct LongForecasts {
     curves: ArcSwap<BTreeMap<ServiceName, Curves>>,
     /// Occurrences of calendars and rules that have not ended, for the next days.
     calendar: ArcSwap<Calendar>,
-    stop: Mutex<Option<Sender<()>>>,
+    /// Why curves could not be fitted when it was last tried.
+    failures: ArcSwap<BTreeMap<(ServiceName, Reach), String>>,
+    /// Wakes the thread, and ends it when it is gone.
+    wake: Mutex<Option<Sender<()>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -115,27 +118,35 @@ impl LongForecasts {
     pub(crate) fn start(shared: &Arc<Shared>) {
         let coming = calendar::coming(&shared.config.load(), shared.clock.now_ms());
         shared.long.calendar.store(Arc::new(coming));
-        let (stop, stopped) = channel();
+        let (wake, woken) = channel();
         let mut fitter = Fitter::default();
         let work = Arc::clone(shared);
         let thread = std::thread::Builder::new().name("forecast".to_owned()).spawn(move || {
             let mut rest = Duration::ZERO;
-            while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(rest) {
+            while woken.recv_timeout(rest) != Err(RecvTimeoutError::Disconnected) {
                 rest = fitter.step(&work);
             }
         });
         match thread {
             Ok(thread) => {
-                *lock(&shared.long.stop) = Some(stop);
+                *lock(&shared.long.wake) = Some(wake);
                 *lock(&shared.long.thread) = Some(thread);
             }
             Err(error) => tracing::error!(%error, "no forecasts of hours: no thread to fit them"),
         }
     }
 
+    /// Has calendars and rules looked up at once, since the configuration is another.
+    pub(crate) fn reconfigured(&self) {
+        if let Some(wake) = &*lock(&self.wake) {
+            // A thread that has ended has been said, or is being ended.
+            wake.send(()).ok();
+        }
+    }
+
     /// Ends fitting.
     pub(crate) fn close(&self) {
-        drop(lock(&self.stop).take());
+        drop(lock(&self.wake).take());
         if lock(&self.thread).take().is_some_and(|thread| thread.join().is_err()) {
             tracing::error!("the thread that fits forecasts had panicked; please report this");
         }
@@ -144,6 +155,11 @@ impl LongForecasts {
     /// The curve of a service, where one was fitted.
     pub(crate) fn curve(&self, service: &ServiceName, reach: Reach) -> Option<Arc<Curve>> {
         self.curves.load().get(service)?.get(&reach).cloned()
+    }
+
+    /// Why the curve of a service could not be fitted when it was last tried, if so.
+    pub(crate) fn failure(&self, service: &ServiceName, reach: Reach) -> Option<String> {
+        self.failures.load().get(&(service.clone(), reach)).cloned()
     }
 
     /// What the controller is told of a service's demand from `at_ms` on; nothing where there is no

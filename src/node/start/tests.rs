@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::mpsc::Receiver;
+use std::time::Instant;
 
 use foreshadow_control::{Action, ServiceName, Tier};
 use serde_json::json;
@@ -11,6 +12,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::*;
 use crate::node::operator::{Order, Orders};
 use crate::node::tick::{Configure, guarded};
+
+/// How often calendars are looked at here.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// What the loop holds when it panics.
 #[derive(Clone, Copy, PartialEq)]
@@ -33,12 +37,27 @@ fn write_config(dir: &Path) -> PathBuf {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let text = format!(
         "listeners: [{{ address: {listener}, routes: [{{ service: shop }}] }}]\n\
-         services:\n  shop:\n    primaries: [127.0.0.1:1]\n    shadows:\n      provider:\n        \
+         services:\n  shop:\n    primaries: [127.0.0.1:1]\n    forecast: {{ calendars: [{}] }}\n    shadows:\n      provider:\n        \
          process: {{ command: [/bin/sh, -c, \"sleep 60; true {{port}}\"] }}\n\
          reload: {{ watch: false }}\nworkers: 1\nstate_dir: {}\n",
+        write_calendar(dir, "sale").display(),
         dir.join("state").display()
     );
     std::fs::write(&path, text).unwrap();
+    path
+}
+
+/// A calendar of one event, which begins a second after 1970.
+fn write_calendar(dir: &Path, name: &str) -> PathBuf {
+    let path = dir.join("sales.ics");
+    let text = format!(
+        "BEGIN:VCALENDAR\r\nVERSION:2.0\r\nBEGIN:VEVENT\r\nSUMMARY:{name}\r\n\
+         DTSTART:19700101T000001Z\r\nEND:VEVENT\r\nEND:VCALENDAR\r\n"
+    );
+    // Whole at once, or it is read half written.
+    let aside = dir.join("sales.new");
+    std::fs::write(&aside, text).unwrap();
+    std::fs::rename(&aside, &path).unwrap();
     path
 }
 
@@ -75,7 +94,8 @@ impl Broken {
             Fingerprint::of(""),
         );
         let hangup = signal(SignalKind::hangup()).unwrap();
-        let causes = Causes::watch(&reloader, reload_inbox, hangup, false).unwrap();
+        let causes =
+            Causes::watch(&reloader, reload_inbox, hangup, false, Some(LOOK_EVERY)).unwrap();
         tokio::spawn(reloader.run(causes));
         let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let admin = socket.local_addr().unwrap();
@@ -202,4 +222,34 @@ async fn of_events_announced_at_once_the_whole_list_comes_last() {
     }
     let lists: Vec<usize> = told.iter().collect();
     assert_eq!(lists, (1..=EVENTS).collect::<Vec<_>>(), "a list was out of date when it came");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_calendar_that_changes_is_read_again_and_a_bad_one_refused() {
+    let node = Broken::with_loop(|_, configurations| {
+        configurations.iter().for_each(|configure| configure.done.send(()).unwrap());
+    })
+    .await;
+    let dir = node._dir.path();
+    let shared = &node.node.shared;
+    let event = || {
+        let config = shared.config.load();
+        let service = &config.services[&ServiceName::from("shop")];
+        service.forecast.occurrences(0, 2_000).remove(0).name
+    };
+    assert_eq!(event(), "sale");
+    write_calendar(dir, "fair");
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let waited = || assert!(Instant::now() < deadline, "the calendar is not read again");
+    while event() != "fair" {
+        waited();
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+    std::fs::remove_file(dir.join("sales.ics")).unwrap();
+    while shared.reload.load().refused == 0 {
+        waited();
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+    assert_eq!(event(), "fair");
+    assert_eq!(shared.reload.load().applied, 1);
 }
