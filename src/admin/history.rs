@@ -47,8 +47,13 @@ pub(super) async fn of_service(
     let service = known_service(&shared, &name)?;
     let resolution = wanted.resolution.as_deref().unwrap_or("1m");
     let limit = limit(wanted.limit, DEFAULT, MOST)?;
-    let within = (wanted.since_ms.unwrap_or(0), wanted.until_ms.unwrap_or(u64::MAX));
+    // What a clock wrote that was ahead is not the newest.
+    let soon_ms = shared.clock.now_ms().saturating_add(history::AHEAD_MS);
+    let within = (wanted.since_ms.unwrap_or(0), wanted.until_ms.unwrap_or(soon_ms));
     if resolution == "100ms" {
+        if wanted.instance.is_some() {
+            return Err(refused("ticks are kept of services only: of instances use 1s or longer"));
+        }
         let mut ticks = shared.history.ticks(&service);
         ticks.retain(|tick| within.0 <= tick.at_ms && tick.at_ms < within.1);
         let ticks = &ticks[ticks.len().saturating_sub(limit as usize)..];
@@ -98,12 +103,9 @@ pub(super) async fn forecast(
         .find(|known| known.as_str() == horizon)
         .ok_or_else(|| refused(&format!("there is no horizon {horizon:?}: use 1h, 1d or 1w")))?;
     let now_ms = shared.clock.now_ms();
+    let failure = shared.long.failure(&service, reach);
     let Some(curve) = shared.long.curve(&service, reach) else {
-        let why = format!(
-            "no curve was fitted yet: it takes {} spans of {} of history, and history must be enabled",
-            reach.least_spans(),
-            reach.resolution().as_str()
-        );
+        let why = why_none(reach, failure.as_deref());
         return Ok(Json(
             json!({ "service": service, "horizon": horizon, "points": [], "why": why }),
         ));
@@ -116,7 +118,7 @@ pub(super) async fn forecast(
             json!({ "at_ms": at_ms, "mean_rps": mean, "quantiles_rps": quantiles })
         })
         .collect();
-    Ok(Json(json!({
+    let mut answer = json!({
         "service": service,
         "horizon": horizon,
         "fitted_at_ms": curve.fitted_at_ms,
@@ -128,9 +130,53 @@ pub(super) async fn forecast(
         "points": points,
         "score": curve.score,
         "lifts": curve.lifts,
-    })))
+    });
+    if points.is_empty() {
+        let age_ms = now_ms.saturating_sub(curve.fitted_at_ms);
+        answer["why"] = json!(why_over(age_ms, failure.as_deref()));
+    }
+    Ok(Json(answer))
+}
+
+/// Why there is no curve.
+fn why_none(reach: Reach, failure: Option<&str>) -> String {
+    failure.map_or_else(
+        || {
+            format!(
+                "no curve was fitted yet: it takes {} spans of {} of history, and history must be \
+                 enabled",
+                reach.least_spans(),
+                reach.resolution().as_str()
+            )
+        },
+        |failure| format!("no curve was fitted: {failure}"),
+    )
+}
+
+/// Why there is nothing left of a curve that was fitted so long ago.
+fn why_over(age_ms: u64, failure: Option<&str>) -> String {
+    let age_s = age_ms / 1_000;
+    let failure = failure.map_or_else(
+        || "since then there was too little history, or none is kept any more".to_owned(),
+        |failure| format!("the last fit failed: {failure}"),
+    );
+    format!("the curve was fitted {age_s} s ago and is over; {failure}")
 }
 
 fn refused(why: &str) -> ApiError {
     ApiError::new(StatusCode::BAD_REQUEST, why)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_forecast_that_is_missing_says_why() {
+        assert!(why_none(Reach::Hour, None).contains("it takes 30 spans of 1m"));
+        assert_eq!(why_none(Reach::Day, Some("disk")), "no curve was fitted: disk");
+        let why = why_over(7_200_000, Some("disk"));
+        assert_eq!(why, "the curve was fitted 7200 s ago and is over; the last fit failed: disk");
+        assert!(why_over(7_200_000, None).contains("too little history"));
+    }
 }

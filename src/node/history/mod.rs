@@ -38,6 +38,7 @@ pub(crate) use bucket::Resolution;
 pub(crate) use learned::{LearnedTurns, Restored};
 pub(crate) use read::{Query, Span};
 pub(crate) use recent::Tick;
+pub(crate) use store::AHEAD_MS;
 
 /// Name of the history database in the state directory.
 pub(crate) const HISTORY_DB: &str = "history.db";

@@ -14,7 +14,7 @@ use crate::node::decisions::Event;
 const LEAST_KEPT_MS: [u64; 4] = [600_000, 86_400_000, 7 * 86_400_000, 28 * 86_400_000];
 
 /// Rows this much later than now are of a clock that was ahead.
-pub(super) const AHEAD_MS: u64 = 3_600_000;
+pub(crate) const AHEAD_MS: u64 = 3_600_000;
 
 /// Ids of series, looked up once.
 #[derive(Default)]

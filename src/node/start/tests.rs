@@ -253,3 +253,12 @@ async fn a_calendar_that_changes_is_read_again_and_a_bad_one_refused() {
     assert_eq!(event(), "fair");
     assert_eq!(shared.reload.load().applied, 1);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ticks_of_an_instance_are_not_answered_with_those_of_its_service() {
+    let node = Broken::with_loop(|orders, _| drop(orders.recv())).await;
+    let ticks = "/api/v1/services/shop/history?resolution=100ms";
+    says(&node.ask("GET", ticks, "").await, 200, "\"ticks\":[]");
+    let answer = node.ask("GET", &format!("{ticks}&instance=i3"), "").await;
+    says(&answer, 400, "of instances use 1s or longer");
+}
