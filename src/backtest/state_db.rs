@@ -1,4 +1,4 @@
-//! History from a node's own history database, by the views that `docs/history.md` describes.
+//! History from a node's own history database, read as the node reads it.
 
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -6,11 +6,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::{Context, bail, ensure};
 use foreshadow_backtest::Sample;
 use foreshadow_backtest::read::ReadReport;
-use rusqlite::{Connection, OpenFlags, params};
+use foreshadow_control::ServiceName;
 
 use super::args::{Args, ms};
 use super::prometheus::moment;
-use crate::node::history::{HISTORY_DB, Resolution};
+use crate::node::history::{HISTORY_DB, Query, Resolution, read};
 
 /// Reads the demand of `--service`, from `--from` to `--to`, in steps of `--step`; without that in
 /// the shortest that the whole time is kept in. Returns the step with the samples.
@@ -24,24 +24,20 @@ pub(super) fn read(given: &Path, args: &Args) -> anyhow::Result<(u64, Vec<Sample
         "there is no history database {}; give the state_dir of a node that keeps history, or the file",
         path.display()
     );
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let db = Connection::open_with_flags(&path, flags)
-        .with_context(|| format!("cannot open {}", path.display()))?;
     let service = args.service.as_deref().unwrap_or_default();
     let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, ms);
     let to_ms = args.to.as_deref().map_or(Ok(now_ms), |text| moment(text, now_ms, "--to"))?;
     let from_ms = moment(&args.from, to_ms, "--from")?;
-    let about = || format!("cannot read the history in {}", path.display());
     let resolution = match args.step.map(ms) {
         Some(step_ms) => resolution_of(step_ms)?,
-        None => finest(&db, service, from_ms, to_ms).with_context(about)?,
+        None => finest(&path, service, from_ms, to_ms)?,
     };
-    let samples = spans(&db, service, resolution, (from_ms, to_ms)).with_context(about)?;
+    let samples = spans(&path, &query(service, resolution, from_ms, to_ms))?;
     if samples.is_empty() {
         bail!(
             "{} holds nothing of service {service:?} in that time; it knows {}; --from says how far to look back",
             path.display(),
-            services(&db).with_context(about)?
+            services(&path)?
         );
     }
     let report = ReadReport {
@@ -62,95 +58,61 @@ fn resolution_of(step_ms: u64) -> anyhow::Result<Resolution> {
     })
 }
 
+fn query(service: &str, resolution: Resolution, from_ms: u64, until_ms: u64) -> Query {
+    let service = ServiceName::from(service);
+    Query { service, instance: 0, resolution, from_ms, until_ms, limit: u32::MAX }
+}
+
 /// The shortest spans that reach back as far as any, give or take one of the longest.
-fn finest(
-    db: &Connection,
-    service: &str,
-    from_ms: u64,
-    to_ms: u64,
-) -> rusqlite::Result<Resolution> {
+fn finest(path: &Path, service: &str, from_ms: u64, to_ms: u64) -> anyhow::Result<Resolution> {
     let mut firsts = Vec::new();
     for resolution in Resolution::ALL {
-        let sql = format!(
-            "SELECT min(at_ms) FROM history_{} WHERE service = ? AND instance = 0 AND at_ms >= ? AND at_ms < ?",
-            resolution.as_str()
-        );
-        let bounds = params![service, signed(from_ms), signed(to_ms)];
-        let first: Option<i64> = db.query_row(&sql, bounds, |row| row.get(0))?;
+        let first = read::first_ms(path, &query(service, resolution, from_ms, to_ms))?;
         firsts.extend(first.map(|first| (resolution, first)));
     }
     let earliest = firsts.iter().map(|(_, first)| *first).min().unwrap_or(0);
-    let near = |(_, first): &&(Resolution, i64)| first - earliest <= 3_600_000;
+    let near = |(_, first): &&(Resolution, u64)| first - earliest <= 3_600_000;
     Ok(firsts.iter().find(near).map_or(Resolution::Minute, |(resolution, _)| *resolution))
 }
 
 /// Demand by span; spans observed for less than half of their time are left out, as gaps.
-fn spans(
-    db: &Connection,
-    service: &str,
-    resolution: Resolution,
-    (from_ms, to_ms): (u64, u64),
-) -> rusqlite::Result<Vec<Sample>> {
-    let sql = format!(
-        "SELECT at_ms, rps FROM history_{} WHERE service = ? AND instance = 0 \
-         AND at_ms >= ? AND at_ms < ? AND covered_ms * 2 >= ? ORDER BY at_ms",
-        resolution.as_str()
-    );
-    let bounds = params![service, signed(from_ms), signed(to_ms), signed(resolution.step_ms())];
-    let sample = |row: &rusqlite::Row<'_>| {
-        let at_ms: i64 = row.get(0)?;
-        Ok(Sample { at_ms: u64::try_from(at_ms).unwrap_or(0), value: row.get(1)? })
-    };
-    db.prepare(&sql)?.query_map(bounds, sample)?.collect()
+fn spans(path: &Path, query: &Query) -> anyhow::Result<Vec<Sample>> {
+    let step_ms = query.resolution.step_ms();
+    let spans = read::spans(path, query)?.into_iter();
+    let observed = spans.filter(|span| span.covered_ms.saturating_mul(2) >= step_ms);
+    Ok(observed.map(|span| Sample { at_ms: span.at_ms, value: span.rps }).collect())
 }
 
-fn services(db: &Connection) -> rusqlite::Result<String> {
-    let mut select = db.prepare("SELECT DISTINCT service FROM series ORDER BY service LIMIT 20")?;
-    let names: Vec<String> =
-        select.query_map([], |row| row.get::<_, String>(0))?.collect::<Result<_, _>>()?;
+fn services(path: &Path) -> anyhow::Result<String> {
+    let names = read::services(path)?;
     Ok(if names.is_empty() { "no service yet".to_owned() } else { names.join(", ") })
-}
-
-fn signed(ms: u64) -> i64 {
-    i64::try_from(ms).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// A database with the views that are read, and `rows` of minutes and hours.
-    fn db(rows: &[(&str, &str, i64, f64, i64)]) -> Connection {
-        let db = Connection::open_in_memory().unwrap();
-        db.execute_batch("CREATE TABLE series (service TEXT)").unwrap();
-        for name in ["1s", "1m", "15m", "1h"] {
-            let sql = format!(
-                "CREATE TABLE history_{name} (service TEXT, instance INT, at_ms INT, rps REAL, covered_ms INT)"
-            );
-            db.execute_batch(&sql).unwrap();
-        }
-        for (name, service, at_ms, rps, covered_ms) in rows {
-            let sql = format!("INSERT INTO history_{name} VALUES (?, 0, ?, ?, ?)");
-            db.execute(&sql, params![service, at_ms, rps, covered_ms]).unwrap();
-        }
-        db
-    }
+    use crate::node::history::tests::{START_MS, write};
 
     #[test]
     fn the_finest_spans_that_reach_back_are_read_and_hardly_observed_ones_left_out() {
-        let day = 86_400_000;
-        let rows = [
-            ("1m", "shop", 9 * day, 7.0, 60_000),
-            ("15m", "shop", day + 900_000, 5.0, 900_000),
-            ("15m", "shop", day + 1_800_000, 6.0, 100_000),
-            ("15m", "other", day, 1.0, 900_000),
-            ("1h", "shop", day, 5.5, 3_600_000),
-        ];
-        let db = db(&rows);
-        let found = finest(&db, "shop", 0, 1 << 40).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let path = database(dir.path());
+        write(&path, START_MS, 100);
+        write(&path, START_MS + 900_000, 600);
+        write(&path, START_MS + 5_400_000, 900);
+        let end_ms = START_MS + 6_300_000;
+        assert_eq!(finest(&path, "shop", 0, end_ms).unwrap().as_str(), "1s");
+        let db = rusqlite::Connection::open(&path).unwrap();
+        for name in ["1s", "1m"] {
+            let sql = format!("DELETE FROM samples_{name} WHERE at_ms < ?");
+            db.execute(&sql, [i64::try_from(START_MS + 5_400_000).unwrap()]).unwrap();
+        }
+        let found = finest(&path, "shop", 0, end_ms).unwrap();
         assert_eq!(found.as_str(), "15m");
-        let samples = spans(&db, "shop", found, (0, 1 << 40)).unwrap();
-        assert_eq!(samples, [Sample { at_ms: 87_300_000, value: 5.0 }]);
+        let samples = spans(&path, &query("shop", found, START_MS, end_ms)).unwrap();
+        let at = |quarters: u64| Sample { at_ms: START_MS + quarters * 900_000, value: 100.0 };
+        assert_eq!(samples, [at(1), at(6)], "the first quarter was observed for 100 s");
+        assert_eq!(services(&path).unwrap(), "shop");
     }
 
     #[test]

@@ -8,7 +8,7 @@
 mod bucket;
 mod learned;
 mod pending;
-mod read;
+pub(crate) mod read;
 mod recent;
 mod schema;
 mod store;
@@ -304,4 +304,4 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

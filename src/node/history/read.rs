@@ -91,26 +91,56 @@ impl Span {
     }
 }
 
-/// The spans `query` asks for.
-pub(super) fn spans(path: &Path, query: &Query) -> anyhow::Result<Vec<Span>> {
-    if !path.exists() {
-        return Ok(Vec::new());
-    }
-    let db = open_to_read(path).map_err(|fault| {
-        anyhow::anyhow!("the history {} cannot be read: {fault}", path.display())
-    })?;
+/// The spans of the database at `path` that `query` asks for; none where there is no database.
+///
+/// # Errors
+/// When it cannot be read.
+pub(crate) fn spans(path: &Path, query: &Query) -> anyhow::Result<Vec<Span>> {
+    let Some(db) = open(path)? else { return Ok(Vec::new()) };
     let rows = buckets(&db, query).context("the history cannot be read")?;
     Ok(rows.iter().map(|(at_ms, bucket)| Span::new(*at_ms, bucket)).collect())
 }
 
-/// Events of a service that have started, newest first.
-pub(super) fn events(path: &Path, service: &ServiceName) -> anyhow::Result<Vec<Event>> {
+/// Start of the first span that `query` asks for, whatever its limit.
+///
+/// # Errors
+/// When the database cannot be read.
+pub(crate) fn first_ms(path: &Path, query: &Query) -> anyhow::Result<Option<u64>> {
+    let Some(db) = open(path)? else { return Ok(None) };
+    let Some(series) = series(&db, query)? else { return Ok(None) };
+    let name = query.resolution.as_str();
+    let sql = format!(
+        "SELECT min(at_ms) FROM samples_{name} WHERE series = ? AND at_ms >= ? AND at_ms < ?"
+    );
+    let bounds = params![series, signed(query.from_ms), signed(query.until_ms)];
+    let first: Option<i64> = db.query_row(&sql, bounds, |row| row.get(0))?;
+    Ok(first.map(unsigned))
+}
+
+/// Names of services that history is kept of, the first few.
+///
+/// # Errors
+/// When the database cannot be read.
+pub(crate) fn services(path: &Path) -> anyhow::Result<Vec<String>> {
+    let Some(db) = open(path)? else { return Ok(Vec::new()) };
+    let mut select = db.prepare("SELECT DISTINCT service FROM series ORDER BY service LIMIT 20")?;
+    let names = select.query_map([], |row| row.get(0))?;
+    Ok(names.collect::<Result<_, _>>()?)
+}
+
+fn open(path: &Path) -> anyhow::Result<Option<Connection>> {
     if !path.exists() {
-        return Ok(Vec::new());
+        return Ok(None);
     }
     let db = open_to_read(path).map_err(|fault| {
         anyhow::anyhow!("the history {} cannot be read: {fault}", path.display())
     })?;
+    Ok(Some(db))
+}
+
+/// Events of a service that have started, newest first.
+pub(super) fn events(path: &Path, service: &ServiceName) -> anyhow::Result<Vec<Event>> {
+    let Some(db) = open(path)? else { return Ok(Vec::new()) };
     let mut select = db.prepare(
         "SELECT name, start_ms, end_ms, lift FROM events WHERE service = ? \
          ORDER BY start_ms DESC LIMIT 10000",
@@ -128,11 +158,7 @@ pub(super) fn events(path: &Path, service: &ServiceName) -> anyhow::Result<Vec<E
 
 /// Start and content of the spans `query` asks for, oldest first.
 pub(super) fn buckets(db: &Connection, query: &Query) -> rusqlite::Result<Vec<(u64, Bucket)>> {
-    let series: Option<i64> = db
-        .prepare_cached("SELECT id FROM series WHERE service = ? AND instance = ?")?
-        .query_row(params![query.service.as_str(), signed(query.instance)], |row| row.get(0))
-        .optional()?;
-    let Some(series) = series else { return Ok(Vec::new()) };
+    let Some(series) = series(db, query)? else { return Ok(Vec::new()) };
     let name = query.resolution.as_str();
     let sql = format!(
         "SELECT at_ms, {COLUMNS} FROM samples_{name} \
@@ -144,6 +170,12 @@ pub(super) fn buckets(db: &Connection, query: &Query) -> rusqlite::Result<Vec<(u
     let mut rows: Vec<(u64, Bucket)> = rows.collect::<Result<_, _>>()?;
     rows.reverse();
     Ok(rows)
+}
+
+fn series(db: &Connection, query: &Query) -> rusqlite::Result<Option<i64>> {
+    db.prepare_cached("SELECT id FROM series WHERE service = ? AND instance = ?")?
+        .query_row(params![query.service.as_str(), signed(query.instance)], |row| row.get(0))
+        .optional()
 }
 
 fn bucket(row: &Row<'_>) -> rusqlite::Result<(u64, Bucket)> {

@@ -96,7 +96,7 @@ pub(super) fn view(at_ms: u64, interval_ms: u64, instances: u64) -> View {
     }
 }
 
-pub(super) const START_MS: u64 = 1_795_305_600_000;
+pub(crate) const START_MS: u64 = 1_795_305_600_000;
 
 pub(super) fn keep() -> config::History {
     let day = Duration::from_secs(86_400);
@@ -118,7 +118,7 @@ pub(super) fn query(resolution: Resolution) -> Query {
 }
 
 /// Writes `seconds` of ticks from `from_ms` on, one tick per second, as the writer does.
-fn write(path: &Path, from_ms: u64, seconds: u64) {
+pub(crate) fn write(path: &Path, from_ms: u64, seconds: u64) {
     let mut db = schema::open(path).unwrap();
     let (mut pending, mut ids) = (Pending::default(), SeriesIds::default());
     for second in 0..seconds {
