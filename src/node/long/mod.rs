@@ -7,7 +7,7 @@ mod fit;
 mod score;
 
 use std::collections::BTreeMap;
-use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -108,7 +108,7 @@ pub(crate) struct LongForecasts {
     /// Why curves could not be fitted when it was last tried.
     failures: ArcSwap<BTreeMap<(ServiceName, Reach), String>>,
     /// Wakes the thread, and ends it when it is gone.
-    wake: Mutex<Option<Sender<()>>>,
+    wake: Mutex<Option<SyncSender<()>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -118,7 +118,7 @@ impl LongForecasts {
     pub(crate) fn start(shared: &Arc<Shared>) {
         let coming = calendar::coming(&shared.config.load(), shared.clock.now_ms());
         shared.long.calendar.store(Arc::new(coming));
-        let (wake, woken) = channel();
+        let (wake, woken) = sync_channel(1);
         let mut fitter = Fitter::default();
         let work = Arc::clone(shared);
         let thread = std::thread::Builder::new().name("forecast".to_owned()).spawn(move || {
@@ -139,8 +139,8 @@ impl LongForecasts {
     /// Has calendars and rules looked up at once, since the configuration is another.
     pub(crate) fn reconfigured(&self) {
         if let Some(wake) = &*lock(&self.wake) {
-            // A thread that has ended has been said, or is being ended.
-            wake.send(()).ok();
+            // Full: it will look anyway. Gone: that was said, or it is being ended.
+            wake.try_send(()).ok();
         }
     }
 
