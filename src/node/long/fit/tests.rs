@@ -1,0 +1,152 @@
+//! Curves of made-up weeks.
+
+use super::*;
+
+const DAY_MS: u64 = 86_400_000;
+/// A Monday.
+const START_MS: u64 = 1_795_392_000_000;
+const QUANTILES: QuantileSpec = QuantileSpec { prepare: 0.95, warm: 0.5, commit: 0.1 };
+
+/// Spans of `days` with a quiet night and a busy day, and a little of everything else.
+fn spans(reach: Reach, days: u64) -> Vec<Span> {
+    let step_ms = reach.resolution().step_ms();
+    (0..days * DAY_MS / step_ms).map(|nth| span(START_MS + nth * step_ms, step_ms)).collect()
+}
+
+fn rps(at_ms: u64) -> f64 {
+    let noise = (at_ms / 60_000 * 7_919 % 13) as f64 - 6.0;
+    if (8 * 3_600_000..20 * 3_600_000).contains(&(at_ms % DAY_MS)) {
+        200.0 + noise
+    } else {
+        40.0 + noise
+    }
+}
+
+fn span(at_ms: u64, covered_ms: u64) -> Span {
+    Span {
+        at_ms,
+        covered_ms,
+        rps: rps(at_ms),
+        least_rps: 0.0,
+        most_rps: 0.0,
+        unserved: 0,
+        errors: 0,
+        answers: 0,
+        latency_mean_ms: 0.0,
+        latency_p50_ms: 0.0,
+        latency_p99_ms: 0.0,
+        latency_max_ms: 0.0,
+        in_flight_mean: 0.0,
+        in_flight_most: 0.0,
+        weight_mean: 0.0,
+        capacity_rps: 0.0,
+    }
+}
+
+fn past(spans: &[Span]) -> Past<'_> {
+    Past { spans, started: &[], upcoming: &[] }
+}
+
+#[test]
+fn after_two_days_the_third_morning_is_foreseen() {
+    let morning_ms = START_MS + 2 * DAY_MS + 8 * 3_600_000;
+    let mut known = spans(Reach::Hour, 3);
+    let now_ms = morning_ms - 1_800_000;
+    known.retain(|span| span.at_ms < now_ms);
+    let curve = curve(&past(&known), Reach::Hour, &QUANTILES, now_ms).unwrap();
+    let points = curve.points(now_ms);
+    let at = |minutes: u64| points.iter().find(|p| p.horizon_ms == minutes * 60_000).unwrap();
+    assert!((30.0..60.0).contains(&at(10).median_rps), "{points:?}");
+    assert!((150.0..240.0).contains(&at(45).median_rps), "{points:?}");
+    assert!(at(45).lower_rps <= at(45).median_rps && at(45).median_rps <= at(45).upper_rps);
+    assert_eq!(points.last().map(|p| p.horizon_ms), Some(3_600_000));
+}
+
+#[test]
+fn each_reach_describes_all_of_it_from_now_on() {
+    for reach in Reach::ALL {
+        let known = spans(reach, 15);
+        let now_ms = START_MS + 15 * DAY_MS + 60_000;
+        let curve = curve(&past(&known), reach, &QUANTILES, now_ms).unwrap();
+        let end_ms = curve.start_ms + curve.step_ms * curve.mean.len() as u64;
+        assert!(curve.start_ms <= now_ms && end_ms >= now_ms + reach.ms(), "{reach:?}");
+        assert_eq!(curve.quantiles.len(), curve.mean.len());
+        assert!(curve.quantiles.iter().all(|row| row.len() == curve.levels.len()));
+    }
+}
+
+#[test]
+fn times_without_observation_are_gaps_and_not_silence() {
+    let mut known = spans(Reach::Day, 14);
+    known.retain(|span| !(START_MS + 5 * DAY_MS..START_MS + 6 * DAY_MS).contains(&span.at_ms));
+    known[3].covered_ms = 1_000;
+    let history = grid(&known, 900_000);
+    assert_eq!(history.values.len(), 14 * 96);
+    assert_eq!(history.values.iter().flatten().count(), 13 * 96 - 1);
+    assert_eq!(history.values[3], None);
+}
+
+#[test]
+fn curves_are_scored_when_the_truth_comes() {
+    let known = spans(Reach::Hour, 4);
+    let mut scores = Scores::new(Reach::Hour);
+    for now in (2 * 1_440..4 * 1_440).step_by(5) {
+        let seen = &known[..now];
+        let now_ms = START_MS + now as u64 * 60_000;
+        scores.settle(now_ms, 60_000, |start_ms| Some(rps(start_ms)));
+        if now % 60 == 0 {
+            let curve = curve(&past(seen), Reach::Hour, &QUANTILES, now_ms).unwrap();
+            scores.note(&curve, seen[now - 1].rps);
+        }
+    }
+    let read = scores.read();
+    assert_eq!(read.iter().map(|s| s.lead_ms / 60_000).collect::<Vec<_>>(), [5, 15, 30, 60]);
+    let hour = &read[3];
+    assert!(hour.scored > 40, "{hour:?}");
+    assert!(hour.mae_rps < 0.8 * hour.naive_mae_rps, "{hour:?}");
+}
+
+#[test]
+fn what_an_event_does_is_learned_over_its_repeats_and_told_to_people_only() {
+    let sale = |day: u64| Event {
+        kind: "sale".to_owned(),
+        start_ms: START_MS + day * DAY_MS + 12 * 3_600_000,
+        end_ms: START_MS + day * DAY_MS + 15 * 3_600_000,
+        expected_lift: Some(5.0),
+    };
+    let started = [3, 5, 8, 10].map(sale);
+    let upcoming = [sale(14)];
+    let mut known = spans(Reach::Day, 14);
+    for span in &mut known {
+        if started.iter().any(|sale| (sale.start_ms..sale.end_ms).contains(&span.at_ms)) {
+            span.rps *= 2.0;
+        }
+    }
+    let past = Past { spans: &known, started: &started, upcoming: &upcoming };
+    let now_ms = START_MS + 14 * DAY_MS;
+    let curve = curve(&past, Reach::Day, &QUANTILES, now_ms).unwrap();
+    let lift = &curve.lifts[0];
+    assert_eq!((lift.name.as_str(), lift.repeats), ("sale", 4));
+    assert!((1.6..2.6).contains(&lift.lift), "{lift:?}");
+    assert!((1.6..3.3).contains(&lift.blended(5.0)), "{lift:?}");
+    let at = |at_ms: u64| usize::try_from((at_ms - curve.start_ms) / curve.step_ms).unwrap();
+    let during = at(upcoming[0].start_ms + 3_600_000);
+    assert!(curve.mean[during] > 1.4 * 200.0, "{}", curve.mean[during]);
+    assert!(curve.told[during][1] < 1.2 * 200.0, "{:?}", curve.told[during]);
+
+    // Once it runs, what is left of it is told to people only, just the same.
+    known.extend((0..52).map(|nth| span(now_ms + nth * 900_000, 900_000)));
+    for span in &mut known {
+        if (upcoming[0].start_ms..upcoming[0].end_ms).contains(&span.at_ms) {
+            span.rps *= 2.0;
+        }
+    }
+    let started = [&started[..], &upcoming].concat();
+    let past = Past { spans: &known, started: &started, upcoming: &[] };
+    let now_ms = now_ms + 13 * 3_600_000;
+    let curve = super::curve(&past, Reach::Day, &QUANTILES, now_ms).unwrap();
+    let at = |at_ms: u64| usize::try_from((at_ms - curve.start_ms) / curve.step_ms).unwrap();
+    let during = at(now_ms + 3_600_000);
+    assert!(curve.mean[during] > 1.4 * 200.0, "{}", curve.mean[during]);
+    assert!(curve.told[during][1] < 1.2 * 200.0, "{:?}", curve.told[during]);
+}
