@@ -95,6 +95,7 @@ fn observation(tick: u64) -> Observation {
             announced: Vec::new(),
             long_range: Vec::new(),
             traffic: TrafficCounts::default(),
+            signals: Default::default(),
         }
     });
     Observation {

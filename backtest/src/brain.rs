@@ -202,6 +202,7 @@ impl Brain {
             announced: Vec::new(),
             long_range,
             traffic: TrafficCounts::default(),
+            signals: Default::default(),
         };
         Observation {
             tick: seen.ticks as u64,

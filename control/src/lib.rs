@@ -62,6 +62,7 @@ mod lead_time;
 mod long_range;
 mod loss;
 mod memory;
+mod metrics;
 mod observation;
 mod plan;
 mod provider;
@@ -92,6 +93,10 @@ pub use fitness::{
 };
 pub use ids::{InstanceId, Mode, Role, ServiceName, Tier};
 pub use memory::{Memory, RecallError, Recalled};
+pub use metrics::{
+    MAX_METRIC, MAX_METRIC_NAME, MAX_METRIC_SERIES, MAX_METRICS, MetricAhead, MetricForecasts,
+    MetricView, MetricViews, is_metric_name, is_metric_value,
+};
 pub use observation::{
     Announced, Fact, Health, InstanceObservation, KernelSample, LatencySummary, Meters,
     MirrorSummary, Observation, ResourceSample, ServiceObservation,

@@ -52,6 +52,10 @@ pub struct ServiceObservation {
     /// What requests and answers say about copying them; no decision depends on it.
     #[serde(default, skip_serializing_if = "TrafficCounts::is_empty")]
     pub traffic: TrafficCounts,
+    /// What is told of the service as a whole, by name, in the units of what instances report:
+    /// the backlog of a broker, the reach of a campaign.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub signals: BTreeMap<String, f64>,
 }
 
 /// An announced event: demand is expected to be `lift` times what it would be without it.
@@ -104,7 +108,7 @@ pub struct InstanceObservation {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mirror: Option<MirrorSummary>,
     /// What the instance reports of itself, by name: shares as fractions, times in milliseconds,
-    /// sizes in bytes.
+    /// sizes in bytes; the newest of each, none older than the service's configuration allows.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub reported: BTreeMap<String, f64>,
     /// What it uses of its machine, where that is reported; at most some seconds old.

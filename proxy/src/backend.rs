@@ -17,6 +17,7 @@ use crate::ejection::{Ejection, EjectionSlots, Verdict};
 use crate::health::HealthCheck;
 use crate::health::verdict::{ActiveHealth, CheckFailure};
 use crate::meters::{BackendMeters, Padded, ServiceMeters, WorkerId};
+use crate::orca;
 use crate::table::policy::UpstreamPolicy;
 use latency::LatencyEstimate;
 use outcome::Outcome;
@@ -62,7 +63,8 @@ pub(crate) struct ServiceState {
 
 /// One backend of a service.
 ///
-/// Memory: about 0.7 kB, 0.3 kB per worker, and 3.7 kB per worker that ever got an answer from it.
+/// Memory: about 0.7 kB, 0.3 kB per worker, and 3.7 kB per worker that ever got an answer from it;
+/// 1 kB more where answers hold load reports.
 #[derive(Debug)]
 pub struct Backend {
     id: InstanceId,
@@ -168,6 +170,11 @@ impl Backend {
         unacked_segments: u32,
     ) {
         self.meters.kernel_sample(worker, srtt_us, retransmits_delta, unacked_segments);
+    }
+
+    /// Adds the load reports in the head of an answer.
+    pub(crate) fn hear(&self, worker: WorkerId, headers: &http::HeaderMap) {
+        orca::read(headers, |name, value| self.meters.reported(worker, name, value));
     }
 
     /// What checks and requests together say of it.

@@ -1,16 +1,21 @@
 //! What is counted per request: one cell per worker, nothing shared on the request path.
 
 pub(crate) mod drain;
+mod reports;
 pub(crate) mod responses;
 pub(crate) mod traffic;
 
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 
-use foreshadow_control::{KernelSample, LatencySummary, Meters, TrafficCounts};
+use arc_swap::ArcSwapOption;
+use foreshadow_control::{KernelSample, LatencySummary, MAX_METRICS, Meters, TrafficCounts};
 
 use crate::backend::outcome::{Answer, Outcome};
 use crate::histogram::{AtomicHistogram, LatencyCounts, quantile_us};
+use crate::orca::Name;
+use reports::Reports;
 use responses::{Origin, ResponseCell, Responses};
 use traffic::TrafficCell;
 
@@ -93,11 +98,16 @@ impl ServiceMeters {
 /// Counts of one backend.
 ///
 /// A cell takes 256 bytes per worker; the latency buckets, 3.7 kB per worker, are allocated with
-/// the first answer that the worker gets from the backend.
+/// the first answer that the worker gets from the backend, and 1 kB with its first load report.
 #[derive(Debug)]
 pub(crate) struct BackendMeters {
     cells: Box<[Padded<BackendCell>]>,
+    drains: AtomicU32,
 }
+
+/// Names of metrics are forgotten after so many drains, ten seconds: those that are not reported
+/// any more must not keep new ones out for good.
+const FORGET_DRAINS: u32 = 100;
 
 #[derive(Debug, Default)]
 struct BackendCell {
@@ -120,6 +130,7 @@ struct BackendCell {
     kernel_retransmits: AtomicU64,
     kernel_unacked: AtomicU64,
     latencies: OnceLock<Box<AtomicHistogram>>,
+    reports: ArcSwapOption<Reports>,
 }
 
 /// Deltas of a [`BackendMeters`] since its last drain.
@@ -131,6 +142,8 @@ pub(crate) struct BackendCounts {
     pub(crate) aborted: u64,
     /// Latencies in microseconds and their counts, rising.
     pub(crate) latencies: Vec<(u64, u64)>,
+    /// Means of what the backend said of itself.
+    pub(crate) reported: BTreeMap<String, f64>,
 }
 
 impl BackendMeters {
@@ -138,7 +151,8 @@ impl BackendMeters {
     pub(crate) const BYTES_PER_WORKER: usize = size_of::<Padded<BackendCell>>();
 
     pub(crate) fn new(workers: usize) -> Self {
-        Self { cells: (0..workers.max(1)).map(|_| Padded::default()).collect() }
+        let cells = (0..workers.max(1)).map(|_| Padded::default()).collect();
+        Self { cells, drains: AtomicU32::new(0) }
     }
 
     fn cell(&self, worker: WorkerId) -> &BackendCell {
@@ -191,6 +205,18 @@ impl BackendMeters {
         add(&cell.kernel_unacked, u64::from(unacked_segments));
     }
 
+    /// Adds one value that the backend said of itself.
+    pub(crate) fn reported(&self, worker: WorkerId, name: Name<'_>, value: f64) {
+        let cell = self.cell(worker);
+        if let Some(reports) = &*cell.reports.load() {
+            reports.add(name, value);
+            return;
+        }
+        let reports = Arc::new(Reports::default());
+        reports.add(name, value);
+        cell.reports.store(Some(reports));
+    }
+
     /// Takes out what was counted since the last drain. `scratch` must be empty and is left so.
     pub(crate) fn drain(&self, scratch: &mut LatencyCounts) -> BackendCounts {
         let mut meters = Meters::default();
@@ -224,7 +250,25 @@ impl BackendMeters {
         meters.latency = summary(&latencies, sum_us, max_us, over_objective);
         let kernel = (kernel.samples > 0)
             .then(|| KernelSample { srtt_us: kernel.srtt_us / kernel.samples as f64, ..kernel });
-        BackendCounts { meters, kernel, aborted, latencies }
+        BackendCounts { meters, kernel, aborted, latencies, reported: self.drain_reports() }
+    }
+
+    fn drain_reports(&self) -> BTreeMap<String, f64> {
+        let forget = self.drains.fetch_add(1, Relaxed) % FORGET_DRAINS == FORGET_DRAINS - 1;
+        let mut sums: BTreeMap<String, (f64, f64)> = BTreeMap::new();
+        for Padded(cell) in &self.cells {
+            // What is reported between this and the look at it is a value of many.
+            let reports = if forget { cell.reports.swap(None) } else { cell.reports.load_full() };
+            for (name, mean, count) in reports.iter().flat_map(|reports| reports.drain()) {
+                if sums.len() >= MAX_METRICS && !sums.contains_key(name) {
+                    continue;
+                }
+                let (sum, values) = sums.entry(name.to_owned()).or_default();
+                *sum += mean * f64::from(count);
+                *values += f64::from(count);
+            }
+        }
+        sums.into_iter().map(|(name, (sum, values))| (name, sum / values)).collect()
     }
 }
 

@@ -188,6 +188,7 @@ impl Observer {
             announced: self.announced(name, from.long, moment.now_ms),
             long_range: Vec::new(),
             traffic,
+            signals: BTreeMap::new(),
         }
     }
 

@@ -41,6 +41,7 @@ fn seen(
         announced: Vec::new(),
         long_range: Vec::new(),
         traffic,
+        signals: Default::default(),
     }
 }
 

@@ -35,6 +35,7 @@ fn seen(instances: Vec<InstanceObservation>) -> ServiceObservation {
         announced: Vec::new(),
         long_range: Vec::new(),
         traffic: TrafficCounts::default(),
+        signals: Default::default(),
     }
 }
 

@@ -20,6 +20,7 @@ mod metric;
 mod parse;
 mod sample;
 mod track;
+pub(crate) mod used;
 mod view;
 
 pub use ast::{

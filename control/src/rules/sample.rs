@@ -4,9 +4,10 @@ use serde::{Deserialize, Serialize};
 
 use super::ast::Comparison;
 use super::metric::{Kind, Metric};
+use super::used::used;
 use crate::demand::Outlook;
 use crate::fleet::Member;
-use crate::{InstanceObservation, LatencySummary, ResourceSample, ServiceObservation};
+use crate::{InstanceObservation, LatencySummary, ServiceObservation};
 
 /// What a rule's figures come from in one tick.
 pub(crate) struct Seen<'a, 'm> {
@@ -85,6 +86,16 @@ impl Source {
             | Metric::Network
             | Metric::Disk
             | Metric::QueueDepth
+            | Metric::Named(_)
+                if self.signal(seen).is_some() =>
+            {
+                self.signal(seen)
+            }
+            Metric::Cpu
+            | Metric::Memory
+            | Metric::Network
+            | Metric::Disk
+            | Metric::QueueDepth
             | Metric::Named(_) => {
                 let told: Vec<f64> = serving().filter_map(|m| self.told(m.seen)).collect();
                 let total: f64 = told.iter().sum();
@@ -152,6 +163,12 @@ impl Source {
         (seen.capacity_known && total > 0.0).then_some(total)
     }
 
+    /// What is told of the service as a whole, which outweighs what its instances say.
+    fn signal(&self, seen: &Seen<'_, '_>) -> Option<f64> {
+        let value = seen.service.signals.get(self.reported.as_deref()?);
+        value.copied().filter(|value| CREDIBLE.contains(value))
+    }
+
     /// What an instance says of itself, or what its provider sees of it.
     fn told(&self, seen: &InstanceObservation) -> Option<f64> {
         let name = self.reported.as_deref()?;
@@ -159,24 +176,6 @@ impl Source {
         reported
             .or_else(|| used(seen.resources.as_ref()?, name))
             .filter(|value| CREDIBLE.contains(value))
-    }
-}
-
-/// What an instance uses of its machine, under the name that it would report it by.
-fn used(resources: &ResourceSample, name: &str) -> Option<f64> {
-    let bytes = |bytes: Option<u64>| bytes.map(|bytes| bytes as f64);
-    let memory_bytes = bytes(resources.memory_bytes);
-    let disk_bytes = bytes(resources.disk_bytes);
-    match name {
-        "cpu" => quotient(resources.cpu_cores?, resources.cpu_limit_cores?),
-        "memory" => quotient(memory_bytes?, bytes(resources.memory_limit_bytes)?),
-        "memory_bytes" => memory_bytes,
-        "disk" => quotient(disk_bytes?, bytes(resources.disk_limit_bytes)?),
-        "disk_bytes" => disk_bytes,
-        "cpu_pressure" => resources.cpu_some_share,
-        "memory_pressure" => resources.memory_some_share,
-        "io_pressure" => resources.io_some_share,
-        _ => None,
     }
 }
 

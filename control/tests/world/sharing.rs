@@ -46,6 +46,7 @@ pub(crate) fn observation(
         announced: Vec::new(),
         long_range: Vec::new(),
         traffic: TrafficCounts::default(),
+        signals: Default::default(),
     };
     Observation {
         tick,

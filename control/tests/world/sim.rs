@@ -268,6 +268,7 @@ impl World {
             announced: self.announced(),
             long_range: std::mem::take(&mut self.long_range),
             traffic: TrafficCounts::default(),
+            signals: Default::default(),
         };
         Observation {
             tick: self.tick,

@@ -98,6 +98,7 @@ impl Registry {
                     meters: counts.meters,
                     kernel: counts.kernel,
                     aborted: counts.aborted,
+                    reported: counts.reported,
                 });
             }
             !unreferenced

@@ -17,7 +17,7 @@ use crate::connection::FAR;
 use crate::forward;
 use crate::hooks::{CompletedRequest, SocketProbe};
 use crate::meters::traffic::Look;
-use crate::{Answer, Backend, Origin, Outcome, Pick, UpstreamPolicy};
+use crate::{Answer, Backend, LoadReports, Origin, Outcome, Pick, UpstreamPolicy, orca};
 
 /// How much later than the deadline the engine's own timeouts fire.
 const BACKSTOP: Duration = Duration::from_millis(500);
@@ -124,6 +124,23 @@ impl Engine {
             retry: attempt.retry,
         };
         attempt.guard.finish(&outcome, self.at_ms(now));
+    }
+
+    /// Reads what the backend reports of its load, before anything else becomes of its answer.
+    pub(super) fn take_report(&self, response: &mut ResponseHeader, ctx: &RequestCtx) {
+        if !orca::is_reported(&response.headers) {
+            return;
+        }
+        let (Some(attempt), Some(service)) = (&ctx.attempt, &ctx.service) else { return };
+        let wanted = service.policy().load_reports;
+        if wanted != LoadReports::Ignore {
+            attempt.guard.backend().hear(self.worker, &response.headers);
+        }
+        if wanted == LoadReports::Take {
+            for field in orca::FIELDS {
+                response.remove_header(&field);
+            }
+        }
     }
 
     /// The request is over: counts its answer and reports it.

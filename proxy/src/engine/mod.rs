@@ -179,6 +179,7 @@ impl ProxyHttp for Engine {
             return Ok(());
         }
         ctx.answered(status);
+        self.take_report(response, ctx);
         if status == StatusCode::SWITCHING_PROTOCOLS {
             // A tunnel has no body within which the client could pause for too long.
             session.as_downstream_mut().set_read_timeout(None);

@@ -1,5 +1,7 @@
 //! What leaves the data plane: deltas for the tick, totals for a scrape.
 
+use std::collections::BTreeMap;
+
 use foreshadow_control::{Health, InstanceId, KernelSample, Meters, ServiceName, TrafficCounts};
 use hdrhistogram::Histogram;
 
@@ -37,6 +39,9 @@ pub struct InstanceDrain {
     /// Requests whose client went away before the answer was complete; `meters` counts them among
     /// the requests only.
     pub aborted: u64,
+    /// Means of what the backend said of itself in its answers, by name: at most
+    /// [`MAX_METRICS`](foreshadow_control::MAX_METRICS).
+    pub reported: BTreeMap<String, f64>,
 }
 
 /// What one service counted since the data plane first knew it.

@@ -32,6 +32,20 @@ pub struct UpstreamPolicy {
     pub hot_quantile: f64,
     /// The active check; without one, health follows from requests alone.
     pub health: Option<HealthCheck>,
+    /// What becomes of load reports in answers.
+    pub load_reports: LoadReports,
+}
+
+/// What becomes of the fields of an answer in which the backend reports its load.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LoadReports {
+    /// They are read, and no client sees them.
+    #[default]
+    Take,
+    /// They are read and passed on.
+    Forward,
+    /// They are passed on unread.
+    Ignore,
 }
 
 impl Default for UpstreamPolicy {
@@ -48,6 +62,7 @@ impl Default for UpstreamPolicy {
             panic: false,
             hot_quantile: 0.84,
             health: None,
+            load_reports: LoadReports::Take,
         }
     }
 }

@@ -69,6 +69,7 @@ pub(super) fn view(at_ms: u64, interval_ms: u64, instances: u64) -> View {
                 announced: Vec::new(),
                 long_range: Vec::new(),
                 traffic: TrafficCounts::default(),
+                signals: Default::default(),
             }],
         },
         plan: Plan {
