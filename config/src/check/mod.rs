@@ -6,6 +6,7 @@
 mod admin;
 mod events;
 mod listener;
+mod metrics;
 mod range;
 pub(crate) mod rules;
 mod service;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use foreshadow_control::{Capacity, Mode, Objective, QuantileSpec, WeightSpec};
 
+use super::metrics::metrics;
 use super::range::{self, DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS};
 use super::shadows::shadows;
 use super::{events, items};
@@ -32,6 +33,7 @@ pub(super) fn service(raw: RawService, listens: &[SocketAddr], r: &mut Reader<'_
         shadows: raw.shadows.value().map(|raw| shadows(raw, r)),
         forecast: forecast(raw.forecast.value().unwrap_or_default(), r),
         rules: Vec::new(),
+        metrics: metrics(raw.metrics.value().unwrap_or_default(), r),
         weights: weights(raw.weights.value().unwrap_or_default(), r),
         warm_up: range::time(raw.warm_up, 0..=HOUR_MS, 5_000, r),
         timeouts: timeouts(raw.timeouts.value().unwrap_or_default(), r),
@@ -165,7 +167,7 @@ fn place<T>(field: &Field<T>) -> Option<&Place> {
 }
 
 /// A duration from 1 ms up to `limit`, which `name` stands for.
-fn at_most(at: At<Time>, limit: Duration, name: &str, r: &mut Reader<'_>) -> Duration {
+pub(super) fn at_most(at: At<Time>, limit: Duration, name: &str, r: &mut Reader<'_>) -> Duration {
     let value = at.value.0;
     if value < Duration::from_millis(1) {
         let found = units::duration::format(value);

@@ -9,6 +9,7 @@ mod calendar;
 mod events;
 mod history;
 mod listener;
+mod metrics;
 mod route;
 mod service;
 mod shadows;
@@ -28,6 +29,7 @@ pub use events::{CalendarFile, EventRule, Occurrence, RecurringEvent};
 pub(crate) use events::{MOST_LIFT, fingerprint, read_calendar};
 pub use history::History;
 pub use listener::{Limits, Listener, ListenerTimeouts, Protocol};
+pub use metrics::{LoadReports, Metrics, Scrape, ScrapedSeries, SelectorError, SeriesSelector};
 pub use route::{HostMatch, PathMatch, Route, RouteMatch};
 pub use service::{
     Ejection, Forecast, Health, HealthCheck, Primary, Retries, RetryOn, Service, StatusRange,

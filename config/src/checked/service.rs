@@ -9,7 +9,7 @@ use foreshadow_control::{
 };
 use serde::{Serialize, Serializer};
 
-use super::{CalendarFile, EventRule, Occurrence, RecurringEvent, Shadows};
+use super::{CalendarFile, EventRule, Metrics, Occurrence, RecurringEvent, Shadows};
 use crate::units;
 
 /// One application behind the proxy.
@@ -38,6 +38,8 @@ pub struct Service {
     /// Predictive rules, ordered by name; names are unique.
     #[serde(serialize_with = "units::control::rules", skip_serializing_if = "Vec::is_empty")]
     pub rules: Vec<RuleSpec>,
+    /// Where metrics that instances report of themselves come from.
+    pub metrics: Metrics,
     /// How fast weights may move.
     #[serde(serialize_with = "units::control::weights")]
     pub weights: WeightSpec,

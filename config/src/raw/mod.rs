@@ -6,6 +6,7 @@
 mod choice;
 mod leaf;
 mod listener;
+mod metrics;
 mod read;
 mod root;
 mod rule;
@@ -16,6 +17,7 @@ mod text;
 pub(crate) use choice::*;
 pub(crate) use leaf::*;
 pub(crate) use listener::*;
+pub(crate) use metrics::*;
 pub(crate) use read::{Either, List, Map, Read};
 pub(crate) use root::*;
 pub(crate) use rule::*;

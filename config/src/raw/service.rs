@@ -3,8 +3,8 @@
 use super::read::table;
 use super::{
     BackendAddress, CapacityChoice, CheckKind, Count, Either, Factor, FilePath, HostHeader, List,
-    Map, ModeName, OneOf, Rate, RawShadows, RuleText, Share, Slew, Status, Switch, Text, Time,
-    UrlTarget,
+    Map, ModeName, OneOf, Rate, RawMetrics, RawShadows, RuleText, Share, Slew, Status, Switch,
+    Text, Time, UrlTarget,
 };
 use crate::RetryOn;
 
@@ -31,6 +31,8 @@ table! {
         /// Predictive rules by name, at most 64: when something measured or predicted passes a value,
         /// shadows are brought in, kept ready or held. Their language is in docs/rules.md.
         rules: Map<RuleText>,
+        /// Where metrics that instances report of themselves come from.
+        metrics: RawMetrics,
         /// How fast weights may move.
         weights: RawWeights,
         /// Warm-up time assumed for an instance until one was seen, up to 1h. Default: 5s.
