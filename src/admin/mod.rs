@@ -9,6 +9,7 @@ mod history;
 mod metrics;
 mod operate;
 mod read;
+mod reported;
 mod rules;
 mod seats;
 mod serve;
@@ -37,6 +38,9 @@ pub(crate) fn router(shared: Arc<Shared>, token: Option<Token>, hosts: Hosts) ->
         .route("/api/v1/services/{service}/history", get(history::of_service))
         .route("/api/v1/services/{service}/mode", post(operate::mode))
         .route("/api/v1/services/{service}/risk", get(read::risk))
+        .route("/api/v1/services/{service}/metrics", get(reported::list))
+        .route("/api/v1/services/{service}/instances/{instance}/metrics", post(reported::push))
+        .route("/api/v1/services/{service}/signals", post(reported::signal))
         .route("/api/v1/services/{service}/activate", post(operate::activate))
         .route("/api/v1/instances", get(read::instances))
         .route("/api/v1/instances/{instance}/drain", post(operate::drain))

@@ -123,6 +123,7 @@ fn instance_json(
         "kernel": seen.kernel,
         "mirror": seen.mirror,
         "resources": seen.resources,
+        "reported": seen.reported,
         "risk": plan.risk.iter().find(|risk| risk.instance == seen.instance),
     })
 }

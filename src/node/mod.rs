@@ -9,6 +9,7 @@ pub(crate) mod history;
 mod hooks;
 pub(crate) mod limits;
 pub(crate) mod long;
+pub(crate) mod metrics;
 mod observe;
 pub(crate) mod operator;
 mod readiness;
@@ -37,6 +38,7 @@ use clock::Clock;
 use decisions::DecisionLog;
 use history::History;
 use long::LongForecasts;
+use metrics::Metrics;
 use operator::{Orders, Request};
 use recorder::Recording;
 use view::{TickStats, View};
@@ -59,6 +61,8 @@ pub(crate) struct Shared {
     pub(crate) history: History,
     /// Forecasts of an hour, a day and a week.
     pub(crate) long: LongForecasts,
+    /// What instances and services report of themselves.
+    pub(crate) metrics: Metrics,
     /// Orders to the loop.
     pub(crate) requests: SyncSender<Request>,
     /// Standing orders, as of the last tick.

@@ -16,6 +16,7 @@ use foreshadow_shadow::{Manager, ShadowInstance};
 use super::announced::announced;
 use super::decisions::Event;
 use super::long::{Calendar, LongForecasts};
+use super::metrics::{Report, Store};
 use super::operator::Orders;
 use super::translate::{WiredService, Wiring};
 use super::view::ShadowCounts;
@@ -32,6 +33,7 @@ pub(super) struct Observer {
     /// What is told of the time to come, by service; looked up again once a second.
     long_range: BTreeMap<ServiceName, Vec<DemandHorizon>>,
     workloads: BTreeMap<ServiceName, Workload>,
+    reported: Store,
 }
 
 /// Ticks until what is told of the time to come is looked up again: it hardly changes in a second.
@@ -80,6 +82,11 @@ impl Observer {
     pub(super) fn activate(&mut self, service: &ServiceName, count: u32) {
         let asked = self.activate.entry(service.clone()).or_default();
         *asked = asked.saturating_add(count);
+    }
+
+    /// Takes what was reported since the last tick.
+    pub(super) fn hear(&mut self, report: Report, at_ms: u64) {
+        self.reported.hear(report, at_ms);
     }
 
     /// Replaces the announced events.
@@ -144,6 +151,9 @@ impl Observer {
                 seen
             })
             .collect();
+        let addresses = &self.addresses;
+        let configured = |name: &ServiceName| from.wiring.services.contains_key(name);
+        self.reported.retain(|id| addresses.contains_key(&id), configured);
         Observation {
             tick: moment.tick,
             at_ms: moment.at_ms,
@@ -171,7 +181,12 @@ impl Observer {
             wired.primaries.iter().map(|p| drains.primary(p)).collect();
         let shadows = drains.shadows.remove(name).unwrap_or_default();
         instances.extend(shadows.iter().map(|s| drains.shadow(s)));
+        let (at_ms, max_age_ms) = (moment.at_ms, wired.metrics_max_age_ms);
         for instance in &mut instances {
+            let id = instance.instance;
+            // Until here only what load reports came to in this tick.
+            self.reported.hear_load(id, std::mem::take(&mut instance.reported), at_ms);
+            instance.reported = self.reported.of_instance(id, at_ms, max_age_ms);
             instance.drained = from.orders.drained.contains(&instance.instance);
         }
         instances.sort_by_key(|i| i.instance);
@@ -188,7 +203,7 @@ impl Observer {
             announced: self.announced(name, from.long, moment.now_ms),
             long_range: Vec::new(),
             traffic,
-            signals: BTreeMap::new(),
+            signals: self.reported.of_service(name, at_ms, max_age_ms),
         }
     }
 
@@ -262,6 +277,21 @@ pub(super) struct WiredPrimary {
     pub(super) capacity_rps: Option<f64>,
 }
 
+/// What the data plane says of one instance.
+struct Metered {
+    health: Health,
+    meters: Meters,
+    kernel: Option<KernelSample>,
+    reported: BTreeMap<String, f64>,
+}
+
+impl Default for Metered {
+    fn default() -> Self {
+        let (health, meters) = (Health::Unknown, Meters::default());
+        Self { health, meters, kernel: None, reported: BTreeMap::new() }
+    }
+}
+
 impl Drains {
     fn take(from: &Sources) -> Self {
         let mut drains = Self {
@@ -287,15 +317,18 @@ impl Drains {
         drains
     }
 
-    fn metered(&mut self, id: InstanceId) -> (Health, Meters, Option<KernelSample>) {
-        self.instances.remove(&id).map_or_else(
-            || (Health::Unknown, Meters::default(), None),
-            |drain| (drain.health, drain.meters, drain.kernel),
-        )
+    fn metered(&mut self, id: InstanceId) -> Metered {
+        let drained = self.instances.remove(&id);
+        drained.map_or_else(Metered::default, |drain| Metered {
+            health: drain.health,
+            meters: drain.meters,
+            kernel: drain.kernel,
+            reported: drain.reported,
+        })
     }
 
     fn primary(&mut self, primary: &WiredPrimary) -> InstanceObservation {
-        let (health, meters, kernel) = self.metered(primary.id);
+        let Metered { health, meters, kernel, reported } = self.metered(primary.id);
         InstanceObservation {
             instance: primary.id,
             role: Role::Primary,
@@ -309,13 +342,13 @@ impl Drains {
             meters,
             kernel,
             mirror: None,
-            reported: BTreeMap::new(),
+            reported,
             resources: None,
         }
     }
 
     fn shadow(&mut self, shadow: &ShadowInstance) -> InstanceObservation {
-        let (health, meters, kernel) = self.metered(shadow.id);
+        let Metered { health, meters, kernel, reported } = self.metered(shadow.id);
         // A running tier is reached through a readiness check, which is as good as the first
         // active check of the data plane.
         let health = match health {
@@ -335,7 +368,7 @@ impl Drains {
             meters,
             kernel,
             mirror: self.mirror.get(&shadow.id).copied(),
-            reported: BTreeMap::new(),
+            reported,
             resources: shadow.resources,
         }
     }

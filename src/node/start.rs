@@ -25,11 +25,12 @@ use super::history::History;
 use super::hooks::{KernelProbe, MirrorHook};
 use super::limits;
 use super::long::LongForecasts;
+use super::metrics::{self, Metrics};
 use super::operator::Request;
 use super::readiness::ByHealthCheck;
 use super::reload::{CALENDARS_EVERY, Causes, Reloader};
 use super::signals::Ends;
-use super::tick::Loop;
+use super::tick::{Inboxes, Loop};
 use super::translate::{Wiring, listeners, mirror_policies, shadow_services};
 use super::view::TickStats;
 use super::{ReloadOutcome, ReloadStatus, STATE_DB, Shared};
@@ -99,6 +100,7 @@ impl Parts {
     fn share(
         &self,
         config: &Config,
+        metrics: Metrics,
         requests: SyncSender<Request>,
         reloads: mpsc::Sender<oneshot::Sender<ReloadOutcome>>,
     ) -> anyhow::Result<Shared> {
@@ -114,6 +116,7 @@ impl Parts {
             decisions,
             history,
             long: LongForecasts::default(),
+            metrics,
             requests,
             orders: ArcSwap::from_pointee(orders),
             config: ArcSwap::from_pointee(config.clone()),
@@ -150,11 +153,14 @@ impl Node {
         let wiring = wire(&config, 0, &parts.manager).await?;
         parts.plane.publish(&wiring.table(&wiring.first_members()))?;
         let (requests, request_inbox) = sync_channel(ORDERS);
+        let (metrics, reports) = Metrics::new();
         let (reloads, reload_inbox) = mpsc::channel(ORDERS);
         let (configures, configure_inbox) = sync_channel(1);
         let (stop_loop, stop) = channel();
-        let shared = Arc::new(parts.share(&config, requests, reloads)?);
-        let looping = Loop::new(&shared, wiring.clone(), request_inbox, configure_inbox, stop)?;
+        let shared = Arc::new(parts.share(&config, metrics, requests, reloads)?);
+        let inboxes =
+            Inboxes { requests: request_inbox, configures: configure_inbox, reports, stop };
+        let looping = Loop::new(&shared, wiring.clone(), inboxes)?;
         let reloader = Reloader::new(
             Arc::clone(&shared),
             path,
@@ -184,6 +190,7 @@ impl Node {
         }
         go.send(()).ok();
         LongForecasts::start(&shared);
+        metrics::start(&shared);
         let admin = serve_admin(&shared, admin_socket, &config);
         tokio::spawn(reloader.run(causes));
         announce(&config);

@@ -5,8 +5,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use foreshadow_control::{
-    Controller, Entry, InstanceId, Law, Observation, Plan, ServiceName, ServiceObservation,
-    ServicePlan,
+    Controller, Entry, InstanceId, Law, MetricForecasts, Observation, Plan, ServiceName,
+    ServiceObservation, ServicePlan,
 };
 use foreshadow_mirror::Mirrorer;
 use foreshadow_proxy::DataPlane;
@@ -17,6 +17,7 @@ use super::Shared;
 use super::decisions::{Decision, Kind};
 use super::health_log::HealthLog;
 use super::history::LearnedTurns;
+use super::metrics::Report;
 use super::observe::{Moment, Observer, Sources, mirror_targets};
 use super::operator::{Order, Orders, Request};
 use super::recorder::Recorder;
@@ -26,6 +27,8 @@ use super::view::View;
 
 /// The length of a tick.
 const TICK_MS: u64 = 100;
+/// Ticks until forecasts of metrics are told again.
+const TELL_METRICS_TICKS: u64 = 10;
 
 /// A new configuration on its way to the loop.
 pub(super) struct Configure {
@@ -33,6 +36,15 @@ pub(super) struct Configure {
     pub(super) wiring: Box<Wiring>,
     /// Answered once the loop runs on it and has published its table.
     pub(super) done: oneshot::Sender<()>,
+}
+
+/// What reaches the loop from others; all of it bounded.
+pub(super) struct Inboxes {
+    pub(super) requests: Receiver<Request>,
+    pub(super) configures: Receiver<Configure>,
+    pub(super) reports: Receiver<Report>,
+    /// Told to end, or gone.
+    pub(super) stop: Receiver<()>,
 }
 
 /// What the loop works with. Only the loop's thread touches it.
@@ -46,9 +58,8 @@ pub(super) struct Loop {
     observer: Observer,
     orders: Orders,
     recorder: Option<Recorder>,
-    requests: Receiver<Request>,
-    configures: Receiver<Configure>,
-    stop: Receiver<()>,
+    inboxes: Inboxes,
+    forecasts: MetricForecasts,
     published: Option<Published>,
     said: Said,
     health: HealthLog,
@@ -67,9 +78,7 @@ impl Loop {
     pub(super) fn new(
         shared: &Arc<Shared>,
         wiring: Wiring,
-        requests: Receiver<Request>,
-        configures: Receiver<Configure>,
-        stop: Receiver<()>,
+        inboxes: Inboxes,
     ) -> anyhow::Result<Self> {
         let mut observer = Observer::default();
         let events = shared.decisions.events(shared.clock.now_ms())?;
@@ -91,9 +100,8 @@ impl Loop {
             wiring,
             observer,
             recorder,
-            requests,
-            configures,
-            stop,
+            inboxes,
+            forecasts: MetricForecasts::default(),
             published: None,
             said: Said::default(),
             health: HealthLog::default(),
@@ -112,7 +120,7 @@ impl Loop {
         let mut last = start;
         loop {
             let due = start + Duration::from_millis(TICK_MS.saturating_mul(tick + 1));
-            match self.stop.recv_timeout(due.saturating_duration_since(Instant::now())) {
+            match self.inboxes.stop.recv_timeout(due.saturating_duration_since(Instant::now())) {
                 Err(RecvTimeoutError::Timeout) => {}
                 Ok(()) | Err(RecvTimeoutError::Disconnected) => break,
             }
@@ -138,6 +146,9 @@ impl Loop {
         let (at_ms, now_ms) = (self.shared.clock.steady_ms(), self.shared.clock.now_ms());
         let configured = self.take_configuration();
         let answers = self.take_orders(now_ms, tick);
+        while let Ok(report) = self.inboxes.reports.try_recv() {
+            self.observer.hear(report, at_ms);
+        }
         let sources = Sources {
             wiring: &self.wiring,
             orders: &self.orders,
@@ -154,6 +165,7 @@ impl Loop {
         }
         self.forget_gone(&observation);
         let plan = self.controller.tick(&observation);
+        self.forecast_metrics(&observation);
         self.health.tell(&observation, self.observer.addresses());
         self.publish(&observation, &plan);
         self.feed_mirror(&observation);
@@ -170,9 +182,19 @@ impl Loop {
         }
     }
 
+    /// Forecasts what is reported; what comes of it is for looking at, and so told once a second.
+    fn forecast_metrics(&mut self, observation: &Observation) {
+        self.forecasts.observe(observation);
+        if observation.tick.is_multiple_of(TELL_METRICS_TICKS) {
+            let services = observation.services.iter().map(|seen| &seen.service);
+            let views = services.map(|name| (name.clone(), self.forecasts.views(name)));
+            self.shared.metrics.forecasts.store(Arc::new(views.collect()));
+        }
+    }
+
     fn take_configuration(&mut self) -> Vec<oneshot::Sender<()>> {
         let mut configured = Vec::new();
-        while let Ok(Configure { wiring, done }) = self.configures.try_recv() {
+        while let Ok(Configure { wiring, done }) = self.inboxes.configures.try_recv() {
             self.wiring = *wiring;
             let known = |s: &ServiceName| self.wiring.services.contains_key(s);
             self.orders.modes.retain(|service, _| known(service));
@@ -196,7 +218,7 @@ impl Loop {
 
     fn take_orders(&mut self, now_ms: u64, tick: u64) -> Vec<(oneshot::Sender<Orders>, Orders)> {
         let mut answers = Vec::new();
-        while let Ok(Request { order, done }) = self.requests.try_recv() {
+        while let Ok(Request { order, done }) = self.inboxes.requests.try_recv() {
             let changed = self.orders.apply(&order);
             match &order {
                 Order::Activate(service, count) => self.observer.activate(service, *count),

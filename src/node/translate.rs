@@ -37,6 +37,8 @@ pub(super) struct WiredService {
     pub(super) shadowed: bool,
     /// Its primaries, with their ids.
     pub(super) primaries: Vec<WiredPrimary>,
+    /// Reported metrics that are older are not known any more.
+    pub(super) metrics_max_age_ms: u64,
     /// For the data plane.
     pub(super) policy: Arc<proxy::UpstreamPolicy>,
 }
@@ -79,7 +81,10 @@ impl Wiring {
                 let policy = Arc::new(policy(service));
                 let shadowed = service.shadows.is_some();
                 let mode = service.mode;
-                Ok((name.clone(), WiredService { mode, shadowed, primaries, policy }))
+                let max_age = service.metrics.max_age.as_millis();
+                let metrics_max_age_ms = u64::try_from(max_age).unwrap_or(u64::MAX);
+                let wired = WiredService { mode, shadowed, primaries, metrics_max_age_ms, policy };
+                Ok((name.clone(), wired))
             })
             .collect::<Result<_, E>>()?;
         Ok(Self {
@@ -193,6 +198,11 @@ fn policy(service: &config::Service) -> proxy::UpstreamPolicy {
         },
         panic: service.panic,
         health: Some(health_check(&service.health)),
+        load_reports: match service.metrics.load_reports {
+            config::LoadReports::Take => proxy::LoadReports::Take,
+            config::LoadReports::Forward => proxy::LoadReports::Forward,
+            config::LoadReports::Ignore => proxy::LoadReports::Ignore,
+        },
         ..proxy::UpstreamPolicy::default()
     }
 }

@@ -1,0 +1,154 @@
+//! Metrics that agents push, and what is known of all that is reported.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use foreshadow_control::{
+    InstanceId, MAX_METRIC, MAX_METRIC_NAME, MAX_METRICS, ServiceName, is_metric_name,
+    is_metric_value,
+};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::error::ApiError;
+use super::operate::{Body, body};
+use super::read::{known_service, view};
+use crate::node::Shared;
+use crate::node::metrics::{Refused, Report, Subject};
+
+/// Clocks of other machines may be ahead by so much.
+const AHEAD_MS: u64 = 60_000;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Pushed {
+    metrics: BTreeMap<String, f64>,
+    /// When it was so; absent: now.
+    at_ms: Option<u64>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Signals {
+    signals: BTreeMap<String, f64>,
+    /// When it was so; absent: now.
+    at_ms: Option<u64>,
+}
+
+pub(super) async fn push(
+    State(shared): State<Arc<Shared>>,
+    Path((service, instance)): Path<(String, String)>,
+    pushed: Body<Pushed>,
+) -> Result<Json<Value>, ApiError> {
+    let Pushed { metrics, at_ms } = body(pushed)?;
+    let service = known_service(&shared, &service)?;
+    let instance = instance_of(&shared, &service, &instance)?;
+    let taken = take(&shared, &service, Subject::Instance(instance), metrics, at_ms)?;
+    Ok(Json(json!({ "service": service, "instance": instance, "taken": taken })))
+}
+
+pub(super) async fn signal(
+    State(shared): State<Arc<Shared>>,
+    Path(service): Path<String>,
+    pushed: Body<Signals>,
+) -> Result<Json<Value>, ApiError> {
+    let Signals { signals, at_ms } = body(pushed)?;
+    let service = known_service(&shared, &service)?;
+    let taken = take(&shared, &service, Subject::Service(service.clone()), signals, at_ms)?;
+    Ok(Json(json!({ "service": service, "taken": taken })))
+}
+
+/// Everything that is reported of one service, now and ahead.
+pub(super) async fn list(
+    State(shared): State<Arc<Shared>>,
+    Path(service): Path<String>,
+) -> Result<Json<Value>, ApiError> {
+    let service = known_service(&shared, &service)?;
+    let view = view(&shared)?;
+    let forecasts = shared.metrics.forecasts.load();
+    let known = forecasts.get(&service).cloned().unwrap_or_default();
+    let scrapes = &shared.metrics.scrapes;
+    Ok(Json(json!({
+        "at_ms": view.now_ms,
+        "service": service,
+        "metrics": known.metrics,
+        "left_out": known.left_out,
+        "scrapes": {
+            "good": scrapes.good.load(Ordering::Relaxed),
+            "failed": scrapes.failed.load(Ordering::Relaxed),
+        },
+    })))
+}
+
+/// The instance of `service` with this id, or at this address.
+fn instance_of(shared: &Shared, service: &ServiceName, text: &str) -> Result<InstanceId, ApiError> {
+    let view = view(shared)?;
+    let seen = view.observation.services.iter().find(|seen| seen.service == *service);
+    let own = || seen.into_iter().flat_map(|seen| &seen.instances).map(|i| i.instance);
+    let id = text.strip_prefix('i').unwrap_or(text).parse().ok().map(InstanceId);
+    let address = text.parse::<SocketAddr>().ok();
+    let is_meant = |i: &InstanceId| {
+        id == Some(*i) || address.is_some() && view.addresses.get(i).copied() == address
+    };
+    let found = own().find(is_meant);
+    found.ok_or_else(|| ApiError::unknown(&format!("instance of {service}"), text, own()))
+}
+
+/// Hands values to the next tick; says how many there were.
+fn take(
+    shared: &Shared,
+    service: &ServiceName,
+    of: Subject,
+    values: BTreeMap<String, f64>,
+    at_ms: Option<u64>,
+) -> Result<usize, ApiError> {
+    let wrong = |why: String| ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, why);
+    problem(&values).map_or(Ok(()), |why| Err(wrong(why)))?;
+    let max_age = shared.config.load().services.get(service).map(|s| s.metrics.max_age);
+    let now_ms = shared.clock.now_ms();
+    let age_ms = at_ms.map_or(0, |at_ms| now_ms.saturating_sub(at_ms));
+    if max_age.is_some_and(|max_age| u128::from(age_ms) > max_age.as_millis()) {
+        let max_s = max_age.map_or(0.0, |max_age| max_age.as_secs_f64());
+        return Err(wrong(format!(
+            "at_ms is {} s ago; what is older than {max_s} s (`metrics.max_age` of {service}) is \
+             known no more",
+            age_ms / 1_000
+        )));
+    }
+    if at_ms.is_some_and(|at_ms| at_ms > now_ms.saturating_add(AHEAD_MS)) {
+        return Err(wrong(format!(
+            "at_ms is more than {} s ahead of this clock, {now_ms}; give Unix milliseconds, or \
+             leave it out",
+            AHEAD_MS / 1_000
+        )));
+    }
+    let taken = values.len();
+    shared.metrics.report(Report { of, age_ms, values }).map_err(|refused| {
+        let why = match refused {
+            Refused::Full => "too many reports are waiting; send fewer, with more in each",
+            Refused::Ended => "the control loop has ended; see the log and restart",
+        };
+        ApiError::new(StatusCode::SERVICE_UNAVAILABLE, why)
+    })?;
+    Ok(taken)
+}
+
+/// What is wrong with the names or the values.
+fn problem(values: &BTreeMap<String, f64>) -> Option<String> {
+    if values.is_empty() || values.len() > MAX_METRICS {
+        return Some(format!("{} values; send 1 to {MAX_METRICS}", values.len()));
+    }
+    if let Some(name) = values.keys().find(|name| !is_metric_name(name)) {
+        let name: String = name.chars().take(MAX_METRIC_NAME).collect();
+        return Some(format!(
+            "the name {name:?}; use 1 to {MAX_METRIC_NAME} letters, digits, _, ., :, - or /"
+        ));
+    }
+    let wrong = values.iter().find(|(_, value)| !is_metric_value(**value));
+    wrong.map(|(name, value)| format!("{name} is {value}; values are from 0 to {MAX_METRIC:e}"))
+}

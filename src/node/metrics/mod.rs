@@ -1,0 +1,93 @@
+//! What instances and services report of themselves, from every source, on its way to the loop.
+//!
+//! Load reports come with the meters. Everything else (the admin interface, scrapes, signals) comes
+//! through one bounded queue that the loop empties every tick, so that it waits for no lock.
+
+mod exposition;
+mod fetch;
+mod scrape;
+mod store;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+
+use arc_swap::ArcSwap;
+use foreshadow_control::{InstanceId, MetricViews, ServiceName};
+
+pub(super) use scrape::start;
+pub(super) use store::Store;
+
+/// Reports that may wait for the next tick.
+const WAITING: usize = 4_096;
+
+/// What one source says at one time.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Report {
+    /// What it is about.
+    pub(crate) of: Subject,
+    /// How old it is.
+    pub(crate) age_ms: u64,
+    /// Values by name; those that cannot be are left out.
+    pub(crate) values: BTreeMap<String, f64>,
+}
+
+/// What a report is about.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Subject {
+    /// One instance.
+    Instance(InstanceId),
+    /// A service as a whole.
+    Service(ServiceName),
+}
+
+/// What the loop, the admin interface and the scrapers share of metrics.
+pub(crate) struct Metrics {
+    reports: SyncSender<Report>,
+    /// What is forecast, by service; replaced once a second.
+    pub(crate) forecasts: ArcSwap<BTreeMap<ServiceName, MetricViews>>,
+    /// How scrapes do.
+    pub(crate) scrapes: Scrapes,
+}
+
+/// Scrapes since start.
+#[derive(Debug, Default)]
+pub(crate) struct Scrapes {
+    /// Those that gave at least one metric.
+    pub(crate) good: AtomicU64,
+    /// Those that gave none.
+    pub(crate) failed: AtomicU64,
+}
+
+impl Scrapes {
+    fn count(&self, good: bool) {
+        let counter = if good { &self.good } else { &self.failed };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Why a report was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// The loop is behind.
+    Full,
+    /// The loop has ended.
+    Ended,
+}
+
+impl Metrics {
+    /// The shared part, and the loop's end of the queue.
+    pub(super) fn new() -> (Self, Receiver<Report>) {
+        let (reports, inbox) = sync_channel(WAITING);
+        let forecasts = ArcSwap::default();
+        (Self { reports, forecasts, scrapes: Scrapes::default() }, inbox)
+    }
+
+    /// Hands a report to the next tick.
+    pub(crate) fn report(&self, report: Report) -> Result<(), Refused> {
+        self.reports.try_send(report).map_err(|error| match error {
+            TrySendError::Full(_) => Refused::Full,
+            TrySendError::Disconnected(_) => Refused::Ended,
+        })
+    }
+}

@@ -1,0 +1,248 @@
+//! Asks instances for their metrics, each by a task of its own.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use foreshadow_config::{Scrape, ScrapedSeries};
+use foreshadow_control::{InstanceId, Role, Tier};
+use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::{Report, Subject, exposition, fetch};
+use crate::node::Shared;
+
+/// Answers being read at once: each may be 4 MiB long.
+const AT_ONCE: usize = 8;
+/// How often it is looked whom to ask.
+const LOOK: Duration = Duration::from_millis(250);
+/// A source that goes on failing is told this often.
+const TELL_AGAIN: Duration = Duration::from_secs(600);
+const ACCEPT: &str = "text/plain;version=0.0.4,*/*;q=0.1";
+
+/// Asks for as long as the node runs.
+pub(in crate::node) fn start(shared: &Arc<Shared>) {
+    tokio::spawn(follow(Arc::clone(shared)));
+}
+
+/// A task and what it was started for.
+struct Asking {
+    address: SocketAddr,
+    scrape: Scrape,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Sees to it that there is one task per instance that is to be asked.
+async fn follow(shared: Arc<Shared>) {
+    let turns = Arc::new(Semaphore::new(AT_ONCE));
+    let mut asking: BTreeMap<InstanceId, Asking> = BTreeMap::new();
+    loop {
+        let wanted = wanted(&shared);
+        asking.retain(|id, task| {
+            wanted
+                .get(id)
+                .is_some_and(|(address, scrape)| *address == task.address && *scrape == task.scrape)
+        });
+        for (id, (address, scrape)) in wanted {
+            asking.entry(id).or_insert_with(|| {
+                let source = Source {
+                    shared: Arc::clone(&shared),
+                    turns: Arc::clone(&turns),
+                    id,
+                    address: metrics_address(address, &scrape),
+                    scrape: scrape.clone(),
+                };
+                Asking { address, scrape, task: tokio::spawn(source.run()) }
+            });
+        }
+        sleep(LOOK).await;
+    }
+}
+
+/// Instances of services that are asked, where they run: primaries, and shadows that are not frozen.
+fn wanted(shared: &Shared) -> BTreeMap<InstanceId, (SocketAddr, Scrape)> {
+    let Some(view) = shared.view() else { return BTreeMap::new() };
+    let config = shared.config.load();
+    let asked = view.observation.services.iter().filter_map(|seen| {
+        let scrape = config.services.get(&seen.service)?.metrics.scrape.as_ref()?;
+        Some((seen, scrape))
+    });
+    let instances = asked.flat_map(|(seen, scrape)| {
+        let running = seen.instances.iter().filter(|i| {
+            let thaws = matches!(i.moving_to, Some(Tier::Shadow | Tier::Cold));
+            i.role == Role::Primary || i.tier >= Tier::Warm && !thaws
+        });
+        running.map(move |instance| (instance.instance, scrape))
+    });
+    instances
+        .filter_map(|(id, scrape)| Some((id, (*view.addresses.get(&id)?, scrape.clone()))))
+        .collect()
+}
+
+fn metrics_address(mut address: SocketAddr, scrape: &Scrape) -> SocketAddr {
+    if let Some(port) = scrape.port {
+        address.set_port(port);
+    }
+    address
+}
+
+/// One instance that is asked.
+struct Source {
+    shared: Arc<Shared>,
+    turns: Arc<Semaphore>,
+    id: InstanceId,
+    address: SocketAddr,
+    scrape: Scrape,
+}
+
+impl Source {
+    async fn run(self) {
+        // Those of one service must not all be asked at the same time.
+        let interval = self.scrape.interval;
+        sleep(interval.mul_f64(f64::from(rand_share(self.id.0)))).await;
+        let mut rates = Rates::default();
+        let mut trouble = Trouble::default();
+        loop {
+            let begun = Instant::now();
+            let found = self.ask().await;
+            let good = match found {
+                Ok(sums) => {
+                    let values = rates.values(&self.scrape.series, &sums, begun);
+                    let report = Report { of: Subject::Instance(self.id), age_ms: 0, values };
+                    if let Err(refused) = self.shared.metrics.report(report) {
+                        tracing::debug!(?refused, "a scrape is left out");
+                    }
+                    trouble.over(self.id, self.address);
+                    true
+                }
+                Err(error) => {
+                    rates = Rates::default();
+                    trouble.tell(self.id, self.address, &error);
+                    false
+                }
+            };
+            self.shared.metrics.scrapes.count(good);
+            // One that takes longer than the interval is followed at once, never overtaken.
+            sleep_until(begun + interval).await;
+        }
+    }
+
+    async fn ask(&self) -> anyhow::Result<BTreeMap<String, f64>> {
+        let _turn = self.turns.acquire().await?;
+        let Scrape { path, timeout, series, .. } = &self.scrape;
+        let host = self.address.to_string();
+        let text = fetch::get(self.address, &host, path, ACCEPT, *timeout).await?;
+        let sums = exposition::sums(&text, series);
+        anyhow::ensure!(!sums.is_empty(), "{path} has none of the series that are asked for");
+        Ok(sums.into_iter().map(|(name, sum)| (name.to_owned(), sum)).collect())
+    }
+}
+
+/// What counters stood at.
+#[derive(Debug, Default)]
+struct Rates(BTreeMap<String, (f64, Instant)>);
+
+impl Rates {
+    /// Metrics from sums: those of counters by their growth, once they have been seen twice.
+    fn values(
+        &mut self,
+        series: &BTreeMap<String, ScrapedSeries>,
+        sums: &BTreeMap<String, f64>,
+        now: Instant,
+    ) -> BTreeMap<String, f64> {
+        let mut values = BTreeMap::new();
+        for (name, scraped) in series {
+            let Some(sum) = sums.get(name).copied() else {
+                self.0.remove(name);
+                continue;
+            };
+            let value = if scraped.rate {
+                let before = self.0.insert(name.clone(), (sum, now));
+                let grown = before.map(|(before, at)| (sum - before, now - at));
+                // One that has begun anew says nothing until the next time.
+                let grown = grown.filter(|(more, passed)| *more >= 0.0 && !passed.is_zero());
+                grown.map(|(more, passed)| more / passed.as_secs_f64())
+            } else {
+                Some(sum)
+            };
+            if let Some(value) = value {
+                values.insert(name.clone(), value * scraped.scale);
+            }
+        }
+        values
+    }
+}
+
+/// Tells of failures once, then seldom, and of their end.
+#[derive(Debug, Default)]
+struct Trouble {
+    told: Option<Instant>,
+    failures: u64,
+}
+
+impl Trouble {
+    fn tell(&mut self, id: InstanceId, address: SocketAddr, error: &anyhow::Error) {
+        self.failures += 1;
+        if self.told.is_none_or(|told| told.elapsed() >= TELL_AGAIN) {
+            self.told = Some(Instant::now());
+            let failures = self.failures;
+            tracing::warn!(instance = %id, %address, failures, "no metrics: {error:#}");
+        }
+    }
+
+    fn over(&mut self, id: InstanceId, address: SocketAddr) {
+        if self.told.take().is_some() {
+            tracing::info!(instance = %id, %address, failures = self.failures, "metrics again");
+        }
+        self.failures = 0;
+    }
+}
+
+/// A share of 1 that differs from instance to instance (Fibonacci hashing, Knuth, section 6.4).
+fn rand_share(id: u64) -> f32 {
+    (id.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as f32 / (1_u32 << 24) as f32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counters_become_rates_and_survive_a_new_beginning() {
+        let scraped = |rate| ScrapedSeries { series: "x".parse().unwrap(), rate, scale: 0.5 };
+        let series = BTreeMap::from([
+            ("cpu".to_owned(), scraped(true)),
+            ("queue".to_owned(), scraped(false)),
+        ]);
+        let mut rates = Rates::default();
+        let begun = Instant::now();
+        let mut at = |s: u64, cpu: f64| {
+            let sums = BTreeMap::from([("cpu".to_owned(), cpu), ("queue".to_owned(), 8.0)]);
+            let values = rates.values(&series, &sums, begun + Duration::from_secs(s));
+            assert_eq!(values["queue"], 4.0);
+            values.get("cpu").copied()
+        };
+        assert_eq!(at(0, 100.0), None, "once is no rate");
+        assert_eq!(at(5, 110.0), Some(1.0));
+        assert_eq!(at(10, 2.0), None, "it has begun anew");
+        assert_eq!(at(15, 2.0), Some(0.0));
+        assert_eq!(at(15, 2.0), None, "no time has passed");
+    }
+
+    #[test]
+    fn first_times_are_spread() {
+        let shares: Vec<f32> = (1..=8).map(rand_share).collect();
+        assert!(shares.iter().all(|share| (0.0..1.0).contains(share)), "{shares:?}");
+        let mut sorted = shares.clone();
+        sorted.sort_by(f32::total_cmp);
+        assert!(sorted.windows(2).all(|pair| pair[1] - pair[0] > 0.02), "{shares:?}");
+    }
+}
