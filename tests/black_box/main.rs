@@ -17,6 +17,7 @@ mod limits;
 mod metrics;
 mod peers;
 mod reload;
+mod reported;
 mod rules;
 mod shadows;
 mod signals;

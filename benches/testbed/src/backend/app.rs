@@ -18,10 +18,12 @@ use tokio::sync::watch;
 
 use super::args::Args;
 use super::fault::{FaultKind, FaultSpec, Schedule};
+use super::report::exposition;
 use super::service::ServiceTimes;
 use super::slots::Slots;
 
 const INSTANCE: HeaderName = HeaderName::from_static("x-instance");
+const LOAD_METRICS: HeaderName = HeaderName::from_static("endpoint-load-metrics");
 const MAX_CONTROL_BODY: usize = 64 * 1024;
 
 /// The state behind all connections of one backend, on one thread.
@@ -155,14 +157,21 @@ impl App {
                 text(StatusCode::OK, "ok\n")
             }
             "/_testbed/stats" => json(StatusCode::OK, &self.stats()),
+            "/_testbed/metrics" => text(StatusCode::OK, &exposition(&self.stats())),
             "/_testbed/fault" => self.control(request).await,
             _ if control => {
-                text(StatusCode::NOT_FOUND, "there are only /_testbed/stats and /_testbed/fault\n")
+                text(StatusCode::NOT_FOUND, "there are only /_testbed/stats, /metrics and /fault\n")
             }
             _ => self.work(request).await,
         };
         let headers = response.headers_mut();
         headers.insert(INSTANCE, self.name.clone());
+        for (name, value) in &self.args.header {
+            headers.append(name.clone(), value.clone());
+        }
+        if let Some(report) = self.args.load_report.and_then(|report| report.of(&self.stats())) {
+            headers.insert(LOAD_METRICS, report);
+        }
         if !control && self.fault().is_some_and(|fault| fault.kind == FaultKind::Refuse) {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }

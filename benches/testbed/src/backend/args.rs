@@ -3,7 +3,10 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use http::{HeaderName, HeaderValue};
+
 use super::fault::FaultSpec;
+use super::report::LoadReport;
 use crate::units;
 
 /// Shape of the service-time distribution; its mean is `--service-time`.
@@ -73,6 +76,12 @@ pub struct Args {
     /// Size of a response body.
     #[arg(long, default_value = "100", value_parser = units::size, value_name = "SIZE")]
     pub body: usize,
+    /// Report the load in the header endpoint-load-metrics of every answer.
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    pub load_report: Option<LoadReport>,
+    /// A header of every answer, such as 'x-version: 7'. May be given more than once.
+    #[arg(long, value_parser = parse_header, value_name = "NAME: VALUE")]
+    pub header: Vec<(HeaderName, HeaderValue)>,
     /// A fault from the start: KIND[:key=value,...] with kind crash, hang, slow, errors or refuse
     /// and keys share, factor, after, for. May be given more than once; the latest active one
     /// wins.
@@ -116,6 +125,13 @@ impl Default for Args {
         }
         <Bare as clap::Parser>::parse_from(["backend"]).args
     }
+}
+
+fn parse_header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
+    let wrong = || format!("{text:?} is no header such as 'x-version: 7'");
+    let (name, value) = text.split_once(':').ok_or_else(wrong)?;
+    let value = HeaderValue::from_str(value.trim()).map_err(|_| wrong())?;
+    Ok((name.trim().parse().map_err(|_| wrong())?, value))
 }
 
 fn parse_cv(text: &str) -> Result<f64, String> {

@@ -1,11 +1,13 @@
 //! A real HTTP/1.1 backend process with limited concurrency, tunable service times and faults.
 //!
-//! `GET /healthz` is its health, `GET /_testbed/stats` its numbers, `POST /_testbed/fault` sets
+//! `GET /healthz` is its health, `GET /_testbed/stats` its numbers (for Prometheus
+//! `/_testbed/metrics`), `POST /_testbed/fault` sets
 //! faults while it runs, and every other path is work.
 
 mod app;
 mod args;
 mod fault;
+mod report;
 mod server;
 mod service;
 mod slots;
@@ -20,6 +22,7 @@ use tokio::sync::watch;
 pub use app::Stats;
 pub use args::{Args, Distribution};
 pub use fault::{FaultError, FaultKind, FaultSpec};
+pub use report::LoadReport;
 
 /// Why a backend could not start or go on.
 #[derive(Debug, thiserror::Error)]
