@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use foreshadow_config::{Config, Errors, Format, LoadReports};
+use foreshadow_config::{Config, Errors, Format, LoadReports, SignalSource};
 
 fn read(text: &str, format: Format) -> Result<Config, Errors> {
     foreshadow_config::parse(text, format, "test", &|_: &str| None)
@@ -58,6 +58,54 @@ fn what_is_printed_is_read_as_the_same() {
     let printed = serde_json::to_string(&config).unwrap();
     let again = read(&printed, Format::Json);
     assert_eq!(again.unwrap_or_else(|errors| panic!("{errors}\n{printed}")), config);
+}
+
+#[test]
+fn signals_come_from_files_and_servers() {
+    let text = "    signals:\n      campaign: { file: reach.csv, interval: 2s }\n      \
+                backlog: { prometheus: 'http://127.0.0.1:9090/x', query: 'sum(jobs)' }\n";
+    let config = parsed(text).unwrap_or_else(|errors| panic!("{errors}"));
+    let signals = &config.services.values().next().unwrap().signals;
+    let campaign = &signals["campaign"];
+    assert_eq!(campaign.source, SignalSource::File { file: "reach.csv".into() });
+    assert_eq!(
+        (campaign.interval, campaign.timeout),
+        (Duration::from_secs(2), Duration::from_secs(2))
+    );
+    let backlog = &signals["backlog"];
+    let expected = SignalSource::Prometheus {
+        prometheus: "http://127.0.0.1:9090/x".to_owned(),
+        query: "sum(jobs)".to_owned(),
+    };
+    assert_eq!(backlog.source, expected);
+    assert_eq!(
+        (backlog.interval, backlog.timeout),
+        (Duration::from_secs(15), Duration::from_secs(5))
+    );
+    let printed = serde_json::to_string(&config).unwrap();
+    assert_eq!(read(&printed, Format::Json).unwrap_or_else(|e| panic!("{e}\n{printed}")), config);
+}
+
+#[test]
+fn a_signal_without_one_source_is_refused() {
+    let errors = parsed(
+        "    metrics: { max_age: 10s, scrape: { interval: 11s, series: { a: b } } }\n    signals:\n      \
+         none: {}\n      both: { file: a, query: b }\n      https: { prometheus: 'https://x', query: b }\n      \
+         half: { prometheus: 'http://x' }\n      a b: { file: c, interval: 20s }\n",
+    )
+    .unwrap_err()
+    .to_string();
+    for expected in [
+        "11s, expected at most metrics.max_age, 10s",
+        "20s, expected at most metrics.max_age, 10s",
+        "found no source, expected either file, or prometheus and query",
+        "found file, query, expected",
+        "found prometheus, expected",
+        "https is not spoken",
+        "the name \"a b\"",
+    ] {
+        assert!(errors.contains(expected), "{expected:?} is not in:\n{errors}");
+    }
 }
 
 #[test]

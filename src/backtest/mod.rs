@@ -5,7 +5,7 @@ mod charts;
 mod html;
 mod input;
 mod progress;
-mod prometheus;
+pub(crate) mod prometheus;
 mod report;
 mod runs;
 mod state_db;

@@ -80,16 +80,17 @@ pub(super) fn moment(text: &str, reference_ms: u64, option: &str) -> anyhow::Res
 
 /// Where the server is.
 #[derive(Debug, PartialEq)]
-struct Server {
+pub(crate) struct Server {
     url: String,
     /// Host and port to connect to.
-    authority: String,
+    pub(crate) authority: String,
     /// What stands before `/api`.
     prefix: String,
 }
 
 impl Server {
-    fn parse(url: &str) -> anyhow::Result<Self> {
+    /// Reads `http://HOST[:PORT][/PREFIX]`.
+    pub(crate) fn parse(url: &str) -> anyhow::Result<Self> {
         if url.starts_with("https://") {
             bail!(
                 "{url}: https is not spoken here; forward a local port to the server and give http://localhost:PORT"
@@ -107,7 +108,8 @@ impl Server {
         Ok(Self { url: url.to_owned(), authority, prefix })
     }
 
-    fn target(&self, query: &str, from_ms: u64, to_ms: u64, step_ms: u64) -> String {
+    /// Path and query that ask for `query` from `from_ms` to `to_ms`, both included.
+    pub(crate) fn target(&self, query: &str, from_ms: u64, to_ms: u64, step_ms: u64) -> String {
         let s = |ms: u64| format!("{}.{:03}", ms / 1_000, ms % 1_000);
         format!(
             "{}/api/v1/query_range?query={}&start={}&end={}&step={}",
@@ -179,11 +181,15 @@ struct Data {
 
 /// One series: times in seconds, values as text.
 #[derive(Deserialize)]
-struct Found {
-    values: Vec<(f64, String)>,
+pub(crate) struct Found {
+    pub(crate) values: Vec<(f64, String)>,
 }
 
-fn understood(body: &[u8], query: &str) -> anyhow::Result<Vec<Found>> {
+/// The series of an answer.
+///
+/// # Errors
+/// When the server refused the query, or the answer is not that of a Prometheus server.
+pub(crate) fn understood(body: &[u8], query: &str) -> anyhow::Result<Vec<Found>> {
     let answer: Answer =
         serde_json::from_slice(body).context("the answer is not that of a Prometheus server")?;
     ensure!(answer.status == "success", "the server refuses {query:?}: {}", answer.error);

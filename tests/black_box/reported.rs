@@ -1,6 +1,9 @@
 //! What real backends and agents report: in answers, by request, to whom asks; and what rules and
 //! forecasts make of it.
 
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpListener};
+
 use serde_json::{Value, json};
 
 use crate::support::{Backend, Node, Process, eventually, foreshadow};
@@ -196,4 +199,59 @@ fn backends_are_asked_for_metrics_and_one_that_does_not_answer_is_told_once() {
     assert_eq!(node.process.wait(), Some(0));
     let log = node.process.log();
     assert_eq!(log.matches("no metrics: it answers 500").count(), 1, "{log}");
+}
+
+/// A small server that speaks the format of Prometheus' `/api/v1/query_range`; it is not
+/// Prometheus. Two series of 300 each, up to the end that is asked for.
+fn query_range_server() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+            let request = lines.next().unwrap().unwrap();
+            lines.by_ref().map_while(Result::ok).take_while(|line| !line.is_empty()).for_each(drop);
+            assert!(request.starts_with("GET /prom/api/v1/query_range?query=sum%28jobs%29&"));
+            let end: f64 =
+                request.split("end=").nth(1).unwrap().split('&').next().unwrap().parse().unwrap();
+            let series = json!({ "metric": {}, "values": [[end - 15.0, "1"], [end, "300"]] });
+            let body = json!({ "status": "success",
+                "data": { "resultType": "matrix", "result": [series, series] } });
+            let body = body.to_string();
+            write!(
+                stream,
+                "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+                body.len()
+            )
+            .unwrap();
+        }
+    });
+    address
+}
+
+#[test]
+fn signals_are_looked_up_in_tables_and_on_a_prometheus_server() {
+    let backend = Backend::start(&[]);
+    let dir = tempfile::tempdir().unwrap();
+    let reach = dir.path().join("reach.csv");
+    std::fs::write(&reach, "time,reach\n2020-01-01T00:00:00Z,7\n2120-01-01T00:00:00Z,9\n").unwrap();
+    let more = format!(
+        "    signals:\n      campaign: {{ file: {}, interval: 1s }}\n      backlog:\n        \
+         prometheus: http://{}/prom\n        query: sum(jobs)\n        interval: 1s\n    \
+         rules:\n      deep: backlog > 500 and campaign >= 7 -> alert \"deep\"\n",
+        reach.display(),
+        query_range_server(),
+    );
+    let node = Node::start(&services(&[&backend], &more));
+    eventually("the rule to fire", || (rule_state(&node) == "firing").then_some(()));
+    let current = |name: &str| metric(&node, name, false).and_then(|m| m["current"].as_f64());
+    eventually("both to be known", || {
+        (current("backlog") == Some(600.0) && current("campaign") == Some(7.0)).then_some(())
+    });
+    std::fs::write(&reach, "2020-01-01T00:00:00Z,2\n").unwrap();
+    eventually("the rule to let go", || (rule_state(&node) == "inactive").then_some(()));
+    std::fs::remove_file(&reach).unwrap();
+    let told = |what: &str| node.process.log().contains(what).then_some(());
+    eventually("the loss of the table to be told", || told("signal campaign of shop"));
 }

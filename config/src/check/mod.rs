@@ -11,6 +11,7 @@ mod range;
 pub(crate) mod rules;
 mod service;
 mod shadows;
+mod signals;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

@@ -9,6 +9,7 @@ use foreshadow_control::{Capacity, Mode, Objective, QuantileSpec, WeightSpec};
 use super::metrics::metrics;
 use super::range::{self, DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS};
 use super::shadows::shadows;
+use super::signals::signals;
 use super::{events, items};
 use crate::raw::{
     BackendAddress, CheckKind, Either, List, RawEjection, RawForecast, RawHealth, RawObjective,
@@ -23,6 +24,7 @@ use crate::{
 
 /// Checks a service, all but its rules; `listens` is where the proxy itself listens.
 pub(super) fn service(raw: RawService, listens: &[SocketAddr], r: &mut Reader<'_>) -> Service {
+    let metrics = metrics(raw.metrics.value().unwrap_or_default(), r);
     Service {
         primaries: primaries(raw.primaries, listens, r),
         objective: objective(raw.objective, r),
@@ -33,7 +35,8 @@ pub(super) fn service(raw: RawService, listens: &[SocketAddr], r: &mut Reader<'_
         shadows: raw.shadows.value().map(|raw| shadows(raw, r)),
         forecast: forecast(raw.forecast.value().unwrap_or_default(), r),
         rules: Vec::new(),
-        metrics: metrics(raw.metrics.value().unwrap_or_default(), r),
+        signals: signals(raw.signals, metrics.max_age, r),
+        metrics,
         weights: weights(raw.weights.value().unwrap_or_default(), r),
         warm_up: range::time(raw.warm_up, 0..=HOUR_MS, 5_000, r),
         timeouts: timeouts(raw.timeouts.value().unwrap_or_default(), r),

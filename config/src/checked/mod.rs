@@ -14,6 +14,7 @@ mod route;
 mod service;
 mod shadows;
 mod shown;
+mod signals;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -37,6 +38,7 @@ pub use service::{
 };
 pub use shadows::{CpuShare, Mirror, OnExit, PortRange, ProcessProvider, Provider, Shadows};
 pub(crate) use shown::Origins;
+pub use signals::{Signal, SignalSource};
 
 use foreshadow_control::{Rule, ServiceName, ServiceSpec};
 

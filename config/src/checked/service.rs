@@ -1,5 +1,6 @@
 //! A service: its instances and how they are treated.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -9,7 +10,7 @@ use foreshadow_control::{
 };
 use serde::{Serialize, Serializer};
 
-use super::{CalendarFile, EventRule, Metrics, Occurrence, RecurringEvent, Shadows};
+use super::{CalendarFile, EventRule, Metrics, Occurrence, RecurringEvent, Shadows, Signal};
 use crate::units;
 
 /// One application behind the proxy.
@@ -40,6 +41,9 @@ pub struct Service {
     pub rules: Vec<RuleSpec>,
     /// Where metrics that instances report of themselves come from.
     pub metrics: Metrics,
+    /// Figures of the service as a whole that are looked up elsewhere, by name; at most 32.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub signals: BTreeMap<String, Signal>,
     /// How fast weights may move.
     #[serde(serialize_with = "units::control::weights")]
     pub weights: WeightSpec,

@@ -2,7 +2,7 @@
 
 use super::leaf::leaf;
 use super::read::table;
-use super::{Choice, Count, Either, Factor, Map, OneOf, Switch, Time, UrlTarget};
+use super::{Choice, Count, Either, Factor, FilePath, Map, OneOf, Switch, Text, Time, UrlTarget};
 use crate::{LoadReports, SeriesSelector};
 
 table! {
@@ -26,7 +26,7 @@ table! {
         path: UrlTarget,
         /// Port that metrics are served on. Default: the instance's own.
         port: Count,
-        /// From one time to the next, 500ms to 1h. Default: 5s.
+        /// From one time to the next, 500ms to 1h and at most max_age. Default: 5s, or that.
         interval: Time,
         /// Longest wait for the whole answer, at most the interval. Default: 1s, or the interval.
         timeout: Time,
@@ -64,4 +64,21 @@ impl Choice for LoadReports {
     const NAME: &'static str = "LoadReports";
     const NAMES: &'static [(&'static str, Self)] =
         &[("take", Self::Take), ("forward", Self::Forward), ("ignore", Self::Ignore)];
+}
+
+table! {
+    /// A figure of the service as a whole that somebody else has: a file, or a Prometheus server.
+    RawSignal {
+        /// A table with a time (Unix time, or such as 2026-11-23T09:00:00Z) and a value in each line,
+        /// separated by a comma; a value counts until that of the next line. Read again when it changes.
+        file: FilePath,
+        /// A Prometheus server, such as http://127.0.0.1:9090; https is not spoken.
+        prometheus: Text,
+        /// What it is asked, in PromQL. Where that gives several series, they are summed.
+        query: Text,
+        /// How often it is looked at, 1s to 1h and at most metrics.max_age. Default: 15s, or that.
+        interval: Time,
+        /// Longest wait for the server, at most the interval. Default: 5s, or the interval.
+        timeout: Time,
+    }
 }

@@ -3,8 +3,8 @@
 use super::read::table;
 use super::{
     BackendAddress, CapacityChoice, CheckKind, Count, Either, Factor, FilePath, HostHeader, List,
-    Map, ModeName, OneOf, Rate, RawMetrics, RawShadows, RuleText, Share, Slew, Status, Switch,
-    Text, Time, UrlTarget,
+    Map, ModeName, OneOf, Rate, RawMetrics, RawShadows, RawSignal, RuleText, Share, Slew, Status,
+    Switch, Text, Time, UrlTarget,
 };
 use crate::RetryOn;
 
@@ -33,6 +33,9 @@ table! {
         rules: Map<RuleText>,
         /// Where metrics that instances report of themselves come from.
         metrics: RawMetrics,
+        /// Figures of the service as a whole that are looked up elsewhere, by the name that rules know
+        /// them by; at most 32.
+        signals: Map<RawSignal>,
         /// How fast weights may move.
         weights: RawWeights,
         /// Warm-up time assumed for an instance until one was seen, up to 1h. Default: 5s.

@@ -39,8 +39,10 @@ pub(super) fn sums<'a>(
     sums
 }
 
+type Labels<'a> = Vec<(&'a str, Cow<'a, str>)>;
+
 /// Labels and value of what follows a name; nothing where it is malformed or no number.
-fn rest(text: &str) -> Option<(Vec<(&str, Cow<'_, str>)>, f64)> {
+fn rest(text: &str) -> Option<(Labels<'_>, f64)> {
     let mut labels = Vec::new();
     let mut text = text.trim_start();
     if let Some(inner) = text.strip_prefix('{') {

@@ -1,6 +1,5 @@
 //! One GET, bounded in time and size.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
@@ -16,12 +15,12 @@ use tokio::time::timeout;
 /// Longer answers are refused.
 pub(super) const LONGEST: usize = 4 << 20;
 
-/// Asks `address` for `target`; the connection is closed afterwards.
+/// Asks `address`, a host and its port, for `target`; the connection is closed afterwards.
 ///
 /// # Errors
 /// When there is no answer of 200 within `patience`, or it is longer than [`LONGEST`] or no UTF-8.
 pub(super) async fn get(
-    address: SocketAddr,
+    address: &str,
     host: &str,
     target: &str,
     accept: &'static str,
@@ -34,7 +33,7 @@ pub(super) async fn get(
 }
 
 async fn exchange(
-    address: SocketAddr,
+    address: &str,
     host: &str,
     target: &str,
     accept: &'static str,

@@ -6,17 +6,27 @@
 mod exposition;
 mod fetch;
 mod scrape;
+mod signals;
 mod store;
+mod table;
+mod trouble;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 
 use arc_swap::ArcSwap;
 use foreshadow_control::{InstanceId, MetricViews, ServiceName};
 
-pub(super) use scrape::start;
+use super::Shared;
 pub(super) use store::Store;
+
+/// Asks instances, and looks up signals, for as long as the node runs.
+pub(super) fn start(shared: &Arc<Shared>) {
+    scrape::start(shared);
+    signals::start(shared);
+}
 
 /// Reports that may wait for the next tick.
 const WAITING: usize = 4_096;

@@ -11,6 +11,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until};
 
+use super::trouble::Trouble;
 use super::{Report, Subject, exposition, fetch};
 use crate::node::Shared;
 
@@ -18,8 +19,6 @@ use crate::node::Shared;
 const AT_ONCE: usize = 8;
 /// How often it is looked whom to ask.
 const LOOK: Duration = Duration::from_millis(250);
-/// A source that goes on failing is told this often.
-const TELL_AGAIN: Duration = Duration::from_secs(600);
 const ACCEPT: &str = "text/plain;version=0.0.4,*/*;q=0.1";
 
 /// Asks for as long as the node runs.
@@ -107,7 +106,8 @@ impl Source {
     async fn run(self) {
         // Those of one service must not all be asked at the same time.
         let interval = self.scrape.interval;
-        sleep(interval.mul_f64(f64::from(rand_share(self.id.0)))).await;
+        sleep(interval.mul_f64(f64::from(own_share(self.id.0)))).await;
+        let name = format!("{} at {}", self.id, self.address);
         let mut rates = Rates::default();
         let mut trouble = Trouble::default();
         loop {
@@ -120,12 +120,12 @@ impl Source {
                     if let Err(refused) = self.shared.metrics.report(report) {
                         tracing::debug!(?refused, "a scrape is left out");
                     }
-                    trouble.over(self.id, self.address);
+                    trouble.over(&name);
                     true
                 }
                 Err(error) => {
                     rates = Rates::default();
-                    trouble.tell(self.id, self.address, &error);
+                    trouble.tell(&name, &error);
                     false
                 }
             };
@@ -139,7 +139,7 @@ impl Source {
         let _turn = self.turns.acquire().await?;
         let Scrape { path, timeout, series, .. } = &self.scrape;
         let host = self.address.to_string();
-        let text = fetch::get(self.address, &host, path, ACCEPT, *timeout).await?;
+        let text = fetch::get(&host, &host, path, ACCEPT, *timeout).await?;
         let sums = exposition::sums(&text, series);
         anyhow::ensure!(!sums.is_empty(), "{path} has none of the series that are asked for");
         Ok(sums.into_iter().map(|(name, sum)| (name.to_owned(), sum)).collect())
@@ -181,33 +181,8 @@ impl Rates {
     }
 }
 
-/// Tells of failures once, then seldom, and of their end.
-#[derive(Debug, Default)]
-struct Trouble {
-    told: Option<Instant>,
-    failures: u64,
-}
-
-impl Trouble {
-    fn tell(&mut self, id: InstanceId, address: SocketAddr, error: &anyhow::Error) {
-        self.failures += 1;
-        if self.told.is_none_or(|told| told.elapsed() >= TELL_AGAIN) {
-            self.told = Some(Instant::now());
-            let failures = self.failures;
-            tracing::warn!(instance = %id, %address, failures, "no metrics: {error:#}");
-        }
-    }
-
-    fn over(&mut self, id: InstanceId, address: SocketAddr) {
-        if self.told.take().is_some() {
-            tracing::info!(instance = %id, %address, failures = self.failures, "metrics again");
-        }
-        self.failures = 0;
-    }
-}
-
 /// A share of 1 that differs from instance to instance (Fibonacci hashing, Knuth, section 6.4).
-fn rand_share(id: u64) -> f32 {
+fn own_share(id: u64) -> f32 {
     (id.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as f32 / (1_u32 << 24) as f32
 }
 
@@ -239,7 +214,7 @@ mod tests {
 
     #[test]
     fn first_times_are_spread() {
-        let shares: Vec<f32> = (1..=8).map(rand_share).collect();
+        let shares: Vec<f32> = (1..=8).map(own_share).collect();
         assert!(shares.iter().all(|share| (0.0..1.0).contains(share)), "{shares:?}");
         let mut sorted = shares.clone();
         sorted.sort_by(f32::total_cmp);
