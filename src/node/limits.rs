@@ -6,6 +6,7 @@
 use foreshadow_config::Config;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use super::metrics;
 use crate::admin;
 
 /// Databases, their journals, the log, the configuration and what watches it.
@@ -78,9 +79,11 @@ fn reserve(config: &Config) -> u64 {
         let shadows = service.shadows.as_ref().map_or(0, |shadows| {
             u64::from(shadows.pool.max) * PER_SHADOW + shadows.mirror.max_in_flight as u64
         });
-        service.primaries.len() as u64 + shadows
+        service.primaries.len() as u64 + shadows + service.signals.len() as u64
     });
-    OWN + admin::CONNECTIONS as u64 + workers + services.sum::<u64>()
+    let scraped = config.services.values().any(|service| service.metrics.scrape.is_some());
+    let scrapes = if scraped { metrics::AT_ONCE as u64 } else { 0 };
+    OWN + scrapes + admin::CONNECTIONS as u64 + workers + services.sum::<u64>()
 }
 
 /// Where even the reserve is too much, it gets half.

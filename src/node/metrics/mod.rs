@@ -20,6 +20,7 @@ use arc_swap::ArcSwap;
 use foreshadow_control::{InstanceId, MetricViews, ServiceName};
 
 use super::Shared;
+pub(super) use scrape::AT_ONCE;
 pub(super) use store::Store;
 
 /// Asks instances, and looks up signals, for as long as the node runs.

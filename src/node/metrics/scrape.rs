@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use foreshadow_config::{Scrape, ScrapedSeries};
-use foreshadow_control::{InstanceId, Role, Tier};
+use foreshadow_control::{InstanceId, InstanceObservation, Role, Tier};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -15,8 +15,8 @@ use super::trouble::Trouble;
 use super::{Report, Subject, exposition, fetch};
 use crate::node::Shared;
 
-/// Answers being read at once: each may be 4 MiB long.
-const AT_ONCE: usize = 8;
+/// Instances asked at once: each answer may be 4 MiB long.
+pub(in crate::node) const AT_ONCE: usize = 16;
 /// How often it is looked whom to ask.
 const LOOK: Duration = Duration::from_millis(250);
 const ACCEPT: &str = "text/plain;version=0.0.4,*/*;q=0.1";
@@ -42,48 +42,52 @@ impl Drop for Asking {
 /// Sees to it that there is one task per instance that is to be asked.
 async fn follow(shared: Arc<Shared>) {
     let turns = Arc::new(Semaphore::new(AT_ONCE));
-    let mut asking: BTreeMap<InstanceId, Asking> = BTreeMap::new();
+    let mut asking = BTreeMap::new();
     loop {
-        let wanted = wanted(&shared);
-        asking.retain(|id, task| {
-            wanted
-                .get(id)
-                .is_some_and(|(address, scrape)| *address == task.address && *scrape == task.scrape)
-        });
-        for (id, (address, scrape)) in wanted {
-            asking.entry(id).or_insert_with(|| {
-                let source = Source {
-                    shared: Arc::clone(&shared),
-                    turns: Arc::clone(&turns),
-                    id,
-                    address: metrics_address(address, &scrape),
-                    scrape: scrape.clone(),
-                };
-                Asking { address, scrape, task: tokio::spawn(source.run()) }
-            });
-        }
+        keep_up(&shared, &turns, &mut asking);
         sleep(LOOK).await;
     }
 }
 
-/// Instances of services that are asked, where they run: primaries, and shadows that are not frozen.
-fn wanted(shared: &Shared) -> BTreeMap<InstanceId, (SocketAddr, Scrape)> {
-    let Some(view) = shared.view() else { return BTreeMap::new() };
+/// Begins and ends tasks as the configuration and the last tick have it.
+fn keep_up(
+    shared: &Arc<Shared>,
+    turns: &Arc<Semaphore>,
+    asking: &mut BTreeMap<InstanceId, Asking>,
+) {
+    let Some(view) = shared.view() else { return };
     let config = shared.config.load();
     let asked = view.observation.services.iter().filter_map(|seen| {
         let scrape = config.services.get(&seen.service)?.metrics.scrape.as_ref()?;
         Some((seen, scrape))
     });
-    let instances = asked.flat_map(|(seen, scrape)| {
-        let running = seen.instances.iter().filter(|i| {
-            let thaws = matches!(i.moving_to, Some(Tier::Shadow | Tier::Cold));
-            i.role == Role::Primary || i.tier >= Tier::Warm && !thaws
+    let wanted: BTreeMap<InstanceId, (SocketAddr, &Scrape)> = asked
+        .flat_map(|(seen, scrape)| {
+            let running = seen.instances.iter().filter(|i| is_running(i));
+            running.map(move |instance| (instance.instance, scrape))
+        })
+        .filter_map(|(id, scrape)| Some((id, (*view.addresses.get(&id)?, scrape))))
+        .collect();
+    asking.retain(|id, task| wanted.get(id) == Some(&(task.address, &task.scrape)));
+    for (id, (address, scrape)) in wanted {
+        asking.entry(id).or_insert_with(|| {
+            let scrape = scrape.clone();
+            let source = Source {
+                shared: Arc::clone(shared),
+                turns: Arc::clone(turns),
+                id,
+                address: metrics_address(address, &scrape),
+                scrape: scrape.clone(),
+            };
+            Asking { address, scrape, task: tokio::spawn(source.run()) }
         });
-        running.map(move |instance| (instance.instance, scrape))
-    });
-    instances
-        .filter_map(|(id, scrape)| Some((id, (*view.addresses.get(&id)?, scrape.clone()))))
-        .collect()
+    }
+}
+
+/// Whether it can answer: primaries, and shadows that are not frozen.
+fn is_running(instance: &InstanceObservation) -> bool {
+    let freezes = matches!(instance.moving_to, Some(Tier::Shadow | Tier::Cold));
+    instance.role == Role::Primary || instance.tier >= Tier::Warm && !freezes
 }
 
 fn metrics_address(mut address: SocketAddr, scrape: &Scrape) -> SocketAddr {
@@ -112,10 +116,9 @@ impl Source {
         let mut trouble = Trouble::default();
         loop {
             let begun = Instant::now();
-            let found = self.ask().await;
-            let good = match found {
+            let good = match self.ask().await {
                 Ok(sums) => {
-                    let values = rates.values(&self.scrape.series, &sums, begun);
+                    let values = rates.values(&self.scrape.series, &sums, Instant::now());
                     let report = Report { of: Subject::Instance(self.id), age_ms: 0, values };
                     if let Err(refused) = self.shared.metrics.report(report) {
                         tracing::debug!(?refused, "a scrape is left out");
