@@ -52,7 +52,9 @@ impl Rollback {
         let at_once = scene.spec.tick_ms / RETURN_MS;
         if at_once > 1 {
             drain_surplus(scene, serving, at_once);
-            (0..at_once).for_each(|_| step_down_idle(scene, warm, all));
+            // One shadow has three tiers to go down.
+            let most = 3 * scene.shadows().count() as u64;
+            (0..at_once.min(most)).for_each(|_| step_down_idle(scene, warm, all));
             return;
         }
         self.keep_or_choose(scene, serving);
