@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::boa::{Boa, absolute_slope};
 use crate::check::{self, Checked};
 use crate::math::exp_neg;
 
@@ -9,8 +10,8 @@ use crate::math::exp_neg;
 const ETA: f64 = 2.0;
 /// Share of the weight that is handed out evenly at each truth.
 const SHARE: f64 = 0.01;
-/// Share of the weight that follows the next shorter horizon at each truth.
-const HINT: f64 = 0.04;
+/// Share of the weight that follows the next shorter horizon at each step.
+pub(crate) const HINT: f64 = 0.04;
 /// Errors of this many scales and above are equally bad.
 const WORST_SCALES: f64 = 4.0;
 /// The scale is at least this much of the experts' mean error.
@@ -37,26 +38,20 @@ const USUAL_SHARE: f64 = 0.25;
 ///   predictions that a jump of the level made wrong, since no one could know.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Hedge {
+    /// Exactly zero for those that take no part.
     weights: Vec<f64>,
+    /// An even share of the weight.
+    share: f64,
     eta: f64,
 }
 
 impl Hedge {
-    pub(crate) fn new(experts: usize, pace: f64) -> Self {
-        Self { weights: vec![1.0 / experts as f64; experts], eta: ETA * pace }
-    }
-
-    /// The weighted mean of the experts' predictions.
-    pub(crate) fn mix(&self, predictions: &[f64]) -> f64 {
-        self.weights.iter().zip(predictions).map(|(weight, prediction)| weight * prediction).sum()
-    }
-
-    /// Weighted variance of the predictions around their mean: how much the experts disagree.
-    pub(crate) fn spread(&self, predictions: &[f64], mean: f64) -> f64 {
-        let departures = self.weights.iter().zip(predictions);
-        departures
-            .map(|(weight, prediction)| weight * (prediction - mean) * (prediction - mean))
-            .sum()
+    /// One entry per expert: whether it takes part. The last one does.
+    pub(crate) fn new(active: &[bool], pace: f64) -> Self {
+        let count = active.iter().filter(|active| **active).count();
+        let share = 1.0 / count.max(1) as f64;
+        let weights = active.iter().map(|active| if *active { share } else { 0.0 }).collect();
+        Self { weights, share, eta: ETA * pace }
     }
 
     pub(crate) fn weights(&self) -> &[f64] {
@@ -64,44 +59,62 @@ impl Hedge {
     }
 
     /// Learns from a truth; `scale` is the size of an ordinary error and positive, `trust`, from 0
-    /// to 1, how much this truth says about the experts.
+    /// to 1, how much this truth says about the experts. `shorter` comes with how far to follow it.
     pub(crate) fn learn(
         &mut self,
         predictions: &[f32],
         truth: f64,
         scale: f64,
         trust: f64,
-        shorter: Option<&Hedge>,
+        shorter: Option<(&Hedge, f64)>,
     ) {
         let eta = self.eta * trust;
-        let errors = predictions.iter().map(|prediction| (f64::from(*prediction) - truth).abs());
-        let usual = errors.sum::<f64>() / predictions.len() as f64;
-        let worst = WORST_SCALES * scale.max(USUAL_SHARE * usual);
+        let taking_part =
+            predictions.iter().zip(&self.weights).filter(|(_, weight)| **weight > 0.0);
+        let errors = taking_part.map(|(prediction, _)| (f64::from(*prediction) - truth).abs());
+        let usual = errors.sum::<f64>() * self.share;
+        let per_unit = 1.0 / (WORST_SCALES * scale.max(USUAL_SHARE * usual));
         let mut total = 0.0;
         for (weight, prediction) in self.weights.iter_mut().zip(predictions) {
-            let error = (f64::from(*prediction) - truth) / worst;
+            let error = (f64::from(*prediction) - truth) * per_unit;
             *weight *= exp_neg(eta * (error * error).min(1.0));
             total += *weight;
         }
         // The total is never near zero: losses are at most 1, so it shrinks by at most exp(-ETA).
-        self.weights.iter_mut().for_each(|weight| *weight /= total);
+        let scale = 1.0 / total;
+        self.weights.iter_mut().for_each(|weight| *weight *= scale);
         self.share(shorter);
     }
 
-    /// Moves towards what a shorter horizon has learned: all there is before the first truth.
-    pub(crate) fn follow(&mut self, shorter: &Hedge) {
-        self.share(Some(shorter));
+    /// Takes weight from experts that are wrong about the present, `level`: see [`Mixture::doubt`].
+    fn doubt(&mut self, now: &[f64], level: f64, scale: f64, trust: f64) {
+        let per_unit = 1.0 / (WORST_SCALES * scale);
+        let mut total = 0.0;
+        for (weight, now) in self.weights.iter_mut().zip(now) {
+            let error = (now - level) * per_unit;
+            *weight *= exp_neg(self.eta * trust * (error * error).min(1.0));
+            total += *weight;
+        }
+        self.weights.iter_mut().for_each(|weight| *weight /= total);
+        self.share(None);
     }
 
-    fn share(&mut self, shorter: Option<&Hedge>) {
+    /// Moves towards what a shorter horizon has learned: all there is before the first truth. `hint`
+    /// is how far.
+    pub(crate) fn follow(&mut self, shorter: &Hedge, hint: f64) {
+        self.share(Some((shorter, hint)));
+    }
+
+    fn share(&mut self, shorter: Option<(&Hedge, f64)>) {
         let last = self.weights.len() - 1;
-        let uniform = SHARE / self.weights.len() as f64;
+        let uniform = SHARE * self.share;
         let own = self.weights[last];
-        for (index, weight) in self.weights.iter_mut().enumerate() {
+        let rest = shorter.map_or(0.0, |(shorter, _)| (1.0 - own) / (1.0 - shorter.weights[last]));
+        let taking_part = self.weights.iter_mut().enumerate().filter(|(_, weight)| **weight > 0.0);
+        for (index, weight) in taking_part {
             let hinted = match shorter {
-                Some(shorter) if index < last => {
-                    let rest = (1.0 - own) / (1.0 - shorter.weights[last]);
-                    (1.0 - HINT) * *weight + HINT * rest * shorter.weights[index]
+                Some((shorter, hint)) if index < last => {
+                    (1.0 - hint) * *weight + hint * rest * shorter.weights[index]
                 }
                 _ => *weight,
             };
@@ -110,13 +123,170 @@ impl Hedge {
     }
 }
 
+/// What the choice between the two loses per truth: how soon it may turn.
+const CHOICE_FADE: f64 = 0.03;
+/// Learning rate of the choice, per ordinary error of difference.
+const CHOICE_ETA: f64 = 2.5;
+/// What the fast one must have saved of late, in ordinary errors, to be as good as the slow one:
+/// where nothing happens, it follows noise. At first the slow one knows nothing.
+const PRIOR: f64 = 0.5;
+const FIRST_PRIOR: f64 = -0.5;
+const PRIOR_RANGE: (f64, f64) = (-1.0, 30.0);
+/// Truths in which the prior rises.
+const PRIOR_MEMORY: f64 = 100.0;
+/// Learning rate of the prior.
+const PRIOR_STEP: f64 = 1.0;
+/// The prior is learned as if the fast one had at least this weight.
+const MIN_SHARE: f64 = 0.02;
+
+/// Two aggregations at different speeds, mixed: [`Hedge`] turns within a few truths and so never
+/// settles, [`Boa`] settles and so is late when the regime changes. What each lost of late decides
+/// between them, by exponential weights of the discounted losses (Cesa-Bianchi & Lugosi 2006,
+/// "Prediction, Learning, and Games", section 2.11).
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Mixture {
+    fast: Hedge,
+    slow: Boa,
+    /// What the fast one lost more than the slow one, discounted, in ordinary errors.
+    lag: f64,
+    /// What it must have saved to be as good.
+    prior: f64,
+    pace: f64,
+    /// The weight of the fast one.
+    share: f64,
+}
+
+impl Mixture {
+    /// `quick` says of each expert whether the fast one listens to it; `delay` predictions wait at
+    /// once.
+    pub(crate) fn new(quick: &[bool], pace: f64, delay: f64) -> Self {
+        let fast = Hedge::new(quick, pace);
+        let slow = Boa::new(quick.len(), delay);
+        let mut mixture = Self { fast, slow, lag: 0.0, prior: FIRST_PRIOR, pace, share: 0.0 };
+        mixture.choose();
+        mixture
+    }
+
+    /// Heap memory, in bytes.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        size_of_val(&*self.fast.weights) + self.slow.memory_bytes()
+    }
+
+    pub(crate) fn weights(&self) -> impl Iterator<Item = f64> {
+        let both = self.fast.weights().iter().zip(self.slow.weights());
+        both.map(|(fast, slow)| self.share * fast + (1.0 - self.share) * slow)
+    }
+
+    /// The weighted mean of the experts' predictions.
+    pub(crate) fn mix(&self, predictions: &[f64]) -> f64 {
+        mix(self.weights(), predictions.iter().copied())
+    }
+
+    /// Variance of the predictions around the mean, weighted as the fast one does: how much those
+    /// disagree that follow what happens now.
+    pub(crate) fn spread(&self, predictions: &[f64], mean: f64) -> f64 {
+        let departures = self.fast.weights().iter().zip(predictions);
+        departures
+            .map(|(weight, prediction)| weight * (prediction - mean) * (prediction - mean))
+            .sum()
+    }
+
+    /// See [`Hedge::learn`]; of a truth that `woken` out of idleness only the fast one learns.
+    pub(crate) fn learn(
+        &mut self,
+        predictions: &[f32],
+        truth: f64,
+        scale: f64,
+        trust: f64,
+        woken: bool,
+        shorter: Option<(&Mixture, f64)>,
+    ) {
+        let said = || predictions.iter().map(|prediction| f64::from(*prediction));
+        let fast = mix(self.fast.weights().iter().copied(), said());
+        let slow = mix(self.slow.weights(), said());
+        let more = ((fast - truth).abs() - (slow - truth).abs()) / scale;
+        self.learn_prior(fast, slow, truth, scale, trust);
+        self.lag += self.pace * more.clamp(-8.0, 8.0) - CHOICE_FADE * self.pace * self.lag;
+        let hinted = shorter.map(|(shorter, hint)| (&shorter.fast, hint));
+        self.fast.learn(predictions, truth, scale, trust, hinted);
+        if !woken {
+            self.slow.learn(predictions, slow, absolute_slope(slow, truth, scale), scale);
+        }
+        self.hear(shorter);
+        self.choose();
+    }
+
+    /// Where the shorter horizon has turned to its fast one, this one will have to.
+    fn hear(&mut self, shorter: Option<(&Mixture, f64)>) {
+        if let Some((shorter, hint)) = shorter {
+            self.lag += hint * (shorter.lag - self.lag).min(0.0);
+        }
+    }
+
+    /// Learns from the present, `level`, when it has changed: who is wrong about it by far will be wrong
+    /// about what follows, and the truths that show it are still to come. `now` is what each expert takes
+    /// the present for, `scale` the size of an ordinary error, `trust` from 0 to 1.
+    pub(crate) fn doubt(&mut self, now: &[f64], level: f64, scale: f64, trust: f64) {
+        self.fast.doubt(now, level, scale, trust);
+        let of = |weights: &mut dyn Iterator<Item = f64>| {
+            (mix(weights, now.iter().copied()) - level).abs()
+        };
+        let fast = of(&mut self.fast.weights().iter().copied());
+        let slow = of(&mut self.slow.weights());
+        self.lag += trust * ((fast - slow) / scale).clamp(-8.0, 0.0);
+        self.choose();
+    }
+
+    /// See [`Hedge::follow`].
+    pub(crate) fn follow(&mut self, shorter: &Mixture, hint: f64) {
+        self.fast.follow(&shorter.fast, hint);
+        self.hear(Some((shorter, hint)));
+        self.choose();
+    }
+
+    /// Steps down the gradient of the absolute loss: where turning to the fast one was wrong again
+    /// and again, more must speak for it next time.
+    fn learn_prior(&mut self, fast: f64, slow: f64, truth: f64, scale: f64, trust: f64) {
+        let mix = self.share * fast + (1.0 - self.share) * slow;
+        let slope = absolute_slope(mix, truth, scale);
+        let apart = ((fast - slow) / scale).clamp(-4.0, 4.0);
+        let step = PRIOR_STEP * self.pace * trust * slope * apart * self.share.max(MIN_SHARE);
+        let rise = self.pace * (PRIOR - self.prior).max(0.0) / PRIOR_MEMORY;
+        self.prior = (self.prior + step + rise).clamp(PRIOR_RANGE.0, PRIOR_RANGE.1);
+    }
+
+    fn choose(&mut self) {
+        let doubt = CHOICE_ETA * (self.lag + self.prior);
+        // The smaller of the two odds over the larger, which is one.
+        let odds = exp_neg(doubt.abs());
+        self.share = if doubt > 0.0 { odds / (odds + 1.0) } else { 1.0 / (odds + 1.0) };
+    }
+}
+
+fn mix(weights: impl Iterator<Item = f64>, predictions: impl Iterator<Item = f64>) -> f64 {
+    weights.zip(predictions).map(|(weight, prediction)| weight * prediction).sum()
+}
+
 impl Hedge {
-    pub(crate) fn check(&self, experts: usize) -> Checked {
+    fn check(&self, experts: usize) -> Checked {
         check::same("weights.len", &self.weights.len(), &experts)?;
-        let least = 0.5 * SHARE / experts as f64;
-        check::all_within("weights", &self.weights, least, 1.0)?;
+        check::all_within("weights", &self.weights, 0.0, 1.0)?;
+        // Nobody follows least squares, the last one, so the others must be left a share.
+        check::all_within("weights, the last", self.weights.last(), 0.0, 1.0 - 0.1 * SHARE)?;
         check::within("the sum of weights", self.weights.iter().sum(), 0.999, 1.001)?;
+        check::within("share", self.share, 1e-3, 1.0)?;
         check::within("eta", self.eta, 0.0, ETA)
+    }
+}
+
+impl Mixture {
+    pub(crate) fn check(&self, experts: usize) -> Checked {
+        check::part("fast", self.fast.check(experts))?;
+        check::part("slow", self.slow.check(experts))?;
+        check::within("lag", self.lag, -check::MOST, check::MOST)?;
+        check::within("prior", self.prior, PRIOR_RANGE.0, PRIOR_RANGE.1)?;
+        check::within("pace", self.pace, 1e-9, 1.0)?;
+        check::within("share", self.share, 0.0, 1.0)
     }
 }
 
@@ -126,7 +296,7 @@ mod tests {
 
     #[test]
     fn follows_the_best_expert_and_changes_its_mind() {
-        let mut hedge = Hedge::new(3, 1.0);
+        let mut hedge = Hedge::new(&[true; 3], 1.0);
         (0..100).for_each(|_| hedge.learn(&[10.0, 14.0, 7.0], 10.0, 1.0, 1.0, None));
         assert!(hedge.weights()[0] > 0.9, "{:?}", hedge.weights());
         (0..20).for_each(|_| hedge.learn(&[10.0, 14.0, 7.0], 14.0, 1.0, 1.0, None));
@@ -136,18 +306,18 @@ mod tests {
 
     #[test]
     fn a_longer_horizon_hears_of_a_change_from_the_shorter_one() {
-        let (mut shorter, mut longer) = (Hedge::new(3, 1.0), Hedge::new(3, 1.0));
+        let (mut shorter, mut longer) = (Hedge::new(&[true; 3], 1.0), Hedge::new(&[true; 3], 1.0));
         (0..50).for_each(|_| shorter.learn(&[10.0, 14.0, 14.0], 10.0, 1.0, 1.0, None));
-        (0..50).for_each(|_| longer.learn(&[10.0; 3], 10.0, 1.0, 1.0, Some(&shorter)));
+        (0..50).for_each(|_| longer.learn(&[10.0; 3], 10.0, 1.0, 1.0, Some((&shorter, HINT))));
         assert!(longer.weights()[0] > 0.5, "{:?}", longer.weights());
         assert!((longer.weights()[2] - 1.0 / 3.0).abs() < 1e-6, "least squares keeps its own");
     }
 
     #[test]
     fn no_loss_however_large_loses_an_expert_or_the_sum() {
-        let mut hedge = Hedge::new(2, 1.0);
+        let mut hedge = Hedge::new(&[true; 2], 1.0);
         (0..1_000).for_each(|_| hedge.learn(&[1e9, 0.0], 0.0, 1e-9, 1.0, None));
         assert!(hedge.weights()[0] >= SHARE / 4.0);
-        assert!((hedge.mix(&[1.0, 1.0]) - 1.0).abs() < 1e-9);
+        assert!((hedge.weights().iter().sum::<f64>() - 1.0).abs() < 1e-9);
     }
 }

@@ -129,6 +129,11 @@ impl Band {
         }
     }
 
+    /// Whether enough truths have come for the widths to be about this horizon.
+    pub(crate) fn settled(&self) -> bool {
+        self.truths >= PRIOR_TRUTHS
+    }
+
     /// The scale to use, in sigmas: the running one, and `prior` while truths are few.
     ///
     /// The prior of a horizon is the scale of the next shorter one, grown by the square root of
@@ -159,8 +164,8 @@ impl Band {
     pub(crate) fn learn(&mut self, outcome: &Outcome) {
         let Outcome { truth, mean, sigma, width, trust } = *outcome;
         let residual = truth - mean;
-        let pace = self.pace * trust;
-        let silent = truth <= 0.0 && mean < SILENT_MEAN;
+        let pace = self.pace;
+        let silent = silent(truth, mean);
         for tracker in self.trackers.iter_mut().filter(|_| !silent) {
             let quantile = mean + width * tracker.quantile();
             let tied = truth <= 0.0 && quantile <= 0.0;
@@ -181,6 +186,11 @@ impl Band {
             self.worst = self.worst.max(residual.abs());
         }
     }
+}
+
+/// Whether nothing came and nothing was expected.
+pub(crate) fn silent(truth: f64, mean: f64) -> bool {
+    truth <= 0.0 && mean < SILENT_MEAN
 }
 
 impl Band {

@@ -17,7 +17,7 @@ const DISPERSION_MEMORY: f64 = 300.0;
 const DISPERSION_CLIP: f64 = 64.0;
 /// The floor stands for the unevenness that any real load has, and lets a load generator's perfectly
 /// even one be doubted again within seconds.
-const DISPERSION_RANGE: (f64, f64) = (1e-3, 1e4);
+const DISPERSION_RANGE: (f64, f64) = (1e-3, 1e9);
 
 /// Noise of a single step: `variance = dispersion x rate x steps per second`.
 ///

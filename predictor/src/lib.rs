@@ -22,6 +22,7 @@
 //! ```
 
 mod aggregate;
+mod boa;
 mod check;
 mod conformal;
 mod experts;
@@ -31,12 +32,16 @@ mod level;
 pub mod long;
 mod math;
 mod pending;
+mod scales;
 mod score;
 mod series;
+mod sight;
+mod signals;
 mod spec;
 mod window;
 
 pub use forecast::{Forecast, HorizonForecast};
 pub use score::{HorizonScore, MIN_SCORED, Score};
 pub use series::Forecaster;
+pub use signals::MAX_REGRESSORS;
 pub use spec::{MAX_HORIZON_MS, MAX_HORIZON_STEPS, MAX_HORIZONS, MAX_SEASONS, SeriesSpec};

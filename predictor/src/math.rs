@@ -2,6 +2,19 @@
 //!
 //! The system's `exp` and `pow` differ in the last bit between machines; a replay must not.
 
+/// Factors of Horner's scheme for the series of `exp(-x)`: -1/9, -1/8, ..., -1.
+const EXP_FACTORS: [f64; 9] = [
+    -1.0 / 9.0,
+    -1.0 / 8.0,
+    -1.0 / 7.0,
+    -1.0 / 6.0,
+    -1.0 / 5.0,
+    -1.0 / 4.0,
+    -1.0 / 3.0,
+    -1.0 / 2.0,
+    -1.0,
+];
+
 /// `exp(-x)` for `x` in [0, 700]; clamped outside. Relative error below 1e-12.
 pub(crate) fn exp_neg(x: f64) -> f64 {
     let mut reduced = x.clamp(0.0, 700.0);
@@ -10,11 +23,7 @@ pub(crate) fn exp_neg(x: f64) -> f64 {
         reduced *= 0.5;
         halvings += 1;
     }
-    let mut sum = 1.0;
-    for order in (1..=9).rev() {
-        sum = 1.0 + sum * reduced / f64::from(order);
-    }
-    let mut result = 1.0 / sum;
+    let mut result = EXP_FACTORS.iter().fold(1.0, |sum, factor| 1.0 + sum * reduced * factor);
     for _ in 0..halvings {
         result *= result;
     }

@@ -4,77 +4,66 @@ use serde::{Deserialize, Serialize};
 
 use crate::check::{self, Checked};
 
-/// A bounded queue of predictions, oldest first, each a row of numbers.
+/// Predictions made at even distances in time, each a row of numbers, in a ring: by when it has gone
+/// round, the oldest one has met its truth and gives its place to the next. So what is learned from
+/// and what is written lie at one place in memory.
 ///
-/// Rows are single precision: six digits are more than any loss needs, at half the memory.
+/// Rows are single precision: six digits are more than any loss needs, at half the memory. One that
+/// begins with zero is empty.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Pending {
     rows: Vec<f32>,
     row_len: usize,
-    /// When each row's truth is complete, as a step number.
-    due: Vec<u64>,
-    head: usize,
-    len: usize,
+    /// The first number of the row whose turn it is.
+    at: usize,
 }
 
 impl Pending {
     pub(crate) fn new(capacity: usize, row_len: usize) -> Self {
-        let rows = vec![0.0; capacity * row_len];
-        Self { rows, row_len, due: vec![0; capacity], head: 0, len: 0 }
+        Self { rows: vec![0.0; capacity.max(1) * row_len], row_len, at: 0 }
     }
 
-    /// Step at which the oldest prediction's truth is complete.
-    pub(crate) fn next_due(&self) -> Option<u64> {
-        (self.len > 0).then(|| self.due[self.head])
-    }
-
-    /// The oldest prediction.
-    pub(crate) fn oldest(&self) -> &[f32] {
-        &self.rows[self.head * self.row_len..][..self.row_len]
-    }
-
-    pub(crate) fn drop_oldest(&mut self) {
-        if self.len > 0 {
-            self.head = (self.head + 1) % self.due.len();
-            self.len -= 1;
+    /// Goes on to the oldest row.
+    pub(crate) fn turn(&mut self) {
+        self.at += self.row_len;
+        if self.at >= self.rows.len() {
+            self.at = 0;
         }
     }
 
-    /// A row to fill in for a prediction due at `due`; the oldest gives way when all are taken.
-    pub(crate) fn push(&mut self, due: u64) -> &mut [f32] {
-        if self.len == self.due.len() {
-            self.drop_oldest();
-        }
-        let slot = (self.head + self.len) % self.due.len();
-        self.len += 1;
-        self.due[slot] = due;
-        &mut self.rows[slot * self.row_len..][..self.row_len]
+    /// The row whose turn it is; none when nothing was predicted then.
+    pub(crate) fn row(&self) -> Option<&[f32]> {
+        let row = &self.rows[self.at..][..self.row_len];
+        (row[0] != 0.0).then_some(row)
+    }
+
+    /// The same to write to.
+    pub(crate) fn row_mut(&mut self) -> &mut [f32] {
+        &mut self.rows[self.at..][..self.row_len]
     }
 
     /// Heap memory, in bytes.
     pub(crate) fn memory_bytes(&self) -> usize {
-        size_of_val(&*self.rows) + size_of_val(&*self.due)
+        size_of_val(&*self.rows)
     }
 
+    /// Forgets all.
     pub(crate) fn clear(&mut self) {
-        (self.head, self.len) = (0, 0);
+        self.rows.chunks_exact_mut(self.row_len).for_each(|row| row[0] = 0.0);
     }
 }
 
 impl Pending {
-    pub(crate) fn check(&self, row_len: usize) -> Checked {
-        let slots = self.due.len() as u64;
-        check::count("due.len", slots, 1, 1 << 16)?;
+    pub(crate) fn check(&self, slots: u64, row_len: usize) -> Checked {
         check::same("row_len", &self.row_len, &row_len)?;
-        check::same("rows.len", &self.rows.len(), &(self.due.len() * row_len))?;
-        check::count("head", self.head as u64, 0, slots - 1)?;
-        check::count("len", self.len as u64, 0, slots)
+        check::same("rows.len", &self.rows.len(), &(slots as usize * row_len))?;
+        check::count("at", self.at as u64, 0, (self.rows.len() - row_len) as u64)?;
+        check::same("at, within a row", &(self.at % row_len), &0)
     }
 
-    /// The predictions that wait, oldest first.
+    /// The predictions that wait.
     pub(crate) fn waiting(&self) -> impl Iterator<Item = &[f32]> {
-        let slots = (self.head..self.head + self.len).map(|slot| slot % self.due.len());
-        slots.map(|slot| &self.rows[slot * self.row_len..][..self.row_len])
+        self.rows.chunks_exact(self.row_len).filter(|row| row[0] != 0.0)
     }
 }
 
@@ -83,16 +72,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keeps_the_newest_when_full() {
-        let mut pending = Pending::new(2, 1);
-        assert_eq!(pending.next_due(), None);
-        for due in [5, 6, 7] {
-            pending.push(due)[0] = due as f32;
+    fn a_row_comes_back_when_the_ring_has_gone_round() {
+        let mut pending = Pending::new(3, 2);
+        for step in 1..=5_u8 {
+            pending.turn();
+            let oldest = pending.row().map(|row| row[0]);
+            assert_eq!(oldest, step.checked_sub(3).filter(|due| *due > 0).map(f32::from));
+            pending.row_mut()[0] = f32::from(step);
         }
-        assert_eq!((pending.next_due(), pending.oldest()), (Some(6), &[6.0][..]));
-        pending.drop_oldest();
-        assert_eq!((pending.next_due(), pending.oldest()), (Some(7), &[7.0][..]));
         pending.clear();
-        assert_eq!(pending.next_due(), None);
+        (0..3).for_each(|_| {
+            pending.turn();
+            assert_eq!(pending.row(), None);
+        });
     }
 }

@@ -1,19 +1,24 @@
 //! One series: observations in, forecast out.
 
+mod restore;
+
 use std::ops::RangeInclusive;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 
-use crate::check::{self, Checked};
-use crate::experts::{Experts, Seen, WAKING_GROWTH};
-use crate::horizon::{Came, Horizon, Sight};
+use crate::experts::{Experts, MAX_FEATURES, Seen, WAKING_GROWTH};
+use crate::horizon::Horizon;
 use crate::level::Level;
 use crate::score::usable;
+use crate::sight::{Came, Sight, phases, stride};
+use crate::signals::Signals;
 use crate::window::{MAX_VALUE, Window};
 use crate::{Forecast, HorizonForecast, HorizonScore, Score, SeriesSpec};
 
 /// Half-life of the largest recent rate.
 const PEAK_HALF_LIFE_MS: f64 = 600_000.0;
+/// The least of it for long steps.
+const PEAK_HALF_LIFE_STEPS: f64 = 200.0;
 /// Changes of the level closer than this belong to the same jump.
 const JUMP_STEPS: u64 = 5;
 
@@ -27,15 +32,21 @@ const JUMP_STEPS: u64 = 5;
 /// coming second. [`level`](Self::level), "same as now", is the mean since the last change of
 /// level, over at most two seconds; a jump is followed within three steps.
 ///
-/// **How.** Simple experts predict: the level; exponential averages over 5 s (anew after a jump)
-/// and 60 s; damped Holt trends (Gardner & McKenzie 1985) answering within 1, 4 and 20 s; the
-/// ratio of a seasonal profile, one per known season; and one recursive least squares per horizon
-/// (Ljung & Söderström 1983). Per horizon they are mixed by exponential weights with fixed share
-/// (Herbster & Warmuth 1998), learned when the truth arrives. Quantiles come from online conformal
-/// tracking of the residuals (Angelopoulos, Candès & Tibshirani 2023).
+/// **How.** Simple experts predict: the level; the newest step; exponential averages over 5 s (anew
+/// after a jump), 60 s and 10 min; damped Holt trends (Gardner & McKenzie 1985) answering within 1, 4
+/// and 20 s; the ratio of a seasonal profile, one per known season and one for a period found by
+/// autocorrelation; and per horizon one recursive least squares (Ljung & Söderström 1983) on lags,
+/// trends and profiles, and another one with the regressors, if there are any. Where steps are long,
+/// times count in steps instead. Per horizon the experts are mixed, learning as truths arrive, by
+/// exponential weights with fixed share (Herbster & Warmuth 1998), which turn at once, and Bernstein
+/// online aggregation (Wintenberger 2017), which settles; past losses choose between the two.
+/// Quantiles come from online conformal tracking of the residuals (Angelopoulos, Candès & Tibshirani
+/// 2023), scaled by a mix of what errors are like of late, at all times, at this level and in this part
+/// of the season. Counts are no special case: the noise of a step is Poisson's times a dispersion that
+/// is learned, so the variance grows with the mean.
 ///
 /// **Bounds.** No mean exceeds three times the largest one-second rate of late (half-life ten
-/// minutes) plus what the strongest damped trend adds: demand that trebles without showing a trend
+/// minutes), or the peak of a season's profile, plus what the strongest damped trend adds: demand that trebles without showing a trend
 /// first is not foreseeable, and a forecast of it is a mistake of the model. No quantile exceeds
 /// twice that bound plus six sigmas of noise, nor, once 20 truths are known, is it further from the
 /// mean than 1.5 times the largest error of late or three sigmas. Errors of forecasts made before
@@ -43,10 +54,11 @@ const JUMP_STEPS: u64 = 5;
 /// nothing, so those are of use within seconds of it. Outputs are finite and not negative whatever
 /// the input.
 ///
-/// **Cost.** Memory is fixed when made ([`memory_bytes`](Self::memory_bytes)): about 37 KB for
-/// 4 horizons and 5 levels, 3 KB more per season, at most 600 KB for the largest spec accepted.
-/// Long horizons issue one prediction every `h / 64` steps that waits for its truth, so pending
-/// ones are about 64 to 130 per horizon. A step allocates nothing and takes a few microseconds
+/// **Cost.** Memory is fixed when made ([`memory_bytes`](Self::memory_bytes)): about 40 KB for
+/// 4 horizons and 5 levels, 4 KB more per season, at most 600 KB for the largest spec accepted.
+/// A horizon `h` of more than 48 steps is forecast anew, and learned from, every `h / 24` to `h / 48`
+/// steps, and when the level changes; where steps are a second or more, of more than 128, every `h / 64`
+/// to `h / 128`. They take turns, so that steps cost about the same. A step allocates nothing and takes a few microseconds
 /// (`cargo run --release -p foreshadow-predictor --example cost`).
 ///
 /// **Replay.** Only basic arithmetic and the correctly rounded square root are used, so equal
@@ -61,6 +73,8 @@ pub struct Forecaster {
     window: Window,
     level: Level,
     experts: Experts,
+    #[serde(default)]
+    signals: Signals,
     horizons: Vec<Horizon>,
     forecast: Forecast,
     /// Steps processed; after a gap longer than all that is remembered, not steps passed.
@@ -74,18 +88,51 @@ pub struct Forecaster {
     woke_at: u64,
     started: bool,
     peak: f64,
+    /// What the peak keeps per step.
+    peak_keep: f64,
     size: f64,
+    /// Newest value.
+    last: f64,
     second_steps: usize,
     minute_steps: usize,
+}
+
+/// What the horizons predict from: a borrow of some fields, so that others can be written.
+macro_rules! sight {
+    ($series:ident) => {{
+        let mut features = [0.0; MAX_FEATURES];
+        $series.experts.features(&$series.window, &$series.level, $series.size, &mut features);
+        Sight {
+            experts: &$series.experts,
+            level: &$series.level,
+            size: $series.size,
+            peak: $series.peak,
+            last: $series.last,
+            step: $series.step,
+            signals: &$series.signals,
+            features,
+            here: $series.experts.look(-$series.level.lag()),
+        }
+    }};
 }
 
 impl Forecaster {
     /// A forecaster that has seen nothing; the spec is repaired by [`SeriesSpec::sanitised`].
     pub fn new(spec: SeriesSpec) -> Self {
+        Self::with_regressors(spec, 0)
+    }
+
+    /// The same for a series that [`observe_with`](Self::observe_with) tells of `regressors` others
+    /// too, at most [`MAX_REGRESSORS`](crate::MAX_REGRESSORS).
+    pub fn with_regressors(spec: SeriesSpec, regressors: usize) -> Self {
         let spec = spec.sanitised();
-        let experts = Experts::new(spec.step_ms, &spec.seasons_ms);
-        let horizon = |ms: &u64| Horizon::new(spec.step_ms, *ms, &spec.levels, &experts);
-        let horizons: Vec<Horizon> = spec.horizons_ms.iter().map(horizon).collect();
+        let signals = Signals::new(regressors, spec.horizons_ms.len());
+        let experts = Experts::new(spec.step_ms, &spec.seasons_ms, signals.count() > 0);
+        let strides = spec.horizons_ms.iter().map(|ms| stride(spec.step_ms, *ms));
+        let strides: Vec<u64> = strides.collect();
+        let horizon = |(index, phase)| Horizon::new(&spec, index, phase, &experts, signals.count());
+        let horizons: Vec<Horizon> =
+            phases(&strides).into_iter().enumerate().map(horizon).collect();
         let empty = |horizon_ms: &u64| HorizonForecast {
             horizon_ms: *horizon_ms,
             mean: 0.0,
@@ -98,11 +145,13 @@ impl Forecaster {
         let history = horizons.iter().map(Horizon::history_steps).max().unwrap_or(1);
         let level = Level::new(spec.step_ms);
         let steps = |ms: u64| (ms / spec.step_ms).max(1) as usize;
+        let peak_steps = (PEAK_HALF_LIFE_MS / spec.step_ms as f64).max(PEAK_HALF_LIFE_STEPS);
         let (second_steps, minute_steps) = (steps(1_000), steps(60_000));
         Self {
             window: Window::new(history.max(experts.history_steps()).max(level.history_steps())),
             level,
             experts,
+            signals,
             horizons,
             forecast,
             step: 0,
@@ -112,7 +161,9 @@ impl Forecaster {
             woke_at: 0,
             started: false,
             peak: 0.0,
+            peak_keep: 1.0 - std::f64::consts::LN_2 / peak_steps,
             size: 1.0,
+            last: 0.0,
             second_steps,
             minute_steps,
             spec,
@@ -124,9 +175,29 @@ impl Forecaster {
     /// NaN, infinite, negative and absurd (above 1e9) values count as missing: the level is held,
     /// nothing is predicted from the step, and truths that are mostly missing are not learned from.
     pub fn observe(&mut self, value: f64) {
+        self.signals.forget();
+        self.step_with(value);
+    }
+
+    /// The same, with the regressors given to [`with_regressors`](Self::with_regressors): one value
+    /// each for this step, which may be followed, horizon by horizon, by one value each for the
+    /// steps that horizon means ([`target_steps`](Self::target_steps)) where they are known ahead,
+    /// as a calendar's are.
+    ///
+    /// NaN, infinite and missing values are unknown; more than expected are ignored. Units do not
+    /// matter. Least squares with the regressors is one expert among the others: noise, constants and
+    /// lies cost it its weight, and a regressor that stands still for over four times as long as ever
+    /// before (and 200 steps) counts as unknown.
+    pub fn observe_with(&mut self, value: f64, regressors: &[f64]) {
+        self.signals.observe(regressors);
+        self.step_with(value);
+    }
+
+    fn step_with(&mut self, value: f64) {
         let value = Some(value).filter(|value| (0.0..=MAX_VALUE).contains(value));
         self.advance(value);
-        self.refresh(value.is_some());
+        let news = value.is_some() && (self.level.changed() || self.waking());
+        self.refresh(value.is_some(), news);
     }
 
     /// Skips `steps` steps in which nothing was seen; any number of them in bounded time.
@@ -134,6 +205,7 @@ impl Forecaster {
         if steps == 0 {
             return;
         }
+        self.signals.forget();
         let farthest = self.horizons.iter().map(Horizon::reach_steps).max().unwrap_or(0);
         let memory = farthest + self.window.capacity() as u64;
         if steps <= memory {
@@ -144,7 +216,17 @@ impl Forecaster {
             self.window.clear();
             self.level.restart();
         }
-        self.refresh(false);
+        self.refresh(false, true);
+    }
+
+    /// Says that the clock people live by was set forward by `by_ms` (back, if negative), as when
+    /// summer time begins: the known seasons go on from there. Steps must keep to a clock that is not
+    /// set; a season that moves unannounced is learned anew within a few of its cycles.
+    pub fn shift_clock(&mut self, by_ms: i64) {
+        self.experts.shift_clock(by_ms);
+        // Those that wait for their truth were made for the clock as it was.
+        self.horizons.iter_mut().for_each(Horizon::abandon);
+        self.refresh(false, true);
     }
 
     /// The current forecast, refreshed by every observation and gap.
@@ -173,28 +255,21 @@ impl Forecaster {
         &self.spec
     }
 
-    /// The experts' weights at the `index`-th horizon, summing to 1: "same as now", the two
-    /// averages, the three damped trends, one per season, least squares. Empty past the last.
-    pub fn weights(&self, index: usize) -> &[f64] {
-        self.horizons.get(index).map_or(&[], Horizon::weights)
+    /// The experts' weights at the `index`-th horizon, summing to 1, in the order of
+    /// [`expert_names`](Self::expert_names). Empty past the last.
+    pub fn weights(&self, index: usize) -> Vec<f64> {
+        self.horizons.get(index).map_or_else(Vec::new, Horizon::weights)
     }
 
     /// What each expert alone forecasts at the `index`-th horizon, in the order of
     /// [`weights`](Self::weights); empty past the last. Computed anew: for looking into, not for
     /// every step.
     pub fn expert_means(&self, index: usize) -> Vec<f64> {
-        let sight = Sight {
-            experts: &self.experts,
-            level: &self.level,
-            size: self.size,
-            peak: self.peak,
-            step: self.step,
-            features: self.experts.features(&self.window, &self.level, self.size),
-        };
+        let sight = sight!(self);
         self.horizons.get(index).map_or_else(Vec::new, |horizon| horizon.expert_means(&sight))
     }
 
-    /// Names of the experts, in the order of [`weights`](Self::weights).
+    /// Names of the experts: "same as now" first, least squares last.
     pub fn expert_names(&self) -> Vec<String> {
         self.experts.names()
     }
@@ -208,7 +283,11 @@ impl Forecaster {
     /// Heap and inline memory of this forecaster, in bytes; constant from [`new`](Self::new) on.
     pub fn memory_bytes(&self) -> usize {
         let horizons: usize = self.horizons.iter().map(Horizon::memory_bytes).sum();
-        size_of::<Self>() + self.window.memory_bytes() + self.experts.memory_bytes() + horizons
+        size_of::<Self>()
+            + self.window.memory_bytes()
+            + self.experts.memory_bytes()
+            + self.signals.memory_bytes()
+            + horizons
     }
 
     fn scores(&self) -> impl Iterator<Item = &HorizonScore> + Clone {
@@ -250,10 +329,11 @@ impl Forecaster {
         if changed {
             self.note_change(before);
         }
-        let waking = self.woke_at > 0 && self.step < self.woke_at + JUMP_STEPS;
+        let waking = self.waking();
         self.experts.observe(&Seen { value, level, level_steps, changed, waking, sigma });
-        let keep = 1.0 - std::f64::consts::LN_2 * self.spec.step_ms as f64 / PEAK_HALF_LIFE_MS;
-        self.peak = (self.peak * keep).max(self.window.mean(self.second_steps)).max(level);
+        self.last = value;
+        self.peak =
+            (self.peak * self.peak_keep).max(self.window.mean(self.second_steps)).max(level);
         self.size = self.window.mean(self.minute_steps).max(level).max(1e-3);
     }
 
@@ -272,56 +352,26 @@ impl Forecaster {
         self.jumped_at = if again { 0 } else { self.step };
     }
 
-    /// Writes the forecast anew.
-    fn refresh(&mut self, keep: bool) {
-        let sight = Sight {
-            experts: &self.experts,
-            level: &self.level,
-            size: self.size,
-            peak: self.peak,
-            step: self.step,
-            features: self.experts.features(&self.window, &self.level, self.size),
-        };
+    /// Whether the level has just come out of idleness.
+    fn waking(&self) -> bool {
+        self.woke_at > 0 && self.step < self.woke_at + JUMP_STEPS
+    }
+
+    /// Writes the forecast anew at the horizons that are visited now, or at `all`.
+    fn refresh(&mut self, keep: bool, all: bool) {
+        let due = |horizon: &Horizon| all || horizon.visited(self.step);
+        if !self.horizons.iter().any(due) {
+            return;
+        }
+        let sight = sight!(self);
         for (index, out) in self.forecast.horizons.iter_mut().enumerate() {
             let (shorter, rest) = self.horizons.split_at_mut(index);
-            rest[0].predict(&sight, shorter.last(), keep, out);
+            if keep && all {
+                rest[0].notice(&sight);
+            }
+            if all || rest[0].visited(sight.step) {
+                rest[0].predict(&sight, shorter.last(), keep, out);
+            }
         }
-    }
-}
-
-impl Serialize for Forecaster {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        Self::serialize(self, serializer)
-    }
-}
-
-impl<'de> Deserialize<'de> for Forecaster {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let read = Self::deserialize(deserializer)?;
-        let damaged = |fault| serde::de::Error::custom(format_args!("damaged forecaster: {fault}"));
-        read.check().map_err(damaged).map(|()| read)
-    }
-}
-
-impl Forecaster {
-    fn check(&self) -> Checked {
-        check::same("spec", &self.spec, &self.spec.sanitised())?;
-        check::part("window", self.window.check())?;
-        check::part("level", self.level.check())?;
-        check::part("experts", self.experts.check(&self.spec))?;
-        check::part("forecast", self.forecast.check(&self.spec))?;
-        check::same("horizons.len", &self.horizons.len(), &self.spec.horizons_ms.len())?;
-        for (at, horizon) in self.horizons.iter().enumerate() {
-            let found = horizon.check(&self.spec.levels, self.experts.count());
-            check::part(format_args!("horizons[{at}]"), found)?;
-        }
-        check::count("step", self.step, 0, check::MOST_STEPS)?;
-        check::count("changed_at", self.changed_at, 0, self.step)?;
-        check::count("jumped_at", self.jumped_at, 0, self.step)?;
-        check::count("woke_at", self.woke_at, 0, self.step)?;
-        check::within("peak", self.peak, 0.0, check::MOST)?;
-        check::within("size", self.size, 1e-3, check::MOST)?;
-        check::count("second_steps", self.second_steps as u64, 1, 1 << 20)?;
-        check::count("minute_steps", self.minute_steps as u64, 1, 1 << 20)
     }
 }

@@ -55,7 +55,7 @@ pub fn evaluate(trace: &Trace) -> Vec<Cell> {
     }
     let names = forecaster.expert_names();
     for (index, cell) in cells.iter_mut().enumerate() {
-        cell.finish(&names, forecaster.weights(index));
+        cell.finish(&names, &forecaster.weights(index));
     }
     cells
 }

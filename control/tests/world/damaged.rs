@@ -151,9 +151,9 @@ fn a_tick_damaged_anywhere_is_refused_or_survived() {
 fn a_damaged_forecaster_in_a_checkpoint_is_named() {
     let mut checkpoint = recording().swap_remove(0);
     let service = checkpoint.pointer_mut("/controller/services/shop").expect("its only service");
-    let hedge = &mut service["demand"]["forecaster"]["horizons"][0]["hedge"];
-    assert!(hedge["weights"].is_array(), "{service}");
-    hedge["weights"] = json!([0.5, 0.5]);
+    let fast = &mut service["demand"]["forecaster"]["horizons"][0]["mixture"]["fast"];
+    assert!(fast["weights"].is_array(), "{service}");
+    fast["weights"] = json!([0.5, 0.5]);
     let error = serde_json::from_value::<Entry>(checkpoint).expect_err("it lacks weights");
-    assert!(error.to_string().contains("horizons[0].hedge.weights.len is 2"), "{error}");
+    assert!(error.to_string().contains("horizons[0].mixture.fast.weights.len is 2"), "{error}");
 }

@@ -69,6 +69,10 @@ impl Holt {
         self.trend *= powi(self.phi, steps);
     }
 
+    pub(crate) fn name(&self) -> String {
+        format!("damped trend of {:.0} steps", 2.0 / self.alpha)
+    }
+
     /// Change per step, now.
     pub(crate) fn trend(&self) -> f64 {
         self.trend

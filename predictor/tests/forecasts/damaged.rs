@@ -96,7 +96,7 @@ fn every_place_damaged_in_every_way_is_refused_or_survived() {
 #[test]
 fn a_refusal_names_the_field() {
     for (place, damage, names) in [
-        ("/horizons/1/hedge/weights", json!([1.0]), "horizons[1].hedge.weights.len"),
+        ("/horizons/1/mixture/fast/weights", json!([1.0]), "mixture.fast.weights.len"),
         ("/experts/seasonals/0/cycles", json!([]), "experts.seasonals[0].cycles.len"),
         ("/level/noise/dispersion", json!(-1.0), "level.noise.dispersion"),
         ("/window/head", json!(5_000), "window.head"),

@@ -9,6 +9,8 @@ enum Input {
     Value(f64),
     Repeat(f64, u16),
     Gap(u64),
+    With(f64, [f64; 3]),
+    Clock(i64),
 }
 
 pub(crate) fn check(forecaster: &Forecaster) {
@@ -33,6 +35,8 @@ fn feed(forecaster: &mut Forecaster, input: Input) {
         Input::Value(value) => forecaster.observe(value),
         Input::Repeat(value, times) => (0..times % 300).for_each(|_| forecaster.observe(value)),
         Input::Gap(steps) => forecaster.observe_gap(steps),
+        Input::With(value, regressors) => forecaster.observe_with(value, &regressors),
+        Input::Clock(by_ms) => forecaster.shift_clock(by_ms),
     }
     check(forecaster);
 }
@@ -62,6 +66,8 @@ fn input() -> impl Strategy<Value = Input> {
     prop_oneof![
         4 => value().prop_map(Input::Value),
         4 => (value(), any::<u16>()).prop_map(|(value, times)| Input::Repeat(value, times)),
+        2 => (value(), [value(), value(), value()]).prop_map(|(v, all)| Input::With(v, all)),
+        1 => any::<i64>().prop_map(Input::Clock),
         1 => prop_oneof![0..200_u64, Just(u64::MAX), any::<u64>()].prop_map(Input::Gap),
     ]
 }
@@ -89,9 +95,10 @@ proptest! {
     #[test]
     fn no_input_breaks_a_forecaster(
         spec in any_spec(),
+        regressors in 0..10_usize,
         inputs in prop::collection::vec(input(), 1..40),
     ) {
-        let mut forecaster = Forecaster::new(spec);
+        let mut forecaster = Forecaster::with_regressors(spec, regressors);
         check(&forecaster);
         let bytes = forecaster.memory_bytes();
         for input in inputs {
@@ -107,7 +114,7 @@ proptest! {
         before in prop::collection::vec(input(), 0..20),
         after in prop::collection::vec(input(), 1..20),
     ) {
-        let mut original = Forecaster::new(spec);
+        let mut original = Forecaster::with_regressors(spec, 2);
         before.into_iter().for_each(|input| feed(&mut original, input));
         let text = serde_json::to_string(&original).unwrap();
         let mut restored: Forecaster = serde_json::from_str(&text).unwrap();
@@ -143,4 +150,16 @@ fn a_usual_series_takes_the_memory_the_docs_say() {
     let spec = crate::common::spec(&[1_000, 5_000, 30_000, 120_000]);
     let bytes = Forecaster::new(spec).memory_bytes();
     assert!((25_000..45_000).contains(&bytes), "{bytes} bytes");
+}
+
+#[test]
+fn the_largest_spec_takes_no_more_memory_than_the_docs_say() {
+    let spec = SeriesSpec {
+        step_ms: 10,
+        horizons_ms: (1..=16).map(|tenth| tenth * 37_000).collect(),
+        levels: (1..=16).map(|level| f64::from(level) / 17.0).collect(),
+        seasons_ms: vec![600_000, 3_600_000, 86_400_000, 604_800_000],
+    };
+    let bytes = Forecaster::with_regressors(spec, usize::MAX).memory_bytes();
+    assert!(bytes < 600_000, "{bytes} bytes");
 }

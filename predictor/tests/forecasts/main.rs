@@ -2,7 +2,9 @@
 
 mod common;
 mod damaged;
+mod disturbances;
 mod hostile;
+mod regressors;
 mod replay;
 mod shapes;
 mod waking;
