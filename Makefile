@@ -52,8 +52,10 @@ bench-capacity: ## Learned capacity against the truth, 10 min (BENCH_ARGS=--quic
 	@cargo run --release --locked --quiet -p foreshadow-bench-capacity -- $(BENCH_ARGS)
 
 bench-forecast: ## Forecasters on recorded traces (FORESHADOW_TRACES), and their cost, as JSON
-	@scripts/setup.sh build
-	cargo run --release --locked --quiet -p foreshadow-bench-forecast --bin long
+	@scripts/setup.sh build >&2
+	@cargo run --release --locked --quiet -p foreshadow-bench-forecast --bin short
+	@cargo run --release --locked --quiet -p foreshadow-bench-forecast --bin scale
+	@cargo run --release --locked --quiet -p foreshadow-bench-forecast --bin long
 
 bench-policy: ## Violations and cost beside reactive scaling and an oracle, on public traces
 	@scripts/setup.sh build >&2

@@ -1,4 +1,5 @@
-//! What the forecasting benches share: recorded traces, read from a folder outside the repository.
+//! What the forecasting benches share: recorded traces, read from a folder outside the repository,
+//! and made-up ones for where it is not there.
 
 mod catalogue;
 mod cell;
@@ -8,6 +9,7 @@ mod labelled;
 mod parse;
 mod petshop;
 mod summary;
+mod synthetic;
 mod trace;
 
 pub use catalogue::{TRACES_VARIABLE, load_all, traces_dir};
@@ -18,4 +20,5 @@ pub use labelled::{Detector, Labelled, load_labelled};
 pub use parse::{Table, TraceError, read_table, read_text};
 pub use petshop::{PetshopFigures, petshop};
 pub use summary::{Summary, Target};
+pub use synthetic::load_or_make;
 pub use trace::Trace;

@@ -3,28 +3,24 @@
 //! Arguments: parts of trace names to keep; none keeps all. `--table` prints a table instead.
 #![expect(clippy::print_stdout, reason = "the figures are the purpose of this program")]
 
-use foreshadow_bench_forecast::{
-    Cell, Summary, TRACES_VARIABLE, TraceError, evaluate, load_all, traces_dir,
-};
+use foreshadow_bench_forecast::{Cell, Summary, TraceError, evaluate, load_or_make};
 use serde_json::json;
 
 fn main() -> Result<(), TraceError> {
-    let Some(dir) = traces_dir() else {
-        let why = format!("no traces; set {TRACES_VARIABLE} to the folder that holds them");
-        println!("{}", json!({ "bench": "short", "skipped": why }));
-        return Ok(());
-    };
+    let (traces, which) = load_or_make()?;
     let (options, names): (Vec<String>, Vec<String>) =
         std::env::args().skip(1).partition(|argument| argument.starts_with("--"));
     let wanted = |name: &str| names.is_empty() || names.iter().any(|part| name.contains(part));
-    let traces: Vec<_> = load_all(&dir)?.into_iter().filter(|t| wanted(&t.name)).collect();
+    let traces: Vec<_> = traces.into_iter().filter(|trace| wanted(&trace.name)).collect();
     let mut cells: Vec<Cell> = traces.iter().flat_map(evaluate).collect();
     cells.retain(|cell| cell.points > 0);
     let summary = Summary::new(&cells);
     if options.iter().any(|option| option == "--table") {
         print_table(&cells, &summary);
     } else {
-        println!("{:#}", json!({ "bench": "short", "summary": summary, "cells": cells }));
+        let figures =
+            json!({ "bench": "short", "traces": which, "summary": summary, "cells": cells });
+        println!("{figures:#}");
     }
     Ok(())
 }

@@ -9,7 +9,7 @@ mod windows;
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use foreshadow_bench_forecast::{TRACES_VARIABLE, Trace, load_all, traces_dir};
+use foreshadow_bench_forecast::{Trace, load_or_make};
 use foreshadow_predictor::long::{FitError, History, LongSpec, Model};
 use serde_json::{Value, json};
 
@@ -26,15 +26,8 @@ const REPEATS: usize = 15;
 const GOALS: [[f64; 2]; 2] = [[0.84, 0.70], [0.90, 0.80]];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let Some(dir) = traces_dir() else {
-        println!(
-            "{}",
-            json!({"skipped": format!("no traces; set {TRACES_VARIABLE} to their folder")})
-        );
-        return Ok(());
-    };
+    let (recorded, which) = load_or_make()?;
     let with_peers = !std::env::args().any(|argument| argument == "--no-peers");
-    let recorded = load_all(&dir)?;
     let windows = windows::windows(&windows::hourly(&recorded), WINDOWS);
     let peers = if with_peers { peers::run(&windows)? } else { peers::Outcome::default() };
 
@@ -64,6 +57,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let cost: BTreeMap<String, f64> =
         milliseconds.iter_mut().map(|(model, spent)| (model.clone(), median(spent))).collect();
     let result = json!({
+        "traces": which,
         "long": horizons,
         "windows": peers.note(windows.len()),
         "median_ms_per_forecast": cost,

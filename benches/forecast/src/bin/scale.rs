@@ -1,0 +1,81 @@
+//! Cost of forecasting many series in one tick on one core, as JSON on standard output.
+//!
+//! 5,000 series of 100 ms steps, 4 horizons, 5 levels and a daily season each; every tick feeds all
+//! of them and reads one quantile of each. The time is that of the thread's processor, so that other
+//! work of the machine is not counted; the time that passed stands beside it.
+#![expect(clippy::print_stdout, reason = "the figures are the purpose of this program")]
+
+use std::hint::black_box;
+use std::time::Instant;
+
+use foreshadow_predictor::{Forecaster, SeriesSpec};
+use rustix::time::{ClockId, clock_gettime};
+use serde_json::json;
+
+const SERIES: usize = 5_000;
+/// So many are fed until everything that fills up is full, each on its own; all others begin as one of
+/// them.
+const MODELS: usize = 100;
+const WARM_UP_TICKS: usize = 6_000;
+const TICKS: usize = 400;
+const MOST_P99_MS: f64 = 25.0;
+
+fn main() {
+    let spec = SeriesSpec {
+        step_ms: 100,
+        horizons_ms: vec![1_000, 5_000, 30_000, 120_000],
+        levels: vec![0.05, 0.25, 0.5, 0.75, 0.95],
+        seasons_ms: vec![86_400_000],
+    };
+    let mut state = 1_u64;
+    let mut next = || {
+        state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
+        (state >> 57) as f64 * 10.0
+    };
+    let mut models = vec![Forecaster::new(spec); MODELS];
+    for model in &mut models {
+        (0..WARM_UP_TICKS).for_each(|_| model.observe(next()));
+    }
+    let mut series: Vec<Forecaster> = models.iter().cycle().take(SERIES).cloned().collect();
+    let (mut cpu_ms, mut wall_ms) = (vec![], vec![]);
+    for _ in 0..TICKS {
+        let (started, cpu_before) = (Instant::now(), thread_cpu_ms());
+        for forecaster in &mut series {
+            forecaster.observe(next());
+            black_box(forecaster.forecast().quantile(2_000, 0.5));
+        }
+        cpu_ms.push(thread_cpu_ms() - cpu_before);
+        wall_ms.push(started.elapsed().as_secs_f64() * 1e3);
+    }
+    let (p50_ms, p99_ms) = (at(&mut cpu_ms, 0.5), at(&mut cpu_ms, 0.99));
+    let figures = json!({
+        "bench": "scale",
+        "series": SERIES,
+        "horizons": 4,
+        "ticks": TICKS,
+        "tick_cpu_p50_ms": p50_ms,
+        "tick_cpu_p99_ms": p99_ms,
+        "tick_wall_p50_ms": at(&mut wall_ms, 0.5),
+        "tick_wall_p99_ms": at(&mut wall_ms, 0.99),
+        "us_per_series_p50": p50_ms * 1e3 / SERIES as f64,
+        "bytes_per_series": series[0].memory_bytes(),
+        "targets": [{
+            "what": "p99 of a tick in ms of one core",
+            "wanted": format!("at most {MOST_P99_MS}"),
+            "is": p99_ms,
+            "met": p99_ms <= MOST_P99_MS,
+        }],
+    });
+    println!("{figures:#}");
+}
+
+/// Processor time of this thread so far.
+fn thread_cpu_ms() -> f64 {
+    let spent = clock_gettime(ClockId::ThreadCPUTime);
+    spent.tv_sec as f64 * 1e3 + spent.tv_nsec as f64 * 1e-6
+}
+
+fn at(figures: &mut [f64], share: f64) -> f64 {
+    figures.sort_unstable_by(f64::total_cmp);
+    figures[(share * (figures.len() - 1) as f64) as usize]
+}
