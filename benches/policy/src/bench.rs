@@ -14,10 +14,9 @@ use crate::traces::Source;
 /// Start-up times of a bench: from nothing to a paused instance.
 pub(crate) const START_UPS_S: [u64; 4] = [10, 60, 180, 600];
 
-/// The setting that is judged; the same for every trace and start-up.
-pub(crate) const JUDGED: &str = "brain:target=0.9,commit=0.5";
-/// Others, to show how violations and cost trade.
-const BRAINS: [&str; 3] = ["brain", "brain:target=0.8,commit=0.5", JUDGED];
+/// The setting that is judged unless another is named: that of a node whose configuration says
+/// nothing of it; the same for every trace and start-up.
+pub(crate) const JUDGED: &str = "brain";
 const REACTIVES: [&str; 13] = [
     "reactive:0.35",
     "reactive:0.4",
@@ -58,6 +57,8 @@ pub(crate) struct Cell {
     pub(crate) scored_s: f64,
     /// 99.5th percentile of how many times demand grows within the start-up.
     pub(crate) growth: f64,
+    /// The policy the verdict is on.
+    pub(crate) judged: String,
     pub(crate) verdict: Verdict,
     pub(crate) outcomes: Vec<Outcome>,
 }
@@ -67,6 +68,7 @@ pub(crate) fn run(
     source: &Source,
     series: &Series,
     start_up_s: u64,
+    judged: &str,
     quick: bool,
 ) -> anyhow::Result<Cell> {
     let tick_ms = (start_up_s * 1_000 / 6 / 100 * 100).clamp(2_000, 10_000);
@@ -90,13 +92,14 @@ pub(crate) fn run(
         learn_ms: span_ms / 4,
         timeline_points: 1,
     };
-    let policies: Vec<Policy> = std::iter::once("oracle")
-        .chain(BRAINS)
+    let policies: Vec<Policy> = ["oracle", judged]
+        .into_iter()
         .chain(REACTIVES)
         .map(str::parse)
         .collect::<Result<_, _>>()?;
     let outcomes = all(&policies, &trace, &setup);
     let growth = growth(&trace, &setup);
+    let judged = policies.get(1).map_or_else(String::new, ToString::to_string);
     Ok(Cell {
         trace: source.name,
         start_up_s,
@@ -105,7 +108,8 @@ pub(crate) fn run(
         mean_rps,
         scored_s: outcomes.first().map_or(0.0, |o| o.scored_s),
         growth,
-        verdict: judge(&outcomes, growth)?,
+        verdict: judge(&outcomes, &judged, growth)?,
+        judged,
         outcomes,
     })
 }

@@ -9,7 +9,7 @@ use anyhow::Context;
 use foreshadow_backtest::{Outcome, Point, at_equal_hours};
 use serde::Serialize;
 
-use crate::bench::{Cell, JUDGED};
+use crate::bench::Cell;
 
 /// Demand that grows by more than this within the start-up outgrows what a target of 70 % leaves.
 const BURSTY: f64 = 1.0 / 0.7;
@@ -41,12 +41,16 @@ pub(crate) struct Verdict {
 /// # Errors
 ///
 /// When the policy that is judged, or the oracle, is not among them.
-pub(crate) fn judge(outcomes: &[Outcome], growth: f64) -> anyhow::Result<Verdict> {
+pub(crate) fn judge(
+    outcomes: &[Outcome],
+    judged: &str,
+    growth: f64,
+) -> anyhow::Result<Verdict> {
     let of = |name: &str| {
         let found = outcomes.iter().find(|o| o.policy == name);
         found.with_context(|| format!("{name} is not among the outcomes"))
     };
-    let (brain, oracle) = (of(JUDGED)?, of("oracle")?);
+    let (brain, oracle) = (of(judged)?, of("oracle")?);
     let reactive = |hours: fn(&Outcome) -> f64| -> Vec<Point> {
         let family = outcomes.iter().filter(|o| o.policy.starts_with("reactive"));
         family.map(|o| Point { hours: hours(o), violation_s: o.violation_s }).collect()
@@ -75,8 +79,10 @@ pub(crate) fn judge(outcomes: &[Outcome], growth: f64) -> anyhow::Result<Verdict
 /// All cells together.
 #[derive(Debug, Serialize)]
 pub(crate) struct Summary {
-    judged: &'static str,
+    judged: String,
     cells: usize,
+    bursty: usize,
+    bursty_violations_reached: usize,
     violations_reached: usize,
     cost_reached: usize,
     both_reached: usize,
@@ -104,8 +110,10 @@ pub(crate) fn summary(cells: &[Cell]) -> Summary {
         (!why.is_empty()).then(|| format!("{name}: {}", why.join("; ")))
     });
     Summary {
-        judged: JUDGED,
+        judged: cells.first().map_or_else(String::new, |cell| cell.judged.clone()),
         cells: cells.len(),
+        bursty: count(|v| v.bursty),
+        bursty_violations_reached: count(|v| v.bursty && v.violations_reached),
         violations_reached: count(|v| v.violations_reached),
         cost_reached: count(|v| v.cost_reached),
         both_reached: count(|v| v.violations_reached && v.cost_reached),
@@ -131,7 +139,7 @@ pub(crate) fn line(cell: &Cell) -> String {
         cell.start_up_s,
         if v.bursty { "bursty" } else { "smooth" },
         cell.growth,
-        pair(JUDGED),
+        pair(&cell.judged),
         pair("reactive:0.5"),
         pair("reactive:0.7"),
         v.oracle_hours,
@@ -147,12 +155,14 @@ pub(crate) fn line(cell: &Cell) -> String {
 
 /// The summary for a person.
 pub(crate) fn text(summary: &Summary) -> String {
-    let Summary { judged, cells, violations_reached, cost_reached, both_reached, misses } = summary;
+    let Summary { judged, cells, bursty, violations_reached, cost_reached, both_reached, .. } =
+        summary;
     let mut text = format!(
-        "{judged}: of {cells} cells violations are as wanted in {violations_reached}, instance-hours in \
-         {cost_reached}, both in {both_reached}"
+        "{judged}: of {cells} cells violations are as wanted in {violations_reached} ({} of {bursty} \
+         bursty ones), instance-hours in {cost_reached}, both in {both_reached}",
+        summary.bursty_violations_reached
     );
-    for miss in misses {
+    for miss in &summary.misses {
         // Writing to a string cannot fail.
         write!(text, "\n  missed: {miss}").ok();
     }

@@ -2,7 +2,8 @@
 //!
 //! Prints a table on standard error, with what is missed, and everything as JSON on standard
 //! output. Traces lie in the folder that `FORESHADOW_TRACES` names; those that are not there are
-//! left out, with a message. `QUICK=1` takes a quarter of the ticks.
+//! left out, with a message. `QUICK=1` takes a quarter of the ticks. A first argument keeps the traces
+//! whose names it is part of, a second judges another setting, such as `brain:commit=0.5`.
 
 mod bench;
 mod judge;
@@ -25,6 +26,7 @@ fn main() -> anyhow::Result<()> {
     };
     let quick = std::env::var("QUICK").is_ok_and(|value| value != "0");
     let only = std::env::args().nth(1);
+    let judged = std::env::args().nth(2).unwrap_or_else(|| bench::JUDGED.to_owned());
     let mut err = std::io::stderr();
     let mut cells = Vec::new();
     for source in &traces::SOURCES {
@@ -41,7 +43,7 @@ fn main() -> anyhow::Result<()> {
             continue;
         };
         for start_up_s in bench::START_UPS_S {
-            let cell = bench::run(source, &series, start_up_s, quick)
+            let cell = bench::run(source, &series, start_up_s, &judged, quick)
                 .with_context(|| format!("{} with {start_up_s} s", source.name))?;
             writeln!(err, "{}", judge::line(&cell))?;
             cells.push(cell);
