@@ -73,6 +73,7 @@ fn spec(service: u64) -> ServiceSpec {
         seasons_ms: vec![60_000],
         evaluation_window_ms: 10_000,
         warm_up_ms: 5_000,
+        feedback: true,
         rules: Vec::new(),
     }
 }

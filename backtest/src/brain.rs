@@ -14,8 +14,8 @@ use crate::long::LongModel;
 use crate::policy::{Orders, Seen, within};
 use crate::{Setup, Trace};
 
-/// Capacity is given and latencies are not simulated, so this is only a number.
-const OBJECTIVE_MS: f64 = 100.0;
+/// Latencies are not simulated; how long requests may wait is all there is of an objective.
+const LEAST_OBJECTIVE_MS: u64 = 100;
 
 /// How eager the controller is; the defaults are those of the configuration, without a pool.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -32,6 +32,8 @@ pub struct BrainSpec {
     pub shadow: u32,
     /// Instances kept running small in reserve.
     pub ready: u32,
+    /// Whether the quantiles move with what became of the steps they started.
+    pub feedback: bool,
     /// Whether forecasts from history are fitted and told, as on a live node.
     pub long: bool,
     /// Time between two fits of those; none is as on a live node, five minutes, or longer where
@@ -43,13 +45,15 @@ pub struct BrainSpec {
 
 impl Default for BrainSpec {
     fn default() -> Self {
+        let usual = QuantileSpec::of_cost(QuantileSpec::VIOLATION_COST);
         Self {
-            target: 0.75,
-            prepare: 0.95,
-            warm: 0.5,
-            commit: 0.1,
+            target: 0.9,
+            prepare: usual.prepare,
+            warm: usual.warm,
+            commit: usual.commit,
             shadow: 0,
             ready: 0,
+            feedback: true,
             long: true,
             refit_s: None,
             hold_s: None,
@@ -75,12 +79,13 @@ impl BrainSpec {
                 "commit" => self.commit = quantile()?,
                 "shadow" => self.shadow = number()?,
                 "ready" => self.ready = number()?,
+                "feedback" => self.feedback = within(key, f64::from(number()?), 0.0..=1.0)? > 0.0,
                 "long" => self.long = within(key, f64::from(number()?), 0.0..=1.0)? > 0.0,
                 "refit" => self.refit_s = Some(within(key, value, 60.0..=3_600.0)?),
                 "hold" => self.hold_s = Some(within(key, value, 0.1..=86_400.0)?),
                 _ => {
                     return Err(format!(
-                        "no setting {key:?}; there are target, prepare, warm, commit, shadow, ready, long, refit, hold"
+                        "no setting {key:?}; there are target, prepare, warm, commit, shadow, ready, feedback, long, refit, hold"
                     ));
                 }
             }
@@ -101,7 +106,7 @@ impl BrainSpec {
             name: service_name(),
             tick_ms: trace.tick_ms,
             objective: Objective {
-                latency_ms: OBJECTIVE_MS,
+                latency_ms: setup.wait_ms.max(LEAST_OBJECTIVE_MS) as f64,
                 latency_quantile: 1.0 - setup.allowed_share,
                 error_rate: setup.allowed_share,
             },
@@ -120,6 +125,7 @@ impl BrainSpec {
             seasons_ms: setup.seasons_ms.clone(),
             evaluation_window_ms: hold_ms,
             warm_up_ms: setup.warm_up_ms,
+            feedback: self.feedback,
             rules: Vec::new(),
         }
     }
@@ -140,6 +146,7 @@ impl fmt::Display for BrainSpec {
         tell("commit", self.commit, plain.commit);
         tell("shadow", f64::from(self.shadow), 0.0);
         tell("ready", f64::from(self.ready), 0.0);
+        tell("feedback", f64::from(u8::from(self.feedback)), 1.0);
         tell("long", f64::from(u8::from(self.long)), 1.0);
         tell("refit", self.refit_s.unwrap_or(0.0), 0.0);
         tell("hold", self.hold_s.unwrap_or(0.0), 0.0);
@@ -157,20 +164,14 @@ pub(crate) struct Brain {
     controller: Controller,
     service: ServiceName,
     long: Option<LongModel>,
-    has_median: bool,
 }
 
 impl Brain {
     pub(crate) fn new(spec: &BrainSpec, trace: &Trace, setup: &Setup) -> Self {
         let service = spec.service(trace, setup);
-        let long = spec.long.then(|| LongModel::new(service.quantiles, spec.refit_s, trace));
-        let has_median = (spec.warm - 0.5).abs() < 1e-9;
-        Self {
-            controller: Controller::new(vec![service]),
-            service: service_name(),
-            long,
-            has_median,
-        }
+        let long =
+            spec.long.then(|| LongModel::new(service.quantiles.levels(), spec.refit_s, trace));
+        Self { controller: Controller::new(vec![service]), service: service_name(), long }
     }
 
     pub(crate) fn decide(&mut self, seen: Seen<'_>) -> Orders {
@@ -180,8 +181,7 @@ impl Brain {
         Orders {
             actions: service.actions.into_iter().map(|planned| planned.action).collect(),
             weights: Some(service.weights),
-            // What warms is scored as the median, so it has to be one.
-            forecast: if self.has_median { service.forecast } else { Vec::new() },
+            forecast: service.forecast,
         }
     }
 

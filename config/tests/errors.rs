@@ -190,7 +190,10 @@ fn figures_that_do_not_fit_each_other_are_refused() {
         ("timeouts: { stall: 2s, total: 1s }", "found 2s, expected at most the total, 1s"),
         ("timeouts: { stall: 0s }", "found 0s, expected at least 1ms"),
         ("ejection: { base: 1m, max: 1s }", "found 1s, expected at least the base, 1m"),
-        ("forecast: { quantiles: { commit: 60% } }", "expected commit <= warm <= prepare"),
+        (
+            "forecast: { quantiles: { commit: 60%, warm: 50% } }",
+            "expected commit <= warm <= prepare",
+        ),
         ("objective: { latency_p50: 1s, latency_p99: 2s }", "found another latency, latency_p99"),
         ("health: { type: tcp, path: / }", "found path in a tcp check"),
         ("forecast: { horizon: 11m }", "found 11m, expected at most 10m"),

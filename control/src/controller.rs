@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::demand::DemandForecast;
 use crate::service::Service;
-use crate::{Observation, Plan, ServiceName, ServiceSpec};
+use crate::{FeedbackView, Observation, Plan, ServiceName, ServiceSpec};
 
 /// Decides, tick by tick, what should happen to every service.
 ///
@@ -47,6 +47,12 @@ impl Controller {
     #[must_use]
     pub fn specs(&self) -> Vec<ServiceSpec> {
         self.services.values().map(|service| service.spec().clone()).collect()
+    }
+
+    /// How decisions about a service turned out; nothing where it is not configured.
+    #[must_use]
+    pub fn feedback(&self, service: &ServiceName) -> Option<FeedbackView> {
+        self.services.get(service).map(Service::feedback)
     }
 
     /// Decides on one observation; forecasts come from each service's own forecaster.

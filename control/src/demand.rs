@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::announced::Events;
 use crate::dispersion::Dispersion;
 use crate::long_range::LongRange;
-use crate::{HorizonView, QuantileSpec, ServiceSpec};
+use crate::{ForecastScore, HorizonView, LongRangeScore, QuantileSpec, ServiceSpec};
 
 /// What a forecaster says of a service's demand, in requests per second.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -20,11 +20,11 @@ pub struct DemandForecast {
 pub struct DemandHorizon {
     /// How far ahead.
     pub horizon_ms: u64,
-    /// The quantile that commits.
+    /// The lowest of [`QuantileSpec::levels`].
     pub lower_rps: f64,
-    /// The quantile that warms.
+    /// The median.
     pub median_rps: f64,
-    /// The quantile that prepares.
+    /// The highest of [`QuantileSpec::levels`].
     pub upper_rps: f64,
 }
 
@@ -140,7 +140,8 @@ impl Demand {
         elapsed_ms: u64,
         spec: &ServiceSpec,
     ) {
-        self.long_range.observe(now_ms, self.now_rps, elapsed_ms, told, &spec.quantiles);
+        let levels = spec.quantiles.levels();
+        self.long_range.observe(now_ms, self.now_rps, elapsed_ms, told, &levels);
     }
 
     /// Time passed unseen, any length of it: what is measured begins anew, what was learned stays.
@@ -160,8 +161,26 @@ impl Demand {
             score.horizons.iter().filter(overstated).map(|h| h.horizon_ms).collect();
     }
 
-    /// What the forecaster says at the three quantiles.
+    /// How forecasts turned out: those of the tick, and those from kept history.
+    pub(crate) fn scores(&self) -> (Vec<ForecastScore>, Vec<LongRangeScore>) {
+        let score = self.forecaster.score();
+        let near = score.horizons.into_iter().map(|h| ForecastScore {
+            heard: !self.misleading_ms.contains(&h.horizon_ms),
+            horizon_ms: h.horizon_ms,
+            scored: h.scored,
+            mae_rps: h.mae,
+            naive_mae_rps: h.naive_mae,
+            levels: score.levels.clone(),
+            coverage: h.coverage,
+            loss_rps: h.pinball,
+            naive_loss_rps: h.naive_pinball,
+        });
+        (near.collect(), self.long_range.scores())
+    }
+
+    /// What the forecaster says at the levels of `quantiles`.
     pub(crate) fn forecast(&self, quantiles: &QuantileSpec) -> DemandForecast {
+        let quantiles = quantiles.levels();
         let forecast = self.forecaster.forecast();
         let at = |horizon_ms: u64| DemandHorizon {
             horizon_ms,
@@ -274,7 +293,10 @@ fn series(spec: &ServiceSpec) -> SeriesSpec {
     SeriesSpec {
         step_ms: spec.tick_ms,
         horizons_ms,
-        levels: vec![spec.quantiles.commit, spec.quantiles.warm, spec.quantiles.prepare],
+        levels: {
+            let QuantileSpec { commit, warm, prepare } = spec.quantiles.levels();
+            vec![commit, warm, prepare]
+        },
         seasons_ms: spec.seasons_ms.clone(),
     }
 }
@@ -298,6 +320,7 @@ mod tests {
             seasons_ms: Vec::new(),
             evaluation_window_ms: 5_000,
             warm_up_ms: 3_000,
+            feedback: true,
             rules: Vec::new(),
         }
     }

@@ -54,6 +54,7 @@ mod demand;
 mod dispersion;
 mod errors;
 mod estimate;
+mod feedback;
 mod fitness;
 mod fleet;
 mod ids;
@@ -87,6 +88,10 @@ mod window;
 
 pub use controller::Controller;
 pub use demand::{DemandForecast, DemandHorizon};
+pub use feedback::{
+    AlarmScore, FeedbackView, ForecastScore, LeadTime, LongRangeScore, Step, StepScore,
+    ThresholdView, Thresholds,
+};
 pub use fitness::{
     Fitness, FitnessConcern, FitnessEvidence, FitnessReason, FitnessShares, FitnessVerdict,
     Mirroring, TrafficCounts, Workload,

@@ -2,8 +2,8 @@
 //! as its own record goes.
 //!
 //! It knows the time of day, which the forecaster of the tick does not; that one knows the last
-//! seconds. So within that one's horizons the higher of the two counts, and beyond them what is
-//! told gains weight with distance. What is told is first scaled to the day: where demand is a third
+//! seconds. So within that one's horizons the two are averaged where they agree, and the higher counts
+//! where they do not; beyond them what is told gains weight with distance. What is told is first scaled to the day: where demand is a third
 //! above what was expected of now, so are the next minutes, and less and less of it later.
 //!
 //! Whatever was told is compared with what came, horizon by horizon, before the laws lean on it: a
@@ -15,7 +15,7 @@ mod track;
 use serde::{Deserialize, Serialize};
 
 use crate::demand::DemandHorizon;
-use crate::{HorizonView, QuantileSpec};
+use crate::{HorizonView, LongRangeScore, QuantileSpec};
 use track::{Track, Voice};
 
 /// Points listened to; a longer list is cut.
@@ -125,7 +125,9 @@ impl LongRange {
     /// Raises `horizons` to what is told of their time, and adds what is told beyond the last of
     /// them, as far as it is believed.
     ///
-    /// Within them the higher counts: a rise at a certain time of day shows in no arrivals before,
+    /// Within them median and upper quantile are averaged where both agree, that is where the median
+    /// told lies in the band of the forecaster (Vincent averaging; Lichtendahl, Grushka-Cockayne and
+    /// Winkler 2013): the higher of two bands would be too wide. Else the higher counts: a rise at a certain time of day shows in no arrivals before,
     /// and the kept history does not know when in its minute it comes, so it is expected from the
     /// first point at or after the horizon on. Beyond them, at twice the last what is told counts
     /// half, at ten times nine tenths.
@@ -135,6 +137,10 @@ impl LongRange {
                 break;
             };
             let voice = self.voice(point.horizon_ms);
+            if voice == Voice::Full && near.holds(point.median_rps) {
+                near.average(point);
+                continue;
+            }
             if voice == Voice::Full {
                 near.lower_rps = near.lower_rps.max(point.lower_rps);
             }
@@ -163,6 +169,11 @@ impl LongRange {
     fn voice(&self, horizon_ms: u64) -> Voice {
         let track = self.tracks.iter().find(|t| t.horizon_ms == horizon_ms);
         track.map_or(Voice::Unproven, Track::voice)
+    }
+
+    /// How what was told turned out, by increasing horizon.
+    pub(crate) fn scores(&self) -> Vec<LongRangeScore> {
+        self.tracks.iter().map(Track::score).collect()
     }
 
     /// Time passed unseen: what waits for a truth in it will not meet one.
@@ -197,6 +208,18 @@ fn early(before: &HorizonView, after: &HorizonView) -> Option<HorizonView> {
         median_rps: before.median_rps.max(after.median_rps),
         upper_rps: before.upper_rps.max(after.upper_rps),
     })
+}
+
+impl HorizonView {
+    fn holds(&self, rps: f64) -> bool {
+        (self.lower_rps..=self.upper_rps).contains(&rps)
+    }
+
+    fn average(&mut self, told: &DemandHorizon) {
+        self.lower_rps = self.lower_rps.max(told.lower_rps);
+        self.median_rps = f64::midpoint(self.median_rps, told.median_rps).max(self.lower_rps);
+        self.upper_rps = f64::midpoint(self.upper_rps, told.upper_rps).max(self.median_rps);
+    }
 }
 
 /// A point where the forecaster of the tick says nothing.

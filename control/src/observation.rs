@@ -44,7 +44,7 @@ pub struct ServiceObservation {
     /// Announced events that have not ended.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub announced: Vec<Announced>,
-    /// What the models fitted to kept history expect, at the levels of the service's quantiles:
+    /// What the models fitted to kept history expect, at [`crate::QuantileSpec::levels`]:
     /// now (horizon 0) and minutes to hours ahead, by increasing horizon. Empty where there is no
     /// such forecast.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{InstanceId, Mode, RuleView, ServiceName, Tier};
+use crate::{InstanceId, Mode, RuleView, ServiceName, Thresholds, Tier};
 
 /// The weight of an instance that carries its service alone; weights of a service are relative.
 pub const WEIGHT_SCALE: u32 = 10_000;
@@ -46,6 +46,9 @@ pub struct ServicePlan {
     pub demand_rps: f64,
     /// The demand forecast the decision was taken on, announced events not counted in.
     pub forecast: Vec<HorizonView>,
+    /// Which quantile of it starts which step now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thresholds: Option<Thresholds>,
     /// Learned or pinned capacity of every instance, ordered by id.
     pub capacity: Vec<CapacityView>,
     /// How the service's rules stand, in the order of the spec.
@@ -129,11 +132,13 @@ pub enum Law {
     Rule,
     /// An instance is likely to fail soon: its replacement serves first, then its load moves.
     Risk,
+    /// A threshold moved with what became of earlier steps.
+    Feedback,
 }
 
 impl Law {
     /// Every law.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Weights,
         Self::WarmUp,
         Self::Prepare,
@@ -148,6 +153,7 @@ impl Law {
         Self::Operator,
         Self::Rule,
         Self::Risk,
+        Self::Feedback,
     ];
 
     /// Its name in records and queries.
@@ -168,6 +174,7 @@ impl Law {
             Self::Operator => "operator",
             Self::Rule => "rule",
             Self::Risk => "risk",
+            Self::Feedback => "feedback",
         }
     }
 }
@@ -216,11 +223,11 @@ pub enum AlertKind {
 pub struct HorizonView {
     /// How far ahead.
     pub horizon_ms: u64,
-    /// Lower quantile of demand (the commit level), requests per second.
+    /// Lower quantile of demand, requests per second; see [`crate::QuantileSpec::levels`].
     pub lower_rps: f64,
     /// Median.
     pub median_rps: f64,
-    /// Upper quantile (the prepare level).
+    /// Upper quantile.
     pub upper_rps: f64,
 }
 

@@ -5,13 +5,16 @@ use serde::{Deserialize, Serialize};
 use crate::rolling::RollingMax;
 use crate::scene::{Scene, count, shadows_text};
 use crate::tiers::Floor;
-use crate::{InstanceId, Law, Tier};
+use crate::{InstanceId, Law, Step, Tier};
 
 /// Demand must fall this far below what would call a shadow back before the shadow goes, so that
 /// demand on the edge calls for nothing.
 const MARGIN: f64 = 0.9;
 /// Requests that have not ended after this long do not keep a draining shadow any longer.
 const LONGEST_DRAIN_MS: u64 = 30_000;
+
+/// A start-up is not taken to be longer.
+const LONGEST_START_UP_MS: u64 = 3_600_000;
 
 /// Taking one shadow's weight back, or one tier, takes about this long. Where a tick is longer,
 /// several go in one, and weight and serving end together.
@@ -22,6 +25,9 @@ const RETURN_MS: u64 = 500;
 pub(crate) struct Rollback {
     /// Shadows wanted serving, warm or more, and at all.
     wanted: RollingMax,
+    /// The same over at least the start-up: what is ended takes so long to come back.
+    #[serde(default)]
+    existing: RollingMax,
     /// The shadow that is losing its weight.
     pub(crate) returning: Option<InstanceId>,
 }
@@ -30,6 +36,7 @@ impl Rollback {
     /// The evaluation window has another length now.
     pub(crate) fn restart(&mut self) {
         self.wanted.clear();
+        self.existing.clear();
     }
 
     /// Remembers what is wanted now and steps back one shadow where less has been wanted for a
@@ -44,11 +51,16 @@ impl Rollback {
         let wanted = wanted_now(scene, floor);
         self.wanted.push(scene.now_ms, window_ms, wanted);
         finish_drains(scene);
+        let ending_ms = ending_window_ms(scene);
+        self.existing.push(scene.now_ms, ending_ms, wanted);
         let maxima = self.wanted.maxima(scene.now_ms, window_ms);
         let Some([serving, warm, all]) = maxima else {
             self.returning = None;
             return;
         };
+        // Nothing is ended before a full window of its own was seen.
+        let ending = self.existing.maxima(scene.now_ms, ending_ms);
+        let all = ending.map_or_else(|| count(scene.shadows()).max(all), |max| max[2].max(all));
         let at_once = scene.spec.tick_ms / RETURN_MS;
         if at_once > 1 {
             drain_surplus(scene, serving, at_once);
@@ -89,6 +101,14 @@ impl Rollback {
     }
 }
 
+/// How long a shadow was not wanted when it is ended: the evaluation window, in whole numbers, that
+/// holds the learned start-up.
+fn ending_window_ms(scene: &Scene<'_>) -> u64 {
+    let window_ms = scene.spec.evaluation_window_ms.max(1);
+    let windows = scene.start_up_ms().min(LONGEST_START_UP_MS).div_ceil(window_ms);
+    window_ms.saturating_mul(windows.max(1))
+}
+
 /// The reverse of the order in which shadows are filled: far before near, new before old.
 fn first_to_return(scene: &Scene<'_>) -> Option<InstanceId> {
     scene
@@ -114,15 +134,16 @@ fn wanted_now(scene: &Scene<'_>, floor: Floor) -> [u32; 3] {
     // An announced event is the same step for all: a shadow ordered to serve from afar must not
     // go before those that are near are ordered.
     let farthest_ms = scene.commit_lead_ms(Tier::Warm).max(scene.commit_lead_ms(Tier::Shadow));
-    let commit = |lead_ms| scene.outlook.confirmed(lead_ms, |h| h.lower_rps);
+    let in_force = scene.in_force;
+    let commit = |lead_ms| scene.outlook.confirmed(lead_ms, |h| in_force.commit(h));
     let ordered = commit(scene.commit_lead_ms(Tier::Warm));
     let from_afar = commit(farthest_ms);
     let committed_rps = match from_afar.event {
         Some(_) => from_afar.rps.max(ordered.rps),
         None => ordered.rps,
     };
-    let warming = scene.outlook.confirmed(scene.warm_lead_ms(), |h| h.median_rps);
-    let preparing = scene.outlook.confirmed(scene.prepare_lead_ms(), |h| h.upper_rps);
+    let warming = scene.outlook.confirmed(scene.warm_lead_ms(), |h| in_force.warm(h));
+    let preparing = scene.outlook.confirmed(scene.prepare_lead_ms(), |h| in_force.prepare(h));
     let serving = floor.shadows.max(needed(committed_rps));
     let running = serving.saturating_add(pool.full).saturating_add(pool.warm);
     let warm = running.max(needed(warming.rps));
@@ -142,11 +163,11 @@ fn wanted_now(scene: &Scene<'_>, floor: Floor) -> [u32; 3] {
 
 fn less_text(scene: &Scene<'_>, serving: u32) -> String {
     format!(
-        "for {} ms demand ({:.0} rps now) and its {} quantile stayed below what primaries \
+        "for {} ms demand ({:.0} rps now) and its {} stayed below what primaries \
          ({:.0} rps at {:.0}% utilisation) and {} carry",
         scene.spec.evaluation_window_ms,
         scene.outlook.now_rps,
-        scene.spec.quantiles.commit,
+        scene.in_force.text(Step::Commit),
         scene.supply.primary_rps,
         scene.supply.target * 100.0,
         shadows_text(serving)

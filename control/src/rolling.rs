@@ -14,12 +14,16 @@ pub(crate) struct RollingMax {
     parts: VecDeque<(u64, [u32; 3])>,
     /// When the first value came.
     since_ms: Option<u64>,
+    /// Length of a part.
+    #[serde(default)]
+    part_ms: u64,
 }
 
 impl RollingMax {
     pub(crate) fn push(&mut self, now_ms: u64, window_ms: u64, counts: [u32; 3]) {
         self.since_ms.get_or_insert(now_ms);
-        let part = now_ms / part_ms(window_ms);
+        self.divide(part_ms(window_ms));
+        let part = now_ms / self.part_ms;
         match self.parts.back_mut() {
             Some((last, maxima)) if *last >= part => {
                 for (max, count) in maxima.iter_mut().zip(counts) {
@@ -30,6 +34,27 @@ impl RollingMax {
         }
         while self.parts.front().is_some_and(|(first, _)| first.saturating_add(PARTS) < part) {
             self.parts.pop_front();
+        }
+    }
+
+    /// Takes parts of another length: what was seen stays, as exact as the longer of both.
+    fn divide(&mut self, part_ms: u64) {
+        let former_ms = std::mem::replace(&mut self.part_ms, part_ms);
+        if former_ms == part_ms || former_ms == 0 {
+            return;
+        }
+        let former = std::mem::take(&mut self.parts);
+        for (part, maxima) in former {
+            // The end of a part, so that nothing is forgotten too early.
+            let part = ((part + 1).saturating_mul(former_ms) - 1) / part_ms;
+            match self.parts.back_mut() {
+                Some((last, known)) if *last >= part => {
+                    for (max, count) in known.iter_mut().zip(maxima) {
+                        *max = count.max(*max);
+                    }
+                }
+                _ => self.parts.push_back((part, maxima)),
+            }
         }
     }
 
@@ -56,6 +81,23 @@ fn part_ms(window_ms: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_longer_window_keeps_what_was_seen() {
+        let mut rolling = RollingMax::default();
+        for now_ms in (0..20_000).step_by(100) {
+            rolling.push(now_ms, 10_000, [u32::from(now_ms == 15_000) * 3, 0, 0]);
+        }
+        let mut gone_at = None;
+        for now_ms in (20_000..80_000).step_by(100) {
+            rolling.push(now_ms, 30_000, [0; 3]);
+            if rolling.maxima(now_ms, 30_000) == Some([0; 3]) {
+                gone_at.get_or_insert(now_ms);
+            }
+        }
+        let gone_at = gone_at.expect("the peak is forgotten");
+        assert!((45_000..=48_500).contains(&gone_at), "{gone_at}");
+    }
 
     #[test]
     fn a_peak_counts_for_one_window_and_no_longer() {

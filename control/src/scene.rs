@@ -3,14 +3,13 @@
 use crate::announced::{Asked, Event};
 use crate::clock::LONGEST_STEP_MS;
 use crate::demand::Outlook;
+use crate::feedback::InForce;
 use crate::fleet::Member;
 use crate::lead_time::LeadTimes;
 use crate::risk::AtRisk;
 use crate::rules::Claims;
 use crate::supply::Supply;
-use crate::{
-    Action, HorizonView, InstanceId, Law, PlannedAction, PoolSpec, Reason, ServiceSpec, Tier,
-};
+use crate::{Action, InstanceId, Law, PlannedAction, PoolSpec, Reason, ServiceSpec, Tier};
 
 /// What every law looks at.
 pub(crate) struct Scene<'a> {
@@ -20,6 +19,8 @@ pub(crate) struct Scene<'a> {
     /// From an instance's first request to its usual speed.
     pub(crate) warm_up_ms: u64,
     pub(crate) outlook: &'a Outlook,
+    /// Which quantile of demand starts which step.
+    pub(crate) in_force: InForce,
     pub(crate) leads: &'a LeadTimes,
     pub(crate) supply: Supply,
     pub(crate) members: Vec<Member<'a>>,
@@ -60,19 +61,24 @@ impl Scene<'_> {
         self.warm_lead_ms().saturating_add(step_ms)
     }
 
+    /// What a new shadow takes to full capacity, without the ticks in which orders are seen.
+    pub(crate) fn start_up_ms(&self) -> u64 {
+        self.leads.ms(Tier::Cold, Tier::Serving).saturating_add(self.warm_up_ms)
+    }
+
     /// Demand that orders a shadow at `from` to serve.
     pub(crate) fn commit_asked(&self, from: Tier) -> Asked {
-        self.outlook.asked(self.commit_lead_ms(from), |h: &HorizonView| h.lower_rps)
+        self.outlook.asked(self.commit_lead_ms(from), |h| self.in_force.commit(h))
     }
 
     /// Demand that warms a shadow.
     pub(crate) fn warm_asked(&self) -> Asked {
-        self.outlook.asked(self.warm_lead_ms(), |h: &HorizonView| h.median_rps)
+        self.outlook.asked(self.warm_lead_ms(), |h| self.in_force.warm(h))
     }
 
     /// Demand that makes a new shadow.
     pub(crate) fn prepare_asked(&self) -> Asked {
-        self.outlook.asked(self.prepare_lead_ms(), |h: &HorizonView| h.upper_rps)
+        self.outlook.asked(self.prepare_lead_ms(), |h| self.in_force.prepare(h))
     }
 
     pub(crate) fn shadows(&self) -> impl Iterator<Item = &Member<'_>> {
@@ -109,14 +115,14 @@ impl Scene<'_> {
 }
 
 /// What asks for a step: the quantile that expects so much, or an announced event.
-pub(crate) fn asked_text(asked: Asked, quantile: f64, lead_ms: u64) -> String {
+pub(crate) fn asked_text(asked: Asked, quantile: &str, lead_ms: u64) -> String {
     let rps = asked.rps;
     match asked.event {
         Some(event @ Event::Upcoming(..)) => {
-            format!("{event}: {rps:.0} rps are expected then ({quantile} quantile)")
+            format!("{event}: {rps:.0} rps are expected then ({quantile})")
         }
         Some(event @ Event::Running(..)) => format!("{event}: {rps:.0} rps are expected"),
-        None => format!("the {quantile} quantile of demand within {lead_ms} ms is {rps:.0} rps"),
+        None => format!("the {quantile} of demand within {lead_ms} ms is {rps:.0} rps"),
     }
 }
 

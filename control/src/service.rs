@@ -6,6 +6,7 @@ use crate::alerts::{AlertBoard, conditions};
 use crate::announced::Announcements;
 use crate::clock::Clock;
 use crate::demand::{Demand, DemandForecast, Outlook};
+use crate::feedback::{Feedback, InForce};
 use crate::fleet::{Fleet, Issued, Member};
 use crate::loss::Losses;
 use crate::provider::ProviderView;
@@ -17,8 +18,9 @@ use crate::scene::Scene;
 use crate::supply::Supply;
 use crate::tiers::{self, Creations};
 use crate::{
-    Action, AlertKind, Fact, InstanceWeight, Mode, Observation, PlannedAction, PoolSpec,
-    RiskAssessment, Role, ServiceObservation, ServicePlan, ServiceSpec, Tier, WEIGHT_SCALE,
+    Action, AlertKind, Fact, FeedbackView, InstanceWeight, Mode, Observation, PlannedAction,
+    PoolSpec, RiskAssessment, Role, ServiceObservation, ServicePlan, ServiceSpec, Tier,
+    WEIGHT_SCALE,
 };
 
 /// Shadows whose mirrored answers are wrong are ended this far apart.
@@ -59,6 +61,8 @@ pub(crate) struct Service {
     pub(crate) rules: Board,
     #[serde(default)]
     risk: Risk,
+    #[serde(default)]
+    feedback: Feedback,
 }
 
 impl Service {
@@ -80,6 +84,7 @@ impl Service {
             announcements: Announcements::default(),
             alerts: AlertBoard::default(),
             verify_from_ms: 0,
+            feedback: Feedback::default(),
         }
     }
 
@@ -109,6 +114,18 @@ impl Service {
         self.rules.rest();
         self.risk.rest();
         self.rollback.restart();
+        self.feedback.rest();
+    }
+
+    pub(crate) fn feedback(&self) -> FeedbackView {
+        let (forecasts, long_range) = self.demand.scores();
+        FeedbackView {
+            forecasts,
+            long_range,
+            rules: self.rules.scores(),
+            risk: self.risk.score(),
+            ..self.feedback.view(&self.spec)
+        }
     }
 
     /// Whether its forecaster would begin anew under `spec`.
@@ -128,9 +145,11 @@ impl Service {
         let window_ms = self.spec.evaluation_window_ms;
         let now_ms = self.clock.now_ms();
         outlook.events = self.announcements.observe(&seen.announced, &outlook, now_ms, window_ms);
-        let mut plan = self.decide(seen, &outlook, observation, act);
+        let in_force = self.feedback.in_force(&self.spec);
+        let mut plan = self.decide(seen, &outlook, in_force, observation, act);
         plan.demand_rps = (outlook.now_rps * 1_000.0).round() / 1_000.0;
         plan.forecast = outlook.horizons;
+        plan.thresholds = Some(in_force.into());
         if act {
             self.remember(seen, &plan.actions);
         }
@@ -181,6 +200,7 @@ impl Service {
         &mut self,
         seen: &ServiceObservation,
         outlook: &Outlook,
+        in_force: InForce,
         observation: &Observation,
         act: bool,
     ) -> ServicePlan {
@@ -189,7 +209,7 @@ impl Service {
         let mut members = self.fleet.members(&self.spec, &seen.instances, now_ms);
         let capacity = members.iter().map(crate::fleet::Member::view).collect();
         let saturated = self.is_saturated(seen);
-        let supply = Supply::of(&members, &self.spec, self.fleet.typical_rps);
+        let supply = Supply::of(&members, &self.spec, self.fleet.typical_rps, outlook);
         let at_risk = self.relieve(&mut members, &supply, outlook, observation.interval_ms);
         let mut scene = Scene {
             spec: &self.spec,
@@ -197,6 +217,7 @@ impl Service {
             now_ms,
             warm_up_ms: self.fleet.warm_up_ms(&self.spec),
             outlook,
+            in_force,
             leads: &self.provider.leads,
             supply,
             members,
@@ -214,12 +235,8 @@ impl Service {
         }
         let operator = self.operator.map_or(0, |(shadows, _)| shadows);
         let floor = tiers::floor(&scene, saturated, operator);
-        let culled = tiers::cull(&mut scene, self.verify_from_ms);
-        if culled.unfit > 0 && act {
-            self.verify_from_ms = now_ms.saturating_add(VERIFICATION_REST_MS);
-        }
-        let lost = self.lost_shadows.saturating_add(culled.dead).saturating_add(culled.unfit);
-        self.lost_shadows = lost.min(scene.pool.max);
+        let lost = end_faulty(&mut scene, &mut self.verify_from_ms, act);
+        self.lost_shadows = self.lost_shadows.saturating_add(lost).min(scene.pool.max);
         tiers::commit(&mut scene, floor);
         tiers::warm(&mut scene, floor);
         let known = &self.fleet.known;
@@ -230,17 +247,20 @@ impl Service {
             blocked: self.provider.is_blocked(now_ms),
         };
         tiers::create(&mut scene, floor, creations);
+        let interval_ms = observation.interval_ms;
+        let learned = self.feedback.follow(&scene, creations.pending, saturated, interval_ms, act);
         let Published { weights, advised, mut reasons } = self.publisher.publish(
             &scene,
             &mut self.fleet.known,
             self.rollback.returning,
-            observation.interval_ms,
+            interval_ms,
         );
         let refusal = self.provider.refusal(now_ms);
         let holding = conditions(&scene, seen.arrivals, refusal, saturated);
         let mut alerts = self.alerts.follow(holding, now_ms);
         alerts.extend(told.alerts);
         reasons.extend(told.reasons);
+        reasons.extend(learned);
         let risk = self.assessments(outlook);
         ServicePlan {
             act,
@@ -327,6 +347,16 @@ impl Service {
     }
 }
 
+/// Ends shadows that cannot be used and returns how many; those that disagree with the originals
+/// not before `verify_from_ms`.
+fn end_faulty(scene: &mut Scene<'_>, verify_from_ms: &mut u64, act: bool) -> u32 {
+    let culled = tiers::cull(scene, *verify_from_ms);
+    if culled.unfit > 0 && act {
+        *verify_from_ms = scene.now_ms.saturating_add(VERIFICATION_REST_MS);
+    }
+    culled.dead.saturating_add(culled.unfit)
+}
+
 /// The plan in which nothing is decided.
 fn empty_plan(seen: &ServiceObservation) -> ServicePlan {
     ServicePlan {
@@ -340,6 +370,7 @@ fn empty_plan(seen: &ServiceObservation) -> ServicePlan {
         reasons: Vec::new(),
         demand_rps: 0.0,
         forecast: Vec::new(),
+        thresholds: None,
         capacity: Vec::new(),
         rules: Vec::new(),
         risk: Vec::new(),

@@ -1,7 +1,11 @@
 //! What the instances can carry, and how many shadows a demand asks for beyond that.
 
 use crate::ServiceSpec;
+use crate::demand::Outlook;
 use crate::fleet::{Member, target_utilisation};
+
+/// Requests are taken to be able to wait this long at least: no chance is seen on a shorter time.
+const LEAST_WAIT_MS: f64 = 1_000.0;
 
 /// Bound on any count of shadows, so that no quotient of measured numbers overflows.
 const MOST_SHADOWS: f64 = 10_000.0;
@@ -22,10 +26,18 @@ pub(crate) struct Supply {
     /// below by what it has carried so far.
     pub(crate) measured: bool,
     any_primary: bool,
+    /// Variance of what arrives by chance over the time requests may wait, in requests per second
+    /// for each request per second.
+    chance: f64,
 }
 
 impl Supply {
-    pub(crate) fn of(members: &[Member<'_>], spec: &ServiceSpec, typical_rps: Option<f64>) -> Self {
+    pub(crate) fn of(
+        members: &[Member<'_>],
+        spec: &ServiceSpec,
+        typical_rps: Option<f64>,
+        outlook: &Outlook,
+    ) -> Self {
         let target = target_utilisation(spec);
         let primaries = || members.iter().filter(|m| m.is_primary());
         let committed: Vec<f64> =
@@ -48,7 +60,29 @@ impl Supply {
                 .filter(|m| m.eligible)
                 .all(|m| m.belief.is_some_and(|belief| belief.upper_rps.is_some())),
             any_primary: primaries().any(|m| m.eligible),
+            chance: outlook.dispersion.max(1.0) * 1_000.0 / waiting_ms(spec),
         }
+    }
+
+    /// Shadows without which `demand_rps` is more than all instances can do at all.
+    pub(crate) fn shadows_at_the_brim(&self, demand_rps: f64) -> u32 {
+        let target = self.target.max(1e-3);
+        let beyond_rps = demand_rps - self.primary_rps / target;
+        if !self.known || beyond_rps <= 0.0 {
+            return 0;
+        }
+        (beyond_rps * target / self.shadow_rps).ceil().min(MOST_SHADOWS) as u32
+    }
+
+    /// What must be carried at target utilisation so that one standard deviation of chance is
+    /// carried at all: square-root staffing (Halfin and Whitt 1981), at which about one request in
+    /// four meets all instances full for a moment. It asks for more than the target leaves where
+    /// demand is little.
+    fn with_headroom(&self, demand_rps: f64) -> f64 {
+        if !self.measured || demand_rps <= 0.0 {
+            return demand_rps;
+        }
+        demand_rps.max(self.target * (demand_rps + (demand_rps * self.chance).sqrt()))
     }
 
     /// Shadows that must serve for `demand_rps` to be carried at target utilisation.
@@ -56,10 +90,17 @@ impl Supply {
         if !self.known {
             return u32::from(!self.any_primary && demand_rps > 0.0);
         }
-        let beyond_rps = demand_rps - self.primary_rps;
+        let beyond_rps = self.with_headroom(demand_rps) - self.primary_rps;
         if beyond_rps <= 0.0 {
             return 0;
         }
         (beyond_rps / self.shadow_rps).ceil().min(MOST_SHADOWS) as u32
     }
+}
+
+/// How long a request may wait within the objective, and chance evens out meanwhile.
+fn waiting_ms(spec: &ServiceSpec) -> f64 {
+    let objective_ms = spec.objective.latency_ms;
+    let objective_ms = if objective_ms.is_finite() { objective_ms } else { 0.0 };
+    objective_ms.max(LEAST_WAIT_MS).max(spec.tick_ms as f64)
 }

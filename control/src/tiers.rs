@@ -5,7 +5,7 @@ use crate::fleet::Member;
 use crate::loss::{MOST_NAMED, state_text};
 use crate::scene::{Scene, asked_text, count, shadows_text};
 use crate::verification::{LEAST_AGREEMENT, Verdict};
-use crate::{Action, Health, InstanceId, Law, PlannedAction, Reason, Tier};
+use crate::{Action, Health, InstanceId, Law, PlannedAction, Reason, Step, Tier};
 
 /// Failing checks are forgiven a shadow for this long before it is made anew.
 const PATIENCE_MS: u64 = 2_000;
@@ -201,7 +201,7 @@ fn commit_text(scene: &Scene<'_>, from: Tier, asked: Asked, wanted: u32) -> Stri
     format!(
         "{}, primaries carry {:.0} rps at {:.0}% utilisation and a shadow {:.0} rps: {wanted} \
          should serve, {} do; it needs {lead_ms} ms from {from}",
-        asked_text(asked, scene.spec.quantiles.commit, lead_ms),
+        asked_text(asked, &scene.in_force.text(Step::Commit), lead_ms),
         scene.supply.primary_rps,
         scene.supply.target * 100.0,
         scene.supply.shadow_rps,
@@ -225,7 +225,7 @@ pub(crate) fn warm(scene: &mut Scene<'_>, floor: Floor) {
         } else if by_median > by_pool {
             let text = format!(
                 "{id} to warm: {}, {} may be needed",
-                asked_text(asked, scene.spec.quantiles.warm, scene.warm_lead_ms()),
+                asked_text(asked, &scene.in_force.text(Step::Warm), scene.warm_lead_ms()),
                 shadows_text(by_median)
             );
             (Law::Warm, text)
@@ -307,7 +307,7 @@ pub(crate) fn create(scene: &mut Scene<'_>, floor: Floor, creations: Creations) 
         } else if have + nth >= by_pool {
             let text = format!(
                 "{}, {} may be needed, {} exist: one more is made",
-                asked_text(asked, scene.spec.quantiles.prepare, scene.prepare_lead_ms()),
+                asked_text(asked, &scene.in_force.text(Step::Prepare), scene.prepare_lead_ms()),
                 shadows_text(by_upper),
                 have + nth
             );

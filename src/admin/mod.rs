@@ -3,6 +3,7 @@
 mod auth;
 mod error;
 mod extract;
+mod feedback;
 mod fitness;
 mod guard;
 mod history;
@@ -33,6 +34,7 @@ pub(crate) fn router(shared: Arc<Shared>, token: Option<Token>, hosts: Hosts) ->
         .route("/api/v1/status", get(read::status))
         .route("/api/v1/services", get(read::services))
         .route("/api/v1/services/{service}", get(read::service))
+        .route("/api/v1/services/{service}/feedback", get(feedback::of_service))
         .route("/api/v1/services/{service}/fitness", get(fitness::of_service))
         .route("/api/v1/services/{service}/forecast", get(history::forecast))
         .route("/api/v1/services/{service}/history", get(history::of_service))

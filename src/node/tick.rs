@@ -1,11 +1,12 @@
 //! The loop: observe, forecast and decide, publish, act, record; every 100 ms, on its own thread.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use foreshadow_control::{
-    Controller, Entry, InstanceId, Law, MetricForecasts, Observation, Plan, ServiceName,
+    Controller, Entry, FeedbackView, InstanceId, Law, MetricForecasts, Observation, Plan, ServiceName,
     ServiceObservation, ServicePlan,
 };
 use foreshadow_mirror::Mirrorer;
@@ -29,6 +30,8 @@ use super::view::View;
 const TICK_MS: u64 = 100;
 /// Ticks until forecasts of metrics are told again.
 const TELL_METRICS_TICKS: u64 = 10;
+/// Ticks between two looks at how decisions turned out.
+const FEEDBACK_TICKS: u32 = 10;
 
 /// A new configuration on its way to the loop.
 pub(super) struct Configure {
@@ -64,6 +67,9 @@ pub(super) struct Loop {
     said: Said,
     health: HealthLog,
     learned: LearnedTurns,
+    feedback: Arc<BTreeMap<ServiceName, FeedbackView>>,
+    /// Ticks until it is looked up again.
+    feedback_in: u32,
 }
 
 /// What the data plane was last given, to publish only what changed.
@@ -106,6 +112,8 @@ impl Loop {
             said: Said::default(),
             health: HealthLog::default(),
             learned: LearnedTurns::new(shared.history.learned_every_ms()),
+            feedback: Arc::default(),
+            feedback_in: 0,
         })
     }
 
@@ -330,9 +338,22 @@ impl Loop {
             addresses: self.observer.addresses().clone(),
             shadow_counts: self.observer.counts().clone(),
             workloads: self.observer.workloads().clone(),
+            feedback: self.feedback(),
         });
         self.shared.history.observe(&view);
         self.shared.view.store(Some(view));
+    }
+
+    /// How decisions turned out; looked up once a second, since it hardly changes between ticks.
+    fn feedback(&mut self) -> Arc<BTreeMap<ServiceName, FeedbackView>> {
+        if self.feedback_in == 0 {
+            self.feedback_in = FEEDBACK_TICKS;
+            let of =
+                |service: &ServiceName| Some((service.clone(), self.controller.feedback(service)?));
+            self.feedback = Arc::new(self.wiring.services.keys().filter_map(of).collect());
+        }
+        self.feedback_in -= 1;
+        Arc::clone(&self.feedback)
     }
 
     fn remember_events(&mut self, now_ms: u64) {

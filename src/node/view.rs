@@ -2,9 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use foreshadow_control::{InstanceId, Observation, Plan, ServiceName, Tier, Workload};
+use foreshadow_control::{
+    FeedbackView, InstanceId, Observation, Plan, ServiceName, Tier, Workload,
+};
 use serde::Serialize;
 
 /// The last tick as everybody outside the loop sees it.
@@ -22,6 +25,8 @@ pub(crate) struct View {
     pub(crate) shadow_counts: BTreeMap<ServiceName, ShadowCounts>,
     /// What requests of each service lately said about copying them.
     pub(crate) workloads: BTreeMap<ServiceName, Workload>,
+    /// How decisions turned out, at most a second ago.
+    pub(crate) feedback: Arc<BTreeMap<ServiceName, FeedbackView>>,
 }
 
 /// What became of a service's shadows since start.

@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use crate::raw::{Bytes, Count, Share, Slew, Time};
+use crate::raw::{Bytes, Count, Factor, Share, Slew, Time};
 use crate::reader::{Field, Problem, Reader};
 use crate::units;
 
@@ -76,6 +76,15 @@ pub(super) fn share(
     r: &mut Reader<'_>,
 ) -> f64 {
     within(field, |share| share.0, range, units::percent::format, r).unwrap_or(default)
+}
+
+pub(super) fn factor(
+    field: Field<Factor>,
+    range: RangeInclusive<f64>,
+    default: f64,
+    r: &mut Reader<'_>,
+) -> f64 {
+    within(field, |factor| factor.0, range, |factor| factor.to_string(), r).unwrap_or(default)
 }
 
 pub(super) fn slew(

@@ -12,8 +12,9 @@ use super::shadows::shadows;
 use super::signals::signals;
 use super::{events, items};
 use crate::raw::{
-    BackendAddress, CheckKind, Either, List, RawEjection, RawForecast, RawHealth, RawObjective,
-    RawPrimary, RawRetries, RawService, RawTimeouts, RawWeights, Time,
+    BackendAddress, CheckKind, Either, Factor, List, RawEjection, RawForecast, RawHealth,
+    RawObjective, RawPrimary, RawQuantiles, RawRetries, RawService, RawTimeouts, RawWeights, Share,
+    Time,
 };
 use crate::reader::{At, Field, Place, Problem, Reader};
 use crate::units::{self, control::LATENCY_KEYS};
@@ -22,18 +23,29 @@ use crate::{
     Timeouts,
 };
 
+/// What instances are filled to unless the file says it. What is learned of a capacity is uncertain;
+/// one that is given leaves room for chance only.
+const LEARNED_TARGET: f64 = 0.75;
+const PINNED_TARGET: f64 = 0.9;
+
 /// Checks a service, all but its rules; `listens` is where the proxy itself listens.
 pub(super) fn service(raw: RawService, listens: &[SocketAddr], r: &mut Reader<'_>) -> Service {
     let metrics = metrics(raw.metrics.value().unwrap_or_default(), r);
+    let capacity = raw.capacity.value().map_or(Capacity::Learned, |capacity| capacity.0);
+    let usual = match capacity {
+        Capacity::Pinned(_) => PINNED_TARGET,
+        Capacity::Learned => LEARNED_TARGET,
+    };
     Service {
         primaries: primaries(raw.primaries, listens, r),
         objective: objective(raw.objective, r),
-        capacity: raw.capacity.value().map_or(Capacity::Learned, |capacity| capacity.0),
-        target_utilisation: range::share(raw.target_utilisation, 0.01..=1.0, 0.75, r),
+        capacity,
+        target_utilisation: range::share(raw.target_utilisation, 0.01..=1.0, usual, r),
         health: health(raw.health.value().unwrap_or_default(), r),
         mode: raw.mode.value().map_or(Mode::Advise, |mode| mode.0),
         shadows: raw.shadows.value().map(|raw| shadows(raw, r)),
         forecast: forecast(raw.forecast.value().unwrap_or_default(), r),
+        feedback: raw.feedback.value().is_none_or(|feedback| feedback.0),
         rules: Vec::new(),
         signals: signals(raw.signals, metrics.max_age, r),
         metrics,
@@ -200,11 +212,7 @@ fn forecast(raw: RawForecast, r: &mut Reader<'_>) -> Forecast {
     let quantiles = raw.quantiles.given();
     let place = quantiles.as_ref().map(|at| at.place.clone());
     let raw_quantiles = quantiles.map(|at| at.value).unwrap_or_default();
-    let quantiles = QuantileSpec {
-        prepare: range::share(raw_quantiles.prepare, 0.01..=0.999, 0.95, r),
-        warm: range::share(raw_quantiles.warm, 0.01..=0.999, 0.5, r),
-        commit: range::share(raw_quantiles.commit, 0.01..=0.999, 0.1, r),
-    };
+    let quantiles = quantiles_of(raw_quantiles, raw.violation_cost, r);
     let QuantileSpec { prepare, warm, commit } = quantiles;
     if let Some(place) = place
         && (commit > warm || warm > prepare)
@@ -220,6 +228,26 @@ fn forecast(raw: RawForecast, r: &mut Reader<'_>) -> Forecast {
         evaluation_window: range::time(raw.evaluation_window, SECOND_MS..=HOUR_MS, 10_000, r),
         calendars: events::calendars(raw.calendars, r),
         events: events::rules(raw.events, r),
+    }
+}
+
+/// Quantiles that are given, and for the others what follows from costs, as far as the given ones
+/// leave room.
+fn quantiles_of(raw: RawQuantiles, cost: Field<Factor>, r: &mut Reader<'_>) -> QuantileSpec {
+    let usual = QuantileSpec::VIOLATION_COST;
+    let usual = QuantileSpec::of_cost(range::factor(cost, 0.1..=1_000.0, usual, r));
+    let mut level = |field: Field<Share>| {
+        let given = !field.is_absent();
+        given.then(|| range::share(field, 0.01..=0.999, 0.5, r))
+    };
+    let [prepare, warm, commit] = [raw.prepare, raw.warm, raw.commit].map(&mut level);
+    let least = commit.or(warm).unwrap_or(0.0);
+    let prepare_level = prepare.unwrap_or(usual.prepare.max(warm.unwrap_or(least)).max(least));
+    let warm_level = warm.unwrap_or(usual.warm.max(least).min(prepare_level));
+    QuantileSpec {
+        prepare: prepare_level,
+        warm: warm_level,
+        commit: commit.unwrap_or(usual.commit.min(warm_level)),
     }
 }
 

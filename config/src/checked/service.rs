@@ -36,6 +36,8 @@ pub struct Service {
     pub shadows: Option<Shadows>,
     /// How demand is forecast and which quantile starts what.
     pub forecast: Forecast,
+    /// Whether thresholds move with what became of earlier decisions.
+    pub feedback: bool,
     /// Predictive rules, ordered by name; names are unique.
     #[serde(serialize_with = "units::control::rules", skip_serializing_if = "Vec::is_empty")]
     pub rules: Vec<RuleSpec>,
@@ -77,6 +79,7 @@ impl Service {
             seasons_ms: self.forecast.seasons.iter().map(|s| units::duration::to_ms(*s)).collect(),
             evaluation_window_ms: units::duration::to_ms(self.forecast.evaluation_window),
             warm_up_ms: units::duration::to_ms(self.warm_up),
+            feedback: self.feedback,
             rules: self.rules.clone(),
         }
     }

@@ -17,7 +17,8 @@ table! {
         objective: RawObjective,
         /// Capacity of an instance: auto learns it, a rate such as 400rps pins it. Default: auto.
         capacity: CapacityChoice,
-        /// Share of its capacity that an instance is filled to. Default: 75%.
+        /// Share of its capacity that an instance is filled to. Default: 90% where the service's
+        /// capacity is pinned, else 75%.
         target_utilisation: Share,
         /// How instances are checked. Default: whether a TCP connection opens.
         health: RawHealth,
@@ -28,6 +29,9 @@ table! {
         shadows: RawShadows,
         /// How demand is forecast and which quantile starts what.
         forecast: RawForecast,
+        /// Whether the quantiles that start steps move with what became of earlier steps, see
+        /// docs/feedback.md. Default: on.
+        feedback: Switch,
         /// Predictive rules by name, at most 64: when something measured or predicted passes a value,
         /// shadows are brought in, kept ready or held. Their language is in docs/rules.md.
         rules: Map<RuleText>,
@@ -111,7 +115,10 @@ table! {
         horizon: Time,
         /// Known periods of demand, 1m to 366d. Default: [24h].
         seasons: List<Time>,
-        /// Which quantile of demand starts which step.
+        /// What a second without a shadow that is needed costs, in seconds of one that is not, 0.1 to
+        /// 1000; the quantiles follow from it. Default: 9.
+        violation_cost: Factor,
+        /// Which quantile of demand starts which step. Default: by violation_cost.
         quantiles: RawQuantiles,
         /// Demand must stay below the committed level this long before a rollback starts, 1s to 1h.
         /// Default: 10s.
@@ -161,11 +168,11 @@ table! {
 table! {
     /// Which quantile of demand starts which step; commit <= warm <= prepare.
     RawQuantiles {
-        /// Prepares: makes shadows. Default: 95%.
+        /// Prepares: makes shadows. Default: by violation_cost, 94.7%.
         prepare: Share,
-        /// Warms shadows up. Default: 50%.
+        /// Warms shadows up. Default: by violation_cost, 92.3%.
         warm: Share,
-        /// Commits: full size and traffic. Default: 10%.
+        /// Commits: full size and traffic. Default: by violation_cost, 90%.
         commit: Share,
     }
 }

@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-use crate::QuantileSpec;
 use crate::demand::DemandHorizon;
+use crate::{LongRangeScore, QuantileSpec};
 
 /// Truths before a horizon has a record.
 const MIN_SCORED: u64 = 12;
@@ -90,6 +90,16 @@ impl Track {
             self.loss += rate * (loss - self.loss);
             self.naive_loss += rate * (naive - self.naive_loss);
             self.size_rps += rate * (truth_rps - self.size_rps);
+        }
+    }
+
+    pub(super) fn score(&self) -> LongRangeScore {
+        LongRangeScore {
+            horizon_ms: self.horizon_ms,
+            scored: self.scored,
+            loss_rps: self.loss,
+            naive_loss_rps: self.naive_loss,
+            heard: self.voice() != Voice::None,
         }
     }
 

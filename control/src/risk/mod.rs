@@ -29,9 +29,10 @@ use self::evidence::{DRIFTS, Evidence, Peers, stalled_share};
 use self::relief::Relief;
 use self::robust::medians_of_others;
 use self::tally::{Failures, Tally, Values};
+use crate::feedback::AlarmTally;
 use crate::fleet::may_take_requests;
 use crate::{
-    Fact, Health, InstanceId, InstanceObservation, ResourceSample, RiskAssessment,
+    AlarmScore, Fact, Health, InstanceId, InstanceObservation, ResourceSample, RiskAssessment,
     ServiceObservation, Tier,
 };
 
@@ -59,6 +60,9 @@ pub(crate) struct Risk {
     watches: BTreeMap<InstanceId, Watch>,
     far: Calibration,
     soon: Calibration,
+    /// What became of alarms.
+    #[serde(default)]
+    alarms: AlarmTally,
 }
 
 /// What is remembered of one instance.
@@ -81,6 +85,9 @@ struct Watch {
     measured: f64,
     seen_idle: bool,
     relief: Relief,
+    /// When the alarm that is not judged yet began, and whether load was moved since.
+    #[serde(default)]
+    alarm: Option<(u64, bool)>,
 }
 
 impl Watch {
@@ -103,6 +110,7 @@ impl Watch {
             measured: 0.0,
             seen_idle: false,
             relief: Relief::default(),
+            alarm: None,
         }
     }
 
@@ -191,6 +199,10 @@ impl Risk {
         }
         for id in failed {
             let Some(watch) = self.watches.get_mut(&id) else { continue };
+            match watch.alarm.take() {
+                Some((began_ms, _)) => self.alarms.came_true(now_ms.saturating_sub(began_ms)),
+                None => self.alarms.missed(),
+            }
             for (at_ms, far, soon, _) in std::mem::take(&mut watch.open) {
                 let within_ms = now_ms.saturating_sub(at_ms);
                 self.far.learn(far, within_ms <= RiskAssessment::HORIZON_MS, OUTCOME_WEIGHT);
@@ -213,6 +225,14 @@ impl Risk {
             watch.flaps *= (-(period_ms as f64) / FLAP_MEMORY_MS).exp();
             if let Some(values) = watch.tally.close(&mut watch.failures) {
                 watch.drift(values);
+            }
+            if let Some((began_ms, moved)) = &mut watch.alarm {
+                *moved |= watch.relief.is_moving();
+                let over = now_ms.saturating_sub(*began_ms) > RiskAssessment::HORIZON_MS;
+                if over && !watch.relief.is_alarmed() {
+                    self.alarms.came_to_nothing(*moved);
+                    watch.alarm = None;
+                }
             }
             while let Some((at_ms, far, soon, moved)) = watch.open.front().copied() {
                 if now_ms.saturating_sub(at_ms) < RiskAssessment::HORIZON_MS {
@@ -262,7 +282,11 @@ impl Risk {
                 contributors: evidence.contributors(),
             });
             let score = self.far.probability(far);
+            let was_alarmed = watch.relief.is_alarmed();
             watch.relief.follow(score, PERSISTENT, now_ms);
+            if watch.relief.is_alarmed() && !was_alarmed {
+                watch.alarm.get_or_insert((now_ms, false));
+            }
         }
     }
 
@@ -301,6 +325,11 @@ impl Risk {
             any: able.len() > 1,
         })
         .collect()
+    }
+
+    /// What became of alarms.
+    pub(crate) fn score(&self) -> AlarmScore {
+        self.alarms.score(None)
     }
 
     /// The assessments of all that may take requests, ordered by id; `load_rps` says what an

@@ -34,7 +34,7 @@ pub(super) struct Relief {
     /// Scores above the threshold in a row.
     above: u32,
     last_above_ms: u64,
-    pub(super) alarmed: bool,
+    alarmed: bool,
     /// Whether it is among those the bound allows to relieve.
     chosen: bool,
     kept: f64,
@@ -62,6 +62,10 @@ impl Relief {
 
     pub(super) fn is_moving(&self) -> bool {
         self.kept < 1.0
+    }
+
+    pub(super) fn is_alarmed(&self) -> bool {
+        self.alarmed
     }
 
     pub(super) fn kept(&self) -> f64 {

@@ -110,7 +110,7 @@ fn alarms_of_calm(seconds: u64, seed: u64) -> usize {
         });
         let now_ms = at_s * 1_000;
         risk.observe(&seen(instances.collect()), now_ms, 1_000, 0.001);
-        let alarmed: Vec<bool> = risk.watches.values().map(|w| w.relief.alarmed).collect();
+        let alarmed: Vec<bool> = risk.watches.values().map(|w| w.relief.is_alarmed()).collect();
         alarms += alarmed.iter().zip(&before).filter(|(now, before)| **now && !**before).count();
         before = alarmed;
     }

@@ -10,9 +10,11 @@ use super::sample::Seen;
 use super::track::Track;
 use super::view::{RuleReading, RuleState, RuleView};
 use super::{Comparison, Condition, MAX_RULES, RuleSpec};
+use crate::feedback::AlarmTally;
 use crate::scene::Scene;
 use crate::{
-    Alert, AlertKind, Law, Observation, Reason, ServiceName, ServiceObservation, ServiceSpec,
+    AlarmScore, Alert, AlertKind, Law, Observation, Reason, ServiceName,
+    ServiceObservation, ServiceSpec,
 };
 
 /// Missing figures are told when they have been missing this long.
@@ -39,6 +41,11 @@ struct Running {
     test: Test,
     until: Option<Test>,
     hysteresis: Hysteresis,
+    /// When it fired on a prediction that has not come true yet.
+    #[serde(default)]
+    foretold_ms: Option<u64>,
+    #[serde(default)]
+    tally: AlarmTally,
 }
 
 /// What the rules said in one tick.
@@ -63,6 +70,7 @@ impl Board {
         let mut former = std::mem::take(&mut self.rules);
         let compile = |rule: &RuleSpec| {
             let kept = former.iter().position(|running| running.spec == *rule);
+            let kept = kept.map(|kept| former.swap_remove(kept));
             let until = match &rule.rule.until {
                 Some(Until::Condition(condition)) => Some(Test::new(condition, spec)),
                 Some(Until::Value(comparator, value)) => match &rule.rule.condition {
@@ -79,7 +87,10 @@ impl Board {
                 test: Test::new(&rule.rule.condition, spec),
                 until,
                 hysteresis: kept
-                    .map_or_else(Hysteresis::new, |kept| former.swap_remove(kept).hysteresis),
+                    .as_ref()
+                    .map_or_else(Hysteresis::new, |kept| kept.hysteresis.clone()),
+                foretold_ms: kept.as_ref().and_then(|kept| kept.foretold_ms),
+                tally: kept.map(|kept| kept.tally).unwrap_or_default(),
                 spec: rule.clone(),
             }
         };
@@ -146,6 +157,7 @@ impl Board {
                 until.holds(&self.signals, seen, &mut Vec::new())
             });
             let turn = running.hysteresis.step(&running.spec.rule, holds, ends, time);
+            running.score(turn, &readings, seen.now_ms);
             let figures = running.figures(&readings);
             if let Some(turn) = turn {
                 let verb = if turn == Turn::Fires { "fires" } else { "clears" };
@@ -161,6 +173,12 @@ impl Board {
             told.views.push(running.view(readings));
         }
         (told, Claims::of(own.iter().chain(&self.incoming)))
+    }
+
+    /// What became of what rules foretold, for those that look ahead.
+    pub(crate) fn scores(&self) -> Vec<AlarmScore> {
+        let ahead = self.rules.iter().filter(|running| running.test.reach_ms() > 0);
+        ahead.map(|running| running.tally.score(Some(&running.spec.name))).collect()
     }
 
     /// What the rules ask of other services, of which each is to hear its own.
@@ -207,6 +225,28 @@ impl Board {
 }
 
 impl Running {
+    /// Holds a firing that looks ahead against what is measured within its horizon, and a tick
+    /// more.
+    fn score(&mut self, turn: Option<Turn>, readings: &[RuleReading], now_ms: u64) {
+        let reach_ms = self.test.reach_ms();
+        if reach_ms == 0 {
+            return;
+        }
+        let is_true = self.test.is_true_now(&mut readings.iter());
+        if turn == Some(Turn::Fires) && !is_true {
+            self.foretold_ms.get_or_insert(now_ms);
+        }
+        let Some(foretold_ms) = self.foretold_ms else { return };
+        let after_ms = now_ms.saturating_sub(foretold_ms);
+        if is_true {
+            self.tally.came_true(after_ms);
+            self.foretold_ms = None;
+        } else if after_ms > reach_ms {
+            self.tally.came_to_nothing(false);
+            self.foretold_ms = None;
+        }
+    }
+
     /// The comparisons that hold, or all of them when it does not fire.
     fn figures(&self, readings: &[RuleReading]) -> String {
         let firing = self.hysteresis.state == RuleState::Firing;

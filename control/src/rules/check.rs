@@ -8,6 +8,7 @@ use super::sample::{Seen, Source};
 use super::track::Track;
 use super::view::RuleReading;
 use crate::demand::Outlook;
+use crate::feedback::demand_at;
 use crate::{HorizonView, InstanceId, QuantileSpec, ServiceSpec};
 
 /// A series that comparisons look at.
@@ -81,6 +82,32 @@ impl Test {
         }
     }
 
+    /// How far ahead its farthest comparison looks; 0 for not at all.
+    pub(super) fn reach_ms(&self) -> u64 {
+        let ahead = |check: &&Check| match check.comparison.when {
+            When::Now => 0,
+            When::At(ms) | When::Within(ms) => ms,
+        };
+        self.checks().iter().map(ahead).max().unwrap_or(0)
+    }
+
+    /// Whether it holds for what is measured now, by the readings of [`Test::holds`].
+    pub(super) fn is_true_now(&self, readings: &mut std::slice::Iter<'_, RuleReading>) -> bool {
+        // Every part takes its own readings, whatever the others say.
+        let each = |parts: &[Self], readings: &mut std::slice::Iter<'_, RuleReading>| {
+            parts.iter().map(|part| part.is_true_now(readings)).collect::<Vec<_>>()
+        };
+        match self {
+            Self::Or(parts) => each(parts, readings).contains(&true),
+            Self::And(parts) => !each(parts, readings).contains(&false),
+            Self::Is(check) => {
+                let current = readings.next().and_then(|reading| reading.current);
+                let Comparison { comparator, value, .. } = &check.comparison;
+                current.is_some_and(|now| comparator.holds(now * value.unit.factor(), value.base()))
+            }
+        }
+    }
+
     /// Whether it holds, if that can be said: one part that decides is enough (Kleene's logic).
     pub(super) fn holds(
         &self,
@@ -117,12 +144,12 @@ impl Check {
             When::Now => 0,
             When::At(ms) | When::Within(ms) => ms,
         };
-        let QuantileSpec { prepare, commit, .. } = spec.quantiles;
+        let QuantileSpec { prepare, commit, .. } = spec.quantiles.levels();
         let foreseen = ahead_ms <= spec.horizon_ms
             && (commit..=prepare).contains(&quantile(comparison))
             && comparison.metric == Metric::Demand;
         let origin = if foreseen {
-            Origin::Demand(spec.quantiles)
+            Origin::Demand(spec.quantiles.levels())
         } else {
             Origin::Probe(Probe { source, each: comparison.scope != Scope::Service, ahead_ms })
         };
@@ -194,7 +221,7 @@ impl Check {
         let level = quantile(&self.comparison);
         let probe = match &self.origin {
             Origin::Demand(levels) => {
-                let of = |h: &HorizonView| between(h, level, levels);
+                let of = |h: &HorizonView| demand_at(h, level, levels);
                 let predicted = demand_ahead(seen.outlook, self.comparison.when, more, of);
                 return vec![self.decide(None, Some(seen.outlook.now_rps), predicted)];
             }
@@ -247,16 +274,6 @@ impl Check {
 /// The quantile that is asked for, 0 to 1.
 fn quantile(comparison: &Comparison) -> f64 {
     f64::from(comparison.quantile.unwrap_or(50)) / 100.0
-}
-
-/// The quantile at `level`, on straight lines between those that are known.
-fn between(view: &HorizonView, level: f64, levels: &QuantileSpec) -> f64 {
-    let low = (levels.commit, view.lower_rps);
-    let middle = (levels.warm, view.median_rps);
-    let high = (levels.prepare, view.upper_rps);
-    let ((x0, y0), (x1, y1)) = if level < levels.warm { (low, middle) } else { (middle, high) };
-    let share = if x1 > x0 { ((level - x0) / (x1 - x0)).clamp(0.0, 1.0) } else { 0.0 };
-    y0 + share * (y1 - y0)
 }
 
 fn views(ahead: &[(u64, f64)]) -> Vec<HorizonView> {

@@ -33,6 +33,7 @@ pub(crate) fn spec() -> ServiceSpec {
         seasons_ms: Vec::new(),
         evaluation_window_ms: 10_000,
         warm_up_ms: 1_000,
+        feedback: true,
         rules: Vec::new(),
     }
 }

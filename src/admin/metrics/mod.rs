@@ -18,7 +18,7 @@ use prometheus_client::encoding::{DescriptorEncoder, text};
 use prometheus_client::registry::Registry;
 
 use super::error::ApiError;
-use super::fitness;
+use super::{feedback, fitness};
 use crate::node::Shared;
 pub(super) use out::{encode, family};
 use text_form::Form;
@@ -58,6 +58,7 @@ impl Collector for Scrape {
         services::requests(&mut out, &totals)?;
         services::services(&mut out, &view)?;
         fitness::encode_all(&mut out, &self.0, &view)?;
+        feedback::metrics(&mut out, &view)?;
         instances::instances(&mut out, &totals)?;
         instances::gauges(&mut out, &view)
     }

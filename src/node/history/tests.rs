@@ -86,6 +86,7 @@ pub(super) fn view(at_ms: u64, interval_ms: u64, instances: u64) -> View {
                 reasons: Vec::new(),
                 demand_rps: 100.0,
                 forecast: Vec::new(),
+                thresholds: None,
                 capacity: Vec::new(),
                 rules: Default::default(),
                 risk: Vec::new(),
@@ -94,6 +95,7 @@ pub(super) fn view(at_ms: u64, interval_ms: u64, instances: u64) -> View {
         addresses: Default::default(),
         shadow_counts: Default::default(),
         workloads: Default::default(),
+        feedback: Default::default(),
     }
 }
 

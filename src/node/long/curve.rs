@@ -41,7 +41,7 @@ pub(crate) struct Curve {
     pub(crate) score: Vec<LeadScore>,
     /// What repeated events did to demand.
     pub(crate) lifts: Vec<LearnedLift>,
-    /// By span: the quantiles that commit, warm and prepare; without announced events, which the
+    /// By span: the three quantiles that decisions are taken from; without announced events, which the
     /// controller counts in itself.
     #[serde(skip)]
     pub(super) told: Vec<[f64; 3]>,

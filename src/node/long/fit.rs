@@ -159,7 +159,7 @@ impl Fitter {
         started.dedup_by(|a, b| a.start_ms == b.start_ms && a.kind == b.kind);
         started.truncate(MOST_EVENTS);
         let past = Past { spans: &spans, started: &started, upcoming: &upcoming };
-        let quantiles = configured.forecast.quantiles;
+        let quantiles = configured.forecast.quantiles.levels();
         let fitted = catch_unwind(AssertUnwindSafe(|| curve(&past, reach, &quantiles, now_ms)));
         let mut curve =
             fitted.unwrap_or_else(|_| anyhow::bail!("the model panicked; please report this"))?;
