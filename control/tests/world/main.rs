@@ -5,6 +5,7 @@ mod damaged;
 mod errors;
 mod events;
 mod failures;
+mod feedback;
 mod hostile;
 mod instance;
 mod invariants;
