@@ -5,26 +5,49 @@ use crate::{HorizonView, QuantileSpec};
 /// Levels are kept this far from 0 and 1, where log-odds have no end.
 const EDGE: f64 = 0.001;
 
-/// Demand at `level`, on straight lines through the quantiles of `view`, which stand at `levels`;
-/// never below 0.
+/// Where a level lies among the three that demand is forecast at.
 ///
-/// The lines are straight over the level's standard normal score, so that a normal distribution is
-/// met exactly; beyond the outer levels the nearest line goes on.
-pub(crate) fn demand_at(view: &HorizonView, level: f64, levels: &QuantileSpec) -> f64 {
-    let low = (levels.commit, view.lower_rps);
-    let middle = (levels.warm, view.median_rps);
-    let high = (levels.prepare, view.upper_rps);
-    let ((x0, y0), (x1, y1)) = if level < levels.warm { (low, middle) } else { (middle, high) };
-    let exact = [low, middle, high].into_iter().find(|(known, _)| (known - level).abs() < 1e-9);
-    if let Some((_, rps)) = exact {
-        return rps;
+/// Between them demand goes on straight lines over the level's standard normal score, so that a
+/// normal distribution is met exactly; beyond the outer ones the nearest line goes on.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Place {
+    /// Between the median and the upper one, or beyond it.
+    above: bool,
+    /// Share of the way from the lower of the two to the higher.
+    share: f64,
+}
+
+impl Place {
+    pub(crate) fn of(level: f64, levels: &QuantileSpec) -> Self {
+        let above = level >= levels.warm;
+        let (low, high) =
+            if above { (levels.warm, levels.prepare) } else { (levels.commit, levels.warm) };
+        let is = |known: f64| (known - level).abs() < 1e-9;
+        let span = normal_score(high) - normal_score(low);
+        let share = match (is(low), is(high)) {
+            (true, _) => 0.0,
+            (_, true) => 1.0,
+            _ if span < 1e-6 => 1.0,
+            _ => (normal_score(level) - normal_score(low)) / span,
+        };
+        Self { above, share }
     }
-    let span = normal_score(x1) - normal_score(x0);
-    if span < 1e-6 {
-        return y1;
+
+    /// Demand there, never below 0.
+    pub(crate) fn demand_rps(self, view: &HorizonView) -> f64 {
+        let (low, high) = match self.above {
+            true => (view.median_rps, view.upper_rps),
+            false => (view.lower_rps, view.median_rps),
+        };
+        // To the bit where a forecast level is asked for.
+        if self.share == 0.0 {
+            low
+        } else if self.share == 1.0 {
+            high
+        } else {
+            (low + self.share * (high - low)).max(0.0)
+        }
     }
-    let share = (normal_score(level) - normal_score(x0)) / span;
-    (y0 + share * (y1 - y0)).max(0.0)
 }
 
 /// The standard normal quantile, to a hundredth: Tukey's lambda distribution with 0.14 (Joiner and
@@ -56,12 +79,16 @@ mod tests {
         HorizonView { horizon_ms: 1_000, lower_rps: 87.18, median_rps: 100.0, upper_rps: 116.45 }
     }
 
+    fn at(view: &HorizonView, level: f64) -> f64 {
+        Place::of(level, &LEVELS).demand_rps(view)
+    }
+
     #[test]
     fn quantiles_of_a_normal_distribution_are_met() {
         for (level, rps) in [(0.1, 87.18), (0.25, 93.26), (0.75, 106.74), (0.9, 112.82)] {
-            assert!((demand_at(&view(), level, &LEVELS) - rps).abs() < 0.3, "{level}");
+            assert!((at(&view(), level) - rps).abs() < 0.3, "{level}");
         }
-        assert!((demand_at(&view(), 0.99, &LEVELS) - 123.26).abs() < 0.6);
+        assert!((at(&view(), 0.99) - 123.26).abs() < 0.6);
     }
 
     #[test]
@@ -69,7 +96,7 @@ mod tests {
         let steep = HorizonView { lower_rps: 0.0, median_rps: 90.0, ..view() };
         let mut last = 0.0;
         for step in 1..1_000 {
-            let rps = demand_at(&steep, f64::from(step) / 1_000.0, &LEVELS);
+            let rps = at(&steep, f64::from(step) / 1_000.0);
             assert!(rps >= last, "{step}: {rps}");
             last = rps;
         }

@@ -22,7 +22,7 @@ use crate::scene::{Scene, count};
 use crate::{HorizonView, InstanceId, Law, QuantileSpec, Reason, ServiceSpec, Tier};
 use bets::Bets;
 use ledger::{Ledger, Truth};
-pub(crate) use level::demand_at;
+pub(crate) use level::Place;
 pub use step::{Step, Thresholds};
 pub(crate) use tally::AlarmTally;
 use tally::StepTally;
@@ -48,15 +48,22 @@ pub(crate) enum Verdict {
 /// The thresholds of one tick.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct InForce {
-    /// The levels that demand is forecast at.
-    levels: QuantileSpec,
     /// The levels that start steps; never falling from commit to warm to prepare.
     level: QuantileSpec,
+    /// Where these lie among the levels that demand is forecast at, by step.
+    places: [Place; 3],
     /// Of each step what it starts at, where errors moved it from there.
     moved: [Option<f64>; 3],
 }
 
 impl InForce {
+    fn new(spec: &ServiceSpec, level: QuantileSpec, moved: [Option<f64>; 3]) -> Self {
+        let levels = spec.quantiles.levels();
+        let places =
+            [level.prepare, level.warm, level.commit].map(|level| Place::of(level, &levels));
+        Self { level, places, moved }
+    }
+
     /// "0.9 quantile", with the reason where it is not what it started at.
     pub(crate) fn text(&self, step: Step) -> String {
         let level = Thresholds::from(*self).of(step);
@@ -68,17 +75,17 @@ impl InForce {
 
     /// Demand that orders to serve.
     pub(crate) fn commit(&self, view: &HorizonView) -> f64 {
-        demand_at(view, self.level.commit, &self.levels)
+        self.places[Step::Commit.index()].demand_rps(view)
     }
 
     /// Demand that warms.
     pub(crate) fn warm(&self, view: &HorizonView) -> f64 {
-        demand_at(view, self.level.warm, &self.levels)
+        self.places[Step::Warm.index()].demand_rps(view)
     }
 
     /// Demand that creates.
     pub(crate) fn prepare(&self, view: &HorizonView) -> f64 {
-        demand_at(view, self.level.prepare, &self.levels)
+        self.places[Step::Prepare.index()].demand_rps(view)
     }
 }
 
@@ -97,9 +104,8 @@ pub(crate) struct Feedback {
 impl Feedback {
     /// The thresholds that `spec` and what was learned make.
     pub(crate) fn in_force(&self, spec: &ServiceSpec) -> InForce {
-        let levels = spec.quantiles.levels();
         if !spec.feedback {
-            return InForce { levels, level: spec.quantiles, moved: [None; 3] };
+            return InForce::new(spec, spec.quantiles, [None; 3]);
         }
         let of = |step: Step| self.thresholds[step.index()].level(start(spec, step));
         let commit = of(Step::Commit);
@@ -109,7 +115,7 @@ impl Feedback {
             let start = start(spec, step);
             self.thresholds[step.index()].is_moved().then_some(start)
         });
-        InForce { levels, level: QuantileSpec { prepare, warm, commit }, moved }
+        InForce::new(spec, QuantileSpec { prepare, warm, commit }, moved)
     }
 
     /// Time passed unseen: what is open cannot be judged.

@@ -8,7 +8,7 @@ use super::sample::{Seen, Source};
 use super::track::Track;
 use super::view::RuleReading;
 use crate::demand::Outlook;
-use crate::feedback::demand_at;
+use crate::feedback::Place;
 use crate::{HorizonView, InstanceId, QuantileSpec, ServiceSpec};
 
 /// A series that comparisons look at.
@@ -221,7 +221,8 @@ impl Check {
         let level = quantile(&self.comparison);
         let probe = match &self.origin {
             Origin::Demand(levels) => {
-                let of = |h: &HorizonView| demand_at(h, level, levels);
+                let place = Place::of(level, levels);
+                let of = |h: &HorizonView| place.demand_rps(h);
                 let predicted = demand_ahead(seen.outlook, self.comparison.when, more, of);
                 return vec![self.decide(None, Some(seen.outlook.now_rps), predicted)];
             }
