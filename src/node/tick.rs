@@ -6,8 +6,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use foreshadow_control::{
-    Controller, Entry, FeedbackView, InstanceId, Law, MetricForecasts, Observation, Plan, ServiceName,
-    ServiceObservation, ServicePlan,
+    Controller, Entry, FeedbackView, InstanceId, Law, MetricForecasts, Observation, Plan,
+    ServiceName, ServiceObservation, ServicePlan,
 };
 use foreshadow_mirror::Mirrorer;
 use foreshadow_proxy::DataPlane;

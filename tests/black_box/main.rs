@@ -11,6 +11,7 @@ mod backtest;
 mod config;
 mod data_plane;
 mod ending;
+mod feedback;
 mod fitness;
 mod history;
 mod limits;

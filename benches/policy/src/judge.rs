@@ -41,11 +41,7 @@ pub(crate) struct Verdict {
 /// # Errors
 ///
 /// When the policy that is judged, or the oracle, is not among them.
-pub(crate) fn judge(
-    outcomes: &[Outcome],
-    judged: &str,
-    growth: f64,
-) -> anyhow::Result<Verdict> {
+pub(crate) fn judge(outcomes: &[Outcome], judged: &str, growth: f64) -> anyhow::Result<Verdict> {
     let of = |name: &str| {
         let found = outcomes.iter().find(|o| o.policy == name);
         found.with_context(|| format!("{name} is not among the outcomes"))

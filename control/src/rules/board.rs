@@ -13,8 +13,8 @@ use super::{Comparison, Condition, MAX_RULES, RuleSpec};
 use crate::feedback::AlarmTally;
 use crate::scene::Scene;
 use crate::{
-    AlarmScore, Alert, AlertKind, Law, Observation, Reason, ServiceName,
-    ServiceObservation, ServiceSpec,
+    AlarmScore, Alert, AlertKind, Law, Observation, Reason, ServiceName, ServiceObservation,
+    ServiceSpec,
 };
 
 /// Missing figures are told when they have been missing this long.
