@@ -1,7 +1,7 @@
 //! Forecasts from history, as a live node fits them: an hour ahead, from minutes of up to 14 days,
 //! told to the controller with every observation.
 
-use foreshadow_control::{DemandHorizon, QuantileSpec};
+use foreshadow_control::{DemandHorizon, QuantileSpec, Told};
 use foreshadow_predictor::long::{History, LongSpec, Model};
 
 use crate::Trace;
@@ -14,36 +14,24 @@ const LEAST_STEPS: usize = 30;
 const REACH_MS: u64 = 3_600_000;
 /// Time between two fits on a live node, and at most: older curves are not told.
 const EVERY_MS: u64 = 300_000;
-const STALE_MS: u64 = 3_600_000;
+const LONGEST_MS: u64 = 3_600_000;
 /// Fits of one run; of a longer one they are further apart, so that months take seconds.
 const MOST_FITS: u64 = 1_500;
-/// How far ahead the controller is told of.
-const POINTS_MS: [u64; 11] = [
-    0, 60_000, 120_000, 180_000, 300_000, 600_000, 900_000, 1_200_000, 1_800_000, 2_700_000,
-    3_600_000,
-];
 
-/// The curve in force and when the next one is due.
+/// What is told by the model in force, and when the next one is due.
 pub(crate) struct LongModel {
     quantiles: QuantileSpec,
     every_ms: u64,
     due_ms: u64,
-    curve: Option<Curve>,
-}
-
-/// Lower, median and upper quantile by step.
-struct Curve {
-    fitted_at_ms: u64,
-    start_ms: u64,
-    told: Vec<[f64; 3]>,
+    told: Option<Told>,
 }
 
 impl LongModel {
     pub(crate) fn new(quantiles: QuantileSpec, refit_s: Option<f64>, trace: &Trace) -> Self {
         let span_ms = trace.ticks() as u64 * trace.tick_ms;
-        let usual_ms = EVERY_MS.max(span_ms / MOST_FITS).min(STALE_MS);
+        let usual_ms = EVERY_MS.max(span_ms / MOST_FITS).min(LONGEST_MS);
         let every_ms = refit_s.map_or(usual_ms, |s| (s * 1_000.0) as u64);
-        Self { quantiles, every_ms, due_ms: 0, curve: None }
+        Self { quantiles, every_ms, due_ms: 0, told: None }
     }
 
     /// What is expected now and ahead, after so many ticks; refits when that is due.
@@ -52,14 +40,14 @@ impl LongModel {
         let now_ms = trace.start_ms.saturating_add(passed_ms);
         if passed_ms >= self.due_ms {
             self.due_ms = passed_ms.saturating_add(self.every_ms);
-            if let Some(curve) = self.fit(passed_ms, now_ms, trace) {
-                self.curve = Some(curve);
+            if let Some(told) = self.fit(passed_ms, now_ms, trace) {
+                self.told = Some(told);
             }
         }
-        self.curve.as_ref().map_or_else(Vec::new, |curve| curve.points(now_ms))
+        self.told.as_ref().map_or_else(Vec::new, |told| told.points(now_ms))
     }
 
-    fn fit(&self, passed_ms: u64, now_ms: u64, trace: &Trace) -> Option<Curve> {
+    fn fit(&self, passed_ms: u64, now_ms: u64, trace: &Trace) -> Option<Told> {
         let first_ms = passed_ms.saturating_sub(HISTORY_MS);
         let steps = usize::try_from((passed_ms - first_ms) / STEP_MS).unwrap_or(0);
         if steps < LEAST_STEPS {
@@ -85,41 +73,10 @@ impl LongModel {
             horizon_ms: REACH_MS,
             ..LongSpec::default()
         };
-        // A history that nothing can be learned from leaves the former curve in force.
+        // A history that nothing can be learned from leaves the former one in force.
         let model = Model::fit(&history, &spec, &[], &[]).ok()?;
         let ahead = usize::try_from((REACH_MS + self.every_ms) / STEP_MS).unwrap_or(0) + 3;
-        let forecast = model.forecast(now_ms, ahead);
-        let nearest = |level: f64| {
-            let distance = |at: &usize| (forecast.levels[*at] - level).abs();
-            (0..forecast.levels.len()).min_by(|a, b| distance(a).total_cmp(&distance(b)))
-        };
-        let wanted = [commit, warm, prepare].map(nearest);
-        let of =
-            |row: &Vec<f64>| wanted.map(|at| at.and_then(|at| row.get(at)).copied().unwrap_or(0.0));
-        let told = forecast.quantiles.iter().map(of).collect();
-        Some(Curve { fitted_at_ms: now_ms, start_ms: forecast.start_ms, told })
-    }
-}
-
-impl Curve {
-    fn points(&self, at_ms: u64) -> Vec<DemandHorizon> {
-        if at_ms.saturating_sub(self.fitted_at_ms) > STALE_MS {
-            return Vec::new();
-        }
-        let point = |horizon_ms: &u64| {
-            let [lower_rps, median_rps, upper_rps] = self.at(at_ms.saturating_add(*horizon_ms))?;
-            Some(DemandHorizon { horizon_ms: *horizon_ms, lower_rps, median_rps, upper_rps })
-        };
-        POINTS_MS.iter().map_while(point).collect()
-    }
-
-    /// Between the middles of steps on a straight line; nothing beyond the last.
-    fn at(&self, at_ms: u64) -> Option<[f64; 3]> {
-        let since_ms = at_ms.saturating_sub(self.start_ms.saturating_add(STEP_MS / 2));
-        let nth = usize::try_from(since_ms / STEP_MS).ok()?;
-        let (near, far) = (self.told.get(nth)?, self.told.get(nth + 1)?);
-        let share = (since_ms % STEP_MS) as f64 / STEP_MS as f64;
-        Some(std::array::from_fn(|at| near[at] + share * (far[at] - near[at])))
+        Some(Told::of(&model.forecast(now_ms, ahead), &self.quantiles, now_ms))
     }
 }
 

@@ -97,6 +97,7 @@ pub use fitness::{
     Mirroring, TrafficCounts, Workload,
 };
 pub use ids::{InstanceId, Mode, Role, ServiceName, Tier};
+pub use long_range::Told;
 pub use memory::{Memory, RecallError, Recalled};
 pub use metrics::{
     MAX_METRIC, MAX_METRIC_NAME, MAX_METRIC_SERIES, MAX_METRICS, MetricAhead, MetricForecasts,

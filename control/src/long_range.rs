@@ -2,20 +2,23 @@
 //! as its own record goes.
 //!
 //! It knows the time of day, which the forecaster of the tick does not; that one knows the last
-//! seconds. So within that one's horizons the two are averaged where they agree, and the higher counts
-//! where they do not; beyond them what is told gains weight with distance. What is told is first scaled to the day: where demand is a third
-//! above what was expected of now, so are the next minutes, and less and less of it later.
+//! seconds. So within that one's horizons the two are averaged where they agree, and the higher
+//! counts where they do not; beyond them what is told gains weight with distance. What is told is
+//! first scaled to the day: where demand is a third above what was expected of now, so are the next
+//! minutes, and less and less of it later.
 //!
 //! Whatever was told is compared with what came, horizon by horizon, before the laws lean on it: a
 //! horizon without a record may prepare and warm but not commit, and one that did worse than
 //! "same as now" says nothing until it does better.
 
+mod told;
 mod track;
 
 use serde::{Deserialize, Serialize};
 
 use crate::demand::DemandHorizon;
 use crate::{HorizonView, LongRangeScore, QuantileSpec};
+pub use told::Told;
 use track::{Track, Voice};
 
 /// Points listened to; a longer list is cut.

@@ -4,6 +4,7 @@ mod announced;
 pub(crate) mod clock;
 pub(crate) mod decisions;
 pub(crate) mod file;
+mod guard;
 mod health_log;
 pub(crate) mod history;
 mod hooks;

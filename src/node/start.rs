@@ -177,7 +177,7 @@ impl Node {
         let ending = Arc::clone(&shared);
         let thread = std::thread::Builder::new()
             .name("tick".to_owned())
-            .spawn(move || super::tick::guarded(&ending, || looping.run(&gone_ahead)))
+            .spawn(move || super::guard::guarded(&ending, || looping.run(&gone_ahead)))
             .context("cannot start the loop")?;
         // Opened last: nothing after it can fail, so no connection is taken and then dropped by a
         // start that fails. What arrives before the loop runs would be counted as if in its first

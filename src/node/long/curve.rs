@@ -1,21 +1,12 @@
 //! A fitted curve, and what the controller is told of it.
 
-use foreshadow_control::{DemandHorizon, QuantileSpec};
-use foreshadow_predictor::long::LongForecast;
+use foreshadow_control::{QuantileSpec, Told};
 use serde::Serialize;
 
 use super::score::LeadScore;
 
 /// Quantile levels of every curve, besides those that the service's decisions use.
 const LEVELS: [f64; 7] = [0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95];
-/// How far ahead the controller is told of.
-const POINTS_MS: [u64; 11] = [
-    0, 60_000, 120_000, 180_000, 300_000, 600_000, 900_000, 1_200_000, 1_800_000, 2_700_000,
-    3_600_000,
-];
-/// A curve fitted longer ago than this is not told any more.
-const STALE_MS: u64 = 3_600_000;
-
 /// Expected demand of one service, span by span.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct Curve {
@@ -41,10 +32,9 @@ pub(crate) struct Curve {
     pub(crate) score: Vec<LeadScore>,
     /// What repeated events did to demand.
     pub(crate) lifts: Vec<LearnedLift>,
-    /// By span: the three quantiles that decisions are taken from; without announced events, which the
-    /// controller counts in itself.
+    /// What the controller is told of it.
     #[serde(skip)]
-    pub(super) told: Vec<[f64; 3]>,
+    pub(super) told: Told,
 }
 
 /// What a kind of event did to demand, over its repeats.
@@ -77,88 +67,9 @@ pub(super) fn levels(quantiles: &QuantileSpec) -> Vec<f64> {
     levels
 }
 
-/// By span, the three quantiles that decisions use.
-pub(super) fn told(forecast: &LongForecast, quantiles: &QuantileSpec) -> Vec<[f64; 3]> {
-    let nearest = |level: f64| {
-        let distance = |at: &usize| (forecast.levels[*at] - level).abs();
-        (0..forecast.levels.len()).min_by(|a, b| distance(a).total_cmp(&distance(b)))
-    };
-    let wanted = [quantiles.commit, quantiles.warm, quantiles.prepare].map(nearest);
-    let of =
-        |row: &Vec<f64>| wanted.map(|at| at.and_then(|at| row.get(at)).copied().unwrap_or(0.0));
-    forecast.quantiles.iter().map(of).collect()
-}
-
-impl Curve {
-    /// What is expected now and up to an hour ahead, by increasing horizon.
-    pub(super) fn points(&self, at_ms: u64) -> Vec<DemandHorizon> {
-        if at_ms.saturating_sub(self.fitted_at_ms) > STALE_MS {
-            return Vec::new();
-        }
-        let point = |horizon_ms: &u64| {
-            let [lower_rps, median_rps, upper_rps] =
-                self.told_at(at_ms.saturating_add(*horizon_ms))?;
-            Some(DemandHorizon { horizon_ms: *horizon_ms, lower_rps, median_rps, upper_rps })
-        };
-        POINTS_MS.iter().map_while(point).collect()
-    }
-
-    /// Between the middles of spans on a straight line; nothing beyond the last.
-    #[expect(clippy::cast_precision_loss, reason = "spans of a week are few and short")]
-    fn told_at(&self, at_ms: u64) -> Option<[f64; 3]> {
-        let since_ms = at_ms.saturating_sub(self.start_ms.saturating_add(self.step_ms / 2));
-        let nth = usize::try_from(since_ms / self.step_ms.max(1)).ok()?;
-        let (near, far) = (self.told.get(nth)?, self.told.get(nth + 1)?);
-        let share = (since_ms % self.step_ms.max(1)) as f64 / self.step_ms.max(1) as f64;
-        Some(std::array::from_fn(|at| near[at] + share * (far[at] - near[at])))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn curve(told: Vec<[f64; 3]>) -> Curve {
-        Curve {
-            fitted_at_ms: 1_000_000,
-            history_from_ms: 0,
-            history_spans: 100,
-            seasons_ms: Vec::new(),
-            start_ms: 960_000,
-            step_ms: 60_000,
-            levels: Vec::new(),
-            quantiles: Vec::new(),
-            mean: Vec::new(),
-            score: Vec::new(),
-            lifts: Vec::new(),
-            told,
-        }
-    }
-
-    #[test]
-    fn between_spans_a_straight_line_and_nothing_beyond_or_when_stale() {
-        let ramp: Vec<[f64; 3]> =
-            (0..20).map(|n| [f64::from(n), 10.0 * f64::from(n), 99.0]).collect();
-        let curve = curve(ramp);
-        let points = curve.points(990_000 + 90_000);
-        let read: Vec<_> =
-            points.iter().map(|p| (p.horizon_ms / 60_000, p.lower_rps, p.median_rps)).collect();
-        assert_eq!(
-            read,
-            [
-                (0, 1.5, 15.0),
-                (1, 2.5, 25.0),
-                (2, 3.5, 35.0),
-                (3, 4.5, 45.0),
-                (5, 6.5, 65.0),
-                (10, 11.5, 115.0),
-                (15, 16.5, 165.0)
-            ]
-        );
-        // Before the first middle as there.
-        assert_eq!(curve.points(0).first().map(|p| p.lower_rps), Some(0.0));
-        assert!(curve.points(1_000_000 + STALE_MS + 1).is_empty());
-    }
 
     #[test]
     fn repeats_outweigh_the_announcement() {
@@ -169,12 +80,9 @@ mod tests {
     }
 
     #[test]
-    fn decisions_get_the_levels_they_ask_for() {
+    fn curves_are_made_at_the_levels_that_decisions_ask_for() {
         let quantiles = QuantileSpec { prepare: 0.97, warm: 0.5, commit: 0.2 };
         let levels = levels(&quantiles);
         assert!(levels.is_sorted() && levels.contains(&0.97) && levels.contains(&0.2));
-        let row: Vec<f64> = levels.iter().map(|level| level * 100.0).collect();
-        let forecast = LongForecast { levels, quantiles: vec![row], ..LongForecast::default() };
-        assert_eq!(told(&forecast, &quantiles), [[20.0, 50.0, 97.0]]);
     }
 }

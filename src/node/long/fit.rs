@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use foreshadow_config::Config;
-use foreshadow_control::{QuantileSpec, ServiceName};
+use foreshadow_control::{QuantileSpec, ServiceName, Told};
 use foreshadow_predictor::long::{Event, History, LongSpec, Model};
 
 use super::Reach;
@@ -227,7 +227,7 @@ pub(super) fn curve(
     let mut model = Model::fit(&history, &spec, &[], &over)?;
     let reach_ms = reach.ms().saturating_add((reach.ms() / SPARE_PART).max(2 * reach.every_ms()));
     let steps = usize::try_from(reach_ms / step_ms).unwrap_or(0);
-    let told = curve::told(&model.forecast(from_ms, steps), quantiles);
+    let told = Told::of(&model.forecast(from_ms, steps), quantiles, now_ms);
     running.iter().chain(past.upcoming).for_each(|event| model.announce(event));
     let shown = model.forecast(from_ms, steps);
     let lift = |lift: &foreshadow_predictor::long::Lift| LearnedLift {

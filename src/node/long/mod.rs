@@ -167,7 +167,7 @@ impl LongForecasts {
     pub(crate) fn points(&self, service: &ServiceName, at_ms: u64) -> Vec<DemandHorizon> {
         let curves = self.curves.load();
         let hour = curves.get(service).and_then(|curves| curves.get(&Reach::Hour));
-        hour.map_or_else(Vec::new, |curve| curve.points(at_ms))
+        hour.map_or_else(Vec::new, |curve| curve.told.points(at_ms))
     }
 
     /// The lift of an announced event: as announced, and the more as its repeats have shown the more

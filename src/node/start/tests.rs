@@ -10,8 +10,9 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::*;
+use crate::node::guard::guarded;
 use crate::node::operator::{Order, Orders};
-use crate::node::tick::{Configure, guarded};
+use crate::node::tick::Configure;
 
 /// How often calendars are looked at here.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
