@@ -20,8 +20,8 @@ pub const MAX_METRICS: usize = 32;
 pub const MAX_METRIC_NAME: usize = 63;
 /// Largest value of a reported metric.
 pub const MAX_METRIC: f64 = 1e15;
-/// Most series of one service that are forecast: about 30 KB each.
-pub const MAX_METRIC_SERIES: usize = 48;
+/// Most series of one service that are forecast: about 45 KB each.
+pub const MAX_METRIC_SERIES: usize = 32;
 
 /// Most names of a service that are forecast for the service as a whole, before instances count.
 const SERVICE_SERIES: usize = 16;
