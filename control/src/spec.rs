@@ -98,6 +98,10 @@ pub struct QuantileSpec {
 }
 
 impl QuantileSpec {
+    /// Where capacity is learned and nothing is said of costs: the upper bound of demand prepares,
+    /// the median warms, the lower bound commits. Shadows that serve too early take from all the load
+    /// that capacity is learned from, so that they would seem needed ever after.
+    pub const LEARNED: Self = Self { prepare: 0.95, warm: 0.5, commit: 0.1 };
     /// What a second without a shadow that is needed costs, in seconds of a full one that is not.
     pub const VIOLATION_COST: f64 = 9.0;
     /// What a paused shadow and a warm one cost, as parts of a full one: they keep their memory.

@@ -44,7 +44,7 @@ pub(super) fn service(raw: RawService, listens: &[SocketAddr], r: &mut Reader<'_
         health: health(raw.health.value().unwrap_or_default(), r),
         mode: raw.mode.value().map_or(Mode::Advise, |mode| mode.0),
         shadows: raw.shadows.value().map(|raw| shadows(raw, r)),
-        forecast: forecast(raw.forecast.value().unwrap_or_default(), r),
+        forecast: forecast(raw.forecast.value().unwrap_or_default(), capacity, r),
         feedback: raw.feedback.value().is_none_or(|feedback| feedback.0),
         rules: Vec::new(),
         signals: signals(raw.signals, metrics.max_age, r),
@@ -195,7 +195,7 @@ pub(super) fn at_most(at: At<Time>, limit: Duration, name: &str, r: &mut Reader<
     value
 }
 
-fn forecast(raw: RawForecast, r: &mut Reader<'_>) -> Forecast {
+fn forecast(raw: RawForecast, capacity: Capacity, r: &mut Reader<'_>) -> Forecast {
     let mut seasons: Vec<Duration> = Vec::new();
     match raw.seasons.value() {
         None => seasons.push(Duration::from_millis(DAY_MS)),
@@ -212,7 +212,7 @@ fn forecast(raw: RawForecast, r: &mut Reader<'_>) -> Forecast {
     let quantiles = raw.quantiles.given();
     let place = quantiles.as_ref().map(|at| at.place.clone());
     let raw_quantiles = quantiles.map(|at| at.value).unwrap_or_default();
-    let quantiles = quantiles_of(raw_quantiles, raw.violation_cost, r);
+    let quantiles = quantiles_of(raw_quantiles, raw.violation_cost, capacity, r);
     let QuantileSpec { prepare, warm, commit } = quantiles;
     if let Some(place) = place
         && (commit > warm || warm > prepare)
@@ -233,9 +233,19 @@ fn forecast(raw: RawForecast, r: &mut Reader<'_>) -> Forecast {
 
 /// Quantiles that are given, and for the others what follows from costs, as far as the given ones
 /// leave room.
-fn quantiles_of(raw: RawQuantiles, cost: Field<Factor>, r: &mut Reader<'_>) -> QuantileSpec {
-    let usual = QuantileSpec::VIOLATION_COST;
-    let usual = QuantileSpec::of_cost(range::factor(cost, 0.1..=1_000.0, usual, r));
+fn quantiles_of(
+    raw: RawQuantiles,
+    cost: Field<Factor>,
+    capacity: Capacity,
+    r: &mut Reader<'_>,
+) -> QuantileSpec {
+    let usual = match (cost.is_absent(), capacity) {
+        (true, Capacity::Learned) => QuantileSpec::LEARNED,
+        _ => {
+            let usual = QuantileSpec::VIOLATION_COST;
+            QuantileSpec::of_cost(range::factor(cost, 0.1..=1_000.0, usual, r))
+        }
+    };
     let mut level = |field: Field<Share>| {
         let given = !field.is_absent();
         given.then(|| range::share(field, 0.01..=0.999, 0.5, r))

@@ -116,9 +116,10 @@ table! {
         /// Known periods of demand, 1m to 366d. Default: [24h].
         seasons: List<Time>,
         /// What a second without a shadow that is needed costs, in seconds of one that is not, 0.1 to
-        /// 1000; the quantiles follow from it. Default: 9.
+        /// 1000; the quantiles follow from it. Default: 9 where capacity is pinned.
         violation_cost: Factor,
-        /// Which quantile of demand starts which step. Default: by violation_cost.
+        /// Which quantile of demand starts which step. Default: by violation_cost; where that is not given
+        /// and capacity is learned, 95%, 50% and 10%.
         quantiles: RawQuantiles,
         /// Demand must stay below the committed level this long before a rollback starts, 1s to 1h.
         /// Default: 10s.
@@ -168,11 +169,11 @@ table! {
 table! {
     /// Which quantile of demand starts which step; commit <= warm <= prepare.
     RawQuantiles {
-        /// Prepares: makes shadows. Default: by violation_cost, 94.7%.
+        /// Prepares: makes shadows. Default: 95% where capacity is learned, else by violation_cost (94.7%).
         prepare: Share,
-        /// Warms shadows up. Default: by violation_cost, 92.3%.
+        /// Warms shadows up. Default: 50% where capacity is learned, else by violation_cost (92.3%).
         warm: Share,
-        /// Commits: full size and traffic. Default: by violation_cost, 90%.
+        /// Commits: full size and traffic. Default: 10% where capacity is learned, else by violation_cost (90%).
         commit: Share,
     }
 }
