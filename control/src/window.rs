@@ -14,11 +14,6 @@ const LEAST: u64 = 20;
 /// Share of answers over the objective that is no tail any more: they wait.
 const LATE: f64 = 0.3;
 
-/// Answers of which the 90th percentile is not just the slowest.
-const TAIL: f64 = 10.0;
-/// Ticks with answers whose means tell how answers spread.
-const LEAST_BATCHES: u32 = 10;
-
 /// A mean latency beyond these, a nanosecond and about twelve days, is a broken measurement.
 const SHORTEST_LATENCY_MS: f64 = 1e-6;
 const LONGEST_LATENCY_MS: f64 = 1e9;
@@ -152,12 +147,8 @@ impl Window {
         (variance / (mean * mean)).clamp(0.0, 100.0)
     }
 
-    /// Squared coefficient of variation: from median and 90th percentile as of a lognormal, or, where
-    /// ticks hold so few answers that these say nothing, from the spread of the tick means.
+    /// Squared coefficient of variation, from median and 90th percentile as of a lognormal.
     pub(crate) fn scv(&self) -> Option<f64> {
-        if self.count() < TAIL * f64::from(self.batches) {
-            return (self.batches >= LEAST_BATCHES).then(|| self.noise().min(4.0));
-        }
         if self.p50_ms <= 0.0 || self.p90_ms < self.p50_ms {
             return None;
         }
@@ -171,22 +162,6 @@ impl Window {
 mod tests {
     use super::*;
     use crate::LatencySummary;
-
-    #[test]
-    fn how_answers_spread_shows_however_few_a_tick_holds() {
-        // Ticks of one answer each, of 10 and 30 ms in turn: mean 20, standard deviation 10.
-        let mut window = Window::default();
-        for nth in 0..30 {
-            let ms = if nth % 2 == 0 { 10.0 } else { 30.0 };
-            let (count, sum_ms) = (1, ms);
-            let (p50_ms, p90_ms) = (ms, ms);
-            let latency =
-                LatencySummary { count, sum_ms, p50_ms, p90_ms, ..LatencySummary::default() };
-            window.add(&Meters { requests: 1, latency, ..Meters::default() }, 100);
-        }
-        let scv = window.take(0).scv().expect("thirty ticks tell");
-        assert!((scv - 0.25).abs() < 0.02, "{scv}");
-    }
 
     #[test]
     fn latencies_too_small_to_be_squared_are_left_out() {
