@@ -1,7 +1,7 @@
 //! `foreshadow explain`: what was decided and why, and whether a recording replays.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -14,6 +14,8 @@ use crate::cli::StateDir;
 use crate::node::STATE_DB;
 use crate::node::decisions::{self, Kind, Query};
 
+/// A checkpoint of hundreds of services is shorter.
+const LONGEST_LINE: u64 = 512 << 20;
 /// The last time that has a date of four-digit year; a damaged record may hold a later one.
 const YEAR_9999_MS: u64 = 253_402_300_800_000;
 
@@ -150,8 +152,14 @@ pub(crate) fn entries<'a>(
     std::iter::from_fn(move || {
         line.clear();
         number += 1;
-        match lines.read_until(b'\n', &mut line) {
+        match lines.by_ref().take(LONGEST_LINE).read_until(b'\n', &mut line) {
             Ok(0) => None,
+            Ok(read) if read as u64 == LONGEST_LINE => {
+                *failure = Some(anyhow::anyhow!(
+                    "line {number} is longer than {LONGEST_LINE} bytes: this is no recording"
+                ));
+                None
+            }
             Ok(_) if line.last() != Some(&b'\n') => None,
             Ok(_) => serde_json::from_slice(&line)
                 .map_err(|error| *failure = Some(anyhow::anyhow!("line {number}: {error}")))

@@ -165,6 +165,35 @@ did you mean \"act\"?
     assert!(shown.contains("      = help: set CAPACITY, or give a default: ${CAPACITY:-...}"));
 }
 
+#[test]
+fn a_listener_on_all_addresses_leaves_none_of_its_port() {
+    let on = |first: &str, second: &str| {
+        let listener =
+            |address: &str| format!("  - {{ address: '{address}', routes: [{{ service: s }}] }}\n");
+        let text = format!(
+            "listeners:\n{}{}services:\n  s:\n    primaries: ['127.0.0.1:1']\n",
+            listener(first),
+            listener(second)
+        );
+        read(&text, Format::Yaml).err().map(|errors| errors.to_string())
+    };
+    for (first, second) in [
+        ("0.0.0.0:80", "127.0.0.1:80"),
+        ("127.0.0.1:80", "0.0.0.0:80"),
+        ("[::]:80", "127.0.0.1:80"),
+        ("[::]:80", "0.0.0.0:80"),
+    ] {
+        let shown = on(first, second).expect("one takes the other's");
+        let expected = format!("found {second}, expected an address that {first} leaves free");
+        assert!(shown.contains(&expected), "{shown}");
+    }
+    for (first, second) in
+        [("127.0.0.1:80", "127.0.0.2:80"), ("0.0.0.0:80", "[::1]:80"), ("[::]:80", "[::]:81")]
+    {
+        assert_eq!(on(first, second), None, "{first} and {second}");
+    }
+}
+
 /// A sound configuration with `more` in its service and `top` beside it.
 fn with(top: &str, more: &str) -> String {
     format!(

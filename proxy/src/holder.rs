@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-/// The process that listens on `port`, as `name (pid N)`; `None` when the system does not say, as
+/// The process that listens on `port`, as `name (pid N)` where it is another one; `None` when the system does not say, as
 /// for processes of other users.
 pub(crate) fn of_port(port: u16) -> Option<String> {
     let inodes: Vec<String> = ["/proc/net/tcp", "/proc/net/tcp6"]
@@ -19,6 +19,9 @@ pub(crate) fn of_port(port: u16) -> Option<String> {
         let pid: u32 = process.file_name().to_str()?.parse().ok()?;
         if !holds(&process.path().join("fd"), &sockets) {
             return None;
+        }
+        if pid == std::process::id() {
+            return Some(format!("another listener of this process, pid {pid}"));
         }
         let name = fs::read_to_string(process.path().join("comm")).unwrap_or_default();
         Some(format!("{} (pid {pid})", name.trim()))
@@ -59,7 +62,7 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let holder = of_port(port).unwrap();
-        assert!(holder.contains(&format!("pid {}", std::process::id())), "{holder}");
+        assert_eq!(holder, format!("another listener of this process, pid {}", std::process::id()));
     }
 
     #[test]

@@ -19,12 +19,18 @@ use crate::node::decisions::{Event, MOST_EVENTS};
 use crate::node::operator::{Order, Orders, Request};
 use crate::node::{ReloadOutcome, Shared};
 
+const DAY_MS: u64 = 86_400_000;
+/// As for events in the configuration.
+const LONGEST_EVENT_MS: u64 = 31 * DAY_MS;
+const FARTHEST_EVENT_MS: u64 = 3_653 * DAY_MS;
+
 pub(super) type Body<T> = Result<Json<T>, JsonRejection>;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ModeChange {
-    /// `null` returns to the configured mode.
+    /// `null` returns to the configured mode; left out it is a mistake.
+    #[serde(deserialize_with = "Option::deserialize")]
     mode: Option<Mode>,
 }
 
@@ -219,10 +225,20 @@ pub(super) async fn announce(
         Some(format!("end_ms {} is not after start_ms {}", event.end_ms, event.start_ms))
     } else if event.end_ms <= now_ms {
         Some(format!("end_ms {} has passed; it is {now_ms} now (Unix milliseconds)", event.end_ms))
+    } else if event.end_ms - event.start_ms > LONGEST_EVENT_MS
+        || event.start_ms > now_ms.saturating_add(FARTHEST_EVENT_MS)
+    {
+        Some(format!(
+            "start_ms {} and end_ms {} are Unix milliseconds, it is {now_ms} now: an event lasts 31 \
+             days at most and begins within ten years",
+            event.start_ms, event.end_ms
+        ))
     } else if !(event.lift > 0.0 && event.lift <= 100.0) {
         Some(format!("lift is {}; it must be above 0 and at most 100", event.lift))
     } else if event.name.is_empty() || event.name.len() > 200 {
         Some("name must have 1 to 200 bytes".to_owned())
+    } else if event.name.contains(char::is_control) {
+        Some("name must have no control characters".to_owned())
     } else {
         None
     };

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use foreshadow_control::{
     InstanceId, MAX_METRIC, MAX_METRIC_NAME, MAX_METRICS, ServiceName, is_metric_name,
@@ -16,6 +16,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::error::ApiError;
+use super::extract::Path;
 use super::operate::{Body, body};
 use super::read::{known_service, view};
 use crate::node::Shared;

@@ -52,12 +52,16 @@ pub(super) struct Shares {
 
 /// Shares out what this process may open between the parts of `config`, and says so when that is
 /// less than its listeners ask for.
-pub(super) fn share_out(config: &Config) -> Shares {
+pub(super) fn share_out(config: &Config, before: Option<&Config>) -> Shares {
     let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     let (workers, reserve) = (config.workers as u64, reserve(config));
     let shares = shares(limit, workers, reserve);
-    let asked: u64 = config.listeners.iter().map(|l| l.limits.max_connections as u64).sum();
-    if shares.connections < asked {
+    let asked = asked(config);
+    // What was said is not said again with every reload.
+    let said = before.is_some_and(|b| {
+        (asked, workers, reserve) == (self::asked(b), b.workers as u64, self::reserve(b))
+    });
+    if shares.connections < asked && !said {
         tracing::warn!(
             limit,
             asked,
@@ -70,6 +74,11 @@ pub(super) fn share_out(config: &Config) -> Shares {
         );
     }
     shares
+}
+
+/// Connections that clients are promised.
+fn asked(config: &Config) -> u64 {
+    config.listeners.iter().map(|l| l.limits.max_connections as u64).sum()
 }
 
 /// Descriptors that clients must leave alone.

@@ -257,7 +257,7 @@ impl Reloader {
             tracing::error!("a listener of the new configuration is not open: {error}");
             changes.push(format!("NOT OPEN: {error}"));
         }
-        self.shared.plane.limit_connections(limits::share_out(&config).connections);
+        self.shared.plane.limit_connections(limits::share_out(&config, Some(&before)).connections);
         self.shared.config.store(Arc::new(config));
         self.shared.long.reconfigured();
         Ok(changes)

@@ -86,7 +86,7 @@ impl Parts {
         let manager = Arc::new(Manager::start(settings, readiness.clone()).await?);
         let runtime = tokio::runtime::Handle::current();
         let mirror = Arc::new(Mirrorer::spawn(mirror_policies(config), runtime));
-        let shares = limits::share_out(config);
+        let shares = limits::share_out(config, None);
         let plane = Arc::new(DataPlane::start(Settings {
             workers: config.workers,
             upstream_keepalive: usize::try_from(shares.idle_upstream).unwrap_or(usize::MAX),

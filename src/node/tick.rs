@@ -204,9 +204,6 @@ impl Loop {
         let mut configured = Vec::new();
         while let Ok(Configure { wiring, done }) = self.inboxes.configures.try_recv() {
             self.wiring = *wiring;
-            let known = |s: &ServiceName| self.wiring.services.contains_key(s);
-            self.orders.modes.retain(|service, _| known(service));
-            self.orders.rules.retain(|service, _| known(service));
             self.configure();
             self.observer.retain(&self.wiring);
             self.shared.orders.store(Arc::new(self.orders.clone()));

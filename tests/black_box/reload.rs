@@ -137,6 +137,29 @@ fn a_busy_directory_starves_no_reload() {
 }
 
 #[test]
+fn a_standing_order_outlasts_a_configuration_without_its_service() {
+    let backend = Backend::start(&[]);
+    let shop = format!("  shop:\n    primaries: [{}]\n", backend.address);
+    let both = format!("{shop}  other:\n    primaries: [{}]\n", backend.address);
+    let mut node = Node::start(&both);
+    let (status, answer) = node.post("/api/v1/services/other/mode", &json!({ "mode": "observe" }));
+    assert_eq!((status, &answer["kept"]), (200, &json!(true)), "{answer}");
+    for services in [&shop, &both] {
+        node.rewrite(services);
+        let (status, answer) = node.post("/api/v1/reload", &json!({}));
+        assert_eq!(status, 200, "{answer}");
+    }
+    let is_observing = |node: &Node| {
+        eventually("the order to be in force", || {
+            (node.api("/api/v1/services/other")["mode"] == "observe").then_some(())
+        });
+    };
+    is_observing(&node);
+    node.restart();
+    is_observing(&node);
+}
+
+#[test]
 fn a_reload_onto_a_busy_port_is_refused_whole() {
     let backend = Backend::start(&[]);
     let node = Node::start(&format!("  shop:\n    primaries: [{}]\n", backend.address));

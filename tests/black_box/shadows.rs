@@ -174,10 +174,14 @@ fn operators_can_activate_drain_and_stop_everything() {
     });
     let (_, answer) = node.post("/api/v1/services/shop/activate", &json!({ "count": 1 }));
     assert_eq!(answer["acting"], false, "{answer}");
+    let event = |start_ms: u64, end_ms: u64| json!({ "service": "shop", "name": "sale", "start_ms": start_ms, "end_ms": end_ms, "lift": 2.0 });
     for (path, body, status) in [
         ("/api/v1/services/shp/mode", json!({ "mode": "act" }), 404),
         ("/api/v1/services/shop/mode", json!({ "mode": "atc" }), 422),
+        ("/api/v1/services/shop/mode", json!({}), 422),
         ("/api/v1/services/shop/activate", json!({ "count": 99 }), 422),
+        ("/api/v1/events", event(u64::MAX - 1, u64::MAX), 422),
+        ("/api/v1/events", event(0, u64::MAX / 2), 422),
         ("/api/v1/instances/i999999/drain", json!({ "drained": true }), 404),
     ] {
         let (got, answer) = node.post(path, &body);

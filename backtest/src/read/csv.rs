@@ -127,7 +127,7 @@ impl CsvReader {
                 .ok_or_else(|| format!("it has {count} columns, column #{} is wanted", at + 1))
         };
         let at_ms = match layout.time {
-            None => self.rows * self.spec.row_every_ms.unwrap_or(1),
+            None => self.rows.saturating_mul(self.spec.row_every_ms.unwrap_or(1)),
             Some(at) => {
                 let text = cell(at)?;
                 parse_time(text).ok_or_else(|| format!("{:?} is no time", shortened(text)))?

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
+use std::net::{IpAddr, SocketAddr};
 
 use foreshadow_control::ServiceName;
 
@@ -54,6 +55,12 @@ pub(super) fn listeners(
         };
         let (address, place) = (address.value.0, address.place);
         addresses.check(address, &place, &address.to_string(), "each address once", r);
+        if let Some(other) =
+            listeners.iter().find(|other: &&Listener| overlap(other.address, address))
+        {
+            let expected = format!("an address that {} leaves free", other.address);
+            r.report(&place, Problem::new(address.to_string(), expected));
+        }
         let name = match raw.name.given() {
             Some(name) => {
                 let found = quote(&name.value.0);
@@ -74,6 +81,12 @@ pub(super) fn listeners(
         });
     }
     listeners
+}
+
+/// Whether one of two different addresses means the other, too: `[::]` is both families.
+fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
+    let holds = |all: IpAddr, one: IpAddr| all.is_unspecified() && (all.is_ipv6() || one.is_ipv4());
+    a != b && a.port() == b.port() && (holds(a.ip(), b.ip()) || holds(b.ip(), a.ip()))
 }
 
 fn limits(raw: Field<crate::raw::RawLimits>, r: &mut Reader<'_>) -> Limits {

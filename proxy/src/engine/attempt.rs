@@ -12,7 +12,7 @@ use pingora::{Error, ErrorType, Result};
 use tokio::time::Instant;
 
 use super::context::{Attempt, RequestCtx, Snapshot};
-use super::{Engine, max_forwards, within};
+use super::{Engine, max_forwards, sound, within};
 use crate::connection::FAR;
 use crate::forward;
 use crate::hooks::{CompletedRequest, SocketProbe};
@@ -46,7 +46,7 @@ impl Engine {
         service.budget().deposit(self.at_ms(ctx.started));
         ctx.deadline = ctx.started + service.policy().total_timeout.min(FAR);
         connection.set_deadline(ctx.deadline);
-        ctx.tunnel = session.is_upgrade_req();
+        ctx.tunnel = session.is_upgrade_req() && sound::may_upgrade(session.req_header());
         service.meters().asked(self.worker, &session.req_header().method, ctx.tunnel);
         if let Some(observer) = &self.shared.observer {
             ctx.wanted = observer.wants(service.name(), &session.req_header().method);

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::header::TRANSFER_ENCODING;
+use http::header::{TRANSFER_ENCODING, UPGRADE};
 use http::{StatusCode, Version};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
@@ -146,6 +146,9 @@ impl ProxyHttp for Engine {
             version: session.req_header().version,
             proto: "http",
         };
+        if !sound::may_upgrade(request) {
+            request.remove_header(&UPGRADE);
+        }
         ctx.asked_upgrade = sound::asks_upgrade(request);
         max_forwards::count(request)?;
         forward::request(request, client)?;

@@ -1,13 +1,21 @@
 //! Whether an answer of a backend can be passed on as it is delimited.
 
-use http::header::{TRANSFER_ENCODING, UPGRADE};
-use http::{HeaderMap, StatusCode, Version};
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::{Error, ErrorType, Result};
 
 /// Whether a request, as it goes to a backend, asks to change the protocol.
 pub(super) fn asks_upgrade(request: &RequestHeader) -> bool {
     request.headers.contains_key(UPGRADE)
+}
+
+/// Whether a request may become a tunnel: a GET without a body (RFC 6455, section 4.1).
+pub(super) fn may_upgrade(request: &RequestHeader) -> bool {
+    let is_empty = |length: &HeaderValue| length.as_bytes() == b"0";
+    request.method == Method::GET
+        && !request.headers.contains_key(TRANSFER_ENCODING)
+        && request.headers.get(CONTENT_LENGTH).is_none_or(is_empty)
 }
 
 /// Refuses what cannot be delimited, or what nobody asked for. The connection to the backend is
@@ -23,8 +31,13 @@ pub(super) fn check(response: &ResponseHeader, asked_upgrade: bool) -> Result<()
         if !asked_upgrade || response.version != Version::HTTP_11 {
             return refuse("a switch of protocols that nobody asked for");
         }
-    } else if !has_no_content(response.status) && !is_known_coding(&response.headers) {
-        return refuse("a transfer coding other than chunked");
+    } else if !has_no_content(response.status) {
+        if !is_known_coding(&response.headers) {
+            return refuse("a transfer coding other than chunked");
+        }
+        if !is_one_length(&response.headers) {
+            return refuse("a Content-Length that is no single number");
+        }
     }
     Ok(())
 }
@@ -43,6 +56,17 @@ fn is_known_coding(headers: &HeaderMap) -> bool {
         .next()
         .is_none_or(|coding| coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked"));
     chunked && codings.next().is_none()
+}
+
+/// None, or one of digits alone. A list of equal numbers is refused like different ones: who reads the
+/// answer next may take another of them (RFC 9110, section 8.6).
+fn is_one_length(headers: &HeaderMap) -> bool {
+    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+    let number = |value: &HeaderValue| {
+        let digits = value.as_bytes().trim_ascii();
+        !digits.is_empty() && digits.iter().all(u8::is_ascii_digit)
+    };
+    lengths.next().is_none_or(number) && lengths.next().is_none()
 }
 
 #[cfg(test)]
@@ -75,6 +99,39 @@ mod tests {
             assert_eq!(verdict(200, codings, false), known, "{codings:?}");
         }
         assert!(verdict(204, &["gzip"], false));
+    }
+
+    #[test]
+    fn only_one_length_is_known() {
+        for (lengths, known) in [
+            (&[][..], true),
+            (&["2"], true),
+            (&["2", "2"], false),
+            (&["2, 2"], false),
+            (&["+2"], false),
+            (&[""], false),
+        ] {
+            let mut response = ResponseHeader::build(200, None).unwrap();
+            for length in lengths {
+                response.append_header(CONTENT_LENGTH, *length).unwrap();
+            }
+            assert_eq!(check(&response, false).is_ok(), known, "{lengths:?}");
+        }
+    }
+
+    #[test]
+    fn only_a_get_without_a_body_may_upgrade() {
+        let request = |method: &str, length: Option<&str>| {
+            let mut request = RequestHeader::build(method, b"/ws", None).unwrap();
+            if let Some(length) = length {
+                request.insert_header(CONTENT_LENGTH, length).unwrap();
+            }
+            may_upgrade(&request)
+        };
+        assert!(request("GET", None) && request("GET", Some("0")));
+        assert!(
+            !request("GET", Some("3")) && !request("POST", None) && !request("POST", Some("3"))
+        );
     }
 
     #[test]
