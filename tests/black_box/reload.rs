@@ -155,6 +155,7 @@ fn a_standing_order_outlasts_a_configuration_without_its_service() {
         });
     };
     is_observing(&node);
+    node.process.kill();
     node.restart();
     is_observing(&node);
 }
