@@ -11,6 +11,10 @@ const ENOUGH: u64 = 200;
 /// Answers below which an instance counts as idle, from which nothing is learned.
 const LEAST: u64 = 20;
 
+/// Idle time that divides what came before it from what comes after: at loads that tell anything
+/// chance alone hardly ever makes such a gap.
+const IDLE_MS: u64 = 1_000;
+
 /// Share of answers over the objective that is no tail any more: they wait.
 const LATE: f64 = 0.3;
 
@@ -22,6 +26,9 @@ const LONGEST_LATENCY_MS: f64 = 1e9;
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Window {
     elapsed_ms: u64,
+    /// Of those, the last ones in which nothing was asked and nothing answered.
+    #[serde(default)]
+    idle_ms: u64,
     /// It may end this much earlier, with as many answers fewer.
     head_start_ms: u64,
     requests: u64,
@@ -48,7 +55,17 @@ impl Window {
         Self { head_start_ms, ..Self::default() }
     }
 
+    /// Takes the meters of one tick. After idle time a window begins anew with the next request:
+    /// counted in, it would make what the instance has carried since look like less.
     pub(crate) fn add(&mut self, meters: &Meters, elapsed_ms: u64) {
+        if meters.requests == 0 && meters.latency.count == 0 && meters.in_flight == 0 {
+            self.idle_ms = self.idle_ms.saturating_add(elapsed_ms);
+        } else if self.idle_ms == self.elapsed_ms || self.idle_ms >= IDLE_MS {
+            let in_flight_first = self.in_flight_first;
+            *self = Self { in_flight_first, ..Self::with_head_start(self.head_start_ms) };
+        } else {
+            self.idle_ms = 0;
+        }
         self.elapsed_ms = self.elapsed_ms.saturating_add(elapsed_ms);
         let latency = &meters.latency;
         self.requests = self.requests.saturating_add(meters.requests);
@@ -173,5 +190,30 @@ mod tests {
         let full = window.take(0);
         assert!(!full.is_telling());
         assert!(full.noise().is_finite());
+    }
+
+    #[test]
+    fn idle_time_is_not_part_of_a_window() {
+        let busy = Meters {
+            requests: 10,
+            latency: LatencySummary { count: 10, sum_ms: 200.0, ..LatencySummary::default() },
+            ..Meters::default()
+        };
+        let ticks = |window: &mut Window, ticks: u32, meters: &Meters| {
+            (0..ticks).for_each(|_| window.add(meters, 100));
+        };
+        // Before the first request, and after a single one, as an operator's own first look is.
+        for first in [Meters::default(), Meters { requests: 1, ..Meters::default() }] {
+            let mut window = Window::default();
+            ticks(&mut window, 1, &first);
+            ticks(&mut window, 15, &Meters::default());
+            ticks(&mut window, 10, &busy);
+            assert!((window.take(0).rps() - 100.0).abs() < 1e-9);
+        }
+        // Requests that are being worked on are not idle time.
+        let mut window = Window::default();
+        ticks(&mut window, 15, &Meters { in_flight: 3, ..Meters::default() });
+        ticks(&mut window, 10, &busy);
+        assert!((window.take(0).rps() - 40.0).abs() < 1e-9);
     }
 }

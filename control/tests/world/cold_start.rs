@@ -1,10 +1,12 @@
 //! The first minute of a service nobody knows: what a steady load may start, and what an overload
 //! must.
 
-use foreshadow_control::{InstanceWeight, Observation, Plan, QuantileSpec, ServiceSpec, Tier};
+use foreshadow_control::{
+    InstanceWeight, Objective, Observation, Plan, PoolSpec, QuantileSpec, ServiceSpec, Tier,
+};
 
 use crate::ramps::moves;
-use crate::sim::{Nature, World, spec};
+use crate::sim::{Nature, OBJECTIVE_MS, World, spec};
 
 /// The defaults of the configuration, where the other tests are more eager.
 fn default_spec() -> ServiceSpec {
@@ -115,4 +117,71 @@ fn requests_that_only_time_out_are_an_overload() {
     let nature = Nature { slots: 32, service_ms: 200.0, cv: 0.3, ..Nature::default() };
     let after_ms = ordered_after_ms(nature, 0, 2.0).expect("a shadow is ordered to serve");
     assert!(after_ms <= 3_000, "{after_ms}");
+}
+
+/// What a service that was just begun has come to after its first rush and a calm.
+#[derive(Debug)]
+struct Settled {
+    /// Shadows ordered to serve, once each time.
+    activations: usize,
+    /// Shadows that still serve.
+    serving: usize,
+    /// What all primaries are believed to carry within the objective, as a part of what they can.
+    believed: f64,
+}
+
+/// Idle at first; from nothing to half of what the primaries can do within three seconds, a rush of three more,
+/// then a quarter for eight.
+fn settled(nature: Nature) -> Settled {
+    let full_rps = nature.primary_rps();
+    let spec = ServiceSpec {
+        objective: Objective { latency_ms: OBJECTIVE_MS, latency_quantile: 0.99, error_rate: 0.01 },
+        pool: Some(PoolSpec { shadow: 1, warm: 1, full: 0, max: 8 }),
+        horizon_ms: 10_000,
+        evaluation_window_ms: 5_000,
+        warm_up_ms: 3_000,
+        ..default_spec()
+    };
+    let mut world = World::new(nature, spec);
+    let mut seen = Settled { activations: 0, serving: 0, believed: 0.0 };
+    let share = |s: f64| {
+        let (from, to, part) = match s {
+            s if s < 3.0 => (0.125, 0.5, s / 3.0),
+            s if s < 6.0 => (0.5, 0.5, 0.0),
+            s if s < 7.0 => (0.5, 0.25, s - 6.0),
+            _ => (0.25, 0.25, 0.0),
+        };
+        from + part * (to - from)
+    };
+    let look = |world: &mut World, _: &Observation, plan: &Plan| {
+        seen.activations += moves(plan, Tier::Serving);
+        seen.serving = world.serving_shadows();
+        let primaries = plan.services[0].capacity.iter().take(world.nature.primaries as usize);
+        seen.believed = primaries.map(|c| c.rps).sum::<f64>() / full_rps;
+    };
+    // How far into a window of the learner's the first request comes must make no difference.
+    let idle_ms = 2_000 + 70 * world.nature.seed;
+    world.run(idle_ms, |_| 0.0, |_, _, _| ());
+    world.run(15_000, |ms| full_rps * share(ms as f64 / 1_000.0), look);
+    seen
+}
+
+#[test]
+fn a_first_rush_is_learned_from_and_not_spread_too_thin_for_it() {
+    for faltering in [0.0, 0.3, 0.6] {
+        for seed in 1..=8 {
+            let nature = Nature {
+                slots: 8,
+                cv: 0.4,
+                warm_up_ms: 3_000.0,
+                create_ms: 1_500,
+                faltering,
+                seed,
+                ..Nature::default()
+            };
+            let seen = settled(nature.clone());
+            assert!(seen.activations <= 2 && seen.serving == 0, "{seen:?} of {nature:?}");
+            assert!((0.5..1.1).contains(&seen.believed), "{seen:?} of {nature:?}");
+        }
+    }
 }
