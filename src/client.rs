@@ -114,8 +114,13 @@ impl Client {
                 anyhow::bail!("no answer from {} to {path} within {PATIENCE:?}", self.address);
             }
         };
-        serde_json::from_slice(&body)
-            .with_context(|| format!("the answer to {path} is not as expected"))
+        serde_json::from_slice(&body).with_context(|| {
+            format!(
+                "the answer of {} to {path} is not as expected: is it the admin interface of a \
+                     node (`admin.address`), and of this version?",
+                self.address
+            )
+        })
     }
 
     async fn ask(&mut self, path: &str) -> anyhow::Result<Bytes> {

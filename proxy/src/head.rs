@@ -24,6 +24,9 @@ pub(crate) const MAX_HEAD: usize = 64 * 1024;
 /// Most accepted header fields.
 pub(crate) const MAX_FIELDS: usize = 128;
 
+/// First byte of a TLS record that holds a handshake (RFC 8446, section 5.1), and of no method. Its
+/// client would wait for an answer that no line end is ever going to cause.
+const TLS_HANDSHAKE: u8 = 0x16;
 /// Most options of `Connection`, as many as the engine takes.
 const MAX_OPTIONS: usize = 9;
 /// Fields that `Connection` may not name.
@@ -117,6 +120,9 @@ impl HeadScanner {
     ///
     /// The reason the head must be refused.
     pub(crate) fn scan(&mut self, buf: &[u8]) -> Result<Option<Head>, Refusal> {
+        if self.request.is_none() && buf.get(self.line) == Some(&TLS_HANDSHAKE) {
+            return Err(Refusal::BadRequest("a TLS handshake on a port for plain HTTP"));
+        }
         while let Some(at) = memchr(b'\n', &buf[self.searched..]) {
             let end = self.searched + at;
             if end == self.line || buf[end - 1] != b'\r' {

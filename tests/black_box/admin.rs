@@ -61,6 +61,8 @@ fn every_refusal_is_json_that_says_what_would_be_right() {
         ("GET /api/v1/services/%FF/risk", 400, "Invalid"),
         ("GET /api/v1/services/none", 404, "known: shop"),
         ("DELETE /api/v1/events/abc", 400, "\"abc\" is no event"),
+        ("GET /api/v1/services/shop?instance=i1", 400, "takes no parameters; \"instance=i1\""),
+        ("GET /api/v1/instances?sevice=shop", 400, "unknown field `sevice`, expected `service`"),
         ("GET /api/v1/decisions?limit=0", 400, "limit is 0; it must be 1 to 1000"),
         ("GET /api/v1/decisions?limit=1001", 400, "it must be 1 to 1000"),
         ("GET /api/v1/decisions?limit=-1", 400, "limit"),

@@ -31,6 +31,16 @@ fn framing_follows_the_fields() {
 }
 
 #[test]
+fn a_tls_handshake_is_refused_by_its_first_byte() {
+    let hello = [0x16, 3, 1, 2, 0, 1];
+    for said in [&hello[..1], &hello] {
+        let refusal = HeadScanner::default().scan(said).expect_err("no line end will ever come");
+        assert_eq!(refusal.status().0, 400);
+    }
+    assert_eq!(scan("G"), Ok(None));
+}
+
+#[test]
 fn ambiguous_framing_is_refused() {
     for fields in [
         "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
