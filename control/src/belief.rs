@@ -13,11 +13,24 @@ pub(crate) struct Belief {
     pub(crate) error: f64,
 }
 
-/// Mean of the logarithms, each counting by its precision.
+/// Mean of the logarithms of what is known, each counting by its precision. What is only bounded
+/// from below counts where it says that the others are taken to be too small: that an instance has
+/// carried little is no sign that it cannot carry more.
 pub(crate) fn common_rps(beliefs: &[Belief]) -> Option<f64> {
-    let precision = |b: &Belief| 1.0 / (b.error * b.error + ALIKE * ALIKE);
-    let total: f64 = beliefs.iter().map(precision).sum();
-    let sum: f64 = beliefs.iter().map(|b| precision(b) * b.rps.ln()).sum();
+    let known = || beliefs.iter().filter(|b| b.upper_rps.is_some());
+    let most_rps = || beliefs.iter().map(|b| b.rps).reduce(f64::max);
+    let Some(known_rps) = mean_rps(known()) else { return most_rps() };
+    let larger = |b: &&Belief| b.upper_rps.is_some() || b.rps > known_rps;
+    mean_rps(beliefs.iter().filter(larger))
+}
+
+fn mean_rps<'a>(beliefs: impl Iterator<Item = &'a Belief>) -> Option<f64> {
+    let (mut total, mut sum) = (0.0, 0.0);
+    for belief in beliefs {
+        let precision = 1.0 / (belief.error * belief.error + ALIKE * ALIKE);
+        total += precision;
+        sum += precision * belief.rps.ln();
+    }
     (total > 0.0).then(|| (sum / total).exp())
 }
 

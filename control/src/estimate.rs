@@ -70,9 +70,11 @@ impl Estimate {
         let (mean, variance) = moments(low, high, &misfit);
         let reach = 4.0 * variance.sqrt().max((high - low) / f64::from(GRID));
         let (mean, variance) = moments((mean - reach).max(least), mean + reach, &misfit);
-        // What a deviation upwards would change, in errors of the measurement.
-        let above = self.ln.max(least) + self.above.sqrt();
-        let told = (expected(self.ln.max(least).exp()) - expected(above.exp())) / error;
+        // What a deviation upwards would change, in errors of the measurement, as far as the
+        // measurement does not speak for it.
+        let now = self.ln.max(least);
+        let residual = |ln: f64| ((expected(ln.exp()) - measured) / error).abs();
+        let told = (residual(now + self.above.sqrt()) - residual(now)).max(0.0);
         self.above = (self.above / (1.0 + told * told)).max(LEAST_VARIANCE);
         self.ln = mean;
         self.variance = variance.max(LEAST_VARIANCE);

@@ -167,6 +167,9 @@ pub(crate) struct Fleet {
     pub(crate) known: BTreeMap<InstanceId, Known>,
     /// What the instances last known could do in common; outlives them.
     pub(crate) typical_rps: Option<f64>,
+    /// Whether that is what they can do, not only what they have carried so far.
+    #[serde(default)]
+    typical_known: bool,
     warm_up: WarmUp,
     /// Nobody looked before the next tick: who is gone by then went meanwhile.
     #[serde(default)]
@@ -201,7 +204,7 @@ impl Fleet {
             remains
         });
         for seen in instances {
-            let typical_rps = self.typical_rps;
+            let peers_rps = self.typical_rps.filter(|_| self.typical_known);
             let known = self.known.entry(seen.instance).or_insert_with(|| {
                 sighted.new_shadows.extend((seen.role == Role::Shadow).then_some(seen.instance));
                 Known::new(seen.instance)
@@ -224,7 +227,7 @@ impl Fleet {
             }
             let warm = known.ramp(seen, warm_up_ms, now_ms) >= 1.0;
             if may_take_requests(seen) && warm {
-                if let Some(peers_rps) = typical_rps.filter(|_| seen.role == Role::Shadow) {
+                if let Some(peers_rps) = peers_rps.filter(|_| seen.role == Role::Shadow) {
                     known.capacity.expect(peers_rps);
                 }
                 known.capacity.observe(&seen.meters, elapsed_ms, &spec.objective);
@@ -272,7 +275,10 @@ impl Fleet {
         }
         let beliefs: Vec<Belief> =
             members.iter().filter_map(|m| m.belief).filter(|b| b.rps > 0.0).collect();
-        self.typical_rps = common_rps(&beliefs).or(self.typical_rps);
+        if let Some(common_rps) = common_rps(&beliefs) {
+            self.typical_rps = Some(common_rps);
+            self.typical_known = beliefs.iter().any(|b| b.upper_rps.is_some());
+        }
         for member in &mut members {
             let rps = match (member.belief, self.typical_rps) {
                 (Some(belief), _) if member.pinned => belief.rps,
