@@ -126,7 +126,16 @@ pub(crate) struct StateDir {
 
 /// Reads the command line and does what it says.
 pub(crate) fn main() -> ExitCode {
-    let done = match Cli::parse().command {
+    let command = Cli::parse().command;
+    let done = demo::end_with_demo().and_then(|()| carry_out(command));
+    done.unwrap_or_else(|error| {
+        complain(&error);
+        ExitCode::FAILURE
+    })
+}
+
+fn carry_out(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
         Command::Run(args) => run::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Schema(args) => schema::run(&args),
@@ -142,11 +151,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Testbed { part: Part::Load(args) } => {
             success(foreshadow_testbed::load::run(*args))
         }
-    };
-    done.unwrap_or_else(|error| {
-        complain(&error);
-        ExitCode::FAILURE
-    })
+    }
 }
 
 fn success(done: anyhow::Result<()>) -> anyhow::Result<ExitCode> {

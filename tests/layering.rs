@@ -155,9 +155,9 @@ fn violations(graph: &Graph) -> Vec<String> {
 
 /// Forbidden text in one source file of a pure crate, its tests and comments left out.
 fn forbidden_text(source: &str) -> Vec<String> {
-    source
-        .lines()
-        .take_while(|line| line.trim() != "#[cfg(test)]")
+    // Tests come last, as a module of their own; what else is for tests alone counts as code.
+    let code = source.split("\n#[cfg(test)]\nmod tests {").next().unwrap_or(source);
+    code.lines()
         .filter(|line| !line.trim_start().starts_with("//"))
         .flat_map(|line| {
             FORBIDDEN_TEXT
@@ -262,6 +262,8 @@ fn forbidden_text_is_noticed_in_code_and_only_there() {
     }
     let innocent = "//! No std::fs here.\nfn f() {}\n#[cfg(test)]\nmod tests { use std::fs; }\n";
     assert_eq!(forbidden_text(innocent), Vec::<String>::new());
+    let after = "impl A {\n    #[cfg(test)]\n    fn a() {}\n}\nfn f() { std::fs::read(p) }\n";
+    assert_eq!(forbidden_text(after).len(), 1);
 }
 
 /// The sources below a folder, files of tests alone left out.

@@ -129,20 +129,17 @@ impl Member<'_> {
             && !self.seen.drained
     }
 
-    pub(crate) fn view(&self) -> CapacityView {
-        let belief = self.belief.unwrap_or(Belief {
-            rps: self.rps,
-            lower_rps: 0.0,
-            upper_rps: None,
-            error: 1.0,
-        });
-        CapacityView {
+    /// Its capacity, where anything is known of it or, as `peers_known` says, of its peers'.
+    pub(crate) fn view(&self, peers_known: bool) -> Option<CapacityView> {
+        let of_peers = Belief { rps: self.rps, lower_rps: 0.0, upper_rps: None, error: 1.0 };
+        let belief = self.belief.or_else(|| peers_known.then_some(of_peers))?;
+        Some(CapacityView {
             instance: self.id(),
             rps: self.rps,
             lower_rps: belief.lower_rps.min(self.rps),
             upper_rps: belief.upper_rps.map(|upper| upper.max(self.rps)),
             pinned: self.pinned,
-        }
+        })
     }
 }
 
@@ -245,6 +242,11 @@ impl Fleet {
         for known in self.known.values_mut() {
             known.capacity.rest(UNSEEN_AGEING * gap_ms as f64 / 1_000.0);
         }
+    }
+
+    /// What is known of their capacities.
+    pub(crate) fn views(&self, members: &[Member<'_>]) -> Vec<CapacityView> {
+        members.iter().filter_map(|m| m.view(self.typical_rps.is_some())).collect()
     }
 
     /// From an instance's first request to its usual speed.

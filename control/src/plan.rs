@@ -49,7 +49,7 @@ pub struct ServicePlan {
     /// Which quantile of it starts which step now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub thresholds: Option<Thresholds>,
-    /// Learned or pinned capacity of every instance, ordered by id.
+    /// Learned or pinned capacity of every instance, ordered by id; of none while nothing is known.
     pub capacity: Vec<CapacityView>,
     /// How the service's rules stand, in the order of the spec.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -218,6 +218,21 @@ pub enum AlertKind {
     RuleNoData,
 }
 
+impl AlertKind {
+    /// Its name in records, logs and answers.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Shortage => "shortage",
+            Self::NoCapacity => "no_capacity",
+            Self::ProviderFailing => "provider_failing",
+            Self::ForecastUnusable => "forecast_unusable",
+            Self::Rule => "rule",
+            Self::RuleNoData => "rule_no_data",
+        }
+    }
+}
+
 /// Forecast quantiles at one horizon.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct HorizonView {
@@ -346,6 +361,17 @@ mod tests {
         for law in Law::ALL {
             let written = serde_json::to_value(law).expect("a law is a word");
             assert_eq!(written, law.as_str());
+        }
+    }
+
+    #[test]
+    fn alerts_are_named_as_they_are_written() {
+        use AlertKind::{
+            ForecastUnusable, NoCapacity, ProviderFailing, Rule, RuleNoData, Shortage,
+        };
+        for kind in [Shortage, NoCapacity, ProviderFailing, ForecastUnusable, Rule, RuleNoData] {
+            let written = serde_json::to_value(kind).expect("a kind is a word");
+            assert_eq!(written, kind.as_str());
         }
     }
 }

@@ -239,7 +239,8 @@ fn reason(
         "all instances together carry less and share it by capacity".to_owned()
     } else {
         let members = scene.members.iter().zip(&target.shares);
-        let share: f64 = members.filter(|(m, _)| m.is_shadow()).map(|(_, share)| share).sum();
+        let shadows = members.filter(|(m, _)| m.is_shadow());
+        let share = shadows.fold(0.0, |sum, (_, share)| sum + share);
         format!("{:.0} rps go to shadows", share * demand_rps)
     };
     let carried = if scene.supply.known {

@@ -207,7 +207,7 @@ impl Service {
         let now_ms = self.clock.now_ms();
         self.publisher.follow(act, &mut self.fleet.known);
         let mut members = self.fleet.members(&self.spec, &seen.instances, now_ms);
-        let capacity = members.iter().map(crate::fleet::Member::view).collect();
+        let capacity = self.fleet.views(&members);
         let saturated = self.is_saturated(seen);
         let supply = Supply::of(&members, &self.spec, self.fleet.typical_rps, outlook);
         let at_risk = self.relieve(&mut members, &supply, outlook, observation.interval_ms);

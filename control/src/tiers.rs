@@ -165,13 +165,12 @@ fn floor_text(scene: &Scene<'_>, floor: Floor, committed: u32) -> String {
         ),
         Law::Risk => scene.at_risk.floor_text(floor.shadows, committed),
         Law::Failover if supply.lost_primaries > 0 => format!(
-            "primaries down or ejected: {} ({}); demand is {:.0} rps, the primaries left carry {:.0} \
-             rps at {:.0}% utilisation: {} should stand in, {committed} do",
+            "primaries down or ejected: {} ({}); demand is {:.0} rps, {}: {} should stand in, \
+             {committed} do",
             supply.lost_primaries,
             lost_text(scene),
             scene.outlook.now_rps,
-            supply.primary_rps,
-            supply.target * 100.0,
+            left_text(scene),
             shadows_text(floor.shadows)
         ),
         law => format!(
@@ -185,6 +184,15 @@ fn floor_text(scene: &Scene<'_>, floor: Floor, committed: u32) -> String {
             shadows_text(floor.shadows)
         ),
     }
+}
+
+fn left_text(scene: &Scene<'_>) -> String {
+    let supply = &scene.supply;
+    if !supply.known {
+        return "no capacity is known yet".to_owned();
+    }
+    let (rps, percent) = (supply.primary_rps, supply.target * 100.0);
+    format!("the primaries left carry {rps:.0} rps at {percent:.0}% utilisation")
 }
 
 /// The primaries that are out of order, each with its witness.
@@ -230,7 +238,7 @@ pub(crate) fn warm(scene: &mut Scene<'_>, floor: Floor) {
             );
             (Law::Warm, text)
         } else {
-            (Law::Pool, format!("{id} to warm: the pool keeps {} warm and ready", pool.warm))
+            (Law::Pool, format!("{id} to warm: the pool keeps {kept} warm or larger and ready"))
         };
         scene.order(id, Some(Tier::Warm), law, text);
     }

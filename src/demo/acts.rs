@@ -58,7 +58,7 @@ pub(super) async fn play(
     mut stop: watch::Receiver<bool>,
     keep: bool,
 ) -> anyhow::Result<(Take, Option<Scene>)> {
-    let mut scene = Scene::start(mode, dir).await?;
+    let mut scene = Scene::start(mode, dir, keep).await?;
     let mut watcher = Watcher::new(Client::new(scene.admin));
     ready(&mut scene, &mut watcher, &mut stop).await?;
     let primaries: Vec<_> = scene.primaries.iter().map(|p| (p.name.clone(), p.address)).collect();

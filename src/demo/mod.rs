@@ -29,6 +29,7 @@ use acts::{Take, play};
 use figures::Figures;
 use report::Report;
 use scene::Scene;
+pub(crate) use scene::end_with_demo;
 use script::Script;
 use view::Display;
 

@@ -15,11 +15,31 @@ use super::script::{CONCURRENCY, EVALUATION_WINDOW_MS, OBJECTIVE_MS, PRIMARIES, 
 
 /// Variable by which everything that belongs to one scene is found again, shadows included.
 const MARK: &str = "FORESHADOW_DEMO_SCENE";
+/// Variable with the process that what is started ends with.
+const PARENT: &str = "FORESHADOW_DEMO_PARENT";
 const START_PATIENCE: Duration = Duration::from_secs(20);
 const STOP_PATIENCE: Duration = Duration::from_secs(15);
 
 /// Name of the one service.
 pub(super) const SERVICE: &str = "shop";
+
+/// Ends this process when the demo that started it is killed, which then cannot end it itself.
+/// Shadows have the variable too, but another parent, which ends them.
+///
+/// # Errors
+/// When the kernel refuses, or the demo has ended already.
+pub(crate) fn end_with_demo() -> anyhow::Result<()> {
+    let Ok(demo) = std::env::var(PARENT) else { return Ok(()) };
+    let is_parent = || {
+        let parent = rustix::process::getppid().map(|pid| pid.as_raw_nonzero().to_string());
+        parent.is_some_and(|parent| parent == demo)
+    };
+    if is_parent() {
+        rustix::process::set_parent_process_death_signal(Some(Signal::TERM))?;
+        anyhow::ensure!(is_parent(), "the demo has ended");
+    }
+    Ok(())
+}
 
 /// A primary and its process.
 #[derive(Debug)]
@@ -38,6 +58,8 @@ pub(super) struct Scene {
     pub(super) admin: SocketAddr,
     pub(super) primaries: Vec<Primary>,
     node: Option<Child>,
+    /// What runs does not end with this process.
+    outlives: bool,
     kept: bool,
 }
 
@@ -45,11 +67,12 @@ pub(super) struct Scene {
 pub(super) type Orphans = Vec<u32>;
 
 impl Scene {
-    /// Starts the primaries and the node in `mode`, with files in `dir`.
+    /// Starts the primaries and the node in `mode`, with files in `dir`. Unless they are to be
+    /// kept they end with this process, whatever ends it.
     ///
     /// # Errors
     /// When a process cannot be started or a backend does not open its port.
-    pub(super) async fn start(mode: Mode, dir: &Path) -> anyhow::Result<Self> {
+    pub(super) async fn start(mode: Mode, dir: &Path, keep: bool) -> anyhow::Result<Self> {
         let dir = dir.join(mode.to_string());
         std::fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
         let (proxy, admin) = free_addresses()?;
@@ -60,6 +83,7 @@ impl Scene {
             admin,
             primaries: Vec::new(),
             node: None,
+            outlives: keep,
             kept: false,
         };
         for nth in 1..=PRIMARIES {
@@ -92,6 +116,9 @@ impl Scene {
         let program = std::env::current_exe().context("cannot find this program's own file")?;
         let mut command = Command::new(program);
         command.env(MARK, self.mark()).current_dir(&self.dir);
+        if !self.outlives {
+            command.env(PARENT, std::process::id().to_string());
+        }
         command.stdin(Stdio::null()).process_group(0);
         Ok(command)
     }

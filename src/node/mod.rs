@@ -79,7 +79,7 @@ pub(crate) struct Shared {
     view: ArcSwapOption<View>,
     plane: Arc<DataPlane>,
     manager: Arc<Manager>,
-    mirror: Arc<Mirrorer>,
+    pub(crate) mirror: Arc<Mirrorer>,
     reloads: mpsc::Sender<oneshot::Sender<ReloadOutcome>>,
     draining: AtomicBool,
     /// Held from reading the announced events until the loop has them, so that of two changes at

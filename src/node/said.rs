@@ -61,7 +61,7 @@ impl SaidOfService {
                 Some((.., seen)) => *seen = tick,
                 None => {
                     self.alerts.push((alert.kind, alert.rule.clone(), tick));
-                    news.push(format!("alert {:?}: {}", alert.kind, alert.text));
+                    news.push(format!("alert {}: {}", alert.kind.as_str(), alert.text));
                 }
             }
         }
@@ -69,7 +69,7 @@ impl SaidOfService {
             let over = tick.saturating_sub(*seen) >= OVER_AFTER_TICKS;
             if over {
                 let of = rule.as_ref().map_or_else(String::new, |rule| format!(" of rule {rule}"));
-                news.push(format!("alert {kind:?}{of} is over"));
+                news.push(format!("alert {}{of} is over", kind.as_str()));
             }
             !over
         });
@@ -105,8 +105,8 @@ mod tests {
             let alerts: &[Alert] = if tick < 500 && tick % 3 == 0 { &shortage } else { &[] };
             news.extend(said.alert_news(tick, alerts).into_iter().map(|text| (tick, text)));
         }
-        let raised = (0, "alert Shortage: too little".to_owned());
-        let over = (498 + OVER_AFTER_TICKS, "alert Shortage is over".to_owned());
+        let raised = (0, "alert shortage: too little".to_owned());
+        let over = (498 + OVER_AFTER_TICKS, "alert shortage is over".to_owned());
         assert_eq!(news, [raised, over]);
     }
 }

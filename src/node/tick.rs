@@ -30,6 +30,9 @@ use super::view::View;
 const TICK_MS: u64 = 100;
 /// Ticks until forecasts of metrics are told again.
 const TELL_METRICS_TICKS: u64 = 10;
+/// Reports taken in one tick. The others wait, and whoever sends more than there is room for is told
+/// so: without a bound, a tick would last for as long as somebody keeps sending.
+const HEARD_PER_TICK: usize = 256;
 /// Ticks between two looks at how decisions turned out.
 const FEEDBACK_TICKS: u32 = 10;
 
@@ -154,7 +157,7 @@ impl Loop {
         let (at_ms, now_ms) = (self.shared.clock.steady_ms(), self.shared.clock.now_ms());
         let configured = self.take_configuration();
         let answers = self.take_orders(now_ms, tick);
-        while let Ok(report) = self.inboxes.reports.try_recv() {
+        for report in self.inboxes.reports.try_iter().take(HEARD_PER_TICK) {
             self.observer.hear(report, at_ms);
         }
         let sources = Sources {

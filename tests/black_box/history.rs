@@ -43,8 +43,9 @@ fn now_ms() -> i64 {
     i64::try_from(now.as_millis()).unwrap()
 }
 
+/// What is known of it; 0 while nothing is.
 fn capacity_rps(node: &Node) -> f64 {
-    node.api("/api/v1/instances")["instances"][0]["capacity"]["rps"].as_f64().unwrap()
+    node.api("/api/v1/instances")["instances"][0]["capacity"]["rps"].as_f64().unwrap_or(0.0)
 }
 
 /// What decisions expect in three seconds.

@@ -141,9 +141,8 @@ fn an_idle_instance_teaches_nothing() {
         one.meters = Meters { requests: count, ok: count, latency, ..Meters::default() };
         observation(tick, count, vec![one])
     };
-    let learned: Vec<f64> =
-        (0..200).map(|tick| controller.tick(&busy(tick, 10)).services[0].capacity[0].rps).collect();
-    let before = learned[199];
+    let learned = (0..200).map(|tick| controller.tick(&busy(tick, 10))).last();
+    let before = learned.expect("there were ticks").services[0].capacity[0].rps;
     assert!(before > 100.0, "{before}");
     let last = (200..1_400).map(|tick| controller.tick(&busy(tick, 0))).last();
     let after = last.expect("there were ticks").services[0].capacity[0].rps;

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use foreshadow_mirror::MirrorStats;
 use foreshadow_proxy::ConnectionCounts;
 use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::metrics::MetricType;
@@ -25,6 +26,7 @@ pub(super) fn node(shared: &Shared, out: &mut DescriptorEncoder) -> fmt::Result 
     let dropped = shared.decisions.dropped();
     counter(out, "decisions_dropped", "Decision records lost to a slow disk.", dropped)?;
     history(out, &shared.history.status())?;
+    mirror(out, &shared.mirror.stats())?;
     let recording = f64::from(u8::from(shared.recording.status().good()));
     gauge(out, "recording", "1 while ticks are recorded and written.", recording)?;
     let mut reloads = family(out, "reloads", "Configuration reloads.", MetricType::Counter)?;
@@ -51,6 +53,21 @@ fn listeners(out: &mut DescriptorEncoder, listeners: &[ConnectionCounts]) -> fmt
     ];
     let named: Vec<_> = listeners.iter().map(|l| (l.listener.as_str(), l)).collect();
     counters(out, &counts, "listener", &named)
+}
+
+fn mirror(out: &mut DescriptorEncoder, stats: &MirrorStats) -> fmt::Result {
+    let counts: [Count<MirrorStats>; 5] = [
+        ("mirror_offered", "Answered requests that might have been copied to shadows.", |m| {
+            m.offered
+        }),
+        ("mirror_refused", "Of them, those that must not be copied, or that failed.", |m| {
+            m.refused
+        }),
+        ("mirror_dropped", "Copies not made since their shadow's queue was full.", |m| m.dropped),
+        ("mirror_sent", "Copies sent.", |m| m.sent),
+        ("mirror_failed", "Copies sent and not answered, or too late.", |m| m.failed),
+    ];
+    counts.into_iter().try_for_each(|(name, help, value)| counter(out, name, help, value(stats)))
 }
 
 fn history(out: &mut DescriptorEncoder, history: &Status) -> fmt::Result {
