@@ -75,6 +75,7 @@ fn spec(service: u64) -> ServiceSpec {
         warm_up_ms: 5_000,
         feedback: true,
         rules: Vec::new(),
+        signals: Vec::new(),
     }
 }
 

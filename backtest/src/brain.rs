@@ -127,6 +127,7 @@ impl BrainSpec {
             warm_up_ms: setup.warm_up_ms,
             feedback: self.feedback,
             rules: Vec::new(),
+            signals: Vec::new(),
         }
     }
 }

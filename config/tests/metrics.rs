@@ -134,3 +134,25 @@ fn what_cannot_be_is_told_with_its_place() {
     let none = parsed("    metrics: { scrape: {} }\n").unwrap_err().to_string();
     assert!(none.contains("no \"series\""), "{none}");
 }
+
+#[test]
+fn demand_is_forecast_with_the_signals_looked_up_or_with_those_listed() {
+    let looked_up =
+        "    signals:\n      reach: { file: reach.csv }\n      backlog: { file: b.csv }\n";
+    let with = |text: &str| {
+        let config = parsed(text).unwrap_or_else(|errors| panic!("{errors}"));
+        let printed = serde_json::to_string(&config).unwrap();
+        let again = read(&printed, Format::Json);
+        assert_eq!(again.unwrap_or_else(|errors| panic!("{errors}\n{printed}")), config);
+        config.service_specs().remove(0).signals
+    };
+    assert_eq!(with(looked_up), ["backlog", "reach"]);
+    let listed = |names: &str| format!("{looked_up}    forecast: {{ signals: [{names}] }}\n");
+    assert_eq!(with(&listed("pushed, reach, pushed")), ["pushed", "reach"]);
+    assert_eq!(with(&listed("")), [""; 0]);
+    let many = (0..9).map(|n| format!("s{n}")).collect::<Vec<_>>().join(", ");
+    for (names, said) in [("'a b'", "the name \"a b\""), (&many, "9 signals")] {
+        let errors = parsed(&listed(names)).expect_err("it is refused").to_string();
+        assert!(errors.contains(said), "{errors}");
+    }
+}

@@ -1,12 +1,15 @@
 //! Demand of one service: measured, smoothed, forecast, and what of the forecast is believable.
 
+use std::collections::BTreeMap;
+
 use foreshadow_predictor::{Forecaster, HorizonScore, MIN_SCORED, SeriesSpec};
 use serde::{Deserialize, Serialize};
 
 use crate::announced::Events;
 use crate::dispersion::Dispersion;
 use crate::long_range::LongRange;
-use crate::{ForecastScore, HorizonView, LongRangeScore, QuantileSpec, ServiceSpec};
+use crate::signals::Signals;
+use crate::{ForecastScore, HorizonView, LongRangeScore, QuantileSpec, ServiceSpec, SignalView};
 
 /// What a forecaster says of a service's demand, in requests per second.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -63,6 +66,8 @@ pub(crate) struct Demand {
     until_review: u32,
     #[serde(default)]
     long_range: LongRange,
+    #[serde(default)]
+    signals: Signals,
 }
 
 /// The forecast as the laws may use it.
@@ -85,7 +90,9 @@ pub(crate) struct Outlook {
 
 impl Demand {
     pub(crate) fn new(spec: &ServiceSpec) -> Self {
-        let forecaster = Forecaster::new(series(spec));
+        let series = series(spec);
+        let signals = Signals::new(spec, series.horizons_ms.len());
+        let forecaster = Forecaster::with_regressors(series, signals.count());
         Self {
             forecaster,
             now_rps: 0.0,
@@ -95,16 +102,25 @@ impl Demand {
             misleading_ms: Vec::new(),
             until_review: REVIEW_TICKS,
             long_range: LongRange::default(),
+            signals,
         }
     }
 
-    /// Whether the forecaster was made for other horizons, levels or seasons than `spec` asks for.
+    /// Whether the forecaster was made for other horizons, levels, seasons or signals than `spec` asks
+    /// for.
     pub(crate) fn must_restart_for(&self, spec: &ServiceSpec) -> bool {
-        *self.forecaster.spec() != series(spec).sanitised()
+        *self.forecaster.spec() != series(spec).sanitised() || !self.signals.are_of(spec)
     }
 
-    /// Takes the arrivals of `interval_ms`, after `missing_ms` in which nothing was counted.
-    pub(crate) fn observe(&mut self, arrivals: u64, interval_ms: u64, missing_ms: u64) {
+    /// Takes the arrivals of `interval_ms`, after `missing_ms` in which nothing was counted, and what
+    /// is told of the service.
+    pub(crate) fn observe(
+        &mut self,
+        arrivals: u64,
+        interval_ms: u64,
+        missing_ms: u64,
+        signals: &BTreeMap<String, f64>,
+    ) {
         if interval_ms == 0 {
             return;
         }
@@ -114,7 +130,9 @@ impl Demand {
         if interval_ms + missing_ms >= step_ms * 3 / 2 && steps > 1 {
             self.forecaster.observe_gap(steps - 1);
         }
-        self.forecaster.observe(rps);
+        let told = self.signals.hear(signals, missing_ms, &self.forecaster.spec().horizons_ms);
+        self.forecaster.observe_with(rps, &told);
+        self.signals.learn(rps, interval_ms + missing_ms, &self.forecaster);
         self.dispersion.observe(arrivals as f64, interval_ms as f64);
         let elapsed_ms = (interval_ms + missing_ms) as f64;
         if self.observed_ms == 0 {
@@ -149,6 +167,7 @@ impl Demand {
         self.forecaster.observe_gap(gap_ms / self.forecaster.spec().step_ms);
         self.observed_ms = 0;
         self.long_range.rest();
+        self.signals.rest();
     }
 
     fn review(&mut self) {
@@ -176,6 +195,11 @@ impl Demand {
             naive_loss_rps: h.naive_pinball,
         });
         (near.collect(), self.long_range.scores())
+    }
+
+    /// What is known of signals, and how what they said turned out.
+    pub(crate) fn signals(&self) -> Vec<SignalView> {
+        self.signals.views(&self.forecaster.spec().horizons_ms)
     }
 
     /// What the forecaster says at the levels of `quantiles`.
@@ -218,6 +242,7 @@ impl Demand {
             })
             .collect();
         outlook.horizons.sort_by_key(|h| h.horizon_ms);
+        self.signals.raise(&mut outlook.horizons, most);
         if outlook.horizons.is_empty() {
             outlook.distrust = Some("demand stayed below its lowest quantile too often");
         }
@@ -322,6 +347,7 @@ mod tests {
             warm_up_ms: 3_000,
             feedback: true,
             rules: Vec::new(),
+            signals: Vec::new(),
         }
     }
 
@@ -333,7 +359,7 @@ mod tests {
             let mut demand = Demand::new(&spec);
             for tick in 1..=1_200_u64 {
                 let arrived = u64::from(every > 0 && tick.is_multiple_of(every));
-                demand.observe(arrived, DEFAULT_TICK_MS, 0);
+                demand.observe(arrived, DEFAULT_TICK_MS, 0, &BTreeMap::new());
                 let outlook = demand.outlook(&demand.forecast(&spec.quantiles));
                 assert_eq!(outlook.distrust, None, "every {every} ticks, tick {tick}");
                 assert_eq!(outlook.horizons.len(), 4, "every {every} ticks, tick {tick}");

@@ -12,8 +12,8 @@
 //!    comes back is taken as hostile: values that are no numbers, negative or absurd make the
 //!    whole forecast unusable, the rest is cut at ten times the recent peak, and horizons whose
 //!    lowest quantile proved too high are left out. What models of kept history expect beyond its
-//!    last horizon is added as far as their record speaks for them (`long_range`). What an
-//!    operator has announced (`announced`) is laid over both, usable or not.
+//!    last horizon is added as far as their record speaks for them (`long_range`); signals that lead
+//!    demand are heard in the same way (`signals`). What an operator has announced (`announced`) is laid over both, usable or not.
 //! 3. *Instances* (`fleet`, `capacity`, `queueing`): meters of instances that take requests go
 //!    into their capacity models; facts into lead times and back-offs (`provider`). Those that
 //!    vanished are forgotten.
@@ -76,6 +76,7 @@ mod rolling;
 mod rules;
 mod scene;
 mod service;
+mod signals;
 mod spec;
 mod steady;
 mod supply;
@@ -89,8 +90,8 @@ mod window;
 pub use controller::Controller;
 pub use demand::{DemandForecast, DemandHorizon};
 pub use feedback::{
-    AlarmScore, FeedbackView, ForecastScore, LeadTime, LongRangeScore, Step, StepScore,
-    ThresholdView, Thresholds,
+    AlarmScore, FeedbackView, ForecastScore, LeadTime, LongRangeScore, SignalScore, SignalState,
+    SignalView, Step, StepScore, ThresholdView, Thresholds,
 };
 pub use fitness::{
     Fitness, FitnessConcern, FitnessEvidence, FitnessReason, FitnessShares, FitnessVerdict,
@@ -117,6 +118,7 @@ pub use rules::{
     Metric, Prefix, Rule, RuleAction, RuleError, RuleReading, RuleSpec, RuleState, RuleView, Scope,
     Unit, Until, Value, When, dry_run, is_rule_name,
 };
+pub use signals::MAX_DEMAND_SIGNALS;
 pub use spec::{
     Capacity, DEFAULT_TICK_MS, Objective, PoolSpec, QuantileSpec, ServiceSpec, WeightSpec,
 };

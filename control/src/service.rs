@@ -122,6 +122,7 @@ impl Service {
         FeedbackView {
             forecasts,
             long_range,
+            signals: self.demand.signals(),
             rules: self.rules.scores(),
             risk: self.risk.score(),
             ..self.feedback.view(&self.spec)
@@ -161,7 +162,7 @@ impl Service {
         let passed_ms = self.clock.advance(observation.at_ms, interval_ms);
         let now_ms = self.clock.now_ms();
         let missing_ms = passed_ms.saturating_sub(interval_ms);
-        self.demand.observe(seen.arrivals, interval_ms, missing_ms);
+        self.demand.observe(seen.arrivals, interval_ms, missing_ms, &seen.signals);
         self.demand.hear(&seen.long_range, now_ms, passed_ms, &self.spec);
 
         let sighted = self.fleet.observe(&self.spec, seen, now_ms, interval_ms);

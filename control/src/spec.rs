@@ -39,6 +39,9 @@ pub struct ServiceSpec {
     /// Predictive rules, at most [`crate::MAX_RULES`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rules: Vec<RuleSpec>,
+    /// Signals that demand is forecast with, at most [`crate::MAX_DEMAND_SIGNALS`]; more are left out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub signals: Vec<String>,
 }
 
 /// Time between two ticks of a node that serves.

@@ -1,6 +1,6 @@
 //! Services: defaults, ranges, and figures that must fit each other.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use foreshadow_control::{Capacity, Mode, Objective, QuantileSpec, WeightSpec};
 use super::metrics::metrics;
 use super::range::{self, DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS};
 use super::shadows::shadows;
-use super::signals::signals;
+use super::signals::{forecast_with, signals};
 use super::{events, items};
 use crate::raw::{
     BackendAddress, CheckKind, Either, Factor, List, RawEjection, RawForecast, RawHealth,
@@ -19,8 +19,8 @@ use crate::raw::{
 use crate::reader::{At, Field, Place, Problem, Reader};
 use crate::units::{self, control::LATENCY_KEYS};
 use crate::{
-    Ejection, Forecast, Health, HealthCheck, Primary, Retries, RetryOn, Service, StatusRange,
-    Timeouts,
+    Ejection, Forecast, Health, HealthCheck, Primary, Retries, RetryOn, Service, Signal,
+    StatusRange, Timeouts,
 };
 
 /// What instances are filled to unless the file says it. What is learned of a capacity is uncertain;
@@ -32,6 +32,7 @@ const PINNED_TARGET: f64 = 0.9;
 pub(super) fn service(raw: RawService, listens: &[SocketAddr], r: &mut Reader<'_>) -> Service {
     let metrics = metrics(raw.metrics.value().unwrap_or_default(), r);
     let capacity = raw.capacity.value().map_or(Capacity::Learned, |capacity| capacity.0);
+    let signals = signals(raw.signals, metrics.max_age, r);
     let usual = match capacity {
         Capacity::Pinned(_) => PINNED_TARGET,
         Capacity::Learned => LEARNED_TARGET,
@@ -44,10 +45,10 @@ pub(super) fn service(raw: RawService, listens: &[SocketAddr], r: &mut Reader<'_
         health: health(raw.health.value().unwrap_or_default(), r),
         mode: raw.mode.value().map_or(Mode::Advise, |mode| mode.0),
         shadows: raw.shadows.value().map(|raw| shadows(raw, r)),
-        forecast: forecast(raw.forecast.value().unwrap_or_default(), capacity, r),
+        forecast: forecast(raw.forecast.value().unwrap_or_default(), capacity, &signals, r),
         feedback: raw.feedback.value().is_none_or(|feedback| feedback.0),
         rules: Vec::new(),
-        signals: signals(raw.signals, metrics.max_age, r),
+        signals,
         metrics,
         weights: weights(raw.weights.value().unwrap_or_default(), r),
         warm_up: range::time(raw.warm_up, 0..=HOUR_MS, 5_000, r),
@@ -195,7 +196,12 @@ pub(super) fn at_most(at: At<Time>, limit: Duration, name: &str, r: &mut Reader<
     value
 }
 
-fn forecast(raw: RawForecast, capacity: Capacity, r: &mut Reader<'_>) -> Forecast {
+fn forecast(
+    raw: RawForecast,
+    capacity: Capacity,
+    signals: &BTreeMap<String, Signal>,
+    r: &mut Reader<'_>,
+) -> Forecast {
     let mut seasons: Vec<Duration> = Vec::new();
     match raw.seasons.value() {
         None => seasons.push(Duration::from_millis(DAY_MS)),
@@ -222,6 +228,7 @@ fn forecast(raw: RawForecast, capacity: Capacity, r: &mut Reader<'_>) -> Forecas
         r.report(&place, Problem::new(found, "commit <= warm <= prepare"));
     }
     Forecast {
+        signals: forecast_with(raw.signals, signals, r),
         horizon: range::time(raw.horizon, 100..=10 * MINUTE_MS, 30_000, r),
         seasons,
         quantiles,

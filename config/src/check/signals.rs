@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use foreshadow_control::MAX_METRICS;
+use foreshadow_control::{MAX_DEMAND_SIGNALS, MAX_METRICS};
 
 use super::metrics::{check_name, within_age};
 use super::range::SECOND_MS;
 use super::service::at_most;
-use crate::raw::{Map, RawSignal};
+use crate::raw::{List, Map, RawSignal, Text};
 use crate::reader::{At, Field, Place, Problem, Reader};
 use crate::{Signal, SignalSource};
 
@@ -38,6 +38,30 @@ pub(super) fn signals(
         }
     }
     signals
+}
+
+/// The signals that demand is forecast with: those listed, or the first of those looked up.
+pub(super) fn forecast_with(
+    field: Field<List<Text>>,
+    signals: &BTreeMap<String, Signal>,
+    r: &mut Reader<'_>,
+) -> Vec<String> {
+    let Some(At { value: list, place }) = field.given() else {
+        return signals.keys().take(MAX_DEMAND_SIGNALS).cloned().collect();
+    };
+    if list.0.len() > MAX_DEMAND_SIGNALS {
+        let found = format!("{} signals", list.0.len());
+        r.report(&place, Problem::new(found, format!("at most {MAX_DEMAND_SIGNALS}")));
+    }
+    let mut names = Vec::new();
+    for At { value: Text(name), place } in list.0 {
+        let name = At { value: name, place };
+        check_name(&name, r);
+        if !names.contains(&name.value) {
+            names.push(name.value);
+        }
+    }
+    names
 }
 
 fn source(raw: RawSignal, place: &Place, r: &mut Reader<'_>) -> Option<SignalSource> {

@@ -81,6 +81,7 @@ impl Service {
             warm_up_ms: units::duration::to_ms(self.warm_up),
             feedback: self.feedback,
             rules: self.rules.clone(),
+            signals: self.forecast.signals.clone(),
         }
     }
 }
@@ -181,6 +182,8 @@ pub struct Forecast {
     /// Known periods of demand, distinct, such as a day.
     #[serde(serialize_with = "units::duration::serialize_list")]
     pub seasons: Vec<Duration>,
+    /// Signals that demand is forecast with, distinct.
+    pub signals: Vec<String>,
     /// Which quantile of demand starts which step; commit <= warm <= prepare.
     #[serde(serialize_with = "units::control::quantiles")]
     pub quantiles: QuantileSpec,

@@ -115,6 +115,9 @@ table! {
         horizon: Time,
         /// Known periods of demand, 1m to 366d. Default: [24h].
         seasons: List<Time>,
+        /// Names of signals that demand is forecast with, at most 8: what is told of the service by
+        /// those names, looked up or pushed. Default: the first 8 under `signals` of the service.
+        signals: List<Text>,
         /// What a second without a shadow that is needed costs, in seconds of one that is not, 0.1 to
         /// 1000; the quantiles follow from it. Default: 9 where capacity is pinned.
         violation_cost: Factor,

@@ -28,7 +28,8 @@ pub(crate) use tally::AlarmTally;
 use tally::StepTally;
 use threshold::Threshold;
 pub use view::{
-    AlarmScore, FeedbackView, ForecastScore, LeadTime, LongRangeScore, StepScore, ThresholdView,
+    AlarmScore, FeedbackView, ForecastScore, LeadTime, LongRangeScore, SignalScore, SignalState,
+    SignalView, StepScore, ThresholdView,
 };
 
 /// What became of a step.

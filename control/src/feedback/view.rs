@@ -19,6 +19,9 @@ pub struct FeedbackView {
     pub forecasts: Vec<ForecastScore>,
     /// Forecasts from kept history, by horizon.
     pub long_range: Vec<LongRangeScore>,
+    /// Signals that demand is forecast with.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub signals: Vec<SignalView>,
     /// Rules that look ahead, in the order of the spec.
     pub rules: Vec<AlarmScore>,
     /// Alarms that an instance will fail.
@@ -111,6 +114,50 @@ pub struct LongRangeScore {
     /// The same of "same as now".
     pub naive_loss_rps: f64,
     /// Whether its record speaks against it.
+    pub heard: bool,
+}
+
+/// A signal that demand is forecast with.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SignalView {
+    /// Its name.
+    pub signal: String,
+    /// Whether it is of use now.
+    pub state: SignalState,
+    /// By how much it leads demand, as far as is known.
+    pub lead_ms: u64,
+    /// How much it and demand so much later have in common, 0 to 1: the absolute correlation of their
+    /// swings.
+    pub correlation: f64,
+    /// What it foretold when it expected clearly more than the forecaster, by horizon.
+    pub forecasts: Vec<SignalScore>,
+}
+
+/// Whether a signal is of use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SignalState {
+    /// It arrives, and moves.
+    Arriving,
+    /// It does not arrive.
+    Missing,
+    /// It has stood still for four times longer than ever before.
+    Still,
+}
+
+/// What a signal foretold at one horizon when it expected clearly more than the forecaster did, held
+/// against what came.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SignalScore {
+    /// How far ahead.
+    pub horizon_ms: u64,
+    /// Occasions on which it spoke up and the truth is known.
+    pub occasions: u64,
+    /// Mean absolute error on the last of them, requests per second.
+    pub error_rps: f64,
+    /// The same of the forecaster.
+    pub error_without_rps: f64,
+    /// Whether decisions lean on it.
     pub heard: bool,
 }
 

@@ -18,5 +18,6 @@ mod risk;
 mod rules;
 mod saying;
 mod sharing;
+mod signals;
 mod sim;
 mod steady;

@@ -35,6 +35,7 @@ pub(crate) fn spec() -> ServiceSpec {
         warm_up_ms: 1_000,
         feedback: true,
         rules: Vec::new(),
+        signals: Vec::new(),
     }
 }
 
@@ -118,6 +119,8 @@ pub(crate) struct World {
     pub(crate) events: Vec<(u64, u64, f64)>,
     /// What models of kept history say in the next tick.
     pub(crate) long_range: Vec<DemandHorizon>,
+    /// What is told of the service, in every tick.
+    pub(crate) signals: BTreeMap<String, f64>,
     pub(crate) outcome: Outcome,
     pub(crate) at_ms: u64,
     tick: u64,
@@ -141,6 +144,7 @@ impl World {
             provider: Provider::Works,
             events: Vec::new(),
             long_range: Vec::new(),
+            signals: BTreeMap::new(),
             outcome: Outcome::default(),
             at_ms: 0,
             tick: 0,
@@ -252,11 +256,10 @@ impl World {
         self.at_ms += TICK_MS;
         self.tick += 1;
         self.advance_steps();
-        let objective_ms = OBJECTIVE_MS;
         let instances = self
             .instances
             .iter_mut()
-            .map(|(id, i)| i.seen(*id, self.at_ms, objective_ms, &mut self.outcome))
+            .map(|(id, i)| i.seen(*id, self.at_ms, OBJECTIVE_MS, &mut self.outcome))
             .collect();
         let service = ServiceObservation {
             service: ServiceName::from("shop"),
@@ -269,7 +272,7 @@ impl World {
             announced: self.announced(),
             long_range: std::mem::take(&mut self.long_range),
             traffic: TrafficCounts::default(),
-            signals: Default::default(),
+            signals: self.signals.clone(),
         };
         Observation {
             tick: self.tick,

@@ -193,7 +193,7 @@ fn take_up(
     match controller.recall(memory, age_ms) {
         Ok(Recalled::Whole) => Ok(format!("{age_s} s old")),
         Ok(Recalled::WithoutForecast) => Ok(format!(
-            "{age_s} s old; its forecaster begins anew, since horizon, seasons or quantiles changed"
+            "{age_s} s old; its forecaster begins anew, since horizon, seasons, quantiles or signals changed"
         )),
         Err(error) => Err(error.to_string()),
     }
@@ -209,7 +209,7 @@ fn written_by() -> &'static str {
 /// The names and sizes of everything in a fresh memory of a plain service.
 fn layout_fingerprint() -> u64 {
     let text = "listeners: [{ address: '127.0.0.1:1', routes: [{ service: s }] }]\n\
-                services: { s: { primaries: ['127.0.0.1:2'] } }";
+                services: { s: { primaries: ['127.0.0.1:2'], forecast: { signals: [a] } } }";
     let parsed =
         foreshadow_config::parse(text, foreshadow_config::Format::Yaml, "layout", &|_| None);
     let specs: Vec<ServiceSpec> = parsed.map_or_else(|_| Vec::new(), |c| c.service_specs());
