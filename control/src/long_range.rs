@@ -75,18 +75,29 @@ impl LongRange {
         let faded = self.peak_rps * PEAK_MEMORY_MS / (PEAK_MEMORY_MS + elapsed_ms);
         self.peak_rps = faded.max(self.smoothed_rps).max(f64::MIN_POSITIVE);
         self.told = self.credible(told);
-        self.tracks.retain(|t| {
-            !t.pending.is_empty() || self.told.iter().any(|p| p.horizon_ms == t.horizon_ms)
-        });
         for point in &self.told {
-            let at = self.tracks.partition_point(|t| t.horizon_ms < point.horizon_ms);
-            if self.tracks.get(at).is_none_or(|t| t.horizon_ms != point.horizon_ms) {
-                // Horizons that change all the time get no record, and so never commit.
-                if self.tracks.len() >= MOST_POINTS {
-                    continue;
-                }
-                self.tracks.insert(at, Track::new(point.horizon_ms));
+            let place = |tracks: &[Track]| {
+                tracks.binary_search_by_key(&point.horizon_ms, |track| track.horizon_ms)
+            };
+            let mut found = place(&self.tracks);
+            if found.is_err() && self.tracks.len() >= MOST_POINTS {
+                // A record outlasts times in which nothing is told, such as a restart, until its
+                // place is asked for.
+                let of_use = |t: &Track| {
+                    !t.pending.is_empty() || self.told.iter().any(|p| p.horizon_ms == t.horizon_ms)
+                };
+                self.tracks.retain(of_use);
+                found = place(&self.tracks);
             }
+            let at = match found {
+                Ok(at) => at,
+                // Horizons that change all the time get no record, and so never commit.
+                Err(_) if self.tracks.len() >= MOST_POINTS => continue,
+                Err(at) => {
+                    self.tracks.insert(at, Track::new(point.horizon_ms));
+                    at
+                }
+            };
             self.tracks[at].keep(*point, now_ms, self.smoothed_rps);
         }
         for track in &mut self.tracks {
@@ -297,6 +308,22 @@ mod tests {
         }
         let heard_after_s = heard_after_s.expect("it is heard again");
         assert!((60..3_600).contains(&heard_after_s), "{heard_after_s}");
+    }
+
+    #[test]
+    fn a_record_outlasts_a_restart_and_a_time_in_which_nothing_is_told() {
+        for (told, is_heard) in [(100.0, true), (180.0, false)] {
+            let mut long = after(600, 100.0, told);
+            long.rest();
+            for tick in 0..36_000_u64 {
+                long.observe(900_000 + tick * 100, 100.0, 100, &[], &QUANTILES);
+            }
+            assert_eq!(lower_at_a_minute(&long, 100.0), None, "nothing is told");
+            let points = [point(0, 100.0), point(60_000, 100.0)];
+            long.observe(4_600_000, 100.0, 100, &points, &QUANTILES);
+            assert_eq!(lower_at_a_minute(&long, 100.0).is_some(), is_heard);
+            assert!(long.scores().iter().all(|score| score.scored > 12));
+        }
     }
 
     #[test]

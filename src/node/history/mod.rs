@@ -11,6 +11,7 @@ mod pending;
 pub(crate) mod read;
 mod recent;
 mod schema;
+mod scores;
 mod store;
 mod writer;
 
@@ -19,6 +20,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use anyhow::Context;
 use arc_swap::ArcSwapOption;
@@ -32,6 +34,7 @@ use super::view::View;
 use learned::Dated;
 use recent::Recent;
 use schema::Fault;
+use scores::CurveScores;
 use writer::Writer;
 
 pub(crate) use bucket::Resolution;
@@ -49,6 +52,7 @@ enum Message {
     Seen(Arc<View>),
     Learned(Vec<Dated>),
     Started(Vec<Event>),
+    Scored(CurveScores),
 }
 
 type RecentTicks = Arc<Mutex<Recent>>;
@@ -222,6 +226,35 @@ impl History {
     /// there was no room.
     pub(crate) fn remember_events(&self, started: Vec<Event>) -> bool {
         self.send(Message::Started(started))
+    }
+
+    /// Queues how curves did, for the next start; what there is no room for is dropped, since there
+    /// will be a newer one soon.
+    pub(crate) fn keep_scores(
+        &self,
+        service: &ServiceName,
+        reach: &'static str,
+        at_ms: u64,
+        state: String,
+    ) {
+        let service = service.clone();
+        self.send(Message::Scored(CurveScores { service, reach, at_ms, state }));
+    }
+
+    /// How curves did, as it was kept before the last end; nothing where that is too long ago. Blocks
+    /// on the disk.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub(crate) fn scores(
+        &self,
+        service: &ServiceName,
+        reach: &str,
+        now_ms: u64,
+    ) -> anyhow::Result<Option<String>> {
+        let max_age = self.keep.map_or(Duration::ZERO, |keep| keep.snapshot_max_age);
+        let max_age_ms = u64::try_from(max_age.as_millis()).unwrap_or(u64::MAX);
+        scores::read(&self.path, service, reach, now_ms.saturating_sub(max_age_ms))
     }
 
     /// Events of a service that have started, newest first. Blocks on the disk.

@@ -128,7 +128,7 @@ pub(crate) fn services(path: &Path) -> anyhow::Result<Vec<String>> {
     Ok(names.collect::<Result<_, _>>()?)
 }
 
-fn open(path: &Path) -> anyhow::Result<Option<Connection>> {
+pub(super) fn open(path: &Path) -> anyhow::Result<Option<Connection>> {
     if !path.exists() {
         return Ok(None);
     }

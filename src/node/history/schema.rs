@@ -8,7 +8,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 use super::bucket::Resolution;
 
 /// Each entry brings the database one `user_version` further; entries never change once released.
-const MIGRATIONS: &[fn() -> String] = &[first];
+const MIGRATIONS: &[fn() -> String] = &[first, second];
 
 /// Columns of every table of samples, in the order in which they are written and read.
 pub(super) const COLUMNS: &str = "covered_ms, ticks, requests, least_rps, most_rps, unserved, \
@@ -44,6 +44,17 @@ fn first() -> String {
         {}",
         samples.concat()
     )
+}
+
+fn second() -> String {
+    "CREATE TABLE curve_scores (
+        service TEXT NOT NULL,
+        reach   TEXT NOT NULL,
+        at_ms   INTEGER NOT NULL,
+        state   TEXT NOT NULL,
+        PRIMARY KEY (service, reach)
+    ) STRICT;"
+        .to_owned()
 }
 
 /// The table of one resolution, and the view of it that people read.

@@ -353,3 +353,21 @@ fn each_service_has_its_turn_and_none_more_than_one_a_second() {
     once.sort();
     assert_eq!(once, names);
 }
+
+#[test]
+fn how_curves_did_is_there_after_a_restart_and_forgotten_when_too_old() {
+    let dir = tempfile::tempdir().unwrap();
+    let history = History::start(dir.path(), &keep(), START_MS).unwrap();
+    let shop = ServiceName::from("shop");
+    for (reach, state) in [("1h", "old"), ("1d", "day"), ("1h", "new")] {
+        history.keep_scores(&shop, reach, START_MS, state.to_owned());
+    }
+    history.close();
+    let history = History::start(dir.path(), &keep(), START_MS + 1).unwrap();
+    let week_ms = 7 * 86_400_000;
+    let kept = |reach, now_ms| history.scores(&shop, reach, now_ms).unwrap();
+    assert_eq!(kept("1h", START_MS + week_ms).as_deref(), Some("new"));
+    assert_eq!(kept("1d", START_MS).as_deref(), Some("day"));
+    assert_eq!((kept("1w", START_MS), kept("1h", START_MS + week_ms + 1)), (None, None));
+    assert_eq!(history.scores(&ServiceName::from("api"), "1h", START_MS).unwrap(), None);
+}

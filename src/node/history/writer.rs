@@ -13,6 +13,7 @@ use rusqlite::Connection;
 use super::learned::Dated;
 use super::pending::Pending;
 use super::schema::{Fault, open_or_begin_anew};
+use super::scores::{self, CurveScores};
 use super::store::{self, SeriesIds};
 use super::{Health, Message, RecentTicks, learned};
 use crate::node::decisions::Event;
@@ -47,6 +48,8 @@ struct Work {
     /// Events that have started, and memories, of each service the newest, that wait for the disk.
     started: VecDeque<Event>,
     learned: Vec<Dated>,
+    /// Of each service and reach the newest.
+    scored: Vec<CurveScores>,
     ids: SeriesIds,
     now_ms: u64,
     /// Since when there are rows of a time to come.
@@ -64,6 +67,7 @@ impl Work {
             pending: Pending::default(),
             started: VecDeque::new(),
             learned: Vec::new(),
+            scored: Vec::new(),
             ids: SeriesIds::default(),
             now_ms: 0,
             ahead_since: None,
@@ -122,6 +126,10 @@ impl Writer {
                     work.learn(memories);
                     self.write_learned(&mut work);
                 }
+                Ok(Message::Scored(new)) => {
+                    work.scored.retain(|old| !new.is_of_the_same(old));
+                    work.scored.push(new);
+                }
                 Ok(Message::Started(events)) => {
                     work.start(events);
                     self.write_started(&mut work);
@@ -171,6 +179,7 @@ impl Writer {
         }
         self.write_started(work);
         self.write_learned(work);
+        self.write_scored(work);
         self.health.lost_rows.store(work.pending.lost, Ordering::Relaxed);
         self.health.waiting.store(work.pending.len() as u64, Ordering::Relaxed);
     }
@@ -197,6 +206,17 @@ impl Writer {
         });
     }
 
+    fn write_scored(&mut self, work: &mut Work) {
+        if work.scored.is_empty() {
+            return;
+        }
+        self.with_db(work, |db, work| {
+            scores::keep(db, &work.scored)?;
+            work.scored.clear();
+            Ok(0)
+        });
+    }
+
     fn prune(&mut self, work: &mut Work) {
         if work.now_ms == 0 {
             return;
@@ -210,6 +230,7 @@ impl Writer {
             health.is_too_large(pruned.is_stuck.then_some((pruned.bytes, keep.max_size)));
             let max_age_ms = u64::try_from(keep.snapshot_max_age.as_millis()).unwrap_or(u64::MAX);
             learned::forget(db, work.now_ms.saturating_sub(max_age_ms))?;
+            scores::forget(db, work.now_ms.saturating_sub(max_age_ms))?;
             if store::remove_empty_series(db)? > 0 {
                 work.ids.forget();
             }

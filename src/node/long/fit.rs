@@ -164,7 +164,7 @@ impl Fitter {
         let mut curve =
             fitted.unwrap_or_else(|_| anyhow::bail!("the model panicked; please report this"))?;
         let key = (service.clone(), reach);
-        let scores = self.scores.entry(key).or_insert_with(|| Scores::new(reach));
+        let scores = self.scores.entry(key).or_insert_with(|| kept(shared, service, reach, now_ms));
         let truth = |start_ms| {
             let at = spans.binary_search_by_key(&start_ms, |span| span.at_ms).ok()?;
             observed(&spans[at], resolution.step_ms())
@@ -172,8 +172,26 @@ impl Fitter {
         scores.settle(resolution.start_ms(now_ms), resolution.step_ms(), truth);
         scores.note(&curve, spans.last().map_or(0.0, |span| span.rps));
         curve.score = scores.read();
+        match scores.written() {
+            Ok(state) => shared.history.keep_scores(service, reach.as_str(), now_ms, state),
+            Err(error) => tracing::warn!(%service, %error, "how curves did cannot be kept"),
+        }
         shared.long.publish(service, reach, curve, config);
         Ok(true)
+    }
+}
+
+/// How curves did before the last start; none did where nothing of use was kept.
+fn kept(shared: &Shared, service: &ServiceName, reach: Reach, now_ms: u64) -> Scores {
+    let read = shared.history.scores(service, reach.as_str(), now_ms);
+    let restored = read.and_then(|read| read.map(|it| Scores::restored(reach, &it)).transpose());
+    match restored {
+        Ok(scores) => scores.unwrap_or_else(|| Scores::new(reach)),
+        Err(error) => {
+            let reach_name = reach.as_str();
+            tracing::warn!(%service, reach = reach_name, "how curves did begins anew: {error:#}");
+            Scores::new(reach)
+        }
     }
 }
 

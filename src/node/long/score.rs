@@ -2,16 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::Reach;
 use super::curve::Curve;
 
 /// Truths that running means remember.
 const MEMORY: u64 = 200;
+/// Spans that may wait for their truth when a record is taken up: more than any reach has.
+const MOST_OPEN: usize = 10_000;
 
 /// Means over the last truths at one distance.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct LeadScore {
     /// How far ahead.
     pub(crate) lead_ms: u64,
@@ -26,7 +28,7 @@ pub(crate) struct LeadScore {
 }
 
 /// What was said of spans whose truth is not known yet, and the record so far.
-#[derive(Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Scores {
     leads: Vec<LeadScore>,
     /// By start of the span.
@@ -34,6 +36,7 @@ pub(super) struct Scores {
 }
 
 /// What one curve said of one span.
+#[derive(Debug, Serialize, Deserialize)]
 struct Said {
     lead: usize,
     mean_rps: f64,
@@ -48,6 +51,33 @@ impl Scores {
         let leads = [12, 4, 2, 1]
             .map(|part| LeadScore { lead_ms: reach.ms() / part, ..LeadScore::default() });
         Self { leads: leads.to_vec(), open: BTreeMap::new() }
+    }
+
+    /// As it is kept for the next start.
+    ///
+    /// # Errors
+    /// When it cannot be written as JSON.
+    pub(super) fn written(&self) -> serde_json::Result<String> {
+        serde_json::to_string(self)
+    }
+
+    /// What was [`written`](Self::written) of curves of this reach.
+    ///
+    /// # Errors
+    /// Says what is wrong with it.
+    pub(super) fn restored(reach: Reach, written: &str) -> anyhow::Result<Self> {
+        let read: Self = serde_json::from_str(written)?;
+        let fresh = Self::new(reach);
+        let same = |(a, b): (&LeadScore, &LeadScore)| a.lead_ms == b.lead_ms;
+        anyhow::ensure!(
+            read.leads.len() == fresh.leads.len() && read.leads.iter().zip(&fresh.leads).all(same),
+            "it is of other distances"
+        );
+        let waiting = read.open.values().flatten();
+        anyhow::ensure!(waiting.clone().count() <= MOST_OPEN, "too much waits for its truth");
+        let known = waiting.clone().all(|said| said.lead < fresh.leads.len());
+        anyhow::ensure!(known, "something waits for no distance that there is");
+        Ok(read)
     }
 
     /// Remembers what `curve` says, for when the truth comes; `last_rps` is the newest truth.

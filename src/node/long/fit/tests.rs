@@ -99,10 +99,13 @@ fn curves_are_scored_when_the_truth_comes() {
             scores.note(&curve, seen[now - 1].rps);
         }
     }
+    // What is kept for the next start goes on where it ended, with what waits for its truth.
+    let mut scores = Scores::restored(Reach::Hour, &scores.written().unwrap()).unwrap();
+    scores.settle(START_MS + 5 * DAY_MS, 60_000, |start_ms| Some(rps(start_ms)));
     let read = scores.read();
     assert_eq!(read.iter().map(|s| s.lead_ms / 60_000).collect::<Vec<_>>(), [5, 15, 30, 60]);
     let hour = &read[3];
-    assert!(hour.scored > 40, "{hour:?}");
+    assert_eq!(hour.scored, 48, "{hour:?}");
     assert!(hour.mae_rps < 0.8 * hour.naive_mae_rps, "{hour:?}");
 }
 
@@ -151,4 +154,24 @@ fn what_an_event_does_is_learned_over_its_repeats_and_told_to_people_only() {
     assert!(curve.mean[during] > 1.4 * 200.0, "{}", curve.mean[during]);
     let told = curve.told.at(now_ms + 3_600_000).unwrap();
     assert!(told[1] < 1.2 * 200.0, "{told:?}");
+}
+
+#[test]
+fn a_record_of_other_curves_or_a_damaged_one_is_refused() {
+    let week = Scores::new(Reach::Week).written().unwrap();
+    assert!(Scores::restored(Reach::Week, &week).is_ok());
+    let said = |lead: u64| {
+        let said = serde_json::json!({
+            "lead": lead, "mean_rps": 1.0, "low_rps": 1.0, "high_rps": 1.0, "naive_rps": 1.0,
+        });
+        let mut value: serde_json::Value = serde_json::from_str(&week).unwrap();
+        value["open"] = serde_json::json!({ "1795392000000": [said] });
+        Scores::restored(Reach::Week, &value.to_string())
+    };
+    assert!(said(3).is_ok());
+    let refused = [Scores::restored(Reach::Day, &week), said(4), Scores::restored(Reach::Day, "")];
+    for (refused, why) in refused.into_iter().zip(["other distances", "no distance", "EOF"]) {
+        let error = refused.expect_err("it is refused").to_string();
+        assert!(error.contains(why), "{error}");
+    }
 }
