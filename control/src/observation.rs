@@ -58,6 +58,26 @@ pub struct ServiceObservation {
     pub signals: BTreeMap<String, f64>,
 }
 
+impl ServiceObservation {
+    /// A tick in which nothing was seen of a service.
+    #[must_use]
+    pub fn quiet(service: ServiceName, mode: Mode) -> Self {
+        Self {
+            service,
+            mode,
+            arrivals: 0,
+            unserved: 0,
+            instances: Vec::new(),
+            facts: Vec::new(),
+            activate: 0,
+            announced: Vec::new(),
+            long_range: Vec::new(),
+            traffic: TrafficCounts::default(),
+            signals: BTreeMap::new(),
+        }
+    }
+}
+
 /// An announced event: demand is expected to be `lift` times what it would be without it.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Announced {
@@ -114,6 +134,29 @@ pub struct InstanceObservation {
     /// What it uses of its machine, where that is reported; at most some seconds old.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<ResourceSample>,
+}
+
+impl InstanceObservation {
+    /// An instance that is up and was asked nothing, and of which nobody says more.
+    #[must_use]
+    pub fn idle(instance: InstanceId, role: Role, tier: Tier) -> Self {
+        Self {
+            instance,
+            role,
+            tier,
+            moving_to: None,
+            tier_age_ms: 0,
+            zone: String::new(),
+            capacity_rps: None,
+            health: Health::Up,
+            drained: false,
+            meters: Meters::default(),
+            kernel: None,
+            mirror: None,
+            reported: BTreeMap::new(),
+            resources: None,
+        }
+    }
 }
 
 /// Whether an instance may take requests.

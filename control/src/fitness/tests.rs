@@ -2,26 +2,14 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    Health, InstanceId, InstanceObservation, Meters, MirrorSummary, Mode, Role, ServiceName,
-    ServiceObservation, Tier,
+    InstanceId, InstanceObservation, MirrorSummary, Mode, Role, ServiceName, ServiceObservation,
+    Tier,
 };
 
 fn shadow(id: u64, compared: u64, agreed: u64) -> InstanceObservation {
     InstanceObservation {
-        instance: InstanceId(id),
-        role: Role::Shadow,
-        tier: Tier::Warm,
-        moving_to: None,
-        tier_age_ms: 1_000,
-        zone: String::new(),
-        capacity_rps: None,
-        health: Health::Up,
-        drained: false,
-        meters: Meters::default(),
-        kernel: None,
         mirror: Some(MirrorSummary { compared, agreed, ..MirrorSummary::default() }),
-        reported: std::collections::BTreeMap::new(),
-        resources: None,
+        ..InstanceObservation::idle(InstanceId(id), Role::Shadow, Tier::Warm)
     }
 }
 
@@ -31,17 +19,10 @@ fn seen(
     instances: Vec<InstanceObservation>,
 ) -> ServiceObservation {
     ServiceObservation {
-        service: ServiceName::from("shop"),
-        mode: Mode::Act,
         arrivals,
-        unserved: 0,
         instances,
-        facts: Vec::new(),
-        activate: 0,
-        announced: Vec::new(),
-        long_range: Vec::new(),
         traffic,
-        signals: Default::default(),
+        ..ServiceObservation::quiet(ServiceName::from("shop"), Mode::Act)
     }
 }
 

@@ -1,23 +1,11 @@
 use super::*;
-use crate::{Health, Meters, Mode, ResourceSample, Role, Tier, TrafficCounts};
+use crate::{Mode, ResourceSample, Role, Tier};
 use proptest::prelude::*;
 
 fn instance(id: u64, reported: &[(&str, f64)]) -> InstanceObservation {
     InstanceObservation {
-        instance: InstanceId(id),
-        role: Role::Primary,
-        tier: Tier::Serving,
-        moving_to: None,
-        tier_age_ms: 0,
-        zone: String::new(),
-        capacity_rps: None,
-        health: Health::Up,
-        drained: false,
-        meters: Meters::default(),
-        kernel: None,
-        mirror: None,
         reported: reported.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect(),
-        resources: None,
+        ..InstanceObservation::idle(InstanceId(id), Role::Primary, Tier::Serving)
     }
 }
 
@@ -28,17 +16,9 @@ fn seen(tick: u64, instances: Vec<InstanceObservation>, signals: &[(&str, f64)])
         interval_ms: 100,
         kill_switch: false,
         services: vec![ServiceObservation {
-            service: ServiceName::from("shop"),
-            mode: Mode::Act,
-            arrivals: 0,
-            unserved: 0,
             instances,
-            facts: Vec::new(),
-            activate: 0,
-            announced: Vec::new(),
-            long_range: Vec::new(),
-            traffic: TrafficCounts::default(),
             signals: signals.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect(),
+            ..ServiceObservation::quiet(ServiceName::from("shop"), Mode::Act)
         }],
     }
 }

@@ -18,25 +18,23 @@ fn default_spec() -> ServiceSpec {
     }
 }
 
-/// Servers of many kinds, on a quiet machine and on one whose other guests make it falter.
-fn kinds() -> Vec<Nature> {
-    let servers = [
-        (1, 2.5, 1.0),
-        (2, 5.0, 0.0),
-        (4, 10.0, 0.5),
-        (4, 10.0, 1.5),
-        (8, 20.0, 0.5),
-        (16, 40.0, 1.0),
-        (32, 60.0, 0.3),
-    ];
-    let nature = |(slots, service_ms, cv), faltering| Nature {
-        slots,
-        service_ms,
-        cv,
-        faltering,
-        ..Nature::default()
+/// Slots, time of service and its variation.
+const SERVERS: [(usize, f64, f64); 7] = [
+    (1, 2.5, 1.0),
+    (2, 5.0, 0.0),
+    (4, 10.0, 0.5),
+    (4, 10.0, 1.5),
+    (8, 20.0, 0.5),
+    (16, 40.0, 1.0),
+    (32, 60.0, 0.3),
+];
+
+/// Each of these servers, on a quiet machine and on one whose other guests make it falter.
+pub(crate) fn of_kinds(servers: &[(usize, f64, f64)]) -> Vec<Nature> {
+    let nature = |&(slots, service_ms, cv): &(usize, f64, f64)| {
+        [0.0, 0.5].map(|faltering| Nature { slots, service_ms, cv, faltering, ..Nature::default() })
     };
-    servers.into_iter().flat_map(|server| [0.0, 0.5].map(|f| nature(server, f))).collect()
+    servers.iter().flat_map(nature).collect()
 }
 
 /// What a steady load did in its first minute.
@@ -70,7 +68,7 @@ fn minute(nature: Nature, share: f64) -> Minute {
 #[test]
 fn a_steady_load_far_below_capacity_starts_nothing_and_moves_nothing() {
     let mut changes = Vec::new();
-    for nature in kinds() {
+    for nature in of_kinds(&SERVERS) {
         for (share, seed) in
             [0.05, 0.19, 0.33].into_iter().flat_map(|s| (2..5).map(move |n| (s, n)))
         {
@@ -101,7 +99,7 @@ fn ordered_after_ms(nature: Nature, calm_ms: u64, share: f64) -> Option<u64> {
 
 #[test]
 fn an_overload_is_acted_on_at_once_however_little_is_known() {
-    for nature in kinds() {
+    for nature in of_kinds(&SERVERS) {
         for (calm_ms, share) in [(0, 1.3), (0, 2.0), (1_000, 1.5), (3_000, 1.3), (3_000, 2.0)] {
             let nature = Nature { seed: 1, ..nature.clone() };
             let who = format!("{share} after {calm_ms} ms, {nature:?}");

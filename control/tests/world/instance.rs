@@ -101,20 +101,13 @@ impl Instance {
             max_ms: quantile(1.0),
         };
         InstanceObservation {
-            instance: id,
-            role: self.role,
-            tier: self.tier,
             moving_to: self.moving.map(|(tier, _, _)| tier),
             tier_age_ms: now_ms - self.reached_ms,
-            zone: String::new(),
-            capacity_rps: None,
             health: self.health.clone(),
-            drained: false,
             meters,
-            kernel: None,
             mirror: self.mirror,
-            reported: std::collections::BTreeMap::new(),
             resources: self.resources,
+            ..InstanceObservation::idle(id, self.role, self.tier)
         }
     }
 }

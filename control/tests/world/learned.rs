@@ -1,5 +1,6 @@
 //! What is learned of capacity under ordinary load far below it, against the truth.
 
+use crate::cold_start::of_kinds;
 use crate::random::Random;
 use crate::sim::{Nature, OBJECTIVE_MS, World, spec};
 use foreshadow_control::{CapacityView, Mode, Observation, Plan, ServiceSpec};
@@ -49,32 +50,22 @@ fn within_objective_rps(nature: &Nature) -> f64 {
     good * nature.primary_rps()
 }
 
-/// Servers of many kinds, on a quiet machine and on one whose other guests make it falter.
-fn kinds() -> Vec<Nature> {
-    let servers = [
-        (1, 20.0, 0.5),
-        (2, 5.0, 0.0),
-        (2, 40.0, 0.5),
-        (4, 20.0, 1.0),
-        (8, 50.0, 0.0),
-        (64, 50.0, 0.5),
-    ];
-    let nature = |(slots, service_ms, cv), faltering| Nature {
-        primaries: 1,
-        slots,
-        service_ms,
-        cv,
-        faltering,
-        ..Nature::default()
-    };
-    servers.into_iter().flat_map(|server| [0.0, 0.5].map(|f| nature(server, f))).collect()
-}
+/// Slots, time of service and its variation.
+const SERVERS: [(usize, f64, f64); 6] = [
+    (1, 20.0, 0.5),
+    (2, 5.0, 0.0),
+    (2, 40.0, 0.5),
+    (4, 20.0, 1.0),
+    (8, 50.0, 0.0),
+    (64, 50.0, 0.5),
+];
 
 #[test]
 fn ordinary_load_far_below_saturation_shows_about_what_a_server_can_do() {
     // By time: the logarithms of the errors, and whether the interval covered.
     let mut readings = [const { Vec::new() }; 2];
-    for nature in kinds() {
+    for nature in of_kinds(&SERVERS) {
+        let nature = Nature { primaries: 1, ..nature };
         let truth_rps = within_objective_rps(&nature);
         for seed in 1..=2 {
             let nature = Nature { seed, ..nature.clone() };

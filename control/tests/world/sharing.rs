@@ -1,8 +1,8 @@
 //! How requests are shared out, seen from hand-made observations with pinned capacity.
 
 use foreshadow_control::{
-    Capacity, Controller, Health, InstanceId, InstanceObservation, LatencySummary, Meters, Mode,
-    Observation, Plan, Role, ServiceName, ServiceObservation, ServiceSpec, Tier, TrafficCounts,
+    Capacity, Controller, InstanceId, InstanceObservation, LatencySummary, Meters, Mode,
+    Observation, Plan, Role, ServiceName, ServiceObservation, ServiceSpec, Tier,
 };
 
 use crate::sim::spec;
@@ -13,20 +13,9 @@ pub(crate) fn pinned() -> ServiceSpec {
 
 pub(crate) fn instance(id: u64, role: Role, zone: &str, tier_age_ms: u64) -> InstanceObservation {
     InstanceObservation {
-        instance: InstanceId(id),
-        role,
-        tier: Tier::Serving,
-        moving_to: None,
         tier_age_ms,
         zone: zone.to_owned(),
-        capacity_rps: None,
-        health: Health::Up,
-        drained: false,
-        meters: Meters::default(),
-        kernel: None,
-        mirror: None,
-        reported: std::collections::BTreeMap::new(),
-        resources: None,
+        ..InstanceObservation::idle(InstanceId(id), role, Tier::Serving)
     }
 }
 
@@ -36,17 +25,9 @@ pub(crate) fn observation(
     instances: Vec<InstanceObservation>,
 ) -> Observation {
     let service = ServiceObservation {
-        service: ServiceName::from("shop"),
-        mode: Mode::Act,
         arrivals,
-        unserved: 0,
         instances,
-        facts: Vec::new(),
-        activate: 0,
-        announced: Vec::new(),
-        long_range: Vec::new(),
-        traffic: TrafficCounts::default(),
-        signals: Default::default(),
+        ..ServiceObservation::quiet(ServiceName::from("shop"), Mode::Act)
     };
     Observation {
         tick,

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use foreshadow_control::{
     Action, Announced, Capacity, Controller, DemandForecast, DemandHorizon, Fact, Health,
     InstanceId, Mode, Objective, Observation, Plan, PoolSpec, QuantileSpec, Role, ServiceName,
-    ServiceObservation, ServiceSpec, Tier, TrafficCounts, WeightSpec,
+    ServiceObservation, ServiceSpec, Tier, WeightSpec,
 };
 
 use crate::instance::Instance;
@@ -262,8 +262,6 @@ impl World {
             .map(|(id, i)| i.seen(*id, self.at_ms, OBJECTIVE_MS, &mut self.outcome))
             .collect();
         let service = ServiceObservation {
-            service: ServiceName::from("shop"),
-            mode: self.mode,
             arrivals,
             unserved,
             instances,
@@ -271,8 +269,8 @@ impl World {
             activate: std::mem::take(&mut self.activate),
             announced: self.announced(),
             long_range: std::mem::take(&mut self.long_range),
-            traffic: TrafficCounts::default(),
             signals: self.signals.clone(),
+            ..ServiceObservation::quiet(ServiceName::from("shop"), self.mode)
         };
         Observation {
             tick: self.tick,

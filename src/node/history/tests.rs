@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use foreshadow_control::{
-    Health as Verdict, InstanceId, InstanceObservation, InstanceWeight, LatencySummary, Meters,
-    Mode, Observation, Plan, Role, ServiceObservation, ServicePlan, Tier, TrafficCounts,
+    InstanceId, InstanceObservation, InstanceWeight, LatencySummary, Meters, Mode, Observation,
+    Plan, Role, ServiceObservation, ServicePlan, Tier,
 };
 
 use super::*;
@@ -31,20 +31,8 @@ fn instance(id: u64) -> InstanceObservation {
         ..Meters::default()
     };
     InstanceObservation {
-        instance: InstanceId(id),
-        role: Role::Primary,
-        tier: Tier::Serving,
-        moving_to: None,
-        tier_age_ms: 0,
-        zone: String::new(),
-        capacity_rps: None,
-        health: Verdict::Up,
-        drained: false,
         meters,
-        kernel: None,
-        mirror: None,
-        reported: Default::default(),
-        resources: None,
+        ..InstanceObservation::idle(InstanceId(id), Role::Primary, Tier::Serving)
     }
 }
 
@@ -59,17 +47,10 @@ pub(super) fn view(at_ms: u64, interval_ms: u64, instances: u64) -> View {
             interval_ms,
             kill_switch: false,
             services: vec![ServiceObservation {
-                service: service.clone(),
-                mode: Mode::Act,
                 arrivals: 100,
                 unserved: 1,
                 instances: (1..=instances).map(instance).collect(),
-                facts: Vec::new(),
-                activate: 0,
-                announced: Vec::new(),
-                long_range: Vec::new(),
-                traffic: TrafficCounts::default(),
-                signals: Default::default(),
+                ..ServiceObservation::quiet(service.clone(), Mode::Act)
             }],
         },
         plan: Plan {
