@@ -184,7 +184,7 @@ impl Evidence {
         let cores = resources.cpu_cores.zip(resources.cpu_limit_cores).filter(|(_, of)| *of > 0.0);
         if let Some((used, limit)) = cores {
             self.add(RiskSignal::Cpu, CPU * ramp(used / limit, 0.9, 1.0), || {
-                format!("uses {used:.2} of {limit:.2} cores")
+                format!("uses {:.0}% of its processors", used / limit * 100.0)
             });
         }
     }

@@ -10,6 +10,7 @@ mod calibration;
 mod drift;
 mod evidence;
 mod relief;
+mod resources;
 mod robust;
 mod tally;
 #[cfg(test)]
@@ -27,6 +28,7 @@ pub use self::trend::{Line, Trend};
 use self::calibration::Calibration;
 use self::evidence::{DRIFTS, Evidence, Peers, stalled_share};
 use self::relief::Relief;
+use self::resources::{Basis, Known};
 use self::robust::medians_of_others;
 use self::tally::{Failures, Tally, Values};
 use crate::feedback::AlarmTally;
@@ -75,6 +77,11 @@ struct Watch {
     memory: Trend,
     disk: Trend,
     resources: Option<ResourceSample>,
+    /// How the samples of memory and disk came about.
+    #[serde(default)]
+    memory_basis: Basis,
+    #[serde(default)]
+    disk_basis: Basis,
     /// Times it was lost and came back, fading.
     flaps: f64,
     lost: bool,
@@ -103,6 +110,8 @@ impl Watch {
             memory: Trend::default(),
             disk: Trend::default(),
             resources: None,
+            memory_basis: Basis::None,
+            disk_basis: Basis::None,
             flaps: 0.0,
             lost: false,
             open: VecDeque::new(),
@@ -122,9 +131,19 @@ impl Watch {
     }
 
     /// Takes what the instance uses; the trends keep one sample in 5 s.
-    fn uses(&mut self, resources: Option<ResourceSample>, now_ms: u64) {
-        self.resources = resources;
-        let Some(resources) = resources else { return };
+    fn uses(&mut self, known: Known, now_ms: u64) {
+        self.resources = known.sample;
+        let Some(resources) = known.sample else { return };
+        let restart = |trend: &mut Trend, basis: &mut Basis, now: Basis| {
+            if now != Basis::None && *basis != now {
+                if *basis != Basis::None {
+                    *trend = Trend::default();
+                }
+                *basis = now;
+            }
+        };
+        restart(&mut self.memory, &mut self.memory_basis, known.memory);
+        restart(&mut self.disk, &mut self.disk_basis, known.disk);
         if let Some(used) = resources.memory_bytes {
             self.memory.observe(now_ms, used as f64);
         }
@@ -221,7 +240,7 @@ impl Risk {
     ) {
         for instance in instances {
             let Some(watch) = self.watches.get_mut(&instance.instance) else { continue };
-            watch.uses(instance.resources, now_ms);
+            watch.uses(Known::of(instance), now_ms);
             watch.flaps *= (-(period_ms as f64) / FLAP_MEMORY_MS).exp();
             if let Some(values) = watch.tally.close(&mut watch.failures) {
                 watch.drift(values);

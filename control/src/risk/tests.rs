@@ -1,7 +1,7 @@
 //! Instances without a world around them: scores of a day at a time.
 
 use super::*;
-use crate::{LatencySummary, Meters, Mode, Role, ServiceName, TrafficCounts};
+use crate::{LatencySummary, Meters, Mode, RiskSignal, Role, ServiceName};
 
 const DAY_S: u64 = 86_400;
 
@@ -25,36 +25,17 @@ impl Chance {
 
 fn seen(instances: Vec<InstanceObservation>) -> ServiceObservation {
     ServiceObservation {
-        service: ServiceName::from("shop"),
-        mode: Mode::Act,
-        arrivals: 0,
-        unserved: 0,
         instances,
-        facts: Vec::new(),
-        activate: 0,
-        announced: Vec::new(),
-        long_range: Vec::new(),
-        traffic: TrafficCounts::default(),
-        signals: Default::default(),
+        ..ServiceObservation::quiet(ServiceName::from("shop"), Mode::Act)
     }
 }
 
 fn instance(id: u64, meters: Meters, resources: Option<ResourceSample>) -> InstanceObservation {
     InstanceObservation {
-        instance: InstanceId(id),
-        role: Role::Primary,
-        tier: Tier::Serving,
-        moving_to: None,
         tier_age_ms: 1_000_000,
-        zone: String::new(),
-        capacity_rps: None,
-        health: Health::Up,
-        drained: false,
         meters,
-        kernel: None,
-        mirror: None,
-        reported: std::collections::BTreeMap::new(),
         resources,
+        ..InstanceObservation::idle(InstanceId(id), Role::Primary, Tier::Serving)
     }
 }
 
@@ -213,6 +194,67 @@ fn a_leak_is_told_with_its_time_and_before_it_is_measured() {
     assert!(exhaustion.soonest_ms <= exhaustion.in_ms, "{exhaustion:?}");
     assert_eq!(leak.contributors[0].what, crate::RiskSignal::MemoryTrend);
     assert!(leak.soon_score < 0.1, "not within half a minute: {leak:?}");
+}
+
+/// The same of an instance that says by itself how much it uses.
+fn reported(seconds: u64, all: impl Fn(u64) -> Vec<(&'static str, f64)>) -> RiskAssessment {
+    let mut risk = Risk::new("shop");
+    for at_s in 0..seconds {
+        let mut one = instance(1, Meters::default(), None);
+        one.reported = all(at_s).into_iter().map(|(name, v)| (name.to_owned(), v)).collect();
+        risk.observe(&seen(vec![one]), at_s * 1_000, 1_000, 0.001);
+    }
+    risk.assessments(|_| 0.0).remove(0)
+}
+
+#[test]
+fn a_leak_that_only_the_instance_reports_is_told_alike() {
+    let share = |at_s: u64| 0.4 + 0.001 * at_s as f64;
+    let by_provider = remembered(350, share);
+    let told: [(&str, RiskAssessment); 3] = [
+        ("memory", reported(350, |at_s| vec![("memory", share(at_s))])),
+        ("bytes", {
+            reported(350, |at_s| {
+                vec![("memory_bytes", 1e9 * share(at_s)), ("memory_limit_bytes", 1e9)]
+            })
+        }),
+        ("disk", reported(350, |at_s| vec![("disk", share(at_s))])),
+    ];
+    for (what, told) in told {
+        assert!((told.score - by_provider.score).abs() < 1e-6, "{what}: {told:?}");
+        let [exhaustion, expected] = [&told, &by_provider].map(|a| a.exhaustion.expect(what));
+        assert!(exhaustion.in_ms.abs_diff(expected.in_ms) < 100, "{what}: {exhaustion:?}");
+        let of_disk = exhaustion.what == RiskSignal::DiskTrend;
+        assert_eq!(of_disk, what == "disk");
+    }
+}
+
+#[test]
+fn what_a_provider_sees_counts_before_what_is_reported_and_no_trend_mixes_both() {
+    let mut risk = Risk::new("shop");
+    for at_s in 0..600 {
+        // Steady by the provider, then known only by a report, in another unit, and steady too.
+        let resources = ResourceSample {
+            memory_bytes: Some(600_000_000),
+            memory_limit_bytes: Some(1_000_000_000),
+            ..ResourceSample::default()
+        };
+        let mut one = instance(1, Meters::default(), (at_s < 300).then_some(resources));
+        let leak = 0.4 + 0.001 * at_s as f64;
+        one.reported = [("memory".to_owned(), if at_s < 300 { leak } else { 0.7 })].into();
+        risk.observe(&seen(vec![one]), at_s * 1_000, 1_000, 0.001);
+        let told = risk.assessments(|_| 0.0).pop();
+        assert!(told.is_none_or(|told| told.score < evidence::CLEAR), "{at_s} s");
+    }
+}
+
+#[test]
+fn reports_that_cannot_be_are_no_evidence() {
+    for value in [f64::NAN, f64::INFINITY, -1.0, 85.0, 1e300] {
+        let names = ["memory", "disk", "memory_bytes", "memory_limit_bytes", "io_pressure"];
+        let told = reported(120, |_| names.map(|name| (name, value)).to_vec());
+        assert!(told.score < evidence::CLEAR, "{value}: {told:?}");
+    }
 }
 
 #[test]
