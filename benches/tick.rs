@@ -96,6 +96,7 @@ fn observation(tick: u64) -> Observation {
             activate: 0,
             announced: Vec::new(),
             long_range: Vec::new(),
+            foreseen: Vec::new(),
             traffic: TrafficCounts::default(),
             signals: Default::default(),
         }

@@ -202,6 +202,7 @@ impl Brain {
             activate: 0,
             announced: Vec::new(),
             long_range,
+            foreseen: Vec::new(),
             traffic: TrafficCounts::default(),
             signals: Default::default(),
         };

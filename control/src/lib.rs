@@ -105,7 +105,7 @@ pub use metrics::{
     MetricView, MetricViews, is_metric_name, is_metric_value,
 };
 pub use observation::{
-    Announced, Fact, Health, InstanceObservation, KernelSample, LatencySummary, Meters,
+    Announced, Fact, Foreseen, Health, InstanceObservation, KernelSample, LatencySummary, Meters,
     MirrorSummary, Observation, ResourceSample, ServiceObservation,
 };
 pub use plan::{
@@ -116,7 +116,7 @@ pub use replay::{Divergence, Entry, ReplayReport, replay};
 pub use rules::{
     Comparator, Comparison, Condition, DryRule, DryRun, Firing, Lasting, MAX_RULE_BYTES, MAX_RULES,
     Metric, Prefix, Rule, RuleAction, RuleError, RuleReading, RuleSpec, RuleState, RuleView, Scope,
-    Unit, Until, Value, When, dry_run, is_rule_name,
+    Sight, Unit, Until, Value, When, dry_run, is_rule_name, sights,
 };
 pub use signals::MAX_DEMAND_SIGNALS;
 pub use spec::{

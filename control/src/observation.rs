@@ -49,6 +49,10 @@ pub struct ServiceObservation {
     /// such forecast.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub long_range: Vec<DemandHorizon>,
+    /// What curves fitted to kept history say of demand as far ahead as rules look; of each
+    /// [`crate::Sight`] of them at most one, none where no curve says anything.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub foreseen: Vec<Foreseen>,
     /// What requests and answers say about copying them; no decision depends on it.
     #[serde(default, skip_serializing_if = "TrafficCounts::is_empty")]
     pub traffic: TrafficCounts,
@@ -72,10 +76,27 @@ impl ServiceObservation {
             activate: 0,
             announced: Vec::new(),
             long_range: Vec::new(),
+            foreseen: Vec::new(),
             traffic: TrafficCounts::default(),
             signals: BTreeMap::new(),
         }
     }
+}
+
+/// Demand that a curve fitted to kept history expects, in requests per second; announced events and
+/// calendars are counted in.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Foreseen {
+    /// How far ahead it looks.
+    pub ahead_ms: u64,
+    /// The quantile, in hundredths.
+    pub quantile: u8,
+    /// Demand then.
+    pub then_rps: f64,
+    /// The lowest from now until then.
+    pub least_rps: f64,
+    /// The highest.
+    pub most_rps: f64,
 }
 
 /// An announced event: demand is expected to be `lift` times what it would be without it.

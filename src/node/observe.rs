@@ -5,9 +5,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use foreshadow_control::{
-    DemandHorizon, Fact, Health, InstanceId, InstanceObservation, KernelSample, Meters,
+    DemandHorizon, Fact, Foreseen, Health, InstanceId, InstanceObservation, KernelSample, Meters,
     MirrorSummary, Observation, Role, ServiceName, ServiceObservation, Tier, TrafficCounts,
-    Workload,
+    Workload, sights,
 };
 use foreshadow_mirror::Mirrorer;
 use foreshadow_proxy::{DataPlane, InstanceDrain};
@@ -31,10 +31,13 @@ pub(super) struct Observer {
     /// Of them, those that were seen to start and are remembered.
     started: Vec<Event>,
     /// What is told of the time to come, by service; looked up again once a second.
-    long_range: BTreeMap<ServiceName, Vec<DemandHorizon>>,
+    long_range: BTreeMap<ServiceName, Ahead>,
     workloads: BTreeMap<ServiceName, Workload>,
     reported: Store,
 }
+
+/// What curves say of a service: to the controller's laws, and to its rules.
+type Ahead = (Vec<DemandHorizon>, Vec<Foreseen>);
 
 /// Ticks until what is told of the time to come is looked up again: it hardly changes in a second.
 const LONG_RANGE_TICKS: u64 = 10;
@@ -122,13 +125,20 @@ impl Observer {
         nth: u64,
         from: &Sources,
         moment: Moment,
-    ) -> Vec<DemandHorizon> {
+    ) -> Ahead {
         let known = self.long_range.get(name);
         if let Some(known) = known.filter(|_| !(moment.tick + nth).is_multiple_of(LONG_RANGE_TICKS))
         {
             return known.clone();
         }
-        let told = from.long.points(name, moment.now_ms);
+        let spec = from.wiring.specs.iter().find(|spec| spec.name == *name);
+        let configured = spec.into_iter().flat_map(|spec| spec.rules.iter().map(|r| &r.rule));
+        let ordered = from.orders.rules.get(name).into_iter().flat_map(BTreeMap::values);
+        let sights = sights(configured.chain(ordered));
+        let told = (
+            from.long.points(name, moment.now_ms),
+            from.long.foreseen(name, &sights, moment.now_ms),
+        );
         self.long_range.insert(name.clone(), told.clone());
         told
     }
@@ -146,7 +156,7 @@ impl Observer {
             .zip(0..)
             .map(|((name, wired), nth)| {
                 let mut seen = self.service(name, wired, &mut drains, from, moment);
-                seen.long_range = self.long_range(name, nth, from, moment);
+                (seen.long_range, seen.foreseen) = self.long_range(name, nth, from, moment);
                 self.workloads.entry(name.clone()).or_default().observe(&seen, interval_ms);
                 seen
             })
@@ -202,6 +212,7 @@ impl Observer {
             activate: self.activate.remove(name).unwrap_or_default(),
             announced: self.announced(name, from.long, moment.now_ms),
             long_range: Vec::new(),
+            foreseen: Vec::new(),
             traffic,
             signals: self.reported.of_service(name, at_ms, max_age_ms),
         }

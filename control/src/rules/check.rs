@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::ast::{Comparison, Condition, Scope, When};
 use super::metric::Metric;
 use super::sample::{Seen, Source};
+use super::sight::{FAR_MS, Sight};
 use super::track::Track;
 use super::view::RuleReading;
 use crate::demand::Outlook;
@@ -151,6 +152,9 @@ impl Check {
         let origin = if foreseen {
             Origin::Demand(spec.quantiles.levels())
         } else {
+            // What only a curve is asked about needs no forecaster.
+            let by_curve = Sight::of(comparison).is_some_and(|sight| sight.ahead_ms > FAR_MS);
+            let ahead_ms = if by_curve { 0 } else { ahead_ms };
             Origin::Probe(Probe { source, each: comparison.scope != Scope::Service, ahead_ms })
         };
         Self { comparison: comparison.clone(), origin }
@@ -206,6 +210,12 @@ impl Check {
                 let now = now.map_or_else(String::new, |now| format!(", now {}", show(now)));
                 format!("{subject}{when} is {} ({limit}){now}", show(then))
             }
+            (Some(now), None, _)
+                if Sight::of(&self.comparison).is_some_and(|s| s.ahead_ms > FAR_MS) =>
+            {
+                let now = show(now);
+                format!("{subject}{when} is not foreseen by any history ({limit}), now {now}")
+            }
             (Some(now), None, _) => {
                 format!("{subject}{when} is not foreseen yet ({limit}), now {}", show(now))
             }
@@ -233,8 +243,12 @@ impl Check {
         };
         let grain = probe.source.grain();
         let tracks = signals[position].tracks.iter();
+        let by_curve = self.by_curve(seen, more);
         tracks
             .map(|(instance, track)| {
+                if let Some(predicted) = by_curve {
+                    return self.decide(*instance, track.now(seen.now_ms), predicted);
+                }
                 let ahead = track.predicted(level, grain);
                 let predicted = match self.comparison.when {
                     When::Now => None,
@@ -249,6 +263,24 @@ impl Check {
                 self.decide(*instance, track.now(seen.now_ms), predicted)
             })
             .collect()
+    }
+
+    /// What curves fitted to kept history say, where they are asked: nothing inside where it is for them
+    /// alone to say and they do not.
+    fn by_curve(&self, seen: &Seen<'_, '_>, more: bool) -> Option<Option<f64>> {
+        let sight = Sight::of(&self.comparison)?;
+        let Some(foreseen) = sight.find(&seen.service.foreseen) else {
+            return (sight.ahead_ms > FAR_MS).then_some(None);
+        };
+        // The next minutes are known better from what was just seen, and what was announced since the
+        // curve was fitted is not in it.
+        let near = demand_ahead(seen.outlook, self.comparison.when, more, |h| h.median_rps);
+        let near = near.filter(|_| self.comparison.metric == Metric::Demand);
+        Some(Some(match self.comparison.when {
+            When::Within(_) if more => near.map_or(foreseen.most_rps, |n| n.max(foreseen.most_rps)),
+            When::Within(_) => near.map_or(foreseen.least_rps, |n| n.min(foreseen.least_rps)),
+            When::At(_) | When::Now => foreseen.then_rps,
+        }))
     }
 
     fn decide(

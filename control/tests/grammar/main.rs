@@ -86,7 +86,7 @@ fn the_examples_of_the_manual_are_rules() {
     let manual = include_str!("../../../docs/rules.md");
     let block = manual.split("```rule\n").nth(1).and_then(|rest| rest.split("```").next());
     let examples: Vec<&str> = block.expect("the manual has examples").lines().collect();
-    assert_eq!(examples.len(), 8);
+    assert_eq!(examples.len(), 9);
     for example in examples {
         assert_eq!(read(example).to_string(), example);
     }

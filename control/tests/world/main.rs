@@ -5,6 +5,7 @@ mod damaged;
 mod errors;
 mod events;
 mod failures;
+mod far_rules;
 mod feedback;
 mod hostile;
 mod instance;

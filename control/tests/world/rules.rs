@@ -19,12 +19,12 @@ pub(crate) fn rules(texts: &[&str]) -> Vec<RuleSpec> {
     texts.iter().enumerate().map(named).collect()
 }
 
-fn ruled(texts: &[&str]) -> ServiceSpec {
+pub(crate) fn ruled(texts: &[&str]) -> ServiceSpec {
     ServiceSpec { capacity: Capacity::Pinned(100.0), rules: rules(texts), ..spec() }
 }
 
 /// Two primaries that report `cpu`.
-fn primaries(cpu: [Option<f64>; 2]) -> Vec<InstanceObservation> {
+pub(crate) fn primaries(cpu: [Option<f64>; 2]) -> Vec<InstanceObservation> {
     let one = |(id, cpu): (u64, Option<f64>)| {
         let mut seen = instance(id, Role::Primary, "a", 1_000_000);
         seen.reported.extend(cpu.map(|cpu| ("cpu".to_owned(), cpu)));

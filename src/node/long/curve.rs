@@ -1,6 +1,6 @@
 //! A fitted curve, and what the controller is told of it.
 
-use foreshadow_control::{QuantileSpec, Told};
+use foreshadow_control::{Foreseen, QuantileSpec, Sight, Told};
 use serde::Serialize;
 
 use super::score::LeadScore;
@@ -37,6 +37,62 @@ pub(crate) struct Curve {
     pub(super) told: Told,
 }
 
+/// A curve is used for so long, or for so many of its spans if that is longer.
+const STALE_MS: u64 = 3_600_000;
+const STALE_SPANS: u64 = 4;
+/// Truths before a record counts, and the error relative to "as in the last span" that speaks against
+/// a curve.
+const MIN_SCORED: u64 = 12;
+const MISLEADING: f64 = 1.25;
+
+impl Curve {
+    /// What it says of a time ahead; nothing where it does not reach so far or is too old, where the
+    /// quantile lies beyond its levels, and where its record speaks against it.
+    pub(super) fn foreseen(&self, sight: Sight, now_ms: u64) -> Option<Foreseen> {
+        let age_ms = now_ms.saturating_sub(self.fitted_at_ms);
+        let stale = age_ms > STALE_MS.max(STALE_SPANS.saturating_mul(self.step_ms));
+        if stale || self.misleads(sight.ahead_ms) {
+            return None;
+        }
+        let place = |at_ms: u64| {
+            let since_ms = at_ms.checked_sub(self.start_ms)?;
+            usize::try_from(since_ms / self.step_ms.max(1)).ok()
+        };
+        let (first, last) = (place(now_ms)?, place(now_ms.saturating_add(sight.ahead_ms))?);
+        let level = f64::from(sight.quantile) / 100.0;
+        let rows = self.quantiles.get(first..=last)?;
+        let demand: Option<Vec<f64>> = rows.iter().map(|row| self.at(row, level)).collect();
+        let demand = demand?;
+        Some(Foreseen {
+            ahead_ms: sight.ahead_ms,
+            quantile: sight.quantile,
+            then_rps: *demand.last()?,
+            least_rps: demand.iter().copied().reduce(f64::min)?,
+            most_rps: demand.iter().copied().reduce(f64::max)?,
+        })
+    }
+
+    /// Between two levels on a straight line; nothing beyond the outermost.
+    fn at(&self, row: &[f64], level: f64) -> Option<f64> {
+        let above = self.levels.iter().position(|known| *known >= level - 1e-9)?;
+        let (high, high_rps) = (*self.levels.get(above)?, *row.get(above)?);
+        if (high - level).abs() < 1e-9 {
+            return Some(high_rps);
+        }
+        let below = above.checked_sub(1)?;
+        let (low, low_rps) = (*self.levels.get(below)?, *row.get(below)?);
+        Some(low_rps + (level - low) / (high - low) * (high_rps - low_rps))
+    }
+
+    /// By the record of the distance nearest to `ahead_ms`.
+    fn misleads(&self, ahead_ms: u64) -> bool {
+        let nearest = self.score.iter().min_by_key(|score| score.lead_ms.abs_diff(ahead_ms));
+        nearest.is_some_and(|score| {
+            score.scored >= MIN_SCORED && score.mae_rps > MISLEADING * score.naive_mae_rps
+        })
+    }
+}
+
 /// What a kind of event did to demand, over its repeats.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct LearnedLift {
@@ -69,6 +125,7 @@ pub(super) fn levels(quantiles: &QuantileSpec) -> Vec<f64> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::score::LeadScore;
     use super::*;
 
     #[test]
@@ -77,6 +134,47 @@ mod tests {
         assert_eq!(learned(2.0, 0).blended(5.0), 5.0);
         assert_eq!(learned(2.0, 2).blended(5.0), 3.0);
         assert_eq!(learned(f64::NAN, 9).blended(5.0), 5.0);
+    }
+
+    fn curve() -> Curve {
+        Curve {
+            fitted_at_ms: 10_000_000,
+            history_from_ms: 0,
+            history_spans: 0,
+            seasons_ms: Vec::new(),
+            start_ms: 9_900_000,
+            step_ms: 900_000,
+            levels: vec![0.1, 0.5, 0.9],
+            // Rises to the eleventh span, and falls again.
+            quantiles: (0..20_i32)
+                .map(|n| 100.0 - f64::from(10 - n).abs())
+                .map(|rps| vec![rps - 10.0, rps, rps + 10.0])
+                .collect(),
+            mean: Vec::new(),
+            score: Vec::new(),
+            lifts: Vec::new(),
+            told: Told::default(),
+        }
+    }
+
+    #[test]
+    fn rules_are_told_of_all_the_time_until_then() {
+        let sight = |hours: u64, quantile| Sight { ahead_ms: hours * 3_600_000, quantile };
+        let now_ms = 10_000_000;
+        let told = curve().foreseen(sight(4, 50), now_ms).unwrap();
+        assert_eq!((told.then_rps, told.least_rps, told.most_rps), (94.0, 90.0, 100.0));
+        let told = curve().foreseen(sight(1, 70), now_ms).unwrap();
+        assert!((told.then_rps - 99.0).abs() < 1e-9, "{told:?}");
+        assert_eq!(curve().foreseen(sight(5, 50), now_ms), None, "it does not reach so far");
+        assert_eq!(curve().foreseen(sight(1, 95), now_ms), None, "nor to such quantiles");
+        assert_eq!(curve().foreseen(sight(1, 50), 14_000_000), None, "nor is it used so long");
+        assert_eq!(curve().foreseen(sight(1, 50), 0), None);
+        let record = |mae_rps| {
+            let score =
+                LeadScore { scored: 12, mae_rps, naive_mae_rps: 10.0, ..Default::default() };
+            Curve { score: vec![score], ..curve() }.foreseen(sight(1, 50), now_ms)
+        };
+        assert!(record(12.0).is_some() && record(13.0).is_none());
     }
 
     #[test]

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use foreshadow_config::Config;
-use foreshadow_control::{DemandHorizon, ServiceName};
+use foreshadow_control::{DemandHorizon, Foreseen, ServiceName, Sight};
 
 use super::Shared;
 use super::decisions::Event;
@@ -168,6 +168,26 @@ impl LongForecasts {
         let curves = self.curves.load();
         let hour = curves.get(service).and_then(|curves| curves.get(&Reach::Hour));
         hour.map_or_else(Vec::new, |curve| curve.told.points(at_ms))
+    }
+
+    /// What rules are told of a service's demand, of each of `sights` by the shortest curve that reaches
+    /// so far and is of use.
+    pub(crate) fn foreseen(
+        &self,
+        service: &ServiceName,
+        sights: &[Sight],
+        at_ms: u64,
+    ) -> Vec<Foreseen> {
+        if sights.is_empty() {
+            return Vec::new();
+        }
+        let curves = self.curves.load();
+        let Some(curves) = curves.get(service) else { return Vec::new() };
+        let by_curve = |sight: &Sight| {
+            let reaching = curves.iter().filter(|(reach, _)| reach.ms() >= sight.ahead_ms);
+            reaching.map(|(_, curve)| curve).find_map(|curve| curve.foreseen(*sight, at_ms))
+        };
+        sights.iter().filter_map(by_curve).collect()
     }
 
     /// The lift of an announced event: as announced, and the more as its repeats have shown the more
