@@ -3,6 +3,7 @@
 mod instances;
 mod node;
 mod out;
+mod reported;
 mod services;
 mod text_form;
 
@@ -60,6 +61,7 @@ impl Collector for Scrape {
         fitness::encode_all(&mut out, &self.0, &view)?;
         feedback::metrics(&mut out, &view)?;
         instances::instances(&mut out, &totals)?;
-        instances::gauges(&mut out, &view)
+        instances::gauges(&mut out, &view)?;
+        reported::reported(&mut out, &view)
     }
 }

@@ -10,6 +10,7 @@ mod learned;
 mod pending;
 pub(crate) mod read;
 mod recent;
+mod reported;
 mod schema;
 mod scores;
 mod store;

@@ -8,7 +8,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 use super::bucket::Resolution;
 
 /// Each entry brings the database one `user_version` further; entries never change once released.
-const MIGRATIONS: &[fn() -> String] = &[first, second];
+const MIGRATIONS: &[fn() -> String] = &[first, second, super::reported::tables];
 
 /// Columns of every table of samples, in the order in which they are written and read.
 pub(super) const COLUMNS: &str = "covered_ms, ticks, requests, least_rps, most_rps, unserved, \

@@ -7,6 +7,7 @@ use rusqlite::{Connection, Transaction, params};
 
 use super::bucket::{Bucket, Resolution, SeriesKey};
 use super::pending::Pending;
+use super::reported;
 use super::schema::COLUMNS;
 use crate::node::decisions::Event;
 
@@ -158,7 +159,7 @@ fn execute(
 }
 
 /// How long rows of a resolution are kept.
-fn kept_ms(keep: &config::History, resolution: Resolution) -> u64 {
+pub(super) fn kept_ms(keep: &config::History, resolution: Resolution) -> u64 {
     let kept = match resolution {
         Resolution::Second => keep.keep_1s,
         Resolution::Minute => keep.keep_1m,
@@ -188,8 +189,11 @@ pub(super) fn prune(
     for resolution in Resolution::ALL {
         remove_before(db, resolution, now_ms.saturating_sub(kept_ms(keep, resolution)))?;
     }
+    reported::prune(db, keep, now_ms)?;
     let mut is_stuck = used_bytes(db)? > keep.max_size;
-    if is_stuck {
+    if is_stuck && reported::make_room(db, now_ms)? {
+        is_stuck = false;
+    } else if is_stuck {
         for (resolution, least_ms) in Resolution::ALL.into_iter().zip(LEAST_KEPT_MS) {
             let Some(oldest_ms) = oldest_ms(db, resolution)? else { continue };
             let span_ms = now_ms.saturating_sub(oldest_ms);
@@ -221,6 +225,7 @@ fn remove_before(db: &mut Connection, resolution: Resolution, at_ms: u64) -> rus
 /// Removes rows of a time to come.
 pub(super) fn remove_ahead(db: &mut Connection, now_ms: u64) -> rusqlite::Result<()> {
     let after_ms = now_ms.saturating_add(AHEAD_MS);
+    reported::remove_ahead(db, after_ms)?;
     Resolution::ALL
         .into_iter()
         .try_for_each(|resolution| remove(db, resolution, "at_ms > ?", after_ms))

@@ -37,7 +37,7 @@ fn instance(id: u64) -> InstanceObservation {
 }
 
 /// A tick of one service that was sent 100 requests, with so many instances.
-pub(super) fn view(at_ms: u64, interval_ms: u64, instances: u64) -> View {
+pub(crate) fn view(at_ms: u64, interval_ms: u64, instances: u64) -> View {
     let service = ServiceName::from("shop");
     View {
         now_ms: at_ms,

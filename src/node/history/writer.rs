@@ -12,6 +12,7 @@ use rusqlite::Connection;
 
 use super::learned::Dated;
 use super::pending::Pending;
+use super::reported::Reported;
 use super::schema::{Fault, open_or_begin_anew};
 use super::scores::{self, CurveScores};
 use super::store::{self, SeriesIds};
@@ -45,6 +46,7 @@ pub(super) struct Writer {
 /// What it remembers between messages.
 struct Work {
     pending: Pending,
+    reported: Reported,
     /// Events that have started, and memories, of each service the newest, that wait for the disk.
     started: VecDeque<Event>,
     learned: Vec<Dated>,
@@ -65,6 +67,7 @@ impl Work {
         let start = Instant::now();
         Self {
             pending: Pending::default(),
+            reported: Reported::default(),
             started: VecDeque::new(),
             learned: Vec::new(),
             scored: Vec::new(),
@@ -119,6 +122,7 @@ impl Writer {
                 Ok(Message::Seen(view)) => {
                     work.goes_to(view.now_ms);
                     work.pending.observe(&view);
+                    work.reported.observe(&view);
                     let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
                     recent.observe(&view);
                 }
@@ -149,6 +153,7 @@ impl Writer {
         work.retry_at = Instant::now();
         work.pending.close_second();
         self.flush(&mut work);
+        self.write_reported(&mut work, true);
     }
 
     /// How long nothing is removed: longer where the clock has leapt far ahead of what is there.
@@ -180,7 +185,9 @@ impl Writer {
         self.write_started(work);
         self.write_learned(work);
         self.write_scored(work);
-        self.health.lost_rows.store(work.pending.lost, Ordering::Relaxed);
+        self.write_reported(work, false);
+        let lost = work.pending.lost.saturating_add(work.reported.lost);
+        self.health.lost_rows.store(lost, Ordering::Relaxed);
         self.health.waiting.store(work.pending.len() as u64, Ordering::Relaxed);
     }
 
@@ -204,6 +211,12 @@ impl Writer {
             work.learned.clear();
             Ok(0)
         });
+    }
+
+    fn write_reported(&mut self, work: &mut Work, all: bool) {
+        if work.reported.is_due(all) {
+            self.with_db(work, |db, work| work.reported.write(db, all));
+        }
     }
 
     fn write_scored(&mut self, work: &mut Work) {
