@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpListener};
 
 use serde_json::{Value, json};
 
-use crate::support::{Backend, Node, Process, eventually, foreshadow};
+use crate::support::{Backend, Node, Process, eventually, foreshadow, try_get};
 
 fn services(backends: &[&Backend], more: &str) -> String {
     let list: Vec<String> = backends.iter().map(|b| b.address.to_string()).collect();
@@ -249,6 +249,16 @@ fn signals_are_looked_up_in_tables_and_on_a_prometheus_server() {
     eventually("both to be known", || {
         (current("backlog") == Some(600.0) && current("campaign") == Some(7.0)).then_some(())
     });
+    let metrics = try_get(node.admin, "/metrics").unwrap().text();
+    assert!(
+        metrics.contains("foreshadow_signal{service=\"shop\",signal=\"backlog\"} 600"),
+        "{metrics}"
+    );
+    let feedback = node.api("/api/v1/services/shop/feedback");
+    let told = feedback["feedback"]["signals"].as_array().unwrap();
+    let names: Vec<&Value> = told.iter().map(|signal| &signal["signal"]).collect();
+    assert_eq!(names, ["backlog", "campaign"], "demand is forecast with both: {feedback}");
+    assert!(told.iter().all(|signal| signal["state"] == "arriving"), "{feedback}");
     std::fs::write(&reach, "2020-01-01T00:00:00Z,2\n").unwrap();
     eventually("the rule to let go", || (rule_state(&node) == "inactive").then_some(()));
     std::fs::remove_file(&reach).unwrap();

@@ -91,11 +91,14 @@ impl Signals {
         self.now_ms = self.now_ms.saturating_add(elapsed_ms);
         self.requests += rps * elapsed_ms as f64;
         self.passed_ms = self.passed_ms.saturating_add(elapsed_ms);
-        if self.passed_ms < self.step_ms || !self.requests.is_finite() {
+        if self.passed_ms < self.step_ms {
             return;
         }
         let rps = self.requests / self.passed_ms as f64;
         (self.requests, self.passed_ms) = (0.0, 0);
+        if !rps.is_finite() {
+            return;
+        }
         let departure = self.demand.take(rps);
         for lead in &mut self.leads {
             lead.learn(departure, self.demand.spread());

@@ -116,7 +116,7 @@ impl Record {
 
     /// How far off it is when it speaks up.
     pub(super) fn error_rps(&self) -> f64 {
-        self.error
+        self.error.max(0.0)
     }
 
     /// Time passed unseen.

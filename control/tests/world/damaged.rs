@@ -15,7 +15,8 @@ const RULES: [&str; 3] = [
 
 /// A checkpoint of a controller with much on its mind, and the ticks after it.
 fn recording() -> Vec<Value> {
-    let spec = ServiceSpec { rules: rules(&RULES), horizon_ms: 1_000, ..spec() };
+    let signals = vec!["campaign".to_owned()];
+    let spec = ServiceSpec { rules: rules(&RULES), horizon_ms: 1_000, signals, ..spec() };
     let mut world = World::new(Nature::default(), spec);
     let mut random = Random::seeded(11);
     let mut lines = Vec::new();
@@ -26,6 +27,7 @@ fn recording() -> Vec<Value> {
             lines.push(write(&Entry::Checkpoint { controller }));
         }
         world.mode = Mode::Act;
+        world.signals = [("campaign".to_owned(), 5.0 * random.unit())].into();
         world.events = vec![(22_000, 30_000, 2.0)];
         let told = |horizon_ms| DemandHorizon {
             horizon_ms,
