@@ -3,6 +3,7 @@
 pub(crate) mod latency;
 pub(crate) mod outcome;
 pub(crate) mod registry;
+mod silence;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -20,7 +21,8 @@ use crate::meters::{BackendMeters, Padded, ServiceMeters, WorkerId};
 use crate::orca;
 use crate::table::policy::UpstreamPolicy;
 use latency::LatencyEstimate;
-use outcome::Outcome;
+use outcome::{Answer, Outcome};
+use silence::Silence;
 
 /// Milliseconds since the data plane started; the only clock of ejection, budget and latency.
 #[derive(Clone, Copy, Debug)]
@@ -71,7 +73,7 @@ pub struct Backend {
     address: SocketAddr,
     service: Arc<ServiceState>,
     /// Shared by all workers, since every pick of any worker compares it.
-    in_flight: Padded<AtomicU32>,
+    load: Padded<Load>,
     latency: Padded<LatencyEstimate>,
     ejection: Ejection,
     /// The last connection was refused, and nothing has contradicted that since.
@@ -79,6 +81,13 @@ pub struct Backend {
     answered: AtomicBool,
     active: ActiveHealth,
     meters: BackendMeters,
+}
+
+/// Requests under way; on one cache line, since each request writes all of it.
+#[derive(Debug, Default)]
+struct Load {
+    in_flight: AtomicU32,
+    silence: Silence,
 }
 
 impl Backend {
@@ -92,7 +101,7 @@ impl Backend {
             id,
             address,
             service,
-            in_flight: Padded::default(),
+            load: Padded::default(),
             latency: Padded::default(),
             ejection: Ejection::new(),
             refused: AtomicBool::new(false),
@@ -123,13 +132,21 @@ impl Backend {
     /// Requests being answered now.
     #[must_use]
     pub fn in_flight(&self) -> u32 {
-        self.in_flight.0.load(Relaxed)
+        self.load.0.in_flight.load(Relaxed)
     }
 
     /// Predicted latency in microseconds; none while too little is known or it is out of date.
     #[must_use]
     pub fn latency_us(&self, now_ms: u64) -> Option<f64> {
         self.latency.0.predict_us(now_ms)
+    }
+
+    /// Whether it answers nothing although requests wait for it; never before its first answer.
+    pub(crate) fn is_stuck(&self, now_ms: u64) -> bool {
+        self.latency
+            .0
+            .last_us()
+            .is_some_and(|usual_us| self.load.0.silence.is_stuck(usual_us, now_ms))
     }
 
     /// Whether health allows a request now; the weight is not its concern.
@@ -154,9 +171,11 @@ impl Backend {
 
     /// Counts a request as sent and in flight until the guard is gone.
     pub fn begin(self: &Arc<Self>, worker: WorkerId, now_ms: u64) -> InFlightGuard {
-        self.in_flight.0.fetch_add(1, Relaxed);
+        self.load.0.in_flight.fetch_add(1, Relaxed);
+        self.load.0.silence.asked(now_ms);
         self.meters.began(worker);
-        InFlightGuard { backend: Arc::clone(self), worker, started_ms: now_ms, finished: false }
+        let backend = Arc::clone(self);
+        InFlightGuard { backend, worker, started_ms: now_ms, answering: false, finished: false }
     }
 
     /// Adds one look at a connection to the backend (`TCP_INFO`): its smoothed round-trip time,
@@ -288,6 +307,8 @@ pub struct InFlightGuard {
     backend: Arc<Backend>,
     worker: WorkerId,
     started_ms: u64,
+    /// Whether the head of the answer is here.
+    answering: bool,
     finished: bool,
 }
 
@@ -298,16 +319,30 @@ impl InFlightGuard {
         &self.backend
     }
 
+    /// Takes note of the head of the answer; what follows may take as long as it likes.
+    pub fn answering(&mut self, now_ms: u64) {
+        if !self.answering {
+            self.answering = true;
+            self.backend.load.0.silence.heard(now_ms);
+        }
+    }
+
     /// Counts how the request ended: in the meters, the latency estimate and the health.
     pub fn finish(mut self, outcome: &Outcome, now_ms: u64) {
         self.finished = true;
+        if matches!(outcome.answer, Answer::Status(_)) {
+            self.answering(now_ms);
+        }
         self.backend.ended(self.worker, outcome, self.started_ms, now_ms);
     }
 }
 
 impl Drop for InFlightGuard {
     fn drop(&mut self) {
-        self.backend.in_flight.0.fetch_sub(1, Relaxed);
+        self.backend.load.0.in_flight.fetch_sub(1, Relaxed);
+        if !self.answering {
+            self.backend.load.0.silence.given_up();
+        }
         if !self.finished {
             self.backend.meters.aborted(self.worker);
         }

@@ -2,7 +2,8 @@
 //!
 //! Weights are the controller's word on how load is shared, so the first draw stands unless the
 //! second is *clearly* better; differences that chance alone makes between equal backends decide
-//! nothing. Two draws can at most double a backend's share and leave it at least its square.
+//! nothing. Two draws can at most double a backend's share and leave it at least its square; only
+//! one that is swamped or stuck falls below that, since another is drawn then.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -23,6 +24,11 @@ use crate::table::policy::UpstreamPolicy;
 const LATENCY_MARGIN: f64 = 1.3;
 /// And by at least this much: below a fraction of a millisecond there is nothing to win.
 const LATENCY_FLOOR_US: f64 = 200.0;
+/// An excess by this many standard deviations is no chance: one in 30 000 requests would see it.
+const SWAMPED_DEVIATIONS: f64 = 4.0;
+/// How often the second draw is made anew when it falls on such a backend again. One with at most
+/// half of the weight, and only for those, is drawn as often in a row in one case of 256.
+const REDRAWS: u32 = 8;
 /// Share of the newest measurement in the smoothed hot threshold; with one per tick of 100 ms it
 /// follows a change within half a second.
 const HOT_SMOOTHING: f64 = 0.3;
@@ -37,6 +43,8 @@ pub struct Service {
     /// Those with a weight above zero: what the alias table draws from.
     serving: Box<[Entry]>,
     alias: Option<AliasTable>,
+    /// The backend with the most weight, and draws from all others.
+    but_heaviest: Option<(usize, AliasTable)>,
 }
 
 #[derive(Debug)]
@@ -96,7 +104,8 @@ impl Service {
             })
             .collect();
         let alias = AliasTable::new(&weights);
-        Self { policy: Arc::clone(&spec.policy), state, all, serving, alias }
+        let but_heaviest = but_heaviest(weights);
+        Self { policy: Arc::clone(&spec.policy), state, all, serving, alias, but_heaviest }
     }
 
     /// The service's name.
@@ -145,8 +154,9 @@ impl Service {
         let allowed = |entry: &&Entry| {
             !tried.contains(&entry.backend.id()) && entry.backend.is_usable(now_ms)
         };
-        let first = &self.serving[alias.draw(rng.next_u64())];
-        let second = &self.serving[alias.draw(rng.next_u64())];
+        let at = alias.draw(rng.next_u64());
+        let first = &self.serving[at];
+        let second = self.challenger(alias, at, rng, now_ms);
         let (better, worse) = match (allowed(&first), allowed(&second)) {
             (true, true) if self.clearly_better(second, first, now_ms) => {
                 (Some(second), Some(first))
@@ -162,6 +172,30 @@ impl Service {
             Some(entry) => Pick::Backend(&entry.backend),
             None => self.last_resort(worker, rng, tried, now_ms),
         }
+    }
+
+    /// The second draw. Where it falls on the first again and that is swamped or stuck, another that
+    /// is better off takes its place: else a backend that hangs would keep the square of its share,
+    /// a quarter of all requests where there are two. One that is merely hot keeps it, since chance
+    /// makes it so.
+    fn challenger(
+        &self,
+        alias: &AliasTable,
+        first: usize,
+        rng: &mut impl Rng,
+        now_ms: u64,
+    ) -> &Entry {
+        let second = alias.draw(rng.next_u64());
+        let threshold = self.hot_threshold();
+        let heat = |at: usize| self.serving[at].heat(threshold, now_ms);
+        if second != first || heat(first) < Heat::Swamped {
+            return &self.serving[second];
+        }
+        let other = match &self.but_heaviest {
+            Some((heaviest, others)) if *heaviest == first => Some(others.draw(rng.next_u64())),
+            _ => (0..REDRAWS).map(|_| alias.draw(rng.next_u64())).find(|&at| at != first),
+        };
+        &self.serving[other.filter(|&at| heat(at) < heat(first)).unwrap_or(first)]
     }
 
     /// Recomputes from how many requests in flight a backend is hot. Off the request path, since
@@ -191,7 +225,7 @@ impl Service {
 
     /// The "hot-cold lexicographic" rule of Prequal (arXiv 2312.10172), for two: a hot
     /// backend loses to a cold one; of two cold ones the lower latency wins; of two hot ones the
-    /// fewer requests in flight per capacity.
+    /// fewer requests in flight per capacity. One that answers nothing loses to any that does.
     ///
     /// In-flight is compared with the share of the weight, so that a backend with a tenth of the
     /// weight is hot at a tenth of the requests. A backend whose latency is not known is neither
@@ -201,11 +235,13 @@ impl Service {
             return false;
         }
         let threshold = self.hot_threshold();
-        match (holder.is_hot(threshold), challenger.is_hot(threshold)) {
-            (true, false) => true,
-            (false, true) => false,
-            (true, true) => challenger.load() < holder.load_beyond_chance(),
-            (false, false) => {
+        let heats = (holder.heat(threshold, now_ms), challenger.heat(threshold, now_ms));
+        match heats {
+            (holds, challenges) if holds != challenges => challenges < holds,
+            (Heat::Hot | Heat::Swamped | Heat::Stuck, _) => {
+                challenger.load() < holder.load_beyond_chance()
+            }
+            (Heat::Cold, _) => {
                 let latencies =
                     (challenger.backend.latency_us(now_ms), holder.backend.latency_us(now_ms));
                 let (Some(challenger_us), Some(holder_us)) = latencies else { return false };
@@ -256,17 +292,44 @@ impl Service {
     }
 }
 
+/// The place of the greatest weight and a table of all others, if there are others.
+fn but_heaviest(mut weights: Vec<u32>) -> Option<(usize, AliasTable)> {
+    let heaviest = (0..weights.len()).max_by_key(|&at| weights[at])?;
+    weights[heaviest] = 0;
+    Some((heaviest, AliasTable::new(&weights)?))
+}
+
+/// How much speaks against one more request, the least first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Heat {
+    Cold,
+    /// More in flight than it is granted, which chance makes happen.
+    Hot,
+    /// More than chance explains.
+    Swamped,
+    /// It answers nothing, whatever its weight grants it.
+    Stuck,
+}
+
 /// Uniform in 0 to 1, the latter excluded.
 fn unit(rng: &mut impl Rng) -> f64 {
     (rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64
 }
 
 impl Entry {
-    /// Whether it has more requests in flight than `threshold` grants its share, by more than one
-    /// standard deviation of a Poisson count: what exceeds it by less may be chance.
-    fn is_hot(&self, threshold: f64) -> bool {
+    /// How its requests in flight compare with what `threshold` grants its share, in standard
+    /// deviations of a Poisson count: an excess by less than one may be chance.
+    fn heat(&self, threshold: f64, now_ms: u64) -> Heat {
+        if self.backend.is_stuck(now_ms) {
+            return Heat::Stuck;
+        }
         let granted = threshold * self.share;
-        f64::from(self.backend.in_flight()) > granted + granted.sqrt().max(1.0)
+        let deviation = granted.sqrt().max(1.0);
+        match (f64::from(self.backend.in_flight()) - granted) / deviation {
+            over if over > SWAMPED_DEVIATIONS => Heat::Swamped,
+            over if over > 1.0 => Heat::Hot,
+            _ => Heat::Cold,
+        }
     }
 
     /// In-flight requests per capacity, or per share of the weight where capacities are not known.

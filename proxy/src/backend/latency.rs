@@ -37,6 +37,12 @@ impl LatencyEstimate {
         }
     }
 
+    /// The last estimate in microseconds, however old; none before the first.
+    pub(crate) fn last_us(&self) -> Option<f64> {
+        let (us, _) = unpack(self.word.load(Relaxed));
+        (us > 0.0).then_some(f64::from(us))
+    }
+
     /// Expected latency in microseconds; none while nothing is known, or nothing recent.
     pub(crate) fn predict_us(&self, now_ms: u64) -> Option<f64> {
         let (us, at_ms) = unpack(self.word.load(Relaxed));

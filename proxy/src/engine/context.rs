@@ -104,8 +104,11 @@ impl RequestCtx {
     }
 
     /// The head of the final answer is here: from now on the whole and its pauses are limited.
-    pub(super) fn answered(&mut self, status: StatusCode) {
+    pub(super) fn answered(&mut self, status: StatusCode, now_ms: u64) {
         self.status = status.as_u16();
+        if let Some(attempt) = &mut self.attempt {
+            attempt.guard.answering(now_ms);
+        }
         let (Some(connection), Some(service)) = (&self.connection, &self.service) else { return };
         if status == StatusCode::SWITCHING_PROTOCOLS {
             connection.clear_deadline();

@@ -181,7 +181,7 @@ impl ProxyHttp for Engine {
             forward::interim(response);
             return Ok(());
         }
-        ctx.answered(status);
+        ctx.answered(status, self.at_ms(Instant::now()));
         self.take_report(response, ctx);
         if status == StatusCode::SWITCHING_PROTOCOLS {
             // A tunnel has no body within which the client could pause for too long.

@@ -124,9 +124,54 @@ fn a_backend_that_hangs_loses_requests_before_any_of_them_ends() {
             )
         })
         .count();
-    // Only when both draws fall on it: a ninth instead of a third.
-    assert!((900..1100).contains(&to_stuck), "{to_stuck}");
+    assert_eq!(to_stuck, 0, "both draws falling on it are no reason to send it more");
     drop(stuck);
+}
+
+#[test]
+fn of_two_backends_one_that_stops_answering_gets_a_trial_request_and_no_more() {
+    let registry = registry();
+    let service = service(&registry, &[1, 1], &UpstreamPolicy::default());
+    for backend in service.backends() {
+        (0..50).for_each(|_| backend.begin(W0, 0).finish(&outcome(Answer::Status(200), 5.0), 5));
+    }
+    // Of two the busier one sets the threshold of being hot, so that in flight shows nothing.
+    let mut rng = StdRng::seed_from_u64(3);
+    let (mut waiting, mut sent) = (Vec::new(), [0; 2]);
+    for now_ms in 10..2010 {
+        let Pick::Backend(backend) = service.pick(W0, &mut rng, &[], now_ms) else {
+            panic!("nothing is down yet")
+        };
+        let guard = backend.begin(W0, now_ms);
+        if backend.id() == InstanceId(0) {
+            waiting.push(guard);
+            sent[usize::from(now_ms >= 110)] += 1;
+        } else {
+            guard.finish(&outcome(Answer::Status(200), 5.0), now_ms);
+        }
+    }
+    assert!((1..30).contains(&sent[0]), "{sent:?}");
+    assert!((1..=4).contains(&sent[1]), "one in half a second: {sent:?}");
+}
+
+#[test]
+fn a_backend_that_is_stuck_leaves_the_others_what_their_weights_say() {
+    let registry = registry();
+    let weights = [9000, 1, 700, 300];
+    let service = service(&registry, &weights, &UpstreamPolicy::default());
+    let backend = &service.backends()[0];
+    backend.begin(W0, 0).finish(&outcome(Answer::Status(200), 5.0), 5);
+    let waiting: Vec<_> = (0..20).map(|_| backend.begin(W0, 5)).collect();
+    let mut rng = StdRng::seed_from_u64(3);
+    let mut got = [0; 4];
+    for _ in 0..10_000 {
+        let Pick::Backend(backend) = service.pick(W0, &mut rng, &[], 100) else { panic!() };
+        got[backend.id().0 as usize] += 1;
+    }
+    assert_eq!(got[0], 0);
+    assert!(got[1] < 40, "a thousandth: {got:?}");
+    assert!((6700..7300).contains(&got[2]), "{got:?}");
+    drop(waiting);
 }
 
 #[test]
