@@ -19,6 +19,7 @@ use crate::health::HealthCheck;
 use crate::health::verdict::{ActiveHealth, CheckFailure};
 use crate::meters::{BackendMeters, Padded, ServiceMeters, WorkerId};
 use crate::orca;
+use crate::recall::Falls;
 use crate::table::policy::UpstreamPolicy;
 use latency::LatencyEstimate;
 use outcome::{Answer, Outcome};
@@ -59,6 +60,7 @@ pub(crate) struct ServiceState {
     pub(crate) budget: Arc<RetryBudget>,
     pub(crate) meters: Arc<ServiceMeters>,
     pub(crate) slots: EjectionSlots,
+    pub(crate) falls: Falls,
     /// `f64` bits: in-flight requests per share of the weight from which a backend is hot.
     pub(crate) hot_threshold: AtomicU64,
 }
@@ -79,6 +81,8 @@ pub struct Backend {
     /// The last connection was refused, and nothing has contradicted that since.
     refused: AtomicBool,
     answered: AtomicBool,
+    /// How often it went down or was ejected.
+    fallen: AtomicU32,
     active: ActiveHealth,
     meters: BackendMeters,
 }
@@ -106,6 +110,7 @@ impl Backend {
             ejection: Ejection::new(),
             refused: AtomicBool::new(false),
             answered: AtomicBool::new(false),
+            fallen: AtomicU32::new(0),
             active: ActiveHealth::default(),
             meters: BackendMeters::new(workers),
         }
@@ -214,6 +219,16 @@ impl Backend {
         Health::Unknown
     }
 
+    /// How often it went down or was ejected.
+    pub(crate) fn fallen(&self) -> u32 {
+        self.fallen.load(Relaxed)
+    }
+
+    /// Whether nothing at all speaks against it.
+    pub(crate) fn is_sound(&self) -> bool {
+        !self.active.is_down() && self.ejection.is_closed() && !self.is_refused()
+    }
+
     /// Whether it sits out for failed requests.
     pub(crate) fn is_ejected(&self) -> bool {
         self.ejection.is_ejected()
@@ -233,7 +248,11 @@ impl Backend {
         how: &HealthCheck,
         now_ms: u64,
     ) {
+        let was_down = self.active.is_down();
         let came_up = self.active.record(epoch, result, how.rise, how.fall);
+        if !was_down && self.active.is_down() {
+            self.fell();
+        }
         if came_up && self.refused.swap(false, Relaxed) {
             self.ejection.close(now_ms, &self.service.slots);
         }
@@ -276,10 +295,19 @@ impl Backend {
             self.refused.store(true, Relaxed);
             self.active.start_over();
         }
+        let was_ejected = !good && self.ejection.is_ejected();
         self.ejection.record(verdict, started_ms, now_ms, &policy.ejection, &self.service.slots);
         if good {
             self.heard_from();
+        } else if !was_ejected && self.ejection.is_ejected() {
+            self.fell();
         }
+    }
+
+    /// Those that wait for an answer of it look at the sum, and only then at this backend.
+    fn fell(&self) {
+        self.fallen.fetch_add(1, Relaxed);
+        self.service.falls.add();
     }
 
     /// A request was answered. Looks before it writes, so that the line stays shared.

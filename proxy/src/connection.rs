@@ -19,11 +19,12 @@ use crate::forward::ClientAddress;
 use crate::head::{Head, HeadScanner, Refusal};
 use crate::io::ClientStream;
 use crate::listener::{ConnectionGuard, ListenerState, Phase};
+use crate::plane::Shared;
+use crate::recall::{Sent, Watch};
 use crate::reply::local_reply;
 
 /// What the engine and the stream share about a connection; requests come one after another, so
 /// plain relaxed atomics are enough.
-#[derive(Debug)]
 pub(crate) struct Connection {
     listener: Arc<ListenerState>,
     peer: SocketAddr,
@@ -33,6 +34,7 @@ pub(crate) struct Connection {
     deadline_us: AtomicU64,
     /// Microseconds for which the answer under way may pause; 0 for as long as the deadline allows.
     stall_us: AtomicU64,
+    watch: Watch,
     /// A [`Verdict`].
     verdict: AtomicU8,
     /// Whether a request is under way.
@@ -53,6 +55,8 @@ pub(crate) enum Verdict {
     Malformed,
     /// Its time was over while the client still sent it.
     LateReading,
+    /// Its backend fell while the answer was awaited, and another may be asked.
+    Recalled,
 }
 
 impl Connection {
@@ -65,6 +69,7 @@ impl Connection {
             opened: Instant::now(),
             deadline_us: AtomicU64::new(0),
             stall_us: AtomicU64::new(0),
+            watch: Watch::default(),
             verdict: AtomicU8::new(Verdict::Fine as u8),
             busy: AtomicBool::new(false),
         }
@@ -93,6 +98,7 @@ impl Connection {
 
     /// Limits the current request, of which no answer has begun.
     pub(crate) fn set_deadline(&self, at: Instant) {
+        self.watch.stop();
         self.stall_us.store(0, Ordering::Relaxed);
         self.deadline_us
             .store(micros(at.saturating_duration_since(self.opened)), Ordering::Relaxed);
@@ -106,8 +112,25 @@ impl Connection {
 
     /// Lifts the limits: a connection that has become a tunnel has none.
     pub(crate) fn clear_deadline(&self) {
+        self.watch.stop();
         self.stall_us.store(0, Ordering::Relaxed);
         self.deadline_us.store(0, Ordering::Relaxed);
+    }
+
+    /// Lets the request, which awaits its answer since `since`, be taken back from its backend.
+    pub(crate) fn watch_backend(&self, shared: &Arc<Shared>, sent: Sent, since: Instant) {
+        let since_us = micros(since.saturating_duration_since(self.opened));
+        self.watch.start(shared, sent, since_us);
+    }
+
+    /// What the answer that is awaited depends on.
+    pub(crate) fn watch(&self) -> &Watch {
+        &self.watch
+    }
+
+    /// A time by its distance from the opening.
+    pub(crate) fn at(&self, micros: u64) -> Instant {
+        self.opened + Duration::from_micros(micros)
     }
 
     /// How long nothing may move before whoever is named by `late` is too late.
@@ -119,7 +142,7 @@ impl Connection {
             },
             Verdict::LateWriting => Some(self.client_stall()),
             // Reads of a body are limited by the engine.
-            Verdict::LateReading | Verdict::Malformed | Verdict::Fine => None,
+            Verdict::LateReading | Verdict::Recalled | Verdict::Malformed | Verdict::Fine => None,
         }
     }
 
@@ -155,6 +178,7 @@ impl Connection {
             2 => Verdict::LateWriting,
             3 => Verdict::Malformed,
             4 => Verdict::LateReading,
+            5 => Verdict::Recalled,
             _ => Verdict::Fine,
         }
     }

@@ -31,6 +31,7 @@ use crate::bounds::Bounds;
 use crate::connection::{Connection, Verdict};
 use crate::hangup::Hangup;
 use crate::head::Head;
+use crate::recall::Recall;
 
 /// Bytes asked of the socket at a time.
 const READ_SIZE: usize = 16 * 1024;
@@ -57,6 +58,7 @@ pub(crate) struct ClientStream {
     /// Since when nothing has moved, and what is awaited.
     quiet: Option<(Verdict, Instant)>,
     alarm: Alarm,
+    recall: Recall,
 }
 
 impl ClientStream {
@@ -75,6 +77,7 @@ impl ClientStream {
             output: BytesMut::new(),
             quiet: None,
             alarm: Alarm::default(),
+            recall: Recall::default(),
         }
     }
 
@@ -206,6 +209,10 @@ impl ClientStream {
         if !self.output.is_empty() {
             // It is the client that is awaited, which was looked at above.
             return Poll::Pending;
+        }
+        if self.recall.poll(cx, &self.connection).is_ready() {
+            self.connection.condemn(Verdict::Recalled);
+            return Poll::Ready(Err(io::ErrorKind::Interrupted.into()));
         }
         self.poll_deadline(cx, Verdict::LateWaiting).map(Err)
     }

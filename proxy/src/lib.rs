@@ -24,6 +24,7 @@ mod orca;
 mod pick;
 mod places;
 mod plane;
+mod recall;
 mod reply;
 mod route;
 mod shortage;

@@ -198,6 +198,14 @@ impl Service {
         &self.serving[other.filter(|&at| heat(at) < heat(first)).unwrap_or(first)]
     }
 
+    /// Whether a request could be taken back from backend `instance` and sent to another now.
+    pub(crate) fn can_take_over(&self, instance: InstanceId) -> bool {
+        let other = |entry: &Entry| entry.backend.id() != instance && entry.backend.is_sound();
+        self.policy.retries.on.reset
+            && self.state.budget.available() > 0
+            && self.serving.iter().any(other)
+    }
+
     /// Recomputes from how many requests in flight a backend is hot. Off the request path, since
     /// a quantile needs all backends; smoothed, since a handful of backends makes a noisy one.
     pub(crate) fn refresh(&self) {

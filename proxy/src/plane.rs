@@ -13,6 +13,7 @@ use crate::errors::ProxyError;
 use crate::hooks::{RequestObserver, SocketProbe};
 use crate::listener::{self, ConnectionCounts, ListenerSpec, ListenerState, Phase};
 use crate::places::Places;
+use crate::recall::Falls;
 use crate::shortage::Seldom;
 use crate::worker::{Listen, Worker};
 use crate::{
@@ -64,6 +65,7 @@ impl fmt::Debug for Settings {
 pub(crate) struct Shared {
     pub(crate) table: ArcSwap<RouteTable>,
     pub(crate) clock: Clock,
+    pub(crate) falls: Falls,
     pub(crate) observer: Option<Arc<dyn RequestObserver>>,
     pub(crate) probe: Option<Arc<dyn SocketProbe>>,
     /// Requests for which no connection could be made for want of something of ours.
@@ -114,6 +116,7 @@ impl DataPlane {
         let shared = Arc::new(Shared {
             table: ArcSwap::from_pointee(empty),
             clock,
+            falls: registry.falls().clone(),
             observer: settings.observer,
             probe: settings.probe,
             shortages: Seldom::default(),

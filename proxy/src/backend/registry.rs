@@ -16,6 +16,7 @@ use crate::meters::ServiceMeters;
 use crate::meters::drain::{
     InstanceDrain, InstanceTotals, ServiceDrain, ServiceTotals, record_all,
 };
+use crate::recall::Falls;
 use crate::table::policy::UpstreamPolicy;
 
 /// What outlives a table swap: backends by instance, budgets and meters by service.
@@ -26,6 +27,7 @@ use crate::table::policy::UpstreamPolicy;
 pub struct Registry {
     workers: usize,
     clock: Clock,
+    falls: Falls,
     books: Mutex<Books>,
 }
 
@@ -45,13 +47,18 @@ impl Registry {
             services: BTreeMap::new(),
             scratch: LatencyCounts::new(),
         };
-        Self { workers, clock, books: Mutex::new(books) }
+        Self { workers, clock, falls: Falls::default(), books: Mutex::new(books) }
     }
 
     /// The clock that all times given to backends are read from.
     #[must_use]
     pub fn clock(&self) -> Clock {
         self.clock
+    }
+
+    /// Counts the falls of all its backends.
+    pub(crate) fn falls(&self) -> &Falls {
+        &self.falls
     }
 
     /// A backend by its id, in the table or not.
@@ -136,6 +143,7 @@ impl Registry {
                 budget: Arc::new(RetryBudget::new(share, min_per_s, self.clock.now_ms())),
                 meters: Arc::new(ServiceMeters::new(self.workers)),
                 slots: EjectionSlots::default(),
+                falls: self.falls.clone(),
                 hot_threshold: AtomicU64::new(f64::INFINITY.to_bits()),
             };
             (Arc::new(state), ServiceTotals::new(name.clone()))

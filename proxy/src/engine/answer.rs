@@ -103,7 +103,7 @@ impl Engine {
 /// Status and text for an error; `None` when nobody is left to read it.
 fn reply_to(error: &Error, ctx: &RequestCtx) -> Option<(u16, &'static str)> {
     match ctx.connection.as_ref().map(|connection| connection.verdict()) {
-        Some(Verdict::LateWaiting | Verdict::LateWriting) => {
+        Some(Verdict::LateWaiting | Verdict::LateWriting | Verdict::Recalled) => {
             return Some((504, "the backend took too long"));
         }
         Some(Verdict::LateReading) => {

@@ -17,6 +17,7 @@ use crate::connection::FAR;
 use crate::forward;
 use crate::hooks::{CompletedRequest, SocketProbe};
 use crate::meters::traffic::Look;
+use crate::recall::Sent;
 use crate::{Answer, Backend, LoadReports, Origin, Outcome, Pick, UpstreamPolicy, orca};
 
 /// How much later than the deadline the engine's own timeouts fire.
@@ -107,8 +108,9 @@ impl Engine {
                 peer.options.write_timeout = Some(write.min(whole));
             }
         }
+        let sent = Sent::to(&backend, &self.shared.falls);
         let guard = backend.begin(self.worker, self.at_ms(now));
-        ctx.attempt = Some(Attempt { guard, begun: now, retry });
+        ctx.attempt = Some(Attempt { guard, begun: now, retry, sent });
         Ok(peer)
     }
 

@@ -8,6 +8,8 @@ use pingora::http::RequestHeader;
 use tokio::time::Instant;
 
 use crate::connection::{Connection, FAR};
+use crate::plane::Shared;
+use crate::recall::Sent;
 use crate::{Answer, Backend, InFlightGuard, Service};
 
 /// One request, from its head to the last byte of its answer.
@@ -50,6 +52,8 @@ pub(super) struct Attempt {
     pub(super) guard: InFlightGuard,
     pub(super) begun: Instant,
     pub(super) retry: bool,
+    /// What was known of the backend then.
+    pub(super) sent: Sent,
 }
 
 /// The request as the backend got it, kept for an observer that wants it.
@@ -95,11 +99,17 @@ impl RequestCtx {
     }
 
     /// The request is sent to its last byte: from now on the first byte of the answer is due.
-    pub(super) fn await_first_byte(&self) {
+    /// With `watched` it may be taken back from a backend that falls meanwhile.
+    pub(super) fn await_first_byte(&self, watched: Option<&Arc<Shared>>) {
         if let (Some(connection), Some(service), 0) = (&self.connection, &self.service, self.status)
         {
-            let due = Instant::now() + service.policy().first_byte_timeout.min(FAR);
+            let now = Instant::now();
+            let due = now + service.policy().first_byte_timeout.min(FAR);
             connection.set_deadline(due.min(self.deadline));
+            let one_left = self.attempts <= service.policy().retries.attempts;
+            if let (Some(shared), Some(attempt), true) = (watched, &self.attempt, one_left) {
+                connection.watch_backend(shared, attempt.sent, now);
+            }
         }
     }
 

@@ -1,6 +1,7 @@
 //! What a failure says of the backend, and whether the request may be tried elsewhere.
 
 use std::io;
+use std::sync::Arc;
 
 use http::StatusCode;
 use pingora::proxy::Session;
@@ -80,6 +81,11 @@ impl Engine {
         if !may_repeat(session) || session.response_written().is_some() {
             return error;
         }
+        if is_recalled(ctx) {
+            self.renew_service(ctx);
+            error.set_retry(self.may_retry(ctx, |policy| policy.on.reset));
+            return error;
+        }
         if answer == Answer::Timeout {
             error.set_retry(self.may_retry(ctx, |policy| policy.on.timeout));
             return error;
@@ -90,6 +96,16 @@ impl Engine {
         let elsewhere = self.may_retry(ctx, |policy| policy.on.reset);
         error.set_retry(elsewhere || (reused && self.retry_afresh(ctx)));
         error
+    }
+
+    /// Whoever stands in for the backend that fell may be newer than the table the request has.
+    fn renew_service(&self, ctx: &mut RequestCtx) {
+        if let Some(service) = &mut ctx.service {
+            let table = self.shared.table.load();
+            if let Some(current) = table.service(service.name()) {
+                *service = Arc::clone(current);
+            }
+        }
     }
 
     /// One more attempt at the same backend on a new connection, where nothing else is left: it
@@ -158,7 +174,7 @@ impl Engine {
 
 /// Whether sending the request a second time changes nothing (RFC 9110, section 9.2.2) and its
 /// body is still at hand.
-fn may_repeat(session: &Session) -> bool {
+pub(super) fn may_repeat(session: &Session) -> bool {
     session.req_header().method.is_idempotent() && !session.retry_buffer_truncated()
 }
 
@@ -181,10 +197,15 @@ fn is_shortage(error: &Error) -> bool {
     false
 }
 
+/// Whether the attempt was broken off here because its backend had fallen.
+fn is_recalled(ctx: &RequestCtx) -> bool {
+    ctx.connection.as_ref().is_some_and(|connection| connection.verdict() == Verdict::Recalled)
+}
+
 /// What an error says of the backend; `None` when it is the client's doing or ours.
 fn blame(error: &Error, ctx: &RequestCtx) -> Option<Answer> {
     match ctx.connection.as_ref().map(|connection| connection.verdict()) {
-        Some(Verdict::LateWaiting) => return Some(Answer::Timeout),
+        Some(Verdict::LateWaiting | Verdict::Recalled) => return Some(Answer::Timeout),
         Some(Verdict::LateReading | Verdict::LateWriting | Verdict::Malformed) => return None,
         Some(Verdict::Fine) | None => {}
     }

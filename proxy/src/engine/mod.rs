@@ -158,13 +158,14 @@ impl ProxyHttp for Engine {
 
     async fn request_body_filter(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         _body: &mut Option<Bytes>,
         end_of_stream: bool,
         ctx: &mut RequestCtx,
     ) -> Result<()> {
         if end_of_stream {
-            ctx.await_first_byte();
+            let repeatable = failure::may_repeat(session) && session.response_written().is_none();
+            ctx.await_first_byte(repeatable.then_some(&self.shared));
         }
         Ok(())
     }
@@ -179,6 +180,10 @@ impl ProxyHttp for Engine {
         sound::check(response, ctx.asked_upgrade)?;
         if status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS {
             forward::interim(response);
+            if let Some(connection) = &ctx.connection {
+                // The client has seen it, and must not see one from elsewhere as well.
+                connection.watch().stop();
+            }
             return Ok(());
         }
         ctx.answered(status, self.at_ms(Instant::now()));

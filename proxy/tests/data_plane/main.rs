@@ -8,6 +8,7 @@ mod forwarding;
 mod gone;
 mod listeners;
 mod malformed;
+mod recall;
 mod slowness;
 mod streams;
 mod support;
