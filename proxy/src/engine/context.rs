@@ -34,6 +34,8 @@ pub(crate) struct RequestCtx {
     pub(super) fresh: bool,
     /// How the last attempt failed.
     pub(super) failure: Option<Answer>,
+    /// Whether an answer before the final one was passed on.
+    pub(super) interim: bool,
     /// Status of the final answer; 0 before there is one.
     pub(super) status: u16,
     /// Whether the answer is the proxy's own.
@@ -77,6 +79,7 @@ impl RequestCtx {
             stale_seen: false,
             fresh: false,
             failure: None,
+            interim: false,
             status: 0,
             own_answer: false,
             tunnel: false,

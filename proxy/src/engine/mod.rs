@@ -180,6 +180,7 @@ impl ProxyHttp for Engine {
         sound::check(response, ctx.asked_upgrade)?;
         if status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS {
             forward::interim(response);
+            ctx.interim = true;
             if let Some(connection) = &ctx.connection {
                 // The client has seen it, and must not see one from elsewhere as well.
                 connection.watch().stop();
@@ -204,7 +205,7 @@ impl ProxyHttp for Engine {
         &self,
         session: &mut Session,
         response: &mut ResponseHeader,
-        _ctx: &mut RequestCtx,
+        ctx: &mut RequestCtx,
     ) -> Result<()> {
         if response.status.is_informational() && response.status != StatusCode::SWITCHING_PROTOCOLS
         {
@@ -214,6 +215,10 @@ impl ProxyHttp for Engine {
             // HTTP/1.0 knows no chunks: the body ends with the connection, which the engine
             // arranges once nothing else delimits it.
             response.remove_header(&TRANSFER_ENCODING);
+        } else if ctx.interim {
+            // The engine gave up the connection when it passed that on before the whole request was
+            // read. It does so again if that is still not the case.
+            session.set_keepalive(Some(0));
         }
         if is_last(session) {
             session.set_keepalive(None);

@@ -168,7 +168,20 @@ async fn interim_answers_and_expectations_pass() {
     // The server asks for the body only once its application reads it.
     assert_eq!(client.answer().await.status, 100);
     client.send("hello").await;
-    assert_eq!(client.answer().await.text(), "5");
+    let answer = client.answer().await;
+    assert_eq!((answer.text(), answer.header("connection")), ("5", Some("keep-alive")));
+    assert_eq!(client.get("/").await.text(), "ok");
+
+    // The client's own wish, and a body of which nothing came, end the connection all the same.
+    let head = "POST /length HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n";
+    client.send(format!("{head}Connection: close\r\n\r\n")).await;
+    assert_eq!(client.answer().await.status, 100);
+    client.send("hello").await;
+    assert_eq!(client.answer().await.header("connection"), Some("close"));
+    client.closed().await.unwrap();
+    let mut client = rig.client().await;
+    client.send(format!("{}\r\n", head.replace("/length", "/status/403"))).await;
+    assert_eq!(client.answer().await.header("connection"), Some("close"));
 
     let hinting = Backend::raw(|mut stream, _| async move {
         let reply = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n\
