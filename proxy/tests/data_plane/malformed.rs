@@ -61,6 +61,23 @@ const CASES: &[(&str, u16)] = &[
 ];
 
 #[tokio::test]
+async fn an_empty_line_before_a_request_is_ignored() {
+    let backend = Backend::http("ok").await;
+    let rig = Rig::start(&[backend.address]).await;
+    let mut client = rig.client().await;
+    // The first on a connection, after a body as old clients end it, and in pieces.
+    client.send("\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert_eq!(client.answer().await.text(), "ok");
+    client.send("POST /length HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi\r\n").await;
+    assert_eq!(client.answer().await.text(), "2");
+    client.send("GET /length HTTP/1.1\r\nHost: a\r\n\r\n\r\n").await;
+    assert_eq!(client.answer().await.text(), "0");
+    client.send("GET http://b/head HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    let answer = client.answer().await;
+    assert!(answer.text().contains("host: b\n"), "{}", answer.text());
+}
+
+#[tokio::test]
 async fn malformed_heads_are_answered_closed_and_never_forwarded() {
     let backend = Backend::http("ok").await;
     let rig = Rig::start(&[backend.address]).await;
