@@ -15,6 +15,7 @@ use foreshadow_control::{Health, InstanceId, ServiceName};
 
 use crate::budget::RetryBudget;
 use crate::ejection::{Ejection, EjectionSlots, Verdict};
+use crate::forward::Via;
 use crate::health::HealthCheck;
 use crate::health::verdict::{ActiveHealth, CheckFailure};
 use crate::meters::{BackendMeters, Padded, ServiceMeters, WorkerId};
@@ -61,6 +62,7 @@ pub(crate) struct ServiceState {
     pub(crate) meters: Arc<ServiceMeters>,
     pub(crate) slots: EjectionSlots,
     pub(crate) falls: Falls,
+    pub(crate) via: Via,
     /// `f64` bits: in-flight requests per share of the weight from which a backend is hot.
     pub(crate) hot_threshold: AtomicU64,
 }

@@ -4,6 +4,7 @@
 //! Hop-by-hop fields of requests are removed by the engine's own policy before this runs.
 
 mod address;
+mod via;
 
 use http::header::{
     CONNECTION, CONTENT_LENGTH, HOST, HeaderName, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
@@ -13,6 +14,7 @@ use pingora::http::{RequestHeader, ResponseHeader};
 
 pub(crate) use address::ClientAddress;
 use address::value;
+pub(crate) use via::Via;
 
 // Names of fields that are added: as text they go into the engine's maps without a copy.
 const FORWARDED: &str = "forwarded";
@@ -37,6 +39,8 @@ pub(crate) struct ClientSide<'a> {
     pub(crate) version: Version,
     /// `http` or `https`.
     pub(crate) proto: &'static str,
+    /// By which name the request is passed on.
+    pub(crate) via: &'a Via,
 }
 
 /// Tells the backend about the client; the target becomes origin-form.
@@ -70,8 +74,7 @@ pub(crate) fn request(request: &mut RequestHeader, client: ClientSide<'_>) -> pi
             None => drop(request.remove_header(X_FORWARDED_HOST)),
         }
     }
-    let via = if client.version == Version::HTTP_10 { VIA_10 } else { VIA_11 };
-    request.append_header(VIA, via).map(drop)
+    request.append_header(VIA, client.via.value(client.version)).map(drop)
 }
 
 /// Scheme, authority and the rest of an absolute-form target, as they were received.
@@ -207,6 +210,7 @@ mod tests {
             trusted,
             version: Version::HTTP_11,
             proto: "http",
+            via: &Via::named("node".to_owned()),
         };
         request(&mut header, client).unwrap();
         header
@@ -239,7 +243,7 @@ mod tests {
             values(&header.headers, "forwarded"),
             ["for=192.0.2.7;host=\"shop.example:8080\";proto=http"]
         );
-        assert_eq!(values(&header.headers, "via"), ["1.1 foreshadow"]);
+        assert_eq!(values(&header.headers, "via"), ["1.1 node"]);
     }
 
     #[test]
@@ -262,7 +266,7 @@ mod tests {
             values(&header.headers, "forwarded"),
             ["for=10.0.0.1, for=\"[2001:db8::7]\";host=a;proto=http"]
         );
-        assert_eq!(values(&header.headers, "via"), ["1.1 edge", "1.1 foreshadow"]);
+        assert_eq!(values(&header.headers, "via"), ["1.1 edge", "1.1 node"]);
     }
 
     #[test]
@@ -296,11 +300,12 @@ mod tests {
             trusted: false,
             version: Version::HTTP_10,
             proto: "http",
+            via: &Via::named("node".to_owned()),
         };
         request(&mut header, client).unwrap();
         assert_eq!(header.raw_path(), b"/x?y=1");
         assert_eq!(values(&header.headers, "host"), ["a:80"]);
-        assert_eq!(values(&header.headers, "via"), ["1.0 foreshadow"]);
+        assert_eq!(values(&header.headers, "via"), ["1.0 node"]);
     }
 
     #[test]

@@ -15,6 +15,7 @@ use crate::alias::AliasTable;
 use crate::backend::registry::Registry;
 use crate::backend::{Backend, ServiceState};
 use crate::budget::RetryBudget;
+use crate::forward::Via;
 use crate::meters::{ServiceMeters, WorkerId};
 use crate::table::UpstreamSpec;
 use crate::table::policy::UpstreamPolicy;
@@ -130,6 +131,11 @@ impl Service {
     #[must_use]
     pub fn meters(&self) -> &Arc<ServiceMeters> {
         &self.state.meters
+    }
+
+    /// By which name its requests are passed on.
+    pub(crate) fn via(&self) -> &Via {
+        &self.state.via
     }
 
     /// All its backends, those with weight 0 included.

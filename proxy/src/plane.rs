@@ -70,6 +70,8 @@ pub(crate) struct Shared {
     pub(crate) probe: Option<Arc<dyn SocketProbe>>,
     /// Requests for which no connection could be made for want of something of ours.
     pub(crate) shortages: Seldom,
+    /// Requests that had been here before.
+    pub(crate) loops: Seldom,
 }
 
 /// A running data plane.
@@ -120,6 +122,7 @@ impl DataPlane {
             observer: settings.observer,
             probe: settings.probe,
             shortages: Seldom::default(),
+            loops: Seldom::default(),
         });
         let keepalive = settings.upstream_keepalive;
         let workers = (0..settings.workers)

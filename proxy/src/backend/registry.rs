@@ -11,6 +11,7 @@ use foreshadow_control::{InstanceId, ServiceName};
 use super::{Backend, Clock, ServiceState};
 use crate::budget::RetryBudget;
 use crate::ejection::EjectionSlots;
+use crate::forward::Via;
 use crate::histogram::LatencyCounts;
 use crate::meters::ServiceMeters;
 use crate::meters::drain::{
@@ -144,6 +145,7 @@ impl Registry {
                 meters: Arc::new(ServiceMeters::new(self.workers)),
                 slots: EjectionSlots::default(),
                 falls: self.falls.clone(),
+                via: Via::random(),
                 hot_threshold: AtomicU64::new(f64::INFINITY.to_bits()),
             };
             (Arc::new(state), ServiceTotals::new(name.clone()))

@@ -4,6 +4,7 @@ use std::os::fd::{BorrowedFd, RawFd};
 use std::sync::Arc;
 use std::time::Duration;
 
+use foreshadow_control::ServiceName;
 use http::StatusCode;
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
@@ -43,6 +44,12 @@ impl Engine {
             self.answer(session, ctx, 404, "no service is routed here").await?;
             return Ok(true);
         };
+        if service.via().is_in(&session.req_header().headers) {
+            self.tell_loop(service.name());
+            ctx.service = Some(service);
+            self.answer(session, ctx, 508, "the request has been here before").await?;
+            return Ok(true);
+        }
         service.meters().arrived(self.worker);
         service.budget().deposit(self.at_ms(ctx.started));
         ctx.deadline = ctx.started + service.policy().total_timeout.min(FAR);
@@ -60,6 +67,17 @@ impl Engine {
             return Ok(true);
         }
         Ok(false)
+    }
+
+    fn tell_loop(&self, service: &ServiceName) {
+        if let Some(requests) = self.shared.loops.due(self.shared.clock.now_ms()) {
+            tracing::warn!(
+                %service,
+                requests,
+                "a request came back by way of the backend it was sent to; correct that backend's \
+                 own upstream, or the address of the backend"
+            );
+        }
     }
 
     /// A backend that has not been tried yet.

@@ -137,7 +137,9 @@ impl ProxyHttp for Engine {
         request: &mut RequestHeader,
         ctx: &mut RequestCtx,
     ) -> Result<()> {
-        let Some(connection) = &ctx.connection else { return Ok(()) };
+        let (Some(connection), Some(service)) = (&ctx.connection, &ctx.service) else {
+            return Ok(());
+        };
         let address = connection.address();
         let listener = connection.listener().spec();
         let client = ClientSide {
@@ -145,6 +147,7 @@ impl ProxyHttp for Engine {
             trusted: listener.trusted_proxies.iter().any(|range| range.contains(address.ip())),
             version: session.req_header().version,
             proto: "http",
+            via: service.via(),
         };
         if !sound::may_upgrade(request) {
             request.remove_header(&UPGRADE);

@@ -1,13 +1,19 @@
 //! What backends and clients learn of the proxy between them.
 
+use std::net::SocketAddr;
+
+use foreshadow_proxy::UpstreamPolicy;
 use tokio::io::AsyncWriteExt;
 
 use crate::support::{Answer, Backend, Rig};
 
-/// The fields a backend got, those the proxy speaks in only.
+/// The fields a backend got, those the proxy speaks in only; its name without what is random.
 fn forwarded(answer: &Answer) -> Vec<&str> {
     let names = ["x-forwarded-", "forwarded:", "via:"];
-    answer.text().lines().filter(|line| names.iter().any(|name| line.starts_with(name))).collect()
+    let lines = answer.text().lines();
+    let spoken = lines.filter(|line| names.iter().any(|name| line.starts_with(name)));
+    let own = |line| str::rsplit_once(line, "foreshadow-").map_or(line, |(before, _)| before);
+    spoken.map(own).collect()
 }
 
 async fn exchange(rig: &Rig, fields: &str) -> Answer {
@@ -19,6 +25,33 @@ async fn exchange(rig: &Rig, fields: &str) -> Answer {
 const CLAIMS: &str = "X-Forwarded-For: 10.0.0.1\r\nX-Forwarded-Proto: https\r\n\
                       X-Forwarded-Host: other\r\nForwarded: for=10.0.0.1;proto=https\r\n\
                       Via: 1.1 edge\r\n";
+
+/// A node in front of `backend`, which is an address that is reserved and not yet served.
+async fn node_on(address: SocketAddr, backend: SocketAddr) -> Rig {
+    Rig::tuned(UpstreamPolicy::default(), &[backend], |spec| spec.address = address).await
+}
+
+#[tokio::test]
+async fn a_request_that_comes_back_is_stopped_and_a_chain_of_nodes_is_not() {
+    let backend = Backend::http("ok").await;
+    let inner = Rig::start(&[backend.address]).await;
+    let outer = Rig::start(&[inner.address]).await;
+    let seen = outer.get("/head").await;
+    assert_eq!(seen.status, 200);
+    assert_eq!(seen.text().matches("via: 1.1 foreshadow-").count(), 2, "{}", seen.text());
+
+    let reserved = Backend::refusing().await;
+    let first = Rig::start(&[reserved]).await;
+    let second = node_on(reserved, first.address).await;
+    for entry in [&first, &second] {
+        let mut client = entry.client().await;
+        assert_eq!(client.get("/").await.status, 508);
+        // The same once more: no backend is given up for it.
+        assert_eq!(client.get("/").await.status, 508);
+    }
+    let arrivals = |rig: &Rig| rig.plane.drain_meters()[0].arrivals;
+    assert_eq!((arrivals(&first), arrivals(&second)), (4, 4), "a round counts for nothing");
+}
 
 #[tokio::test]
 async fn claims_of_strangers_are_replaced() {
@@ -33,7 +66,7 @@ async fn claims_of_strangers_are_replaced() {
             got,
             [
                 "forwarded: for=127.0.0.1;host=\"shop.example:8080\";proto=http",
-                "via: 1.1 foreshadow",
+                "via: 1.1 ",
                 "x-forwarded-for: 127.0.0.1",
                 "x-forwarded-host: shop.example:8080",
                 "x-forwarded-proto: http",
@@ -57,8 +90,8 @@ async fn claims_of_trusted_proxies_are_extended() {
         [
             "forwarded: for=10.0.0.1;proto=https, \
              for=127.0.0.1;host=\"shop.example:8080\";proto=http",
+            "via: 1.1 ",
             "via: 1.1 edge",
-            "via: 1.1 foreshadow",
             "x-forwarded-for: 10.0.0.1, 127.0.0.1",
             "x-forwarded-host: other",
             "x-forwarded-proto: https",
@@ -134,7 +167,7 @@ async fn http_1_0_clients_get_answers_they_understand() {
     let mut client = rig.client().await;
     client.send("GET /head HTTP/1.0\r\n\r\n").await;
     let answer = client.answer().await;
-    assert!(answer.text().contains("via: 1.0 foreshadow"), "{}", answer.text());
+    assert!(answer.text().contains("via: 1.0 foreshadow-"), "{}", answer.text());
     assert_eq!(answer.header("connection"), Some("close"));
     assert_eq!(client.closed().await, Ok(()));
 
@@ -160,7 +193,7 @@ async fn connection_removes_what_it_names_and_nothing_that_the_proxy_says() {
     let answer = exchange(&rig, fields).await;
     let seen = answer.text();
     assert!(!seen.contains("authorization:") && !seen.contains("x-real-ip:"), "{seen}");
-    for line in ["cookie: a=b\n", "x-forwarded-for: 127.0.0.1\n", "via: 1.1 foreshadow\n"] {
+    for line in ["cookie: a=b\n", "x-forwarded-for: 127.0.0.1\n", "via: 1.1 foreshadow-"] {
         assert!(seen.contains(line), "{line} in {seen}");
     }
 }
