@@ -112,6 +112,19 @@ proptest! {
 }
 
 #[test]
+fn a_path_matches_as_it_was_sent() {
+    let spec = table("main", "* / public\n* /adm guarded");
+    let table = RouteTable::build(&spec, &registry()).unwrap();
+    let service = |path| table.route(&"main".into(), "a", path).unwrap().name().clone();
+    for path in ["/adm", "/adm/", "/adm/x"] {
+        assert_eq!(service(path), "guarded".into(), "{path}");
+    }
+    for path in ["//adm", "/x/../adm", "/./adm", "/%61dm", "/adm;x", "/ADM"] {
+        assert_eq!(service(path), "public".into(), "{path}");
+    }
+}
+
+#[test]
 fn specs_that_contradict_themselves_are_refused() {
     let registry = registry();
     let build = |spec: &TableSpec| RouteTable::build(spec, &registry).map(|_| ()).unwrap_err();
