@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::process::Command;
 
+use crate::load::Load;
 use crate::support::{self, Backend, Node, eventually, exchange, foreshadow, free_address};
 
 fn service(addresses: &[&Backend], more: &str) -> String {
@@ -31,16 +32,15 @@ fn requests_reach_all_backends_and_say_where_they_came_from() {
 
 #[test]
 fn a_backend_that_dies_costs_no_request() {
-    let (a, mut b) = (Backend::start(&[]), Backend::start(&[]));
+    // Slow enough that some request is under way at each of them at any time.
+    let slow = ["--service-time", "50ms"];
+    let (a, mut b) = (Backend::start(&slow), Backend::start(&slow));
     let node = Node::start(&service(&[&a, &b], ""));
-    for _ in 0..20 {
-        assert_eq!(node.get("/").status, 200);
-    }
+    let load = Load::start(node.proxy, 8);
+    load.reaches(&node, &b);
     b.process.kill();
-    for n in 0..100 {
-        let answer = node.get("/");
-        assert_eq!(answer.status, 200, "request {n} after the death: {}", answer.text());
-    }
+    load.goes_on(20);
+    load.end();
     eventually("the dead backend to have weight 0", || {
         let shop = node.api("/api/v1/services/shop");
         let dead =
