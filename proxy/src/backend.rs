@@ -1,5 +1,6 @@
 //! One backend: what is known of it outlives every table it is in.
 
+mod guard;
 pub(crate) mod latency;
 pub(crate) mod outcome;
 pub(crate) mod registry;
@@ -22,8 +23,9 @@ use crate::meters::{BackendMeters, Padded, ServiceMeters, WorkerId};
 use crate::orca;
 use crate::recall::Falls;
 use crate::table::policy::UpstreamPolicy;
+pub use guard::InFlightGuard;
 use latency::LatencyEstimate;
-use outcome::{Answer, Outcome};
+use outcome::Outcome;
 use silence::Silence;
 
 /// Milliseconds since the data plane started; the only clock of ejection, budget and latency.
@@ -179,10 +181,8 @@ impl Backend {
     /// Counts a request as sent and in flight until the guard is gone.
     pub fn begin(self: &Arc<Self>, worker: WorkerId, now_ms: u64) -> InFlightGuard {
         self.load.0.in_flight.fetch_add(1, Relaxed);
-        self.load.0.silence.asked(now_ms);
         self.meters.began(worker);
-        let backend = Arc::clone(self);
-        InFlightGuard { backend, worker, started_ms: now_ms, answering: false, finished: false }
+        InFlightGuard::new(Arc::clone(self), worker, now_ms)
     }
 
     /// Adds one look at a connection to the backend (`TCP_INFO`): its smoothed round-trip time,
@@ -326,56 +326,6 @@ impl Backend {
 impl Drop for Backend {
     fn drop(&mut self) {
         self.ejection.forget(&self.service.slots);
-    }
-}
-
-/// A request in flight. Dropped without [`InFlightGuard::finish`], it counts as given up by the
-/// client, which says nothing of the backend.
-#[derive(Debug)]
-#[must_use = "the request counts as in flight until this is finished or dropped"]
-pub struct InFlightGuard {
-    backend: Arc<Backend>,
-    worker: WorkerId,
-    started_ms: u64,
-    /// Whether the head of the answer is here.
-    answering: bool,
-    finished: bool,
-}
-
-impl InFlightGuard {
-    /// The backend the request went to.
-    #[must_use]
-    pub fn backend(&self) -> &Arc<Backend> {
-        &self.backend
-    }
-
-    /// Takes note of the head of the answer; what follows may take as long as it likes.
-    pub fn answering(&mut self, now_ms: u64) {
-        if !self.answering {
-            self.answering = true;
-            self.backend.load.0.silence.heard(now_ms);
-        }
-    }
-
-    /// Counts how the request ended: in the meters, the latency estimate and the health.
-    pub fn finish(mut self, outcome: &Outcome, now_ms: u64) {
-        self.finished = true;
-        if matches!(outcome.answer, Answer::Status(_)) {
-            self.answering(now_ms);
-        }
-        self.backend.ended(self.worker, outcome, self.started_ms, now_ms);
-    }
-}
-
-impl Drop for InFlightGuard {
-    fn drop(&mut self) {
-        self.backend.load.0.in_flight.fetch_sub(1, Relaxed);
-        if !self.answering {
-            self.backend.load.0.silence.given_up();
-        }
-        if !self.finished {
-            self.backend.meters.aborted(self.worker);
-        }
     }
 }
 

@@ -27,8 +27,9 @@ const LATENCY_MARGIN: f64 = 1.3;
 const LATENCY_FLOOR_US: f64 = 200.0;
 /// An excess by this many standard deviations is no chance: one in 30 000 requests would see it.
 const SWAMPED_DEVIATIONS: f64 = 4.0;
-/// How often the second draw is made anew when it falls on such a backend again. One with at most
-/// half of the weight, and only for those, is drawn as often in a row in one case of 256.
+/// How often the second draw is made anew when it falls on such a backend again, before that with
+/// the most weight is taken. One with at most half of the weight, and it is only done for those, is
+/// drawn as often in a row in one case of 256.
 const REDRAWS: u32 = 8;
 /// Share of the newest measurement in the smoothed hot threshold; with one per tick of 100 ms it
 /// follows a change within half a second.
@@ -197,11 +198,14 @@ impl Service {
         if second != first || heat(first) < Heat::Swamped {
             return &self.serving[second];
         }
-        let other = match &self.but_heaviest {
-            Some((heaviest, others)) if *heaviest == first => Some(others.draw(rng.next_u64())),
-            _ => (0..REDRAWS).map(|_| alias.draw(rng.next_u64())).find(|&at| at != first),
+        let Some((heaviest, others)) = &self.but_heaviest else { return &self.serving[first] };
+        let other = if first == *heaviest {
+            others.draw(rng.next_u64())
+        } else {
+            let mut redraws = (0..REDRAWS).map(|_| alias.draw(rng.next_u64()));
+            redraws.find(|&at| at != first).unwrap_or(*heaviest)
         };
-        &self.serving[other.filter(|&at| heat(at) < heat(first)).unwrap_or(first)]
+        &self.serving[if heat(other) < heat(first) { other } else { first }]
     }
 
     /// Whether a request could be taken back from backend `instance` and sent to another now.

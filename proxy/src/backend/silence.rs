@@ -28,7 +28,7 @@ pub(crate) struct Silence {
 }
 
 impl Silence {
-    /// A request is sent.
+    /// A request is sent to its last byte.
     pub(crate) fn asked(&self, now_ms: u64) {
         if self.waiting.fetch_add(1, Relaxed) == 0 {
             self.since_ms.store(now_ms, Relaxed);
@@ -36,13 +36,18 @@ impl Silence {
         self.asked_ms.store(now_ms, Relaxed);
     }
 
-    /// An answer begins.
+    /// The answer to a request begins.
     pub(crate) fn heard(&self, now_ms: u64) {
         self.waiting.fetch_sub(1, Relaxed);
+        self.breaks_off(now_ms);
+    }
+
+    /// An answer begins before its request has ended, which is a sign of life no less.
+    pub(crate) fn breaks_off(&self, now_ms: u64) {
         self.since_ms.store(now_ms, Relaxed);
     }
 
-    /// A request ends without an answer, which says nothing new.
+    /// A request that was sent ends without an answer, which says nothing new.
     pub(crate) fn given_up(&self) {
         self.waiting.fetch_sub(1, Relaxed);
     }

@@ -102,15 +102,18 @@ impl RequestCtx {
     }
 
     /// The request is sent to its last byte: from now on the first byte of the answer is due.
-    /// With `watched` it may be taken back from a backend that falls meanwhile.
-    pub(super) fn await_first_byte(&self, watched: Option<&Arc<Shared>>) {
+    /// If it is `repeatable` it may be taken back from a backend that falls meanwhile.
+    pub(super) fn await_first_byte(&mut self, shared: &Arc<Shared>, repeatable: bool) {
+        let now = Instant::now();
+        if let (Some(attempt), 0) = (&mut self.attempt, self.status) {
+            attempt.guard.sent(shared.clock.at_ms(now.into_std()));
+        }
         if let (Some(connection), Some(service), 0) = (&self.connection, &self.service, self.status)
         {
-            let now = Instant::now();
             let due = now + service.policy().first_byte_timeout.min(FAR);
             connection.set_deadline(due.min(self.deadline));
             let one_left = self.attempts <= service.policy().retries.attempts;
-            if let (Some(shared), Some(attempt), true) = (watched, &self.attempt, one_left) {
+            if let (Some(attempt), true) = (&self.attempt, repeatable && one_left) {
                 connection.watch_backend(shared, attempt.sent, now);
             }
         }

@@ -168,7 +168,7 @@ impl ProxyHttp for Engine {
     ) -> Result<()> {
         if end_of_stream {
             let repeatable = failure::may_repeat(session) && session.response_written().is_none();
-            ctx.await_first_byte(repeatable.then_some(&self.shared));
+            ctx.await_first_byte(&self.shared, repeatable);
         }
         Ok(())
     }

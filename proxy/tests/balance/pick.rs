@@ -142,7 +142,8 @@ fn of_two_backends_one_that_stops_answering_gets_a_trial_request_and_no_more() {
         let Pick::Backend(backend) = service.pick(W0, &mut rng, &[], now_ms) else {
             panic!("nothing is down yet")
         };
-        let guard = backend.begin(W0, now_ms);
+        let mut guard = backend.begin(W0, now_ms);
+        guard.sent(now_ms);
         if backend.id() == InstanceId(0) {
             waiting.push(guard);
             sent[usize::from(now_ms >= 110)] += 1;
@@ -155,13 +156,36 @@ fn of_two_backends_one_that_stops_answering_gets_a_trial_request_and_no_more() {
 }
 
 #[test]
+fn clients_that_are_slow_to_send_are_no_silence_of_the_backend() {
+    let registry = registry();
+    let service = service(&registry, &[1, 1], &UpstreamPolicy::default());
+    let backend = &service.backends()[0];
+    backend.begin(W0, 0).finish(&outcome(Answer::Status(200), 5.0), 5);
+    let mut uploads: Vec<_> = (0..20).map(|_| backend.begin(W0, 5)).collect();
+    let mut rng = StdRng::seed_from_u64(3);
+    let mut picked = |now_ms| {
+        (0..1000).any(|_| match service.pick(W0, &mut rng, &[], now_ms) {
+            Pick::Backend(backend) => backend.id() == InstanceId(0),
+            Pick::None(reason) => panic!("{reason}"),
+        })
+    };
+    assert!(picked(100));
+    uploads.iter_mut().for_each(|guard| guard.sent(100));
+    assert!(!picked(200));
+    uploads[0].answering(200);
+    assert!(picked(210));
+    drop(uploads);
+}
+
+#[test]
 fn a_backend_that_is_stuck_leaves_the_others_what_their_weights_say() {
     let registry = registry();
     let weights = [9000, 1, 700, 300];
     let service = service(&registry, &weights, &UpstreamPolicy::default());
     let backend = &service.backends()[0];
     backend.begin(W0, 0).finish(&outcome(Answer::Status(200), 5.0), 5);
-    let waiting: Vec<_> = (0..20).map(|_| backend.begin(W0, 5)).collect();
+    let mut waiting: Vec<_> = (0..20).map(|_| backend.begin(W0, 5)).collect();
+    waiting.iter_mut().for_each(|guard| guard.sent(5));
     let mut rng = StdRng::seed_from_u64(3);
     let mut got = [0; 4];
     for _ in 0..10_000 {
