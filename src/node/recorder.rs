@@ -1,6 +1,8 @@
 //! Recording of observations and plans as JSON lines, for `foreshadow explain --replay`.
 
-use std::fs::{File, OpenOptions};
+mod files;
+
+use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,6 +15,8 @@ use anyhow::Context;
 use arc_swap::ArcSwapOption;
 use foreshadow_control::{Controller, Entry};
 use serde::Serialize;
+
+use files::Files;
 
 /// Entries that wait for the disk.
 const QUEUE: usize = 256;
@@ -109,7 +113,7 @@ pub(crate) struct Recorder {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// The file has a hole or is full: a new one must begin.
+    /// There is no file yet, or it has a hole or is full: a new one must begin.
     Ended,
     /// The file is empty: a checkpoint must come first.
     Empty,
@@ -119,40 +123,40 @@ enum State {
 }
 
 impl Recorder {
-    /// Starts recording to `path`. A file of that name is moved to `path` with `.1` appended, now
-    /// and whenever the recording has grown beyond `max_size_bytes`. How it does is told through
-    /// `recording`.
+    /// Takes `path` to record to. With the first tick, and so not by a start that fails, a file of
+    /// that name that holds something is moved to `path` with `.1` appended, and those that are
+    /// there on to `.2` and so on; the same happens whenever the recording has grown beyond
+    /// `max_size_bytes`. How it does is told through `recording`.
     ///
     /// # Errors
-    /// When the file cannot be created or the thread not started.
+    /// When another process records there, the file cannot be written or the thread not started.
     pub(crate) fn start(
         path: &Path,
         max_size_bytes: u64,
         recording: Arc<Recording>,
     ) -> anyhow::Result<Self> {
+        let files = Files::take(path)?;
         recording.path.store(Some(Arc::new(path.to_owned())));
-        let path = path.to_owned();
-        Self::writing(move |keep| begin(&path, keep), max_size_bytes, recording, FIRST_REST)
+        Self::writing(move |keep| files.begin(keep), max_size_bytes, recording, FIRST_REST)
     }
 
     /// `begin` begins a file, and keeps the one before where that holds something.
     fn writing(
-        mut begin: impl FnMut(bool) -> anyhow::Result<File> + Send + 'static,
+        begin: impl FnMut(bool) -> anyhow::Result<File> + Send + 'static,
         max_size_bytes: u64,
         recording: Arc<Recording>,
         first_rest: Duration,
     ) -> anyhow::Result<Self> {
-        let out = Out::new(begin(true)?);
         let (queue, messages) = sync_channel(QUEUE);
         let told = Arc::clone(&recording);
         let writer = std::thread::Builder::new()
             .name("recorder".to_owned())
-            .spawn(move || write_all(out, begin, &messages, &told))
+            .spawn(move || write_all(begin, &messages, &told))
             .context("cannot start the recorder")?;
         Ok(Self {
             queue: Some(queue),
             writer: Some(writer),
-            state: State::Empty,
+            state: State::Ended,
             recording,
             max_size_bytes,
             first_rest,
@@ -232,18 +236,6 @@ impl Drop for Recorder {
     }
 }
 
-fn begin(path: &Path, keep: bool) -> anyhow::Result<File> {
-    if keep && path.exists() {
-        let mut older = path.as_os_str().to_owned();
-        older.push(".1");
-        std::fs::rename(path, PathBuf::from(older))
-            .with_context(|| format!("cannot move {} away", path.display()))?;
-    }
-    let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(true);
-    options.open(path).with_context(|| format!("cannot create the recording {}", path.display()))
-}
-
 /// An open file, and the whole lines that are to be written to it.
 struct Out {
     file: File,
@@ -285,14 +277,14 @@ impl Out {
 /// Writes until nothing more can come. After a failure it leaves out what comes until it is told
 /// to begin anew.
 fn write_all(
-    out: Out,
     mut begin: impl FnMut(bool) -> anyhow::Result<File>,
     messages: &Receiver<Message>,
     recording: &Recording,
 ) {
-    let mut out = Some(out);
-    // Whether the file holds something: of one that does not, nothing is kept.
-    let mut holds = false;
+    let mut out: Option<Out> = None;
+    // Whether the file holds something: of one that does not, nothing is kept. Of what was there
+    // before the first, nothing is known here.
+    let mut holds = true;
     while let Ok(message) = messages.recv() {
         let done = match (message, out.as_mut()) {
             (Message::Rotate, open) => {

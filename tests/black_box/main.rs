@@ -19,6 +19,7 @@ mod limits;
 mod load;
 mod metrics;
 mod peers;
+mod recording;
 mod reload;
 mod reported;
 mod rules;

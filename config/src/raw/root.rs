@@ -33,8 +33,7 @@ table! {
         drain_timeout: Time,
         /// When the file is read again.
         reload: RawReload,
-        /// Where ticks are recorded for replay. When the file has grown beyond max_size it is moved
-        /// to `<path>.1` (replacing an older one) and a new one is begun. Default: nowhere.
+        /// Where ticks are recorded for replay. Default: nowhere.
         recording: RawRecording,
         /// What is kept of the past, for forecasts of days and for a warm restart.
         history: RawHistory,
@@ -81,13 +80,15 @@ table! {
 }
 
 table! {
-    /// Where ticks are recorded for replay. When the file has grown beyond max_size it is moved to
-    /// `<path>.1` (replacing an older one) and a new one is begun.
+    /// Where ticks are recorded for replay. At each start that comes to serve, and when the file has
+    /// grown beyond max_size, it is moved to `<path>.1` and a new one is begun; those before go to
+    /// `.2` and so on to `.5`, the oldest goes. One process records to a path: `<path>.lock` says
+    /// which. All of them are readable by their owner only.
     RawRecording {
         /// The file.
         path: FilePath = required,
-        /// Size beyond which a new file is begun, 1MiB or more; both files together take about
-        /// twice as much. Default: 256MiB.
+        /// Size beyond which a new file is begun, 1MiB or more; with five older ones, all files
+        /// together take about six times as much. Default: 256MiB.
         max_size: Bytes,
     }
 }

@@ -1,5 +1,6 @@
 //! A disk that takes nothing for a while.
 
+use super::files::begin;
 use super::*;
 
 /// Ticks until `done`, at most for as long as a test may take.
