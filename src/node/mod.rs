@@ -22,6 +22,7 @@ mod start;
 mod tick;
 mod translate;
 pub(crate) mod view;
+mod watch;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

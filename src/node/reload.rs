@@ -1,7 +1,7 @@
 //! Reading the configuration again: by SIGHUP, by a changed file, by request; all or nothing.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
@@ -10,7 +10,6 @@ use anyhow::Context;
 use foreshadow_config::{CalendarFile, Config};
 use foreshadow_proxy::ListenerSpec;
 use foreshadow_shadow::{Leaving, ProcessHost};
-use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::signal::unix::Signal;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Interval, MissedTickBehavior, interval_at};
@@ -22,6 +21,7 @@ use super::readiness::ByHealthCheck;
 use super::start::wire;
 use super::tick::Configure;
 use super::translate::{Wiring, listeners, mirror_policies, shadow_services};
+use super::watch::Watching;
 use super::{ReloadOutcome, ReloadStatus, Shared};
 
 /// A file is read once it has been left alone this long: editors write in several steps.
@@ -41,8 +41,10 @@ pub(super) struct Causes {
     changes: mpsc::Receiver<()>,
     /// When to look at calendar files, unless nothing is watched.
     calendars: Option<Interval>,
-    /// The watcher, and a sender so that `changes` never ends without one.
-    _kept: (Option<RecommendedWatcher>, mpsc::Sender<()>),
+    /// Who tells of changes, unless nothing is watched.
+    watching: Option<Watching>,
+    /// Kept so that `changes` never ends.
+    _changed: mpsc::Sender<()>,
 }
 
 impl Causes {
@@ -60,8 +62,10 @@ impl Causes {
             calendars
         });
         let (changed, changes) = mpsc::channel(1);
-        let watcher = watch.then(|| watch_file(&reloader.path, changed.clone())).transpose()?;
-        Ok(Self { requests, hangup, changes, calendars, _kept: (watcher, changed) })
+        let watching = watch
+            .then(|| Watching::start(&reloader.path, changed.clone(), READ_PATIENCE))
+            .transpose()?;
+        Ok(Self { requests, hangup, changes, calendars, watching, _changed: changed })
     }
 }
 
@@ -99,7 +103,7 @@ impl Reloader {
 
     /// Reloads whenever there is cause, for as long as the node runs.
     pub(super) async fn run(mut self, mut causes: Causes) {
-        let Causes { requests, hangup, changes, calendars, .. } = &mut causes;
+        let Causes { requests, hangup, changes, calendars, watching, .. } = &mut causes;
         loop {
             tokio::select! {
                 _ = hangup.recv() => {
@@ -111,6 +115,10 @@ impl Reloader {
                     while Instant::now() < patience
                         && tokio::time::timeout(SETTLE, changes.recv()).await.is_ok()
                     {}
+                    // Before it is read: what changes where the links lead now is told then.
+                    if let Some(watching) = watching {
+                        watching.follow().await;
+                    }
                     if let Some(read) = self.read(Some(self.seen)).await {
                         self.reload("changed file", read).await;
                     }
@@ -343,22 +351,6 @@ async fn due(calendars: &mut Option<Interval>) {
 /// Whether two different addresses cannot be listened on at once.
 fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
     a != b && a.port() == b.port() && (a.ip().is_unspecified() || b.ip().is_unspecified())
-}
-
-/// Watches the file's directory, since editors and config maps replace the file itself.
-fn watch_file(path: &Path, changed: mpsc::Sender<()>) -> anyhow::Result<RecommendedWatcher> {
-    let dir = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-        if event.is_ok_and(|e| !e.kind.is_access()) {
-            // Full means that a look is due already.
-            changed.try_send(()).ok();
-        }
-    })
-    .context("cannot watch the configuration; set `reload: { watch: false }` to go without")?;
-    watcher
-        .watch(dir, RecursiveMode::NonRecursive)
-        .with_context(|| format!("cannot watch {} for changes", dir.display()))?;
-    Ok(watcher)
 }
 
 /// What differs, a line each, with what only a restart changes named as such.

@@ -1,6 +1,8 @@
 //! Reloading the built command: by signal, by file, by request; good and bad.
 
 use std::io::Write;
+use std::os::unix::fs::symlink;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -94,6 +96,66 @@ fn a_changed_file_is_noticed_without_a_signal() {
     eventually("the other backend to answer", || {
         (node.get("/").header("x-instance") == Some("b")).then_some(())
     });
+}
+
+/// Makes `link` lead to `target`, in one step where it was there before.
+fn relink(link: &Path, target: &str) {
+    let aside = link.with_file_name("aside");
+    symlink(target, &aside).unwrap();
+    std::fs::rename(&aside, link).unwrap();
+}
+
+/// Replaces the configuration that `node` was started on by `change`, and waits for `name` to answer.
+fn answers(node: &Node, name: &str, change: impl FnOnce()) {
+    change();
+    eventually(&format!("{name} to answer"), || {
+        (node.get("/").header("x-instance") == Some(name)).then_some(())
+    });
+    let metrics = try_get(node.admin, "/metrics").unwrap().text();
+    assert!(metrics.contains("foreshadow_config_good 1"), "{metrics}");
+}
+
+#[test]
+fn a_configuration_behind_links_is_followed_wherever_they_lead() {
+    let [a, b, c] = ["a", "b", "c"].map(|name| Backend::start(&["--name", name]));
+    let dir = tempfile::tempdir().unwrap();
+    let (root, proxy, admin) = (dir.path().to_owned(), free_address(), free_address());
+    // What a config map is mounted as, and a link to it from the directory of the node.
+    let map = root.join("map");
+    let version = |nth: u32, backend: &Backend| {
+        let dir = map.join(format!("..v{nth}"));
+        std::fs::create_dir_all(&dir).unwrap();
+        let services = format!("  shop:\n    primaries: [{}]\n", backend.address);
+        support::write_config(&dir, proxy, admin, &services);
+    };
+    version(1, &a);
+    relink(&map.join("..data"), "..v1");
+    symlink("..data/foreshadow.yaml", map.join("foreshadow.yaml")).unwrap();
+    symlink("map/foreshadow.yaml", support::config_path(&root)).unwrap();
+    let node = Node { process: Node::launch(&root), proxy, admin, dir };
+    node.wait_ready();
+    answers(&node, "a", || {});
+    for (nth, name, backend) in [(2, "b", &b), (3, "c", &c), (4, "a", &a)] {
+        answers(&node, name, || {
+            version(nth, backend);
+            relink(&map.join("..data"), &format!("..v{nth}"));
+            std::fs::remove_dir_all(map.join(format!("..v{}", nth - 1))).unwrap();
+        });
+    }
+    answers(&node, "b", || version(4, &b));
+    // A plain link to a file elsewhere, which is then edited there.
+    let elsewhere = root.join("elsewhere");
+    std::fs::create_dir(&elsewhere).unwrap();
+    let edit = |backend: &Backend| {
+        let services = format!("  shop:\n    primaries: [{}]\n", backend.address);
+        support::write_config(&elsewhere, proxy, admin, &services);
+    };
+    answers(&node, "c", || {
+        edit(&c);
+        relink(&node.config(), "elsewhere/foreshadow.yaml");
+    });
+    answers(&node, "a", || edit(&a));
+    answers(&node, "b", || edit(&b));
 }
 
 #[test]

@@ -74,7 +74,7 @@ table! {
 table! {
     /// When the file is read again; SIGHUP always does.
     RawReload {
-        /// Whether a change of the file reloads it. Default: true.
+        /// Whether a change of the file, or of a link on the way to it, reloads it. Default: true.
         watch: Flag,
     }
 }
