@@ -13,6 +13,7 @@ pub(crate) mod long;
 pub(crate) mod metrics;
 mod observe;
 pub(crate) mod operator;
+mod private;
 mod readiness;
 pub(crate) mod recorder;
 mod reload;

@@ -1,7 +1,7 @@
 //! Starting a node, running it until a signal, and ending it without loss.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, atomic::AtomicBool};
@@ -27,6 +27,7 @@ use super::limits;
 use super::long::LongForecasts;
 use super::metrics::{self, Metrics};
 use super::operator::Request;
+use super::private;
 use super::readiness::ByHealthCheck;
 use super::reload::{CALENDARS_EVERY, Causes, Reloader};
 use super::signals::Ends;
@@ -38,6 +39,8 @@ use crate::admin;
 
 /// Time that requests to the admin interface have to finish at the end.
 const ADMIN_END: Duration = Duration::from_secs(1);
+/// What shadows write, in the state directory.
+const SHADOW_LOGS: &str = "logs";
 /// Orders that may wait for the next tick.
 const ORDERS: usize = 64;
 /// Shadows being started at once: each start is a burst of work on a machine that serves.
@@ -145,9 +148,7 @@ impl Node {
         (path, seen): (PathBuf, Fingerprint),
         hangup: Signal,
     ) -> anyhow::Result<Self> {
-        std::fs::create_dir_all(&config.state_dir).with_context(|| {
-            format!("cannot make the state directory {}", config.state_dir.display())
-        })?;
+        make_state_dir(&config.state_dir)?;
         let admin_socket = bind_admin(&config.admin.address).await?;
         let parts = Parts::start(&config).await?;
         let wiring = wire(&config, 0, &parts.manager).await?;
@@ -255,6 +256,14 @@ impl Node {
         tracing::info!("ended");
         Ok(())
     }
+}
+
+/// Makes what is kept there before others make it: what they make is open to everybody.
+fn make_state_dir(dir: &Path) -> anyhow::Result<()> {
+    private::make_dir(dir)
+        .and_then(|()| private::make_dir(&dir.join(SHADOW_LOGS)))
+        .and_then(|()| private::make_file(&dir.join(STATE_DB)))
+        .with_context(|| format!("cannot make the state directory {}", dir.display()))
 }
 
 /// While the node ends: told a second time, it ends all waiting.

@@ -26,4 +26,5 @@ mod rules;
 mod shadows;
 mod signals;
 mod starting;
+mod state;
 mod support;

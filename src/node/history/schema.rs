@@ -6,6 +6,7 @@ use std::time::Duration;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::bucket::Resolution;
+use crate::node::private;
 
 /// Each entry brings the database one `user_version` further; entries never change once released.
 const MIGRATIONS: &[fn() -> String] = &[first, second, super::reported::tables];
@@ -139,6 +140,8 @@ impl From<rusqlite::Error> for Fault {
 
 /// Opens or creates the database and brings its schema up to date.
 pub(super) fn open(path: &Path) -> Result<Connection, Fault> {
+    // Where it cannot be made, SQLite says why.
+    private::make_file(path).ok();
     let mut db = Connection::open(path)?;
     db.busy_timeout(Duration::from_secs(5))?;
     // Before the first table, or it has no effect: what is removed can then be given back.

@@ -1,0 +1,41 @@
+//! What the built command keeps in its state directory: for whom.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use crate::shadows::{settled, with_shadows};
+use crate::support::{Backend, Node};
+
+fn mode(path: &Path) -> u32 {
+    path.metadata().unwrap().permissions().mode() & 0o777
+}
+
+/// Everything in `dir` that others than the owner may do something with.
+fn open_to_others(dir: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    entries
+        .filter(|path| mode(path).trailing_zeros() < 6)
+        .map(|path| format!("{} {:o}", path.display(), mode(&path)))
+        .collect()
+}
+
+#[test]
+fn what_is_kept_is_for_the_owner_only_and_a_directory_that_was_there_stays_as_it_was() {
+    let primary = Backend::start(&[]);
+    let there = tempfile::tempdir().unwrap();
+    let state = there.path().join("state");
+    std::fs::create_dir(&state).unwrap();
+    std::fs::set_permissions(&state, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let services = with_shadows(&primary, "{ shadow: 0, warm: 1, max: 1 }", "");
+    let node = Node::start_in(there, &services);
+    settled(&node, &[("warm", 1)]);
+    assert_eq!(mode(&state), 0o755);
+    for name in ["foreshadow.db", "foreshadow.db-wal", "history.db", "logs"] {
+        assert!(state.join(name).exists(), "no {name}");
+    }
+    let open = open_to_others(&state);
+    assert!(open.is_empty(), "{open:?}");
+    assert!(std::fs::read_dir(state.join("logs")).unwrap().count() > 0, "no output of a shadow");
+    let node = Node::start(&format!("  shop:\n    primaries: [{}]\n", primary.address));
+    assert_eq!(mode(&node.dir.path().join("state")), 0o700);
+}
