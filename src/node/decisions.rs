@@ -22,6 +22,9 @@ const QUEUE: usize = 4096;
 /// Records on a page where nothing is said, and at most.
 pub(crate) const PAGE: u32 = 50;
 pub(crate) const LONGEST_PAGE: u32 = 1000;
+/// How long others may keep the database to themselves, and at the end.
+const PATIENCE: Duration = Duration::from_secs(5);
+const END_PATIENCE: Duration = Duration::from_secs(1);
 const SCHEMA: &str = "
     PRAGMA journal_mode = WAL;
     PRAGMA synchronous = NORMAL;
@@ -193,12 +196,22 @@ impl DecisionLog {
         self.dropped.load(Ordering::Relaxed)
     }
 
-    /// Writes what is queued and stops the writer.
+    /// Writes what is queued, stops the writer, and brings all of it from the log that SQLite keeps
+    /// beside the database into the database: a copy of that file alone is whole then.
     pub(crate) fn close(&self) {
         drop(self.queue.lock().unwrap_or_else(PoisonError::into_inner).take());
         let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
         if writer.is_some_and(|w| w.join().is_err()) {
             tracing::error!("the decision writer ended badly; the last records may be lost");
+        }
+        let db = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
+        match gather(&db) {
+            Ok(true) => {}
+            Ok(false) => tracing::warn!(
+                "somebody reads the state database: its last changes stay in foreshadow.db-wal, \
+                 which belongs to it"
+            ),
+            Err(error) => tracing::warn!(%error, "the state database is not gathered in one file"),
         }
     }
 
@@ -234,8 +247,16 @@ pub(crate) fn read_file(path: &Path, query: &Query) -> anyhow::Result<Vec<Stored
 fn connect(path: &Path) -> anyhow::Result<Connection> {
     let db = Connection::open(path)
         .with_context(|| format!("cannot open the state database {}", path.display()))?;
-    db.busy_timeout(Duration::from_secs(5))?;
+    db.busy_timeout(PATIENCE)?;
     Ok(db)
+}
+
+/// Brings everything into the database file itself; false where others are in the way.
+fn gather(db: &Connection) -> rusqlite::Result<bool> {
+    db.busy_timeout(END_PATIENCE)?;
+    let is_busy = db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0));
+    db.busy_timeout(PATIENCE)?;
+    Ok(is_busy? == 0)
 }
 
 fn read_page(db: &Connection, query: &Query) -> anyhow::Result<Vec<StoredDecision>> {
