@@ -1,5 +1,7 @@
 //! `foreshadow explain`: what was decided and why, and whether a recording replays.
 
+mod difference;
+
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
@@ -8,7 +10,10 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use foreshadow_control::{Entry, Law, ReplayReport, replay};
+use serde::Serialize;
 use serde_json::Value;
+
+use difference::{Differences, Gap, Gaps};
 
 use crate::cli::StateDir;
 use crate::node::STATE_DB;
@@ -121,19 +126,33 @@ pub(crate) fn utc(unix_ms: u64) -> String {
     )
 }
 
+/// What a replay found, and where to look for the cause.
+#[derive(Serialize)]
+struct Found<'a> {
+    #[serde(flatten)]
+    report: &'a ReplayReport,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gap: Option<Gap>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    differences: Option<Differences>,
+}
+
 fn replay_file(path: &Path, json: bool) -> anyhow::Result<ExitCode> {
     let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
     let mut failure = None;
     let mut text = String::new();
+    let mut gaps = Gaps::default();
     let entries = entries(BufReader::new(file), &mut failure);
-    let report = replay(entries);
+    let report = replay(entries.inspect(|entry| gaps.see(entry)));
     if let Some(error) = failure {
         return Err(error).with_context(|| format!("{} cannot be replayed", path.display()));
     }
+    let differences = report.divergence.as_deref().map(Differences::of).transpose()?;
+    let found = Found { report: &report, gap: gaps.first, differences };
     if json {
-        text = serde_json::to_string_pretty(&report)?;
+        text = serde_json::to_string_pretty(&found)?;
     } else {
-        describe(&report, &mut text)?;
+        found.describe(&mut text)?;
     }
     writeln!(std::io::stdout(), "{text}")?;
     let same = report.divergence.is_none() && report.ticks > 0;
@@ -172,24 +191,44 @@ pub(crate) fn entries<'a>(
     })
 }
 
-fn describe(report: &ReplayReport, text: &mut String) -> anyhow::Result<()> {
-    use std::fmt::Write as _;
-    match &report.divergence {
-        None if report.ticks == 0 => {
-            write!(text, "no tick could be replayed: the file holds no checkpoint before one")?;
+impl Found<'_> {
+    fn describe(&self, text: &mut String) -> std::fmt::Result {
+        use std::fmt::Write as _;
+        let ticks = self.report.ticks;
+        match (&self.report.divergence, &self.differences) {
+            (Some(divergence), Some(differences)) => {
+                let (tick, entry) = (divergence.replayed.tick, divergence.entry);
+                write!(
+                    text,
+                    "{ticks} ticks replayed; tick {tick} differs (entry {entry}, from 0)"
+                )?;
+                if let Some(gap) = self.gap {
+                    write!(
+                        text,
+                        "\n  the recording has a gap: {gap}, so what follows it was decided"
+                    )?;
+                    write!(
+                        text,
+                        "\n  on more than there is to replay; the difference says no more"
+                    )?;
+                }
+                differences.describe(text)?;
+            }
+            _ if ticks == 0 => {
+                write!(text, "no tick could be replayed: the file holds no checkpoint before one")?;
+            }
+            _ => {
+                write!(text, "{ticks} ticks replayed; every plan is the recorded one")?;
+                if let Some(gap) = self.gap {
+                    write!(text, "\nall the same the recording has a gap: {gap}")?;
+                }
+            }
         }
-        None => write!(text, "{} ticks replayed; every plan is the recorded one", report.ticks)?,
-        Some(divergence) => {
-            writeln!(text, "{} ticks replayed; the last differs:", report.ticks)?;
-            writeln!(text, "  entry {} of the recording", divergence.entry)?;
-            writeln!(text, "  recorded: {}", serde_json::to_string(&divergence.recorded)?)?;
-            write!(text, "  replayed: {}", serde_json::to_string(&divergence.replayed)?)?;
+        match self.report.unreplayable {
+            0 => Ok(()),
+            left => write!(text, "\n{left} ticks before the first checkpoint were left out"),
         }
     }
-    if report.unreplayable > 0 {
-        write!(text, "\n{} ticks before the first checkpoint were left out", report.unreplayable)?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]
