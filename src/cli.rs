@@ -1,11 +1,12 @@
 //! The command line: what can be asked, and the help for it.
 
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::{backtest, check, demo, explain, fitness, rules, run, schema};
+use crate::{backtest, check, demo, explain, fitness, out, rules, run, schema};
 
 /// Foreshadow: a load balancer that sees trouble coming.
 ///
@@ -129,8 +130,10 @@ pub(crate) fn main() -> ExitCode {
     let command = Cli::parse().command;
     let done = demo::end_with_demo().and_then(|()| carry_out(command));
     done.unwrap_or_else(|error| {
-        complain(&error);
-        ExitCode::FAILURE
+        out::without_reader(&error).unwrap_or_else(|| {
+            complain(&error);
+            ExitCode::FAILURE
+        })
     })
 }
 
@@ -175,9 +178,8 @@ fn sentence(error: &anyhow::Error) -> String {
     text
 }
 
-#[expect(clippy::print_stdout, reason = "the command line speaks to a person here")]
 fn version() -> anyhow::Result<ExitCode> {
-    println!("foreshadow {}", env!("CARGO_PKG_VERSION"));
+    writeln!(out::stdout(), "foreshadow {}", env!("CARGO_PKG_VERSION"))?;
     Ok(ExitCode::SUCCESS)
 }
 

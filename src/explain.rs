@@ -71,14 +71,13 @@ fn explain(args: &Args) -> anyhow::Result<ExitCode> {
     let db = state_dir(&args.state)?.join(STATE_DB);
     let mut page = decisions::read_file(&db, &query)?;
     page.reverse();
-    let mut out = std::io::stdout().lock();
+    let mut out = crate::out::stdout();
     if page.is_empty() {
         writeln!(out, "no decisions match in {}", db.display())?;
     }
     for decision in &page {
         if args.json {
-            serde_json::to_writer(&mut out, decision)?;
-            writeln!(out)?;
+            writeln!(out, "{}", serde_json::to_string(decision)?)?;
         } else {
             write_decision(&mut out, &decision.record)?;
         }
@@ -154,7 +153,7 @@ fn replay_file(path: &Path, json: bool) -> anyhow::Result<ExitCode> {
     } else {
         found.describe(&mut text)?;
     }
-    writeln!(std::io::stdout(), "{text}")?;
+    writeln!(crate::out::stdout(), "{text}")?;
     let same = report.divergence.is_none() && report.ticks > 0;
     Ok(if same { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -47,7 +47,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         }
         None => runtime.block_on(client.get::<Listing>("/api/v1/fitness"))?.services,
     };
-    let mut out = std::io::stdout().lock();
+    let mut out = crate::out::stdout();
     if args.json {
         writeln!(out, "{}", serde_json::to_string_pretty(&services)?)?;
         return Ok(ExitCode::SUCCESS);

@@ -10,6 +10,7 @@ mod explain;
 mod fitness;
 mod logging;
 mod node;
+mod out;
 mod rules;
 mod run;
 mod schema;

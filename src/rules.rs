@@ -68,7 +68,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
             runs.insert(service.clone(), try_on(path, service, rules)?);
         }
     }
-    let mut out = std::io::stdout().lock();
+    let mut out = crate::out::stdout();
     if args.json {
         let entry = |(service, rules): (&ServiceName, &Vec<RuleSpec>)| json!({ "service": service, "rules": rules, "dry_run": runs.get(service) });
         let all: Vec<_> = rules.iter().map(entry).collect();

@@ -22,7 +22,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let schema = foreshadow_config::json_schema();
     let text =
         if args.markdown { markdown(&schema) } else { serde_json::to_string_pretty(&schema)? };
-    writeln!(std::io::stdout(), "{}", text.trim_end())?;
+    writeln!(crate::out::stdout(), "{}", text.trim_end())?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -98,6 +98,19 @@ fn the_schema_is_json_and_knows_the_words() {
 }
 
 #[test]
+fn commands_whose_reader_is_gone_end_quietly() {
+    let shown = ["check", "--print", "config/examples/quickstart.yaml"];
+    let commands: [&[&str]; 4] = [&["schema"], &["schema", "--markdown"], &shown, &["version"]];
+    for command in commands {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = foreshadow().args(command).stdout(writer).output().unwrap();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert_eq!((output.status.code(), &*errors), (Some(141), ""), "{command:?}");
+    }
+}
+
+#[test]
 fn the_reference_is_what_the_command_prints() {
     let output = foreshadow().args(["schema", "--markdown"]).output().unwrap();
     let printed = String::from_utf8(output.stdout).unwrap();
