@@ -90,20 +90,33 @@ fn heeded(shared: &Shared) -> Result<(), ApiError> {
 
 /// Hands an order to the tick and waits for it.
 async fn order(shared: &Arc<Shared>, order: Order) -> Result<Orders, ApiError> {
+    let answer = hand_in(shared, order)?;
+    answer.await.map_err(|_| gone(shared))
+}
+
+/// Hands an order to the tick; the answer comes when that has carried it out.
+fn hand_in(shared: &Shared, order: Order) -> Result<oneshot::Receiver<Orders>, ApiError> {
     let (done, answer) = oneshot::channel();
-    let unavailable = |why: String| ApiError::new(StatusCode::SERVICE_UNAVAILABLE, why);
+    heeded(shared)?;
+    shared.requests.try_send(Request { order, done }).map_err(|error| match error {
+        TrySendError::Full(_) => {
+            let why = "too many orders are waiting; try again";
+            ApiError::new(StatusCode::SERVICE_UNAVAILABLE, why)
+        }
+        TrySendError::Disconnected(_) => gone(shared),
+    })?;
+    Ok(answer)
+}
+
+/// Why the tick does not answer.
+fn gone(shared: &Shared) -> ApiError {
     // A loop that panics lets go of its callers a moment before it counts as ended.
-    let gone = || match shared.loop_trouble() {
+    let why = match shared.loop_trouble() {
         _ if shared.is_draining() => "the node is shutting down".to_owned(),
         Some(trouble) => trouble,
         None => "the control loop has just ended; see the log and restart".to_owned(),
     };
-    heeded(shared)?;
-    shared.requests.try_send(Request { order, done }).map_err(|error| match error {
-        TrySendError::Full(_) => unavailable("too many orders are waiting; try again".to_owned()),
-        TrySendError::Disconnected(_) => unavailable(gone()),
-    })?;
-    answer.await.map_err(|_| unavailable(gone()))
+    ApiError::new(StatusCode::SERVICE_UNAVAILABLE, why)
 }
 
 /// Runs database work off the async workers.
@@ -273,7 +286,8 @@ pub(super) async fn withdraw(
 
 /// Changes the announced events and hands the loop all of them: one change at a time, or the list of
 /// an earlier one could come last and be in force, and on a task of its own, or a caller who hangs up
-/// could leave an event that is kept and not in force.
+/// could leave an event that is kept and not in force. The tick is waited for by several at once, or
+/// there would be one change each.
 async fn change_events<T: Send + 'static>(
     shared: &Arc<Shared>,
     change: impl FnOnce(&Shared) -> anyhow::Result<T> + Send + 'static,
@@ -281,12 +295,16 @@ async fn change_events<T: Send + 'static>(
     heeded(shared)?;
     let shared = Arc::clone(shared);
     let task = tokio::spawn(async move {
-        let _turn = shared.announcing.lock().await;
+        let _place =
+            shared.announcing.place().await.map_err(|error| ApiError::internal(&error.into()))?;
+        let turn = shared.announcing.turn().await;
         let changed = blocking(&shared, change).await?;
         let now_ms = shared.clock.now_ms();
         let events = blocking(&shared, move |s| s.decisions.events(now_ms)).await?;
         let events = events.into_iter().map(|(_, event)| event).collect();
-        order(&shared, Order::Events(events)).await?;
+        let answer = hand_in(&shared, Order::Events(events))?;
+        drop(turn);
+        answer.await.map_err(|_| gone(&shared))?;
         Ok(changed)
     });
     task.await.unwrap_or_else(|error| Err(ApiError::internal(&error.into())))

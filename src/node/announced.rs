@@ -1,11 +1,44 @@
-//! Which of all announced events an observation tells of.
+//! Announced events: changes of them on their way to the loop, and which of all an observation tells.
 
 use foreshadow_control::Announced;
+use tokio::sync::{AcquireError, Mutex, MutexGuard, Semaphore, SemaphorePermit};
 
 use super::decisions::Event;
 
 /// Events to come that are told of: as many as the controller looks at.
 const MOST_UPCOMING: usize = 64;
+
+/// Changes that may wait for the same tick: each brings a list of all events.
+pub(crate) const CHANGES_AT_ONCE: usize = 16;
+
+/// Lines up changes of the announced events.
+#[derive(Debug)]
+pub(crate) struct Announcing {
+    places: Semaphore,
+    turn: Mutex<()>,
+}
+
+impl Default for Announcing {
+    fn default() -> Self {
+        Self { places: Semaphore::new(CHANGES_AT_ONCE), turn: Mutex::default() }
+    }
+}
+
+impl Announcing {
+    /// A place among the changes that are under way, until the loop has answered.
+    ///
+    /// # Errors
+    /// Never, as long as nobody closes them.
+    pub(crate) async fn place(&self) -> Result<SemaphorePermit<'_>, AcquireError> {
+        self.places.acquire().await
+    }
+
+    /// Held from changing the events until the list of them is in the queue of the loop, and no
+    /// longer: so the list of the later of two changes comes later, and one tick takes both.
+    pub(crate) async fn turn(&self) -> MutexGuard<'_, ()> {
+        self.turn.lock().await
+    }
+}
 
 /// The events that run at `at_ms`, and the soonest of those to come that ask for more than usual:
 /// an observation is built, recorded and kept every tick, and most of a calendar is far away.

@@ -1,6 +1,6 @@
 //! A running node: data plane, control loop, Shadow Instance Manager and what connects them.
 
-mod announced;
+pub(crate) mod announced;
 pub(crate) mod clock;
 pub(crate) mod decisions;
 pub(crate) mod file;
@@ -37,6 +37,7 @@ use foreshadow_proxy::{ConnectionCounts, DataPlane, ServiceTotals};
 use foreshadow_shadow::Manager;
 use tokio::sync::{mpsc, oneshot};
 
+use announced::Announcing;
 use clock::Clock;
 use decisions::DecisionLog;
 use history::History;
@@ -84,9 +85,8 @@ pub(crate) struct Shared {
     pub(crate) mirror: Arc<Mirrorer>,
     reloads: mpsc::Sender<oneshot::Sender<ReloadOutcome>>,
     draining: AtomicBool,
-    /// Held from reading the announced events until the loop has them, so that of two changes at
-    /// once the list of the later one is in force.
-    pub(crate) announcing: tokio::sync::Mutex<()>,
+    /// Changes of the announced events on their way to the loop.
+    pub(crate) announcing: Announcing,
 }
 
 /// What became of one reload.

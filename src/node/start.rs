@@ -18,6 +18,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::Signal;
 use tokio::sync::{mpsc, oneshot};
 
+use super::announced::Announcing;
 use super::clock::Clock;
 use super::decisions::DecisionLog;
 use super::file::Fingerprint;
@@ -132,7 +133,7 @@ impl Parts {
             mirror: Arc::clone(&self.mirror),
             reloads,
             draining: AtomicBool::new(false),
-            announcing: tokio::sync::Mutex::default(),
+            announcing: Announcing::default(),
         })
     }
 }

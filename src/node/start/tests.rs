@@ -10,6 +10,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::*;
+use crate::node::announced::CHANGES_AT_ONCE;
 use crate::node::guard::guarded;
 use crate::node::operator::{Order, Orders};
 use crate::node::tick::Configure;
@@ -223,6 +224,40 @@ async fn of_events_announced_at_once_the_whole_list_comes_last() {
     }
     let lists: Vec<usize> = told.iter().collect();
     assert_eq!(lists, (1..=EVENTS).collect::<Vec<_>>(), "a list was out of date when it came");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_tick_takes_many_announced_events_and_those_beyond_wait_for_the_next() {
+    const EVENTS: usize = CHANGES_AT_ONCE + 4;
+    let node = Broken::with_loop(move |orders, _| {
+        let mut left = EVENTS;
+        while left > 0 {
+            // None of them is answered before all that may wait together are there.
+            let together = left.min(CHANGES_AT_ONCE);
+            let wait = || orders.recv_timeout(Duration::from_secs(30)).expect("they come together");
+            let waiting: Vec<Request> = (0..together).map(|_| wait()).collect();
+            assert!(orders.try_recv().is_err(), "more wait than may");
+            for request in waiting {
+                request.done.send(Orders::default()).unwrap();
+            }
+            left -= together;
+        }
+    })
+    .await;
+    let start_ms = node.node.shared.clock.now_ms() + 3_600_000;
+    let mut asking = tokio::task::JoinSet::new();
+    for nth in 0..EVENTS {
+        let event = json!({
+            "service": "shop", "name": format!("event {nth}"),
+            "start_ms": start_ms, "end_ms": start_ms + 1_000, "lift": 2.0,
+        });
+        let admin = node.admin;
+        asking
+            .spawn(async move { asked(admin, "POST", "/api/v1/events", &event.to_string()).await });
+    }
+    for answer in asking.join_all().await {
+        says(&answer, 201, "event");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
