@@ -338,6 +338,17 @@ pub(super) async fn decisions(
 ) -> Answer {
     let mut wanted = query(wanted)?;
     wanted.limit = Some(limit(wanted.limit, decisions::PAGE, decisions::LONGEST_PAGE)?);
+    if let Some(before) = wanted.before.filter(|before| *before < 1) {
+        let why = format!("before is {before}; it must be 1 or more: the `next_before` of a page");
+        return Err(ApiError::new(StatusCode::BAD_REQUEST, why));
+    }
+    // Those of a service that is gone can be looked at; one that there never was is a slip.
+    if let Some(name) = wanted.service.clone()
+        && let Err(unknown) = known_service(&shared, &name)
+        && !blocking(&shared, move |s| s.decisions.has_any_of(&name)).await?
+    {
+        return Err(unknown);
+    }
     let page = blocking(&shared, move |s| s.decisions.page(&wanted)).await?;
     let next = page.last().map(|d| d.id);
     Ok(Json(json!({ "decisions": page, "next_before": next })))

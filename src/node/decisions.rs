@@ -222,6 +222,16 @@ impl DecisionLog {
     pub(crate) fn page(&self, query: &Query) -> anyhow::Result<Vec<StoredDecision>> {
         read_page(&self.reader.lock().unwrap_or_else(PoisonError::into_inner), query)
     }
+
+    /// Whether there are records of a service. Blocks on the disk.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub(crate) fn has_any_of(&self, service: &str) -> anyhow::Result<bool> {
+        let db = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
+        let sql = "SELECT EXISTS (SELECT 1 FROM decisions WHERE service = ?)";
+        Ok(db.query_row(sql, [service], |row| row.get(0))?)
+    }
 }
 
 /// Reads a page of the state database at `path` without a running node.

@@ -66,6 +66,9 @@ fn every_refusal_is_json_that_says_what_would_be_right() {
         ("GET /api/v1/decisions?limit=0", 400, "limit is 0; it must be 1 to 1000"),
         ("GET /api/v1/decisions?limit=1001", 400, "it must be 1 to 1000"),
         ("GET /api/v1/decisions?limit=-1", 400, "limit"),
+        ("GET /api/v1/decisions?before=-1", 400, "before is -1; it must be 1 or more"),
+        ("GET /api/v1/decisions?before=0", 400, "before is 0; it must be 1 or more"),
+        ("GET /api/v1/decisions?service=nope", 404, "there is no service \"nope\"; known: shop"),
         ("GET /api/v1/services/shop/history?limit=20001", 400, "it must be 1 to 20000"),
         ("GET /api/v1/services/shop/history?limit=0", 400, "it must be 1 to 20000"),
     ] {
