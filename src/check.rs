@@ -30,7 +30,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     };
     let mut out = crate::out::stdout();
     if args.print {
-        write!(out, "{}", config.to_yaml())?;
+        write!(out, "{}", config.to_yaml()?)?;
     } else {
         let listeners = counted(config.listeners.len(), "listener");
         let services = counted(config.services.len(), "service");

@@ -151,10 +151,41 @@ impl Config {
     ///
     /// A token that was written in the file is shown as `***`, which [`parse`] refuses, so that a
     /// printed configuration never runs with a token that others know.
-    #[must_use]
-    pub fn to_yaml(&self) -> String {
-        let yaml = serde_saphyr::to_string(self).expect("plain values have a form in YAML");
-        // A dollar sign can only stand in texts, and means the same in all ways to quote one.
-        expand::escape(&yaml)
+    ///
+    /// # Errors
+    ///
+    /// When a value has no form in YAML.
+    pub fn to_yaml(&self) -> Result<String, PrintError> {
+        yaml(self)
+    }
+}
+
+/// Why a configuration cannot be printed.
+#[derive(Debug, thiserror::Error)]
+#[error("the configuration cannot be written as YAML ({reason}); please report this")]
+pub struct PrintError {
+    reason: String,
+}
+
+fn yaml(value: &impl serde::Serialize) -> Result<String, PrintError> {
+    let yaml =
+        serde_saphyr::to_string(value).map_err(|error| PrintError { reason: error.to_string() })?;
+    // A dollar sign can only stand in texts, and means the same in all ways to quote one.
+    Ok(expand::escape(&yaml))
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn what_has_no_form_in_yaml_is_an_error() {
+        struct Formless;
+        impl serde::Serialize for Formless {
+            fn serialize<S: serde::Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+                Err(serde::ser::Error::custom("no form"))
+            }
+        }
+        assert_eq!(super::yaml(&["a$b"]).unwrap(), "- a$$b\n");
+        let error = super::yaml(&Formless).unwrap_err().to_string();
+        assert!(error.contains("no form") && error.contains("report"), "{error}");
     }
 }

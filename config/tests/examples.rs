@@ -99,7 +99,7 @@ fn what_is_printed_is_read_back_as_the_same() {
     let mut configs = examples();
     configs.push((PathBuf::from("design.yaml"), design()));
     for (path, config) in configs {
-        let yaml = config.to_yaml();
+        let yaml = config.to_yaml().unwrap();
         let back = parse(&yaml, Format::Yaml, "printed.yaml", &no_env)
             .unwrap_or_else(|errors| panic!("{}: {errors}\n{yaml}", path.display()));
         assert_eq!(back, config, "{}\n{yaml}", path.display());
@@ -155,7 +155,7 @@ fn texts_of_every_kind_survive_printing() {
     let Provider::Process(process) = &config.services["s"].shadows.as_ref().unwrap().provider;
     assert_eq!(process.command[2..], odd);
     assert_eq!(process.env["A"], "${B} yes: no");
-    let yaml = config.to_yaml();
+    let yaml = config.to_yaml().unwrap();
     let back = parse(&yaml, Format::Yaml, "printed.yaml", &no_env);
     assert_eq!(back.unwrap_or_else(|errors| panic!("{errors}\n{yaml}")), config, "{yaml}");
 }

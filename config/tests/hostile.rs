@@ -203,7 +203,7 @@ proptest! {
         let text: String = chars.into_iter().collect();
         match parse(&text, format, "mutated", &|_| None) {
             Ok(config) => {
-                let yaml = config.to_yaml();
+                let yaml = config.to_yaml().unwrap();
                 let back = parse(&yaml, Format::Yaml, "printed", &|_| None);
                 prop_assert_eq!(back.map_err(|e| e.to_string()), Ok(config));
             }

@@ -47,7 +47,7 @@ fn rules_are_read_in_the_order_of_their_names() {
     let surge = "p90 of demand > 500rps within 5m for 3 ticks -> activate 2 of shop".to_owned();
     let calm = "utilisation < 20% for 10m -> hold, alert \"calm\"".to_owned();
     assert_eq!(rules, [("calm", calm), ("surge", surge)]);
-    let back = parse(&config.to_yaml(), Format::Yaml, "printed", &|_| None).unwrap();
+    let back = parse(&config.to_yaml().unwrap(), Format::Yaml, "printed", &|_| None).unwrap();
     assert_eq!(back, config);
 }
 

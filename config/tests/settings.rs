@@ -223,7 +223,7 @@ fn what_others_may_see_holds_no_secret_and_nothing_out_of_the_environment() {
     assert_eq!(primaries[1]["address"], "***");
     assert_eq!(primaries[2]["zone"], "${ZONE}");
     // Whoever may read the file sees what it comes to, in a form that is read as the same.
-    let printed = config.to_yaml();
+    let printed = config.to_yaml().unwrap();
     assert!(
         printed.contains("postgres://hidden") && !printed.contains("token-secret"),
         "{printed}"
