@@ -20,8 +20,9 @@ fn example(name: &str) -> PathBuf {
 fn examples() -> Vec<(PathBuf, Config)> {
     let files = std::fs::read_dir(example("")).expect("the examples are there");
     let mut examples: Vec<_> = files
-        .map(|file| {
-            let path = file.expect("an entry of the directory").path();
+        .map(|file| file.expect("an entry of the directory").path())
+        .filter(|path| path.is_file())
+        .map(|path| {
             let text = std::fs::read_to_string(&path).expect("an example is text");
             let format = Format::of(&path).expect("an example has a known extension");
             let config = parse(&text, format, &path.display().to_string(), &no_env);

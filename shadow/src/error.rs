@@ -67,12 +67,90 @@ pub enum ProviderError {
         /// What does not fit.
         problem: String,
     },
+    /// A step that this provider, or this machine, has no means for.
+    #[error("provider {provider} cannot {operation}")]
+    Unsupported {
+        /// The kind of provider.
+        provider: &'static str,
+        /// The step.
+        operation: &'static str,
+    },
+    /// What a provider stands on was asked and did not do it.
+    #[error("asked {asked}: {came_back}; {}", cause.next())]
+    Refused {
+        /// Why, as far as it can be told.
+        cause: Cause,
+        /// What was asked of whom.
+        asked: String,
+        /// What came back.
+        came_back: String,
+    },
     /// Anything a provider beyond this crate wants to say.
     #[error("{0}")]
     Other(String),
 }
 
+/// Why something that a provider stands on did not do what it was asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// It may not make more.
+    Quota,
+    /// It does not allow this to us.
+    Denied,
+    /// A disk is full there.
+    DiskFull,
+    /// What would have to be run is not there.
+    Missing,
+    /// Nothing answers.
+    Unreachable,
+    /// No answer in time.
+    Late,
+    /// It has too much to do now.
+    Busy,
+    /// What came back is not what was agreed.
+    Malformed,
+    /// It does not know this step.
+    Unsupported,
+    /// Anything else.
+    Failed,
+}
+
+impl Cause {
+    /// What the operator can do, and what happens meanwhile.
+    #[must_use]
+    pub fn next(self) -> &'static str {
+        match self {
+            Self::Quota => {
+                "raise the quota or lower the pool's `max`; meanwhile it is asked again after pauses"
+            }
+            Self::Denied => {
+                "give this account the right, or set the right token; meanwhile it is asked again after pauses"
+            }
+            Self::DiskFull => "make room on that disk; it is asked again after a pause",
+            Self::Missing => {
+                "install it or correct the provider's `command`; it is run again after a pause"
+            }
+            Self::Unreachable => {
+                "see whether it runs and the address is right; it is asked again after a pause"
+            }
+            Self::Late => {
+                "see why it takes so long, or raise `timeout`; it is asked again after a pause"
+            }
+            Self::Busy => "it is asked again after a pause",
+            Self::Malformed => {
+                "correct what it sends, see docs/providers.md; it is asked again after a pause"
+            }
+            Self::Unsupported => "take the step out of the provider's `can`",
+            Self::Failed => "see its own log; it is asked again after a pause",
+        }
+    }
+}
+
 impl ProviderError {
+    pub(crate) fn unsupported(provider: &'static str, operation: &'static str) -> Self {
+        Self::Unsupported { provider, operation }
+    }
+
     pub(crate) fn io(
         operation: &'static str,
         subject: impl std::fmt::Display,

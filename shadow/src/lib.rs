@@ -15,15 +15,18 @@ mod manager;
 mod process;
 mod provider;
 mod registry;
+mod remote;
 mod settings;
 mod state_dir;
 
 pub use backoff::{Backoff, BackoffPolicy};
-pub use error::{ProviderError, ShadowError};
+pub use error::{Cause, ProviderError, ShadowError};
 pub use lifecycle::{Failure, Lifecycle};
 pub use manager::{Leaving, Manager};
 pub use process::{Facility, HostSettings, ProcessHost, ProcessProvider, ProcessSpec};
 pub use provider::{
-    Adoption, CpuShare, CreateRequest, Diagnosis, ExitDetail, Handle, Provider, Usage,
+    Adoption, Capabilities, CpuShare, CreateRequest, Diagnosis, ExitDetail, Handle, Provider,
+    Snapshot, Sweep, Usage,
 };
+pub use remote::{Concurrency, ExecProvider, ExecSpec, Traits};
 pub use settings::{ManagerSettings, OnExit, Readiness, ServiceShadows, ShadowInstance};

@@ -19,6 +19,25 @@ pub struct CreateRequest {
     /// The tier it is made for: a hint for placement; it is created at full size in any case, so
     /// that start-up is not slowed, and brought to its tier by the other calls.
     pub tier: Tier,
+    /// The snapshot it begins from; absent for a fresh one.
+    pub from: Option<Snapshot>,
+}
+
+/// The name of a saved state of an instance, which others can begin from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Snapshot(pub String);
+
+/// Which steps a provider can carry out beyond making, finding and ending instances. The manager
+/// leaves out what a provider cannot do, and says so; asked all the same, the provider answers
+/// [`ProviderError::Unsupported`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Capabilities {
+    /// [`Provider::freeze`] and [`Provider::thaw`]; without it a parked shadow keeps running.
+    pub freeze: bool,
+    /// [`Provider::set_share`]; without it every running shadow has its full size.
+    pub resize: bool,
+    /// [`Provider::snapshot`] and [`CreateRequest::from`].
+    pub snapshot: bool,
 }
 
 /// A created instance: plain data, kept in the registry, enough to find the instance again after
@@ -54,6 +73,19 @@ pub enum Adoption {
     Running,
     /// It has ended; nothing of it is left that could be taken over. The text says what was found.
     Gone(String),
+    /// It was made in another place than this provider now looks at, as after a changed command or
+    /// endpoint: whether it runs cannot be told, and it must not be forgotten. The text says more.
+    OutOfReach(String),
+}
+
+/// What a start leaves to be cleaned up.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sweep {
+    /// Taken over; not to be touched.
+    pub keep: Vec<InstanceId>,
+    /// Intended or made by earlier runs and not taken over: ended even if nothing of them is seen
+    /// yet, since an order to make them may still be under way.
+    pub lost: Vec<InstanceId>,
 }
 
 /// How an instance ended by itself.
@@ -93,6 +125,14 @@ pub trait Provider: Send + Sync + 'static {
     /// hold secrets must be hashed.
     fn fingerprint(&self) -> String;
 
+    /// What it can do.
+    fn capabilities(&self) -> Capabilities;
+
+    /// The place its instances are in: providers of one name and place see the same instances.
+    fn place(&self) -> String {
+        String::new()
+    }
+
     /// Makes an instance, running and unlimited; does not wait until it answers.
     ///
     /// # Errors
@@ -111,11 +151,27 @@ pub trait Provider: Send + Sync + 'static {
     /// When it could not be resumed.
     async fn thaw(&self, handle: &Handle) -> Result<(), ProviderError>;
 
-    /// Limits its processor time. A provider that cannot limit does nothing and says so once.
+    /// Limits its processor time.
     ///
     /// # Errors
-    /// When the limit exists and could not be set.
+    /// When the limit could not be set.
     async fn set_share(&self, handle: &Handle, share: CpuShare) -> Result<(), ProviderError>;
+
+    /// Saves its state, so that others can begin from it; it goes on as before.
+    ///
+    /// # Errors
+    /// When it could not be saved; then nothing of it is left behind.
+    async fn snapshot(&self, _handle: &Handle) -> Result<Snapshot, ProviderError> {
+        Err(ProviderError::unsupported(self.name(), "snapshot"))
+    }
+
+    /// Removes a snapshot. Removing one that is not there is no error.
+    ///
+    /// # Errors
+    /// When it may still be there.
+    async fn discard(&self, _snapshot: &Snapshot) -> Result<(), ProviderError> {
+        Err(ProviderError::unsupported(self.name(), "snapshot"))
+    }
 
     /// Ends it with everything it started, frozen or not: asks first, kills after `grace`, and
     /// removes what was made for it. Destroying what has already ended is no error.
@@ -141,11 +197,13 @@ pub trait Provider: Send + Sync + 'static {
         Usage::default()
     }
 
-    /// Ends whatever this kind of provider made under this state directory and is not in `keep`:
-    /// the remains of a crash between making an instance and recording it. Returns how many
-    /// processes, containers or machines were ended.
+    /// Ends whatever this kind of provider made in this place under this state directory and is
+    /// not to be kept: the remains of a crash between making an instance and recording it. Called
+    /// once, at start, after everything was adopted and before anything is made. Returns how many
+    /// processes, containers or machines were ended. A place that cannot be reached now is swept
+    /// before the first instance is made there.
     ///
     /// # Errors
     /// When something found could not be ended.
-    async fn sweep(&self, keep: &[InstanceId]) -> Result<usize, ProviderError>;
+    async fn sweep(&self, what: &Sweep) -> Result<usize, ProviderError>;
 }

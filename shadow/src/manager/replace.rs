@@ -11,7 +11,7 @@ use std::time::Duration;
 use foreshadow_control::{InstanceId, ServiceName, Tier};
 use tokio::time::Instant;
 
-use super::{Inner, State};
+use super::{Inner, State, steps};
 use crate::settings::ServiceShadows;
 
 /// A shadow that serves requests of a service that is gone.
@@ -66,6 +66,7 @@ pub(super) fn reconfigure(inner: &Inner, services: Vec<ServiceShadows>) -> Vec<L
         .collect();
     state.services = new;
     for service in changed {
+        state.services.get(&service).into_iter().for_each(|new| steps::tell_gaps(new));
         let pool = state.pools.entry(service.clone()).or_default();
         // The new settings may be the cure: they need not wait out the failures of the old.
         pool.backoff.succeeded();

@@ -9,12 +9,12 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 
 use super::runner::Runner;
-use super::{Inner, State, replace};
+use super::{Inner, State, replace, steps};
 use crate::error::ShadowError;
 use crate::facts::Facts;
 use crate::ids::Ids;
 use crate::lifecycle::Lifecycle;
-use crate::provider::{Adoption, Handle, Provider};
+use crate::provider::{Adoption, Handle, Provider, Sweep};
 use crate::registry::{Registry, Row, unix_ms};
 use crate::settings::{ManagerSettings, Readiness, ServiceShadows};
 use crate::state_dir::StateLock;
@@ -37,6 +37,7 @@ pub(super) async fn start(
     let lock = StateLock::take(&settings.state_dir).await?;
     let registry = Registry::open(&settings.state_dir.join(DATABASE)).await?;
     let ids = Ids::new(registry.clone()).await?;
+    settings.services.iter().for_each(steps::tell_gaps);
     let services =
         settings.services.into_iter().map(|s| (s.service.clone(), Arc::new(s))).collect();
     let inner = Arc::new(Inner {
@@ -56,18 +57,19 @@ pub(super) async fn start(
     let mut runners = Vec::new();
     let mut forgotten = Vec::new();
     for row in inner.registry.rows().await? {
-        let id = row.id;
+        let (id, provider) = (row.id, row.provider.clone());
         match adopt(&inner, &settings.janitors, row).await? {
-            Some(runner) => {
+            Fate::Goes(runner) => {
                 kept.insert(id);
-                runners.push(runner);
+                runners.push(*runner);
             }
-            None => forgotten.push(id),
+            Fate::Lost => forgotten.push((id, provider)),
+            Fate::Remembered => {}
         }
     }
-    sweep(&inner, &settings.janitors, &kept).await?;
+    sweep(&inner, &settings.janitors, &kept, &forgotten).await?;
     // Only now is it sure that nothing of these runs.
-    for id in forgotten {
+    for (id, _) in forgotten {
         inner.registry.ended(id).await?;
     }
     {
@@ -83,12 +85,22 @@ pub(super) async fn start(
     Ok(inner)
 }
 
-/// Takes over one instance; `None` when nothing of it is left to take over.
+/// What becomes of a recorded instance.
+enum Fate {
+    /// It is taken over.
+    Goes(Box<Runner>),
+    /// The sweep ends what may be left of it; then it is forgotten.
+    Lost,
+    /// Nobody here can tell whether it runs, or end it: it stays recorded for a later start.
+    Remembered,
+}
+
+/// Takes over one instance.
 async fn adopt(
     inner: &Arc<Inner>,
     janitors: &[Arc<dyn Provider>],
     row: Row,
-) -> Result<Option<Runner>, ShadowError> {
+) -> Result<Fate, ShadowError> {
     let current = inner.lock().services.get(&row.service).cloned();
     let wanted = current.filter(|settings| settings.provider.name() == row.provider);
     let janitor = || janitors.iter().find(|provider| provider.name() == row.provider).cloned();
@@ -98,21 +110,26 @@ async fn adopt(
     }) else {
         tracing::error!(
             service = %row.service, instance = %row.id, provider = row.provider,
-            "an instance of an earlier run may still be running, but no such provider is there"
+            "an instance of an earlier run may still be running, and nothing here can end it; \
+             configure its service with that provider for one more start, or end it by hand"
         );
-        return Ok(None);
+        return Ok(Fate::Remembered);
     };
     // One that was never ready, or never recorded, is ended by the sweep.
-    let Some(handle) = row.handle.filter(|_| row.tier != Tier::Cold) else { return Ok(None) };
+    let Some(handle) = row.handle.filter(|_| row.tier != Tier::Cold) else { return Ok(Fate::Lost) };
     match settings.provider.adopt(&handle).await {
         Err(error) => {
             // The sweep decides: it ends the instance, or fails and with it the start.
             tracing::error!(service = %row.service, instance = %row.id, %error, "cannot be taken over");
-            Ok(None)
+            Ok(Fate::Lost)
         }
         Ok(Adoption::Gone(why)) => {
             tracing::info!(service = %row.service, instance = %row.id, why, "not taken over");
-            Ok(None)
+            Ok(Fate::Lost)
+        }
+        Ok(Adoption::OutOfReach(why)) => {
+            tracing::error!(service = %row.service, instance = %row.id, why, "it may still run");
+            Ok(Fate::Remembered)
         }
         Ok(Adoption::Running) => {
             let mut machine = Lifecycle::adopted(row.tier);
@@ -134,26 +151,35 @@ async fn adopt(
             if found.outdated {
                 state.pools.entry(row.service).or_default().replacements = 1;
             }
-            Ok(Some(inner.enter(&mut state, row.id, settings, machine, Some(found), 0)))
+            let runner = inner.enter(&mut state, row.id, settings, machine, Some(found), 0);
+            Ok(Fate::Goes(Box::new(runner)))
         }
     }
 }
 
-/// Lets every kind of provider end what is not among the instances taken over.
+/// Lets every provider end what is not among the instances taken over, each place once.
 async fn sweep(
     inner: &Inner,
     janitors: &[Arc<dyn Provider>],
     kept: &BTreeSet<InstanceId>,
+    lost: &[(InstanceId, String)],
 ) -> Result<(), ShadowError> {
-    let keep: Vec<InstanceId> = kept.iter().copied().collect();
     let mut providers: Vec<Arc<dyn Provider>> = janitors.to_vec();
     for settings in inner.lock().services.values() {
-        if providers.iter().all(|known| known.name() != settings.provider.name()) {
+        let same = |known: &Arc<dyn Provider>| {
+            (known.name(), known.place()) == (settings.provider.name(), settings.provider.place())
+        };
+        if !providers.iter().any(same) {
             providers.push(Arc::clone(&settings.provider));
         }
     }
     for provider in providers {
-        let ended = provider.sweep(&keep).await?;
+        let of_kind = lost.iter().filter(|(_, name)| name == provider.name());
+        let what = Sweep {
+            keep: kept.iter().copied().collect(),
+            lost: of_kind.map(|(id, _)| *id).collect(),
+        };
+        let ended = provider.sweep(&what).await?;
         if ended > 0 {
             tracing::warn!(provider = provider.name(), ended, "ended what a crash had left behind");
         }

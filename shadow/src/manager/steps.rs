@@ -9,7 +9,8 @@ use tokio::time::Instant;
 use super::ready::{CallOff, Waited, wait_ready};
 use super::runner::Runner;
 use crate::error::ProviderError;
-use crate::provider::{CpuShare, CreateRequest, Handle};
+use crate::provider::{CpuShare, CreateRequest, Handle, Provider};
+use crate::settings::ServiceShadows;
 
 /// A creation that met something of the outside is repeated this often before it counts as failed.
 const ATTEMPTS: u32 = 3;
@@ -48,17 +49,17 @@ impl Runner {
         let handle = self.handle.clone().ok_or(StepError::Called)?;
         match (from, to) {
             (Tier::Shadow, Tier::Warm) => {
-                provider.set_share(&handle, warm).await.map_err(stays)?;
-                provider.thaw(&handle).await.map_err(stays)?;
+                resize(&*provider, &handle, warm).await.map_err(stays)?;
+                thaw(&*provider, &handle).await.map_err(stays)?;
                 self.woken = Instant::now();
                 self.verify(&handle, to).await
             }
             (Tier::Warm, Tier::Full) => {
-                provider.set_share(&handle, CpuShare::Unlimited).await.map_err(stays)?;
+                resize(&*provider, &handle, CpuShare::Unlimited).await.map_err(stays)?;
                 self.verify(&handle, to).await
             }
-            (_, Tier::Warm) => provider.set_share(&handle, warm).await.map_err(stays),
-            (_, Tier::Shadow) => provider.freeze(&handle).await.map_err(stays),
+            (_, Tier::Warm) => resize(&*provider, &handle, warm).await.map_err(stays),
+            (_, Tier::Shadow) => freeze(&*provider, &handle).await.map_err(stays),
             // The rest is bookkeeping: who gets requests is decided by weights.
             _ => Ok(()),
         }
@@ -78,7 +79,7 @@ impl Runner {
         );
         intent.await.map_err(|e| lost(e.to_string()))?;
         let tier = self.orders.borrow().target;
-        let request = CreateRequest { id: self.id, service, tier };
+        let request = CreateRequest { id: self.id, service, tier, from: None };
         for attempt in 1.. {
             let handle = {
                 let _permit = self.inner.creates.acquire().await;
@@ -95,7 +96,7 @@ impl Runner {
             let why = match self.wait(&handle, patience, CallOff::AtTheEnd).await {
                 Waited::Ready => {
                     self.woken = Instant::now();
-                    return provider.freeze(&handle).await.map_err(|e| lost(e.to_string()));
+                    return freeze(&*provider, &handle).await.map_err(|e| lost(e.to_string()));
                 }
                 Waited::Called => return Err(StepError::Called),
                 Waited::Exited(detail) => format!("{detail} before it was ready"),
@@ -133,10 +134,10 @@ impl Runner {
         let stays = |e: ProviderError| StepError::Stays { to, error: e.to_string() };
         let provider = Arc::clone(&self.settings.provider);
         let Some(handle) = self.handle.clone() else { return Ok(()) };
-        provider.thaw(&handle).await.map_err(stays)?;
+        thaw(&*provider, &handle).await.map_err(stays)?;
         let patience = self.settings.start_timeout.min(PARKED_PATIENCE);
         match self.wait(&handle, patience, CallOff::AtAnyOrder).await {
-            Waited::Ready | Waited::Called => provider.freeze(&handle).await.map_err(stays),
+            Waited::Ready | Waited::Called => freeze(&*provider, &handle).await.map_err(stays),
             Waited::Exited(detail) => Err(StepError::Exited(detail)),
             // Its tier did not change, so there is no failed step to report, only its end.
             Waited::Late(why) => {
@@ -152,14 +153,14 @@ impl Runner {
         let provider = Arc::clone(&self.settings.provider);
         let tier = self.inner.lock().entries.get(&self.id).map(|entry| entry.view.tier);
         let result = match tier {
-            Some(Tier::Shadow) => provider.freeze(&handle).await,
+            Some(Tier::Shadow) => freeze(&*provider, &handle).await,
             Some(tier) => {
                 let share = match tier {
                     Tier::Warm => CpuShare::Percent(self.settings.warm_cpu_percent),
                     _ => CpuShare::Unlimited,
                 };
-                match provider.set_share(&handle, share).await {
-                    Ok(()) => provider.thaw(&handle).await,
+                match resize(&*provider, &handle, share).await {
+                    Ok(()) => thaw(&*provider, &handle).await,
                     Err(error) => Err(error),
                 }
             }
@@ -177,6 +178,34 @@ impl Runner {
         let provider = Arc::clone(&self.settings.provider);
         wait_ready(&self.inner, &*provider, handle, patience, &mut self.orders, call_off).await
     }
+}
+
+/// Says once per service which steps its provider has no means for, and what that comes to.
+pub(super) fn tell_gaps(settings: &ServiceShadows) {
+    let (can, service) = (settings.provider.capabilities(), &settings.service);
+    let provider = settings.provider.name();
+    if !can.freeze {
+        tracing::warn!(%service, provider, "its provider cannot freeze: parked shadows keep running");
+    }
+    if !can.resize {
+        tracing::warn!(%service, provider, "its provider cannot resize: warm shadows have full size");
+    }
+}
+
+async fn freeze(provider: &dyn Provider, handle: &Handle) -> Result<(), ProviderError> {
+    if provider.capabilities().freeze { provider.freeze(handle).await } else { Ok(()) }
+}
+
+async fn thaw(provider: &dyn Provider, handle: &Handle) -> Result<(), ProviderError> {
+    if provider.capabilities().freeze { provider.thaw(handle).await } else { Ok(()) }
+}
+
+async fn resize(
+    provider: &dyn Provider,
+    handle: &Handle,
+    share: CpuShare,
+) -> Result<(), ProviderError> {
+    if provider.capabilities().resize { provider.set_share(handle, share).await } else { Ok(()) }
 }
 
 fn quoting(why: String, last_lines: &[String]) -> String {

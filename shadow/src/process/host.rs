@@ -11,8 +11,6 @@ use std::time::Duration;
 use foreshadow_control::InstanceId;
 use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
 
 use super::cgroup::{self, Leaf};
@@ -22,6 +20,7 @@ use super::ports::Ports;
 use super::procfs::{self, Identity};
 use super::signals;
 use crate::error::{ProviderError, ShadowError};
+use crate::remote::{Commands, Places};
 
 /// First and longest pause between two tries to end what a failed creation left behind.
 const CLEAR_AGAIN: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
@@ -59,6 +58,8 @@ pub struct ProcessHost {
     pub(crate) facilities: Facilities,
     pub(crate) ports: Ports,
     pub(crate) logs: Logs,
+    pub(crate) places: Places,
+    pub(crate) commands: Commands,
     live: Mutex<BTreeMap<InstanceId, Arc<Live>>>,
 }
 
@@ -92,6 +93,8 @@ impl ProcessHost {
             facilities: Facilities::probe(settings.facility, &marker),
             ports: Ports::new(settings.host),
             logs,
+            places: Places::default(),
+            commands: Commands::new(&marker),
             live: Mutex::default(),
             marker,
         }))
@@ -106,15 +109,7 @@ impl ProcessHost {
     ) -> Result<(), ProviderError> {
         let pidfd = Arc::new(pidfd);
         let (ended, exit) = watch::channel(None);
-        #[expect(unsafe_code, reason = "the only registration tokio does not deprecate")]
-        // SAFETY: the value registered owns the descriptor through its `Arc`, which is never
-        // replaced, so the descriptor stays open and the same until it is deregistered.
-        let ready =
-            unsafe { AsyncFd::register_with_interest(Arc::clone(&pidfd), Interest::READABLE) }
-                .map_err(|error| {
-                    let subject = format!("process {}", state.identity.pid);
-                    ProviderError::io("watch", subject)(error.into())
-                })?;
+        let ready = signals::watched(Arc::clone(&pidfd), state.identity.pid)?;
         let leader = (!state.leaf.holds_tree()).then_some(state.identity.pid);
         tokio::spawn(async move {
             if let Err(error) = ready.readable().await {
@@ -290,7 +285,7 @@ mod tests {
                 let provider = ProcessProvider::new(Arc::clone(&host), spec);
                 let service = foreshadow_control::ServiceName::from("shop");
                 let tier = foreshadow_control::Tier::Shadow;
-                let request = CreateRequest { id: InstanceId(7), service, tier };
+                let request = CreateRequest { id: InstanceId(7), service, tier, from: None };
                 // The second failure is the command's too: the port was given back by the first.
                 let error = provider.create(&request).await.unwrap_err().to_string();
                 assert!(error.contains("program"), "{error}");
@@ -319,8 +314,8 @@ mod tests {
         let spec = ProcessSpec { command, ports: port..=port, ..ProcessSpec::default() };
         let provider = ProcessProvider::new(Arc::clone(&host), spec);
         let service = foreshadow_control::ServiceName::from("shop");
-        let request =
-            CreateRequest { id: InstanceId(7), service, tier: foreshadow_control::Tier::Shadow };
+        let tier = foreshadow_control::Tier::Shadow;
+        let request = CreateRequest { id: InstanceId(7), service, tier, from: None };
         let error = provider.create(&request).await.unwrap_err().to_string();
         assert!(error.contains("cgroup.procs"), "the cause, not what came after it: {error}");
         assert!(host.ports.reserve(&(port..=port)).is_err(), "it may still run");

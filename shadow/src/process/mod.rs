@@ -7,7 +7,7 @@ mod host;
 mod logs;
 mod ports;
 pub(crate) mod procfs;
-mod signals;
+pub(crate) mod signals;
 mod spawn;
 mod usage;
 
@@ -30,7 +30,8 @@ use self::spawn::Birth;
 use crate::error::ProviderError;
 use crate::hash::fnv1a;
 use crate::provider::{
-    Adoption, CpuShare, CreateRequest, Diagnosis, ExitDetail, Handle, Provider, Usage,
+    Adoption, Capabilities, CpuShare, CreateRequest, Diagnosis, ExitDetail, Handle, Provider,
+    Sweep, Usage,
 };
 
 /// Time a killed process has to be gone.
@@ -120,7 +121,15 @@ impl Provider for ProcessProvider {
         fnv1a(format!("{:?}", (&self.spec, self.host.address)).into_bytes())
     }
 
+    fn capabilities(&self) -> Capabilities {
+        // Without a control group signals freeze; only the processor needs a controller.
+        Capabilities { freeze: true, resize: self.host.facilities.cpu.is_some(), snapshot: false }
+    }
+
     async fn create(&self, request: &CreateRequest) -> Result<Handle, ProviderError> {
+        if request.from.is_some() {
+            return Err(ProviderError::unsupported(self.name(), "begin from a snapshot"));
+        }
         let (host, ports) = (Arc::clone(&self.host), self.spec.ports.clone());
         let port = blocking(move || host.ports.reserve(&ports)).await?;
         let (host, spec, wanted) = (Arc::clone(&self.host), self.spec.clone(), request.clone());
@@ -188,6 +197,9 @@ impl Provider for ProcessProvider {
     }
 
     async fn set_share(&self, handle: &Handle, share: CpuShare) -> Result<(), ProviderError> {
+        if !self.capabilities().resize {
+            return Err(ProviderError::unsupported(self.name(), "resize"));
+        }
         let live = self.live(handle.id)?;
         blocking(move || live.state.leaf.set_share(share)).await
     }
@@ -267,8 +279,8 @@ impl Provider for ProcessProvider {
         look.unwrap_or_default()
     }
 
-    async fn sweep(&self, keep: &[InstanceId]) -> Result<usize, ProviderError> {
-        let (host, keep) = (Arc::clone(&self.host), keep.to_vec());
+    async fn sweep(&self, what: &Sweep) -> Result<usize, ProviderError> {
+        let (host, keep) = (Arc::clone(&self.host), what.keep.clone());
         blocking(move || host.sweep(&keep)).await
     }
 }
@@ -308,7 +320,7 @@ fn decode(handle: &Handle) -> Result<ProcessState, ProviderError> {
 }
 
 /// Runs system calls that may block away from the runtime's workers.
-async fn blocking<T: Send + 'static>(
+pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, ProviderError> + Send + 'static,
 ) -> Result<T, ProviderError> {
     match tokio::task::spawn_blocking(work).await {

@@ -73,15 +73,22 @@ pub(crate) fn marked(state_marker: &str) -> Vec<(u32, InstanceId)> {
 
 /// The instance a process belongs to, by its environment.
 pub(crate) fn marked_instance(pid: u32, state_marker: &str) -> Option<InstanceId> {
+    let value = variable(pid, MARKER)?;
+    let (marker, id) = value.split_once(':')?;
+    (marker == state_marker).then(|| id.parse().ok().map(InstanceId))?
+}
+
+/// A variable of the environment that a process was started with.
+pub(crate) fn variable(pid: u32, name: &str) -> Option<String> {
     let environ = fs::read(format!("/proc/{pid}/environ")).ok()?;
     environ.split(|byte| *byte == 0).find_map(|entry| {
-        let value = entry.strip_prefix(MARKER.as_bytes())?.strip_prefix(b"=")?;
-        let (marker, id) = std::str::from_utf8(value).ok()?.split_once(':')?;
-        (marker == state_marker).then(|| id.parse().ok().map(InstanceId))?
+        let value = entry.strip_prefix(name.as_bytes())?.strip_prefix(b"=")?;
+        std::str::from_utf8(value).ok().map(str::to_owned)
     })
 }
 
-fn pids() -> impl Iterator<Item = u32> {
+/// Every process there is.
+pub(crate) fn pids() -> impl Iterator<Item = u32> {
     fs::read_dir("/proc")
         .into_iter()
         .flatten()

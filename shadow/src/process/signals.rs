@@ -1,12 +1,15 @@
 //! Signals sent so that they can only reach the process they are meant for.
 
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use rustix::io::Errno;
 use rustix::process::{
     Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process_group, pidfd_open,
     pidfd_send_signal, waitid,
 };
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 use super::procfs;
 use crate::error::ProviderError;
@@ -21,6 +24,18 @@ pub(crate) fn open(pid: u32) -> Result<OwnedFd, ProviderError> {
             other => Err(other),
         })
         .map_err(|e| ProviderError::io("open pidfd of", format!("process {pid}"))(e.into()))
+}
+
+/// Readable once the process has ended. Must be called on a runtime with IO.
+pub(crate) fn watched(
+    pidfd: Arc<OwnedFd>,
+    pid: u32,
+) -> Result<AsyncFd<Arc<OwnedFd>>, ProviderError> {
+    #[expect(unsafe_code, reason = "the only registration tokio does not deprecate")]
+    // SAFETY: the value registered owns the descriptor through its `Arc`, which is never
+    // replaced, so the descriptor stays open and the same until it is deregistered.
+    let ready = unsafe { AsyncFd::register_with_interest(pidfd, Interest::READABLE) };
+    ready.map_err(|error| ProviderError::io("watch", format!("process {pid}"))(error.into()))
 }
 
 /// Sends to one process; one that has ended is no error.
@@ -55,8 +70,14 @@ pub(crate) fn kill_member(pid: u32) -> Result<(), ProviderError> {
 
 /// Kills a process if its environment still says what it said when it was found.
 pub(crate) fn kill_if_marked(pid: u32, state_marker: &str) -> Result<bool, ProviderError> {
+    kill_if(pid, || procfs::marked_instance(pid, state_marker).is_some())
+}
+
+/// Kills a process if it still is what it was found to be.
+pub(crate) fn kill_if(pid: u32, is_it: impl FnOnce() -> bool) -> Result<bool, ProviderError> {
+    // Opened before the check: what is checked is then what the descriptor names.
     let Ok(fd) = open(pid) else { return Ok(false) };
-    if procfs::marked_instance(pid, state_marker).is_none() {
+    if !is_it() {
         return Ok(false);
     }
     send(&fd, Signal::KILL).map(|()| true)
@@ -64,20 +85,28 @@ pub(crate) fn kill_if_marked(pid: u32, state_marker: &str) -> Result<bool, Provi
 
 /// Takes the exit status of a process that has ended; reaps it if it is our child.
 pub(crate) fn reap(pidfd: &OwnedFd) -> String {
+    // A process taken over after a restart is not our child; its status went elsewhere.
+    take_status(pidfd)
+        .map_or_else(|| "ended; its exit status went to another parent".to_owned(), |(_, how)| how)
+}
+
+/// The exit code, where there is one, and how it ended in words; nothing while it runs and for a
+/// process that is not our child.
+pub(crate) fn take_status(pidfd: &OwnedFd) -> Option<(Option<i32>, String)> {
     use std::os::fd::AsFd as _;
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
     match waitid(WaitId::PidFd(pidfd.as_fd()), options) {
-        Ok(Some(status)) => match (status.exit_status(), status.terminating_signal()) {
-            (Some(code), _) => format!("exited with code {code}"),
+        Ok(Some(status)) => Some(match (status.exit_status(), status.terminating_signal()) {
+            (Some(code), _) => (Some(code), format!("exited with code {code}")),
             (None, Some(signal)) => match Signal::from_named_raw(signal) {
-                Some(name) => format!("killed by signal {signal} ({name:?})"),
-                None => format!("killed by signal {signal}"),
+                Some(name) => (None, format!("killed by signal {signal} ({name:?})")),
+                None => (None, format!("killed by signal {signal}")),
             },
-            (None, None) => "ended".to_owned(),
-        },
-        // A process taken over after a restart is not our child; its status went elsewhere.
-        Ok(None) | Err(Errno::CHILD) => "ended; its exit status went to another parent".to_owned(),
-        Err(error) => format!("ended; its exit status cannot be read: {error}"),
+            (None, None) => (None, "ended".to_owned()),
+        }),
+        // Kernels say EAGAIN for a descriptor that does not block.
+        Ok(None) | Err(Errno::CHILD | Errno::AGAIN) => None,
+        Err(error) => Some((None, format!("ended; its exit status cannot be read: {error}"))),
     }
 }
 

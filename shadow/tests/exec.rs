@@ -1,0 +1,287 @@
+//! What a command provider meets: commands that fail, hang, flood, lie and leave things behind.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod support;
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use foreshadow_control::{InstanceId, Tier};
+use foreshadow_shadow::{
+    Adoption, Capabilities, Cause, CpuShare, CreateRequest, ExecProvider, ExecSpec, Facility,
+    Handle, Provider, ProviderError, Sweep,
+};
+use support::{host, processes_with, shop, until};
+
+#[test]
+fn role_entry() {
+    support::play_role();
+}
+
+/// A provider whose command is a shell script; the operation is its `$1`.
+fn provider(dir: &Path, script: &str) -> Arc<dyn Provider> {
+    with(dir, script, |_| {})
+}
+
+fn with(dir: &Path, script: &str, change: impl FnOnce(&mut ExecSpec)) -> Arc<dyn Provider> {
+    let command = ["/bin/sh", "-c", script, "provider"].map(str::to_owned).to_vec();
+    let env = vec![("DIR".to_owned(), dir.display().to_string())];
+    let mut spec = ExecSpec { command, env, ..ExecSpec::default() };
+    change(&mut spec);
+    ExecProvider::new(&host(dir, Facility::None), spec)
+}
+
+fn request(id: u64) -> CreateRequest {
+    CreateRequest { id: InstanceId(id), service: shop(), tier: Tier::Warm, from: None }
+}
+
+fn handle(id: u64) -> Handle {
+    Handle {
+        id: InstanceId(id),
+        service: shop(),
+        address: "127.0.0.1:9".parse().unwrap(),
+        pid: None,
+        state: "{\"place\": \"\"}".to_owned(),
+    }
+}
+
+/// The cause and the text of what a script makes of a creation.
+async fn refusal(script: &str) -> (Cause, String) {
+    let dir = tempfile::tempdir().unwrap();
+    let error = provider(dir.path(), script).create(&request(7)).await.unwrap_err();
+    told(&error)
+}
+
+fn told(error: &ProviderError) -> (Cause, String) {
+    match error {
+        ProviderError::Refused { cause, .. } => (*cause, error.to_string()),
+        other => panic!("{other}"),
+    }
+}
+
+#[tokio::test]
+async fn every_failure_says_what_was_asked_what_came_back_and_what_is_next() {
+    let quota = r#"echo '{"error": {"kind": "quota", "message": "4 of 4 are used"}}'; exit 3"#;
+    let (cause, text) = refusal(quota).await;
+    assert_eq!(cause, Cause::Quota);
+    assert!(
+        text.starts_with("asked command \"/bin/sh\" to create i7: it exited with code 3"),
+        "{text}"
+    );
+    assert!(text.contains("4 of 4 are used; raise the quota or lower the pool's `max`"), "{text}");
+
+    let (cause, text) = refusal("echo 'you may not' >&2; exit 77").await;
+    assert_eq!(cause, Cause::Denied);
+    assert!(text.contains("its stderr ends: you may not; give this account the right"), "{text}");
+
+    // A disk that is really full, or as good as that.
+    let (cause, text) = refusal("env > /dev/full").await;
+    assert_eq!(cause, Cause::DiskFull);
+    assert!(text.contains("No space left on device"), "{text}");
+    let full = r#"echo '{"error": {"kind": "disk_full", "message": "/var"}}'; exit 1"#;
+    let (cause, text) = refusal(full).await;
+    assert_eq!(cause, Cause::DiskFull);
+    assert!(text.contains(": /var; make room on that disk"), "{text}");
+
+    let (cause, text) = refusal("echo nonsense").await;
+    assert_eq!(cause, Cause::Malformed);
+    assert!(text.contains("\"nonsense\", which is no JSON"), "{text}");
+    let (cause, text) = refusal(r#"echo '{"instance": "i8", "address": "127.0.0.1:1"}'"#).await;
+    assert_eq!(cause, Cause::Malformed);
+    assert!(text.contains("an answer about \"i8\""), "{text}");
+    for address in ["", r#", "address": "0.0.0.0:80""#, r#", "address": "127.0.0.1:0""#] {
+        let (cause, text) = refusal(&format!("echo '{{\"instance\": \"i7\"{address}}}'")).await;
+        assert_eq!(cause, Cause::Malformed);
+        assert!(text.contains("no address that could be connected to"), "{text}");
+    }
+    let (cause, text) = refusal("kill -9 $$").await;
+    assert_eq!(cause, Cause::Failed);
+    assert!(
+        text.contains("it killed by signal 9") || text.contains("was killed by signal 9"),
+        "{text}"
+    );
+}
+
+#[tokio::test]
+async fn a_command_that_is_missing_or_may_not_be_run_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = async |path: &str| {
+        let command = vec![path.to_owned()];
+        let other = with(dir.path(), "", |spec| spec.command = command);
+        told(&other.create(&request(7)).await.unwrap_err())
+    };
+    let (cause, text) = run("/no/such/program").await;
+    assert_eq!(cause, Cause::Missing);
+    assert!(text.contains("\"/no/such/program\"") && text.contains("no such program"), "{text}");
+    let plain = dir.path().join("plain");
+    std::fs::write(&plain, "#!/bin/sh\n").unwrap();
+    std::fs::set_permissions(&plain, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let (cause, text) = run(plain.to_str().unwrap()).await;
+    assert_eq!(cause, Cause::Denied);
+    assert!(text.contains("it may not be run: Permission denied"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_that_hangs_is_killed_with_all_it_started() {
+    let dir = tempfile::tempdir().unwrap();
+    let tag = format!("DIR={}\0", dir.path().display());
+    // One child in the same group, one in a session of its own, both deaf to SIGTERM.
+    let script = r#"[ "$1" = create ] || exit 0
+        trap '' TERM; sleep 1000 & setsid sleep 1000 & echo 'about to hang' >&2; wait"#;
+    let provider =
+        with(dir.path(), script, |spec| spec.traits.timeout = Duration::from_millis(600));
+    let begun = Instant::now();
+    let (cause, text) = told(&provider.create(&request(7)).await.unwrap_err());
+    assert_eq!(cause, Cause::Late);
+    assert!(text.contains("no end within 600 ms, so it was killed"), "{text}");
+    assert!(text.contains("about to hang") && text.contains("raise `timeout`"), "{text}");
+    assert!(begun.elapsed() >= Duration::from_millis(600));
+    assert_eq!(processes_with(&tag), [] as [u32; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_command_leaves_behind_is_ended_unless_it_was_let_go() {
+    let dir = tempfile::tempdir().unwrap();
+    let tag = format!("DIR={}\0", dir.path().display());
+    let script = r#"sleep 1000 & setsid sleep 1001 &
+        env -u FORESHADOW_COMMAND setsid sleep 1002 > /dev/null 2>&1 < /dev/null &
+        while ! pgrep -f 'sleep 1002' > /dev/null; do :; done; echo '{"instances": []}'"#;
+    let provider = provider(dir.path(), script);
+    // A pipe that is held open by what was left does not hold up the answer.
+    assert_eq!(provider.sweep(&Sweep::default()).await.unwrap(), 0);
+    let left = processes_with(&tag);
+    let sleeps = |pid: &u32| {
+        let args = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&args).contains("1002")
+    };
+    assert!(left.len() == 1 && left.iter().all(sleeps), "{left:?}");
+    left.into_iter().for_each(support::kill);
+}
+
+#[tokio::test]
+async fn a_flood_is_cut_off_and_only_the_end_of_complaints_is_kept() {
+    let (cause, text) = refusal(r#"[ "$1" = create ] || exit 0; yes"#).await;
+    assert_eq!(cause, Cause::Malformed);
+    assert!(text.contains("more than 1048576 bytes on stdout"), "{text}");
+    let script = "i=0; while [ $i -lt 5000 ]; do echo \"line $i\" >&2; i=$((i+1)); done; exit 1";
+    let (_, text) = refusal(script).await;
+    assert!(text.contains("line 4999") && !text.contains("line 100 "), "{text}");
+    assert!(text.len() < 4_000, "{}", text.len());
+}
+
+#[tokio::test]
+async fn a_creation_that_failed_is_undone_by_its_id() {
+    let dir = tempfile::tempdir().unwrap();
+    let script = r#"{ echo "$1"; cat; echo; } >> "$DIR/asked"; [ "$1" = destroy ]"#;
+    provider(dir.path(), script).create(&request(7)).await.unwrap_err();
+    let asked = std::fs::read_to_string(dir.path().join("asked")).unwrap();
+    let lines: Vec<&str> = asked.lines().collect();
+    assert_eq!([lines[0], lines[2]], ["create", "destroy"]);
+    let create: serde_json::Value = serde_json::from_str(lines[1]).unwrap();
+    let destroy: serde_json::Value = serde_json::from_str(lines[3]).unwrap();
+    let owner = &create["owner"];
+    assert_eq!(owner.as_str().unwrap().len(), 16);
+    let expected = serde_json::json!({
+        "owner": owner, "instance": "i7", "service": "shop", "tier": "warm"
+    });
+    assert_eq!(create, expected);
+    assert_eq!(destroy, serde_json::json!({ "owner": owner, "instance": "i7", "grace_ms": 0 }));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_could_not_be_undone_is_tried_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let script = r#"echo "$1" >> "$DIR/asked"; [ "$1" = destroy ] && [ -e "$DIR/works" ]"#;
+    let provider = provider(dir.path(), script);
+    provider.create(&request(7)).await.unwrap_err();
+    std::fs::write(dir.path().join("works"), "").unwrap();
+    let asked = || std::fs::read_to_string(dir.path().join("asked")).unwrap();
+    until("the next try", || (asked() == "create\ndestroy\ndestroy\n").then_some(())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_place_that_cannot_be_seen_at_start_holds_up_creations_not_the_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let script = r#"echo "$1 $(cat)" >> "$DIR/asked"
+        [ -e "$DIR/works" ] || { echo 'no route' >&2; exit 69; }
+        case $1 in
+            list) echo '{"instances": [{"instance": "i3", "address": "127.0.0.1:3"}]}' ;;
+            create) echo '{"instance": "i7", "address": "127.0.0.1:7"}' ;;
+        esac"#;
+    let quick = |spec: &mut ExecSpec| spec.traits.poll = Duration::from_secs(600);
+    let provider = with(dir.path(), script, quick);
+    let sweep = Sweep { keep: vec![], lost: vec![InstanceId(2)] };
+    assert_eq!(provider.sweep(&sweep).await.unwrap(), 0);
+    let (cause, text) = told(&provider.create(&request(7)).await.unwrap_err());
+    assert_eq!(cause, Cause::Unreachable);
+    assert!(text.contains("to list") && text.contains("no route"), "{text}");
+    let asked = || {
+        let text = std::fs::read_to_string(dir.path().join("asked")).unwrap();
+        let of = |line: &str| {
+            let (operation, ask) = line.split_once(' ').unwrap();
+            let ask: serde_json::Value = serde_json::from_str(ask).unwrap();
+            format!("{operation} {}", ask["instance"].as_str().unwrap_or("-"))
+        };
+        text.lines().map(of).collect::<Vec<_>>()
+    };
+    assert_eq!(asked(), ["list -", "list -"], "nothing was made while that is not known");
+    std::fs::write(dir.path().join("works"), "").unwrap();
+    provider.create(&request(7)).await.unwrap();
+    assert_eq!(asked()[2..6], ["list -", "destroy i2", "destroy i3", "create i7"]);
+}
+
+#[tokio::test]
+async fn an_instance_that_was_made_by_another_command_is_not_forgotten() {
+    let dir = tempfile::tempdir().unwrap();
+    let adoption = provider(dir.path(), "echo '{\"instances\": []}'").adopt(&handle(5)).await;
+    assert!(matches!(adoption.unwrap(), Adoption::OutOfReach(_)));
+    let down = provider(dir.path(), "exit 1").adopt(&handle(5)).await.unwrap();
+    assert!(matches!(down, Adoption::OutOfReach(_)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_end_of_an_instance_without_a_process_is_seen_in_lists() {
+    let dir = tempfile::tempdir().unwrap();
+    let script = r#"case $1 in
+        create) echo '{"instance": "i7", "address": "127.0.0.1:7"}' ;;
+        list) cat "$DIR/list" ;;
+    esac"#;
+    let list = |text: &str| {
+        std::fs::write(dir.path().join("fresh"), text).unwrap();
+        std::fs::rename(dir.path().join("fresh"), dir.path().join("list")).unwrap();
+    };
+    list(r#"{"instances": [{"instance": "i7"}]}"#);
+    let quick = |spec: &mut ExecSpec| spec.traits.poll = Duration::from_millis(20);
+    let provider = with(dir.path(), script, quick);
+    let made = provider.create(&request(7)).await.unwrap();
+    list(
+        r#"{"instances": [{"instance": "i7", "state": "ended", "detail": "reclaimed", "log": ["a", "b"]}]}"#,
+    );
+    assert_eq!(provider.exited(&made).await.0, "ended: reclaimed");
+    assert_eq!(provider.diagnose(&made).await.last_lines, ["a", "b", "reclaimed"]);
+    provider.destroy(&made, Duration::ZERO).await.unwrap();
+
+    let made = provider.create(&request(7)).await.unwrap();
+    list("nonsense");
+    list(r#"{"instances": []}"#);
+    assert_eq!(provider.exited(&made).await.0, "it is no longer listed by its provider");
+}
+
+#[tokio::test]
+async fn a_resize_carries_the_share_and_none_means_no_limit() {
+    let dir = tempfile::tempdir().unwrap();
+    let script = r#"cat >> "$DIR/asked"; echo >> "$DIR/asked""#;
+    let can = Capabilities { resize: true, ..Capabilities::default() };
+    let provider = with(dir.path(), script, |spec| spec.traits.can = can);
+    for share in [CpuShare::Percent(20), CpuShare::Unlimited] {
+        provider.set_share(&handle(5), share).await.unwrap();
+    }
+    let asked = std::fs::read_to_string(dir.path().join("asked")).unwrap();
+    let lines: Vec<serde_json::Value> =
+        asked.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines[0]["cpu_percent"], 20);
+    assert_eq!(lines[1].get("cpu_percent"), None);
+}
