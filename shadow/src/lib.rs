@@ -28,5 +28,8 @@ pub use provider::{
     Adoption, Capabilities, CpuShare, CreateRequest, Diagnosis, ExitDetail, Handle, Provider,
     Snapshot, Sweep, Usage,
 };
-pub use remote::{Concurrency, ExecProvider, ExecSpec, Traits};
+pub use remote::{
+    BearerToken, Concurrency, Endpoint, ExecProvider, ExecSpec, Traits, WebhookProvider,
+    WebhookSpec,
+};
 pub use settings::{ManagerSettings, OnExit, Readiness, ServiceShadows, ShadowInstance};

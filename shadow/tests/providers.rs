@@ -47,3 +47,5 @@ conforms!(process, "process");
 conforms!(process_on_cgroup_v1, "process-v1");
 conforms!(process_by_signals, "process-signals");
 conforms!(exec, "exec");
+conforms!(webhook, "webhook");
+conforms!(functions, "functions");

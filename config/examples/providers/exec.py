@@ -114,6 +114,8 @@ class Place:
             "address": f"127.0.0.1:{port}",
             "state": "running",
         }
+        if "concurrency" in ask:
+            (data / "concurrency").write_text(str(ask["concurrency"]))
         # Recorded before it is started: a record without a process is one that has ended, a
         # process without a record would be lost.
         self.write(record)
@@ -126,7 +128,7 @@ class Place:
         # What carries this variable belongs to this command and is ended with it.
         environment.pop("FORESHADOW_COMMAND", None)
         with open(self.path(instance, ".log"), "ab") as log:
-            subprocess.Popen(
+            process = subprocess.Popen(
                 [word.replace("{port}", str(port)) for word in self.command],
                 env=environment,
                 stdin=subprocess.DEVNULL,
@@ -134,6 +136,9 @@ class Place:
                 stderr=log,
                 start_new_session=True,
             )
+        # Its environment can be seen a moment after its program has begun, not before.
+        while process.poll() is None and process.pid not in self.pids(instance):
+            time.sleep(0.001)
 
     def shown(self, record):
         pids = self.pids(record["instance"])

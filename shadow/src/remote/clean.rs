@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use foreshadow_control::InstanceId;
 
-use super::Core;
 use super::contract::Condition;
+use super::{BearerToken, Core};
 use crate::error::ProviderError;
 use crate::provider::Sweep;
 
@@ -26,6 +26,8 @@ pub(crate) struct Place {
     /// What is still to be cleaned up there. Held over the work, so that nothing is made meanwhile:
     /// what is listed then is of earlier runs.
     todo: tokio::sync::Mutex<Option<Sweep>>,
+    /// Of the newest settings that lead there: shadows made under older ones need it too.
+    token: Mutex<Option<BearerToken>>,
 }
 
 impl Places {
@@ -36,6 +38,14 @@ impl Places {
 }
 
 impl Place {
+    pub(super) fn set_token(&self, token: Option<BearerToken>) {
+        *self.token.lock().unwrap_or_else(PoisonError::into_inner) = token;
+    }
+
+    pub(super) fn token(&self) -> Option<BearerToken> {
+        self.token.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     pub(super) async fn order(&self, what: Sweep) {
         *self.todo.lock().await = Some(what);
     }

@@ -21,4 +21,8 @@ pub(crate) trait Subject: Send + Sync {
     fn running(&self) -> Vec<InstanceId>;
     /// Ends an instance as an accident would.
     fn kill(&self, id: InstanceId);
+    /// Whether a frozen one still answers: functions are scaled, not stopped.
+    fn freezes_by_size(&self) -> bool {
+        false
+    }
 }

@@ -74,7 +74,7 @@ async fn freeze_and_thaw(subject: &dyn Subject) {
         provider.freeze(&handle).await.expect("freezing twice is no error");
     }
     assert_eq!(subject.running(), [handle.id], "it keeps what it has");
-    if !frozen_serve(&provider) {
+    if !subject.freezes_by_size() {
         assert!(!answers(handle.address).await, "a frozen instance answers");
     }
     for _ in 0..2 {
@@ -84,11 +84,6 @@ async fn freeze_and_thaw(subject: &dyn Subject) {
     provider.freeze(&handle).await.unwrap();
     provider.destroy(&handle, GRACE).await.expect("a frozen instance can be ended");
     assert_eq!(subject.running(), []);
-}
-
-/// Functions are scaled, not stopped.
-fn frozen_serve(provider: &Arc<dyn Provider>) -> bool {
-    provider.name() == "webhook"
 }
 
 async fn resize(subject: &dyn Subject) {

@@ -1,12 +1,14 @@
 //! The providers under test.
 
+use std::io::BufRead as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, OnceLock};
 
 use foreshadow_control::InstanceId;
 use foreshadow_shadow::{
-    Capabilities, ExecProvider, ExecSpec, Facility, ProcessHost, ProcessProvider, Provider, Traits,
+    BearerToken, Capabilities, Concurrency, ExecProvider, ExecSpec, Facility, ProcessHost,
+    ProcessProvider, Provider, Traits, WebhookProvider, WebhookSpec,
 };
 
 use super::Subject;
@@ -20,6 +22,11 @@ pub(crate) fn opened(name: &str, dir: &Path) -> Box<dyn Subject> {
         "process-v1" => Box::new(Processes { dir, facility: Facility::V1 }),
         "process-signals" => Box::new(Processes { dir, facility: Facility::None }),
         "exec" => Box::new(Exec { dir }),
+        "webhook" => Box::new(Webhook::opened(dir, None)),
+        "functions" => {
+            let figures = Concurrency { shadow: 0, warm: 1, full: 20 };
+            Box::new(Webhook::opened(dir, Some(figures)))
+        }
         other => panic!("no such provider: {other}"),
     }
 }
@@ -123,5 +130,88 @@ impl Subject for Exec {
 
     fn kill(&self, id: InstanceId) {
         end(&self.dir, id);
+    }
+}
+
+struct Webhook {
+    dir: PathBuf,
+    endpoint: String,
+    functions: Option<Concurrency>,
+    /// Of the one that started it, for as long as the test.
+    _server: Option<Server>,
+}
+
+/// The sample server, ended when dropped.
+pub(crate) struct Server(Child);
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+pub(crate) const TOKEN: &str = "a-token-of-the-test";
+
+/// Starts the sample server with `options`; returns it with its address.
+pub(crate) fn serve(dir: &Path, options: &[&str]) -> (Server, String) {
+    let server = role("server", &[("STATE_DIR", &dir.display().to_string())]);
+    let run = python();
+    let place = dir.join("place").display().to_string();
+    let mut child = Command::new(&run[0])
+        .args(&run[1..])
+        .args([&sample("webhook.py"), "127.0.0.1:0", &place])
+        .args(options)
+        .arg("--")
+        .args(&server.command)
+        .envs(server.env)
+        .env("PROVIDER_TOKEN", TOKEN)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    std::io::BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let endpoint = line.trim().rsplit(' ').next().unwrap().to_owned();
+    (Server(child), endpoint)
+}
+
+impl Webhook {
+    /// The server that was started for `dir`, or a fresh one.
+    fn opened(dir: PathBuf, functions: Option<Concurrency>) -> Self {
+        let file = dir.join("endpoint");
+        if let Ok(endpoint) = std::fs::read_to_string(&file) {
+            return Self { dir, endpoint, functions, _server: None };
+        }
+        let (server, endpoint) = serve(&dir, &[]);
+        std::fs::write(file, &endpoint).unwrap();
+        Self { dir, endpoint, functions, _server: Some(server) }
+    }
+}
+
+impl Subject for Webhook {
+    fn provider(&self) -> Arc<dyn Provider> {
+        let can = match self.functions {
+            Some(_) => Capabilities::default(),
+            None => Capabilities { freeze: true, resize: false, snapshot: true },
+        };
+        let spec = WebhookSpec {
+            endpoint: self.endpoint.parse().unwrap(),
+            token: Some(BearerToken(TOKEN.to_owned())),
+            traits: Traits { can, concurrency: self.functions, ..Traits::default() },
+        };
+        WebhookProvider::new(&plain_host(&self.dir), spec)
+    }
+
+    fn running(&self) -> Vec<InstanceId> {
+        ids(&self.dir)
+    }
+
+    fn kill(&self, id: InstanceId) {
+        end(&self.dir, id);
+    }
+
+    fn freezes_by_size(&self) -> bool {
+        self.functions.is_some()
     }
 }
