@@ -39,8 +39,30 @@ pub enum ProviderError {
         /// What is wrong with it, and the remedy.
         problem: String,
     },
+    /// A new process could not be held to what was asked for.
+    #[error("cannot {operation}: {source}; {remedy}")]
+    Confine {
+        /// What was tried.
+        operation: &'static str,
+        /// What the kernel said.
+        source: std::io::Error,
+        /// What can be done.
+        remedy: &'static str,
+    },
+    /// This machine gives no means for a limit.
+    #[error(
+        "cannot limit {what} here: {why}; take `{setting}` out of the provider's `limits`, or give foreshadow control groups of its own"
+    )]
+    NoController {
+        /// What should be limited.
+        what: &'static str,
+        /// Why it cannot be.
+        why: String,
+        /// How the setting is called.
+        setting: &'static str,
+    },
     /// The kernel refused an operation on a file or process.
-    #[error("{operation} {subject}: {source}")]
+    #[error("cannot {operation} {subject}: {source}{}", io_remedy(source))]
     Io {
         /// What was tried.
         operation: &'static str,
@@ -214,6 +236,16 @@ pub enum ShadowError {
     /// A provider's host facilities could not be prepared.
     #[error(transparent)]
     Provider(#[from] ProviderError),
+}
+
+fn io_remedy(source: &std::io::Error) -> &'static str {
+    match source.kind() {
+        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
+            "; make room on that disk, it is tried again after a pause"
+        }
+        std::io::ErrorKind::PermissionDenied => "; give foreshadow's user the right to",
+        _ => "",
+    }
 }
 
 fn registry_remedy(source: &rusqlite::Error) -> &'static str {

@@ -23,7 +23,9 @@ pub use backoff::{Backoff, BackoffPolicy};
 pub use error::{Cause, ProviderError, ShadowError};
 pub use lifecycle::{Failure, Lifecycle};
 pub use manager::{Leaving, Manager};
-pub use process::{Facility, HostSettings, ProcessHost, ProcessProvider, ProcessSpec};
+pub use process::{
+    Confinement, Facility, HostSettings, OutputBounds, ProcessHost, ProcessProvider, ProcessSpec,
+};
 pub use provider::{
     Adoption, Capabilities, CpuShare, CreateRequest, Diagnosis, ExitDetail, Handle, Provider,
     Snapshot, Sweep, Usage,

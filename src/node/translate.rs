@@ -274,6 +274,7 @@ pub(super) fn shadow_services(
             env: process.env.iter().map(|(k, v)| (k.clone(), v.clone())).collect(),
             dir: process.dir.clone(),
             ports: process.ports.first..=process.ports.last,
+            ..shadow::ProcessSpec::default()
         };
         let provider = Arc::new(shadow::ProcessProvider::new(Arc::clone(host), spec));
         Some(shadow::ServiceShadows {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use foreshadow_control::InstanceId;
 use serde::{Deserialize, Serialize};
 
-use super::facilities::{CpuGroup, Facilities};
+use super::facilities::{CpuGroup, Facilities, Limiter};
 use crate::error::ProviderError;
 use crate::provider::CpuShare;
 
@@ -18,12 +18,25 @@ use crate::provider::CpuShare;
 const PATIENCE: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_micros(500);
 
+/// What a group is limited to, beside the processor.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Limits {
+    pub(crate) memory_bytes: Option<u64>,
+    pub(crate) tasks: Option<u64>,
+}
+
 /// The control groups of one instance; all absent where the machine gives none.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Leaf {
     pub(crate) unified: Option<PathBuf>,
     pub(crate) freezer_v1: Option<PathBuf>,
     pub(crate) cpu: Option<CpuGroup>,
+    /// On v1, where memory is limited.
+    #[serde(default)]
+    pub(crate) memory_v1: Option<PathBuf>,
+    /// On v1, where tasks are limited.
+    #[serde(default)]
+    pub(crate) pids_v1: Option<PathBuf>,
 }
 
 impl Leaf {
@@ -35,12 +48,24 @@ impl Leaf {
             CpuGroup::V1(base) => CpuGroup::V1(base.join(&name)),
             CpuGroup::V2(base) => CpuGroup::V2(base.join(&name)),
         });
-        Self { unified: below(&facilities.unified), freezer_v1: below(&facilities.freezer_v1), cpu }
+        Self {
+            unified: below(&facilities.unified),
+            freezer_v1: below(&facilities.freezer_v1),
+            cpu,
+            memory_v1: facilities.memory.v1().map(|base| base.join(&name)),
+            pids_v1: facilities.pids.v1().map(|base| base.join(&name)),
+        }
     }
 
-    /// Makes the groups of one instance: all of them or, on an error, none.
-    pub(crate) fn create(facilities: &Facilities, id: InstanceId) -> Result<Self, ProviderError> {
-        let leaf = Self::of(facilities, id);
+    /// Makes the groups of one instance with these limits: all of them or, on an error, none.
+    pub(crate) fn create(
+        facilities: &Facilities,
+        id: InstanceId,
+        limits: Limits,
+    ) -> Result<Self, ProviderError> {
+        let mut leaf = Self::of(facilities, id);
+        leaf.memory_v1 = leaf.memory_v1.filter(|_| limits.memory_bytes.is_some());
+        leaf.pids_v1 = leaf.pids_v1.filter(|_| limits.tasks.is_some());
         for dir in leaf.dirs() {
             if let Err(error) = fs::create_dir_all(dir) {
                 if let Err(left) = leaf.remove() {
@@ -49,7 +74,39 @@ impl Leaf {
                 return Err(ProviderError::io("create control group", dir.display())(error));
             }
         }
-        Ok(leaf)
+        let limited = leaf.limit(facilities, limits);
+        if limited.is_err()
+            && let Err(left) = leaf.remove()
+        {
+            tracing::warn!(instance = %id, error = %left, "a control group is left behind");
+        }
+        limited.map(|()| leaf)
+    }
+
+    fn limit(&self, facilities: &Facilities, limits: Limits) -> Result<(), ProviderError> {
+        let absent = |what, why: &str, setting| {
+            Err(ProviderError::NoController { what, why: why.to_owned(), setting })
+        };
+        if let Some(bytes) = limits.memory_bytes {
+            match (&facilities.memory, &self.unified, &self.memory_v1) {
+                (Limiter::V2, Some(dir), _) => write(&dir.join("memory.max"), &bytes.to_string())?,
+                (_, _, Some(dir)) => {
+                    write(&dir.join("memory.limit_in_bytes"), &bytes.to_string())?;
+                }
+                (Limiter::Absent(why), ..) => return absent("memory", why, "memory"),
+                _ => return absent("memory", "no group", "memory"),
+            }
+        }
+        if let Some(tasks) = limits.tasks {
+            match (&facilities.pids, &self.unified, &self.pids_v1) {
+                (Limiter::V2, Some(dir), _) | (_, _, Some(dir)) => {
+                    write(&dir.join("pids.max"), &tasks.to_string())?;
+                }
+                (Limiter::Absent(why), ..) => return absent("tasks", why, "tasks"),
+                _ => return absent("tasks", "no group", "tasks"),
+            }
+        }
+        Ok(())
     }
 
     /// Whether the group knows all processes of the instance, so that the tree can be killed.
@@ -173,8 +230,10 @@ impl Leaf {
             // The same directory as `unified`.
             Some(CpuGroup::V2(_)) | None => None,
         };
+        let limits = [self.memory_v1.as_ref(), self.pids_v1.as_ref()];
         [self.unified.as_ref(), self.freezer_v1.as_ref(), cpu]
             .into_iter()
+            .chain(limits)
             .flatten()
             .map(PathBuf::as_path)
             .collect()
@@ -185,11 +244,12 @@ impl Leaf {
 pub(crate) fn leftovers(facilities: &Facilities) -> Vec<(InstanceId, Leaf)> {
     let mut found = Vec::new();
     let cpu_base = match &facilities.cpu {
-        Some(CpuGroup::V1(dir) | CpuGroup::V2(dir)) => Some(dir),
+        Some(CpuGroup::V1(dir) | CpuGroup::V2(dir)) => Some(dir.as_path()),
         None => None,
     };
-    let bases = [facilities.unified.as_ref(), facilities.freezer_v1.as_ref(), cpu_base];
-    for base in bases.into_iter().flatten() {
+    let bases = [facilities.unified.as_deref(), facilities.freezer_v1.as_deref(), cpu_base];
+    let limits = [facilities.memory.v1(), facilities.pids.v1()];
+    for base in bases.into_iter().chain(limits).flatten() {
         for entry in fs::read_dir(base).into_iter().flatten().flatten() {
             let name = entry.file_name();
             let id = name.to_str().and_then(|name| name.strip_prefix('i')?.parse().ok());
@@ -268,10 +328,11 @@ mod tests {
         let base = dir.path().join("unified");
         let facilities = Facilities {
             unified: Some(base.clone()),
-            freezer_v1: None,
             cpu: Some(CpuGroup::V1(file.join("cpu"))),
+            ..Facilities::default()
         };
-        let error = Leaf::create(&facilities, InstanceId(1)).unwrap_err().to_string();
+        let error =
+            Leaf::create(&facilities, InstanceId(1), Limits::default()).unwrap_err().to_string();
         assert!(error.contains("create control group") && error.contains("cpu/i1"), "{error}");
         assert_eq!(fs::read_dir(&base).unwrap().count(), 0);
     }
@@ -282,7 +343,7 @@ mod tests {
         let name = format!("unit-test-{}", std::process::id());
         for choice in [Facility::Auto, Facility::V1, Facility::None] {
             let facilities = Facilities::probe(choice, &name);
-            let leaf = Leaf::create(&facilities, InstanceId(1)).unwrap();
+            let leaf = Leaf::create(&facilities, InstanceId(1), Limits::default()).unwrap();
             for (share, v1, v2) in [
                 (CpuShare::Percent(10), "2000", "2000 20000"),
                 (CpuShare::Percent(250), "50000", "50000 20000"),
@@ -303,6 +364,8 @@ mod tests {
             leaf.remove().unwrap();
             assert!(leftovers(&facilities).is_empty());
             let bases = Leaf {
+                memory_v1: facilities.memory.v1().map(Path::to_owned),
+                pids_v1: facilities.pids.v1().map(Path::to_owned),
                 unified: facilities.unified,
                 freezer_v1: facilities.freezer_v1,
                 cpu: facilities.cpu,

@@ -25,12 +25,56 @@ pub(crate) enum CpuGroup {
     V2(PathBuf),
 }
 
+/// What limits memory, or the number of tasks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Limiter {
+    /// The unified group itself.
+    V2,
+    /// A hierarchy of its own, in which our directory is this.
+    V1(PathBuf),
+    /// Nothing; why.
+    Absent(String),
+}
+
+impl Default for Limiter {
+    fn default() -> Self {
+        Self::Absent("control groups are not used, as configured".to_owned())
+    }
+}
+
+impl Limiter {
+    fn probe(
+        (own, unified): (Option<&Path>, Option<&Path>),
+        v1: Option<&Path>,
+        (controller, file): (&str, &str),
+        name: &str,
+    ) -> Self {
+        let v2 = unified.ok_or_else(|| "no v2 group".to_owned());
+        match v2.and_then(|base| enable(own, base, controller)) {
+            Ok(()) => Self::V2,
+            Err(v2) => match delegated(v1, name, file) {
+                Ok(dir) => Self::V1(dir),
+                Err(v1) => Self::Absent(format!("v2: {v2}; v1: {v1}")),
+            },
+        }
+    }
+
+    pub(crate) fn v1(&self) -> Option<&Path> {
+        match self {
+            Self::V1(dir) => Some(dir),
+            Self::V2 | Self::Absent(_) => None,
+        }
+    }
+}
+
 /// The directories below which each instance gets its groups; absent where there is nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Facilities {
     pub(crate) unified: Option<PathBuf>,
     pub(crate) freezer_v1: Option<PathBuf>,
     pub(crate) cpu: Option<CpuGroup>,
+    pub(crate) memory: Limiter,
+    pub(crate) pids: Limiter,
 }
 
 /// The directory of this process's own group in each hierarchy that is mounted.
@@ -39,6 +83,8 @@ struct Own {
     unified: Option<PathBuf>,
     freezer_v1: Option<PathBuf>,
     cpu_v1: Option<PathBuf>,
+    memory_v1: Option<PathBuf>,
+    pids_v1: Option<PathBuf>,
 }
 
 impl Facilities {
@@ -67,11 +113,15 @@ impl Facilities {
         let cpu_v2 = unified
             .as_ref()
             .map_err(Clone::clone)
-            .and_then(|base| enable_cpu(own.unified.as_deref(), base).map(|()| base.clone()));
+            .and_then(|base| enable(own.unified.as_deref(), base, "cpu").map(|()| base.clone()));
         let cpu_v1 = match &cpu_v2 {
             Ok(_) => Err("not needed".to_owned()),
             Err(_) => delegated(own.cpu_v1.as_deref(), &name, "cpu.cfs_quota_us"),
         };
+        let v2 = (own.unified.as_deref(), unified.as_deref().ok());
+        let memory = ("memory", "memory.limit_in_bytes");
+        let memory = Limiter::probe(v2, own.memory_v1.as_deref(), memory, &name);
+        let pids = Limiter::probe(v2, own.pids_v1.as_deref(), ("pids", "cgroup.procs"), &name);
         let word = |result: &Result<PathBuf, String>| match result {
             Ok(dir) => dir.display().to_string(),
             Err(why) => format!("no ({why})"),
@@ -81,12 +131,16 @@ impl Facilities {
             freezer_v1 = word(&freezer_v1),
             cpu_v2 = word(&cpu_v2),
             cpu_v1 = word(&cpu_v1),
+            ?memory,
+            ?pids,
             "control groups that hold instances; signals and process groups where all say no"
         );
         Self {
             unified: unified.ok(),
             freezer_v1: freezer_v1.ok(),
             cpu: cpu_v2.map(CpuGroup::V2).or_else(|_| cpu_v1.map(CpuGroup::V1)).ok(),
+            memory,
+            pids,
         }
     }
 }
@@ -110,19 +164,21 @@ fn delegated(own: Option<&Path>, name: &str, needs: &str) -> Result<PathBuf, Str
     Err(format!("this kernel has no {needs}"))
 }
 
-/// Hands the v2 cpu controller down to the groups of instances.
-fn enable_cpu(own: Option<&Path>, base: &Path) -> Result<(), String> {
+/// Hands a v2 controller down to the groups of instances.
+fn enable(own: Option<&Path>, base: &Path, controller: &str) -> Result<(), String> {
     let own = own.ok_or("not mounted")?;
-    let has_cpu = |file: PathBuf| {
-        fs::read_to_string(file).is_ok_and(|text| text.split_whitespace().any(|c| c == "cpu"))
+    let has = |file: PathBuf| {
+        fs::read_to_string(file)
+            .is_ok_and(|text| text.split_whitespace().any(|name| name == controller))
     };
-    if !has_cpu(own.join("cgroup.controllers")) {
-        return Err("the cpu controller is not on v2 here".to_owned());
+    if !has(own.join("cgroup.controllers")) {
+        return Err(format!("the {controller} controller is not on v2 here"));
     }
     for dir in [own, base] {
         let control = dir.join("cgroup.subtree_control");
-        if !has_cpu(control.clone()) {
-            fs::write(&control, "+cpu").map_err(|e| format!("{}: {e}", control.display()))?;
+        if !has(control.clone()) {
+            fs::write(&control, format!("+{controller}"))
+                .map_err(|e| format!("{}: {e}", control.display()))?;
         }
     }
     Ok(())
@@ -158,6 +214,8 @@ fn own(mountinfo: &str, groups: &str) -> Own {
             "cgroup2" => own.unified = own.unified.or_else(|| dir("")),
             "cgroup" if has("freezer") => own.freezer_v1 = dir("freezer"),
             "cgroup" if has("cpu") => own.cpu_v1 = dir("cpu"),
+            "cgroup" if has("memory") => own.memory_v1 = dir("memory"),
+            "cgroup" if has("pids") => own.pids_v1 = dir("pids"),
             _ => {}
         }
     }

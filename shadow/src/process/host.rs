@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -34,20 +34,13 @@ pub struct HostSettings {
     pub host: IpAddr,
     /// What of the machine may be used.
     pub facility: Facility,
-    /// An instance's output file is emptied beyond this size, in bytes.
-    pub log_limit_bytes: u64,
 }
 
 impl HostSettings {
-    /// Loopback, everything the machine has, 8 MiB of output each.
+    /// Loopback, everything the machine has.
     #[must_use]
     pub fn new(state_dir: PathBuf) -> Self {
-        Self {
-            state_dir,
-            host: IpAddr::V4(Ipv4Addr::LOCALHOST),
-            facility: Facility::Auto,
-            log_limit_bytes: 8 * 1024 * 1024,
-        }
+        Self { state_dir, host: IpAddr::V4(Ipv4Addr::LOCALHOST), facility: Facility::Auto }
     }
 }
 
@@ -86,7 +79,7 @@ impl ProcessHost {
     /// When the state directory cannot be used or a thread cannot be started.
     pub fn new(settings: &HostSettings) -> Result<Arc<Self>, ShadowError> {
         let marker = crate::state_dir::marker(&settings.state_dir)?;
-        let logs = Logs::start(settings.state_dir.join("logs"), settings.log_limit_bytes)?;
+        let logs = Logs::start(settings.state_dir.join("logs"))?;
         Ok(Arc::new(Self {
             address: settings.host,
             // Last: it makes groups, which only a host that exists takes away again.
@@ -229,7 +222,9 @@ impl Drop for ProcessHost {
             Some(CpuGroup::V2(_)) | None => None,
         };
         let bases = [self.facilities.unified.take(), self.facilities.freezer_v1.take(), cpu];
-        for dir in bases.into_iter().flatten() {
+        let limits = [&self.facilities.memory, &self.facilities.pids];
+        let limits = limits.map(|limiter| limiter.v1().map(Path::to_owned));
+        for dir in bases.into_iter().chain(limits).flatten() {
             // Fails, as it should, while an instance that is to be adopted later is in it.
             if let Err(error) = std::fs::remove_dir(&dir) {
                 tracing::debug!(?dir, %error, "the control group stays");
@@ -247,8 +242,10 @@ mod tests {
     fn bases(facilities: &Facilities) -> Vec<PathBuf> {
         let cpu =
             facilities.cpu.as_ref().map(|(CpuGroup::V1(dir) | CpuGroup::V2(dir))| dir.clone());
+        let limits = [&facilities.memory, &facilities.pids];
         [facilities.unified.clone(), facilities.freezer_v1.clone(), cpu]
             .into_iter()
+            .chain(limits.map(|limiter| limiter.v1().map(Path::to_owned)))
             .flatten()
             .collect()
     }

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use foreshadow_control::{InstanceId, ServiceName};
 
 use crate::error::ShadowError;
-use tail::{Tail, printable};
+use tail::{Rotation, Tail, aged, printable};
 
 /// How often files are looked at.
 const INTERVAL: Duration = Duration::from_millis(100);
@@ -27,6 +27,22 @@ const KEPT: usize = 8;
 /// Lines and bytes quoted in an error.
 const QUOTED_LINES: usize = 10;
 const QUOTED_BYTES: u64 = 4 * 1024;
+
+/// How much of an instance's output is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OutputBounds {
+    /// A file that grows beyond this many bytes is moved aside.
+    pub max_bytes: u64,
+    /// How many files that were moved aside are kept.
+    pub keep: u32,
+}
+
+impl Default for OutputBounds {
+    /// 8 MiB, and one file aside.
+    fn default() -> Self {
+        Self { max_bytes: 8 << 20, keep: 1 }
+    }
+}
 
 /// Follows the output files of all instances on one thread.
 pub(crate) struct Logs {
@@ -37,7 +53,6 @@ pub(crate) struct Logs {
 struct Shared {
     state: Mutex<State>,
     wake: Condvar,
-    limit: u64,
 }
 
 #[derive(Default)]
@@ -47,12 +62,12 @@ struct State {
 }
 
 impl Logs {
-    /// Starts following below `dir`; a file is emptied when it exceeds `limit` bytes.
-    pub(crate) fn start(dir: PathBuf, limit: u64) -> Result<Self, ShadowError> {
+    /// Starts following below `dir`.
+    pub(crate) fn start(dir: PathBuf) -> Result<Self, ShadowError> {
         const NAME: &str = "foreshadow-logs";
         fs::create_dir_all(&dir)
             .map_err(|source| ShadowError::StateDir { dir: dir.clone(), source })?;
-        let shared = Arc::new(Shared { state: Mutex::default(), wake: Condvar::new(), limit });
+        let shared = Arc::new(Shared { state: Mutex::default(), wake: Condvar::new() });
         let follower = Arc::clone(&shared);
         std::thread::Builder::new()
             .name(NAME.to_owned())
@@ -68,12 +83,18 @@ impl Logs {
 
     /// Follows an instance's file: from its start for a new one, from its end for one that was
     /// taken over, whose earlier lines were logged by the Foreshadow before.
-    pub(crate) fn follow(&self, id: InstanceId, service: &ServiceName, from_start: bool) {
-        let opened =
-            OpenOptions::new().read(true).write(true).open(self.path(id)).and_then(|file| {
-                let offset = if from_start { 0 } else { file.metadata()?.len() };
-                Ok(Tail::new(service.clone(), file, offset, Instant::now()))
-            });
+    pub(crate) fn follow(
+        &self,
+        id: InstanceId,
+        service: &ServiceName,
+        bounds: OutputBounds,
+        from_start: bool,
+    ) {
+        let path = self.path(id);
+        let opened = OpenOptions::new().read(true).write(true).open(&path).and_then(|file| {
+            let offset = if from_start { 0 } else { file.metadata()?.len() };
+            Ok(Tail::new(service.clone(), file, Rotation { path, bounds }, offset, Instant::now()))
+        });
         match opened {
             Ok(tail) => {
                 self.shared.lock().tails.insert(id, tail);
@@ -90,14 +111,19 @@ impl Logs {
         let tail = self.shared.lock().tails.remove(&id);
         if let Some(mut tail) = tail {
             let now = Instant::now();
-            tail.advance(id, self.shared.limit, now);
+            tail.advance(id, now);
             tail.finish(id, now);
         }
         let kept = self.dir.join(format!("ended-{id}.log"));
-        if let Err(error) = fs::rename(self.path(id), kept)
-            && error.kind() != io::ErrorKind::NotFound
-        {
-            tracing::warn!(instance = %id, %error, "cannot put its output file away");
+        for age in 0.. {
+            match fs::rename(aged(&self.path(id), age), aged(&kept, age)) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => break,
+                Err(error) => {
+                    tracing::warn!(instance = %id, %error, "cannot put its output file away");
+                    break;
+                }
+            }
         }
         self.prune();
     }
@@ -129,8 +155,11 @@ impl Logs {
             .collect();
         ended.sort();
         for (_, path) in ended.iter().rev().skip(KEPT) {
-            if let Err(error) = fs::remove_file(path) {
-                tracing::debug!(?path, %error, "an old output file stays");
+            for path in (0..).map(|age| aged(path, age)).take_while(|path| path.exists()) {
+                if let Err(error) = fs::remove_file(&path) {
+                    tracing::debug!(?path, %error, "an old output file stays");
+                    break;
+                }
             }
         }
     }
@@ -152,7 +181,7 @@ impl Shared {
         let mut state = self.lock();
         while !state.stop {
             for (id, tail) in &mut state.tails {
-                tail.advance(*id, self.limit, Instant::now());
+                tail.advance(*id, Instant::now());
             }
             state = if state.tails.is_empty() {
                 self.wake.wait(state).unwrap_or_else(PoisonError::into_inner)
@@ -178,19 +207,22 @@ mod tests {
     #[test]
     fn only_the_newest_files_of_ended_instances_are_kept() {
         let dir = tempfile::tempdir().unwrap();
-        let logs = Logs::start(dir.path().to_owned(), 1_000).unwrap();
+        let logs = Logs::start(dir.path().to_owned()).unwrap();
         let service = ServiceName::from("shop");
         for id in (1..=20).map(InstanceId) {
             writeln!(logs.open(id).unwrap(), "line of {id}").unwrap();
-            logs.follow(id, &service, true);
+            logs.follow(id, &service, OutputBounds::default(), true);
+            fs::write(aged(&logs.path(id), 1), "older").unwrap();
             assert_eq!(logs.last_lines(id), [format!("line of {id}")]);
             logs.end(id);
         }
         let mut names: Vec<_> = fs::read_dir(dir.path())
             .unwrap()
-            .map(|entry| ended_id(&entry.unwrap().path()).unwrap())
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
             .collect();
         names.sort_unstable();
-        assert_eq!(names, (13..=20).collect::<Vec<_>>());
+        let expected =
+            (13..=20).flat_map(|id| [format!("ended-i{id}.log"), format!("ended-i{id}.log.1")]);
+        assert_eq!(names, expected.collect::<Vec<_>>());
     }
 }

@@ -2,6 +2,7 @@
 //! control group.
 
 mod cgroup;
+mod confine;
 mod facilities;
 mod host;
 mod logs;
@@ -10,6 +11,7 @@ pub(crate) mod procfs;
 pub(crate) mod signals;
 mod spawn;
 mod usage;
+mod user;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -19,8 +21,10 @@ use async_trait::async_trait;
 use foreshadow_control::{InstanceId, ServiceName};
 use rustix::process::Signal;
 
+pub use self::confine::Confinement;
 pub use self::facilities::Facility;
 pub use self::host::{HostSettings, ProcessHost};
+pub use self::logs::OutputBounds;
 pub use self::spawn::ProcessSpec;
 
 use self::cgroup::Leaf;
@@ -67,9 +71,9 @@ impl ProcessProvider {
         service: &ServiceName,
         from_start: bool,
     ) -> Result<(), ProviderError> {
-        let (host, service) = (Arc::clone(&self.host), service.clone());
+        let (host, service, bounds) = (Arc::clone(&self.host), service.clone(), self.spec.output);
         blocking(move || {
-            host.logs.follow(id, &service, from_start);
+            host.logs.follow(id, &service, bounds, from_start);
             Ok(())
         })
         .await
@@ -134,7 +138,7 @@ impl Provider for ProcessProvider {
         let port = blocking(move || host.ports.reserve(&ports)).await?;
         let (host, spec, wanted) = (Arc::clone(&self.host), self.spec.clone(), request.clone());
         let made = blocking(move || {
-            let leaf = Leaf::create(&host.facilities, wanted.id)?;
+            let leaf = Leaf::create(&host.facilities, wanted.id, spec.confinement.groups())?;
             let identity = Self::spawn(&host, &spec, &wanted, port, &leaf)?;
             Ok(ProcessState { identity, port, leaf })
         })

@@ -1,15 +1,19 @@
 //! Starting one process: command template, environment, control groups, output file.
 
 use std::fs::File;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::ops::RangeInclusive;
-use std::os::fd::AsRawFd as _;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use foreshadow_control::{InstanceId, ServiceName};
 
+use rustix::pipe::{PipeFlags, pipe_with};
+
+use super::confine::{self, Confinement, Fitted, KEPT, Step};
+use super::logs::OutputBounds;
 use super::procfs::MARKER;
 use crate::error::ProviderError;
 
@@ -25,12 +29,23 @@ pub struct ProcessSpec {
     pub dir: Option<PathBuf>,
     /// Ports handed out to instances; outside the kernel's ephemeral range is best.
     pub ports: RangeInclusive<u16>,
+    /// What its processes are held to.
+    pub confinement: Confinement,
+    /// How much of what they write is kept.
+    pub output: OutputBounds,
 }
 
 impl Default for ProcessSpec {
-    /// No command, Foreshadow's environment and directory, ports 20000 to 29999.
+    /// No command, Foreshadow's environment and directory, ports 20000 to 29999, unconfined.
     fn default() -> Self {
-        Self { command: Vec::new(), env: Vec::new(), dir: None, ports: 20_000..=29_999 }
+        Self {
+            command: Vec::new(),
+            env: Vec::new(),
+            dir: None,
+            ports: 20_000..=29_999,
+            confinement: Confinement::default(),
+            output: OutputBounds::default(),
+        }
     }
 }
 
@@ -59,40 +74,103 @@ pub(crate) fn spawn(spec: &ProcessSpec, birth: Birth<'_>) -> Result<u32, Provide
         command: spec.command.clone(),
         problem: "it is empty; give the program and its arguments".to_owned(),
     })?;
+    let fitted = Fitted::new(&spec.confinement)?;
+    let program = fill(program);
+    let args: Vec<String> = args.iter().map(fill).collect();
+    let mut command = begun(spec, &program, &args, &birth)?;
+    environment(&mut command, spec, &fitted, &birth, fill);
     let errors = birth.output.try_clone().map_err(ProviderError::io("duplicate", "output file"))?;
-    let mut command = Command::new(fill(program));
-    command
-        .args(args.iter().map(fill))
-        .env("PORT", birth.address.port().to_string())
-        .envs(spec.env.iter().map(|(name, value)| (name, fill(value))))
-        .env(MARKER, format!("{}:{}", birth.state_marker, birth.id.0))
-        .stdin(Stdio::null())
-        .stdout(birth.output)
-        .stderr(errors);
+    command.stdout(birth.output).stderr(errors);
     if let Some(dir) = &spec.dir {
         command.current_dir(dir);
     }
+    let (told, tell) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)
+        .map_err(|error| ProviderError::io("make", "a pipe")(error.into()))?;
     let entrances = birth.entrances;
-    let join = move || {
+    let prepare = move || {
+        let refuse = |(step, error): (Step, std::io::Error)| {
+            confine::tell(&tell, step);
+            error
+        };
         rustix::process::setsid()?;
         for file in &entrances {
-            join_group(file)?;
+            join_group(file).map_err(|error| refuse((Step::Group, error)))?;
         }
-        Ok(())
+        fitted.put_on().map_err(refuse)
     };
-    #[expect(unsafe_code, reason = "a child joins its groups before it can fork by itself")]
-    // SAFETY: between fork and exec the closure only makes the system calls setsid and write, on
-    // descriptors opened before the fork; it allocates nothing and takes no lock. Errors are built
+    #[expect(unsafe_code, reason = "a child is confined before its program runs")]
+    // SAFETY: between fork and exec the closure only makes system calls, on descriptors opened and
+    // values looked up before the fork; it allocates nothing and takes no lock. Errors are built
     // from an errno, which does not allocate.
     unsafe {
-        command.pre_exec(join);
+        command.pre_exec(prepare);
     }
-    command.spawn().map(|child| child.id()).map_err(|source| ProviderError::Spawn {
-        program: fill(program),
-        dir: spec.dir.clone().or_else(|| std::env::current_dir().ok()).unwrap_or_default(),
-        searched: searched(&fill(program), &search_path(spec)),
-        source,
+    let spawned = command.spawn();
+    spawned.map(|child| child.id()).map_err(|source| {
+        let mut byte = [0];
+        let refused = rustix::io::read(&told, &mut byte).is_ok_and(|read| read == 1);
+        if let Some(step) = Step::of(byte[0]).filter(|_| refused) {
+            return step.refused(source);
+        }
+        ProviderError::Spawn {
+            searched: searched(&program, &search_path(spec)),
+            program,
+            dir: spec.dir.clone().or_else(|| std::env::current_dir().ok()).unwrap_or_default(),
+            source,
+        }
     })
+}
+
+/// The command itself, with its input: nothing, or the socket that it listens on.
+fn begun(
+    spec: &ProcessSpec,
+    program: &str,
+    args: &[String],
+    birth: &Birth<'_>,
+) -> Result<Command, ProviderError> {
+    if !spec.confinement.private_network {
+        let mut command = Command::new(program);
+        command.args(args).stdin(Stdio::null());
+        return Ok(command);
+    }
+    // The socket is of this network and works in the other. It is handed over as service managers
+    // do (sd_listen_fds(3)): as descriptor 3, for the process whose id is named. Only the process
+    // itself knows that number before it runs, so a shell says it and becomes the program.
+    let listener =
+        TcpListener::bind(birth.address).map_err(ProviderError::io("listen on", birth.address))?;
+    let mut command = Command::new("/bin/sh");
+    command
+        .args(["-c", HAND_OVER, "sh", program])
+        .args(args)
+        .env("LISTEN_FDS", "1")
+        .stdin(Stdio::from(OwnedFd::from(listener)));
+    Ok(command)
+}
+
+const HAND_OVER: &str = "LISTEN_PID=$$; export LISTEN_PID; exec \"$@\" 3<&0 0</dev/null";
+
+fn environment(
+    command: &mut Command,
+    spec: &ProcessSpec,
+    fitted: &Fitted,
+    birth: &Birth<'_>,
+    fill: impl Fn(&String) -> String,
+) {
+    if spec.confinement.clean_env {
+        let listening = command.get_envs().any(|(name, _)| name == "LISTEN_FDS");
+        command.env_clear();
+        command.envs(KEPT.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
+        if listening {
+            command.env("LISTEN_FDS", "1");
+        }
+    }
+    if let Some((name, home)) = fitted.known_user() {
+        command.env("USER", name).env("LOGNAME", name).env("HOME", home);
+    }
+    command
+        .env("PORT", birth.address.port().to_string())
+        .envs(spec.env.iter().map(|(name, value)| (name, fill(value))))
+        .env(MARKER, format!("{}:{}", birth.state_marker, birth.id.0));
 }
 
 fn join_group(procs: &File) -> std::io::Result<()> {

@@ -1,11 +1,13 @@
 //! Following one file of output.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use foreshadow_control::{InstanceId, ServiceName};
 
+use super::OutputBounds;
 use super::pace::{Dropped, Pace};
 
 /// Read per file and look, which bounds the work of a look.
@@ -13,22 +15,64 @@ const CHUNK: usize = 64 * 1024;
 /// Longer lines are cut into pieces of this length.
 const LINE: usize = 4 * 1024;
 
+/// Where a file is, and when and how often it is moved aside.
+pub(super) struct Rotation {
+    pub(super) path: PathBuf,
+    pub(super) bounds: OutputBounds,
+}
+
+/// The name of a file that was moved aside so often; of the file itself at zero.
+pub(super) fn aged(path: &Path, age: u32) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    if age > 0 {
+        name.push(format!(".{age}"));
+    }
+    name.into()
+}
+
+impl Rotation {
+    /// Copies the file aside: the instance goes on writing to the same one, which is emptied then.
+    fn set_aside(&self) -> std::io::Result<()> {
+        let Some(oldest) = self.bounds.keep.checked_sub(1) else { return Ok(()) };
+        for age in (1..=oldest).rev() {
+            match fs::rename(aged(&self.path, age), aged(&self.path, age + 1)) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        let aside = aged(&self.path, 1);
+        let copied = fs::copy(&self.path, &aside);
+        if copied.is_err() {
+            // A full disk: half a copy is of no use and in the way.
+            fs::remove_file(&aside).ok();
+        }
+        copied.map(drop)
+    }
+}
+
 /// What an instance writes, and how far it was read.
 pub(super) struct Tail {
     service: ServiceName,
     file: File,
+    rotation: Rotation,
     offset: u64,
     partial: Vec<u8>,
     pace: Pace,
 }
 
 impl Tail {
-    pub(super) fn new(service: ServiceName, file: File, offset: u64, now: Instant) -> Self {
-        Self { service, file, offset, partial: Vec::new(), pace: Pace::new(now) }
+    pub(super) fn new(
+        service: ServiceName,
+        file: File,
+        rotation: Rotation,
+        offset: u64,
+        now: Instant,
+    ) -> Self {
+        Self { service, file, rotation, offset, partial: Vec::new(), pace: Pace::new(now) }
     }
 
     /// Logs what came since the last look, at most one chunk, and keeps the file within bounds.
-    pub(super) fn advance(&mut self, id: InstanceId, limit: u64, now: Instant) {
+    pub(super) fn advance(&mut self, id: InstanceId, now: Instant) {
         let mut chunk = vec![0; CHUNK];
         let read = self.file.read_at(&mut chunk, self.offset).unwrap_or(0);
         self.offset += read as u64;
@@ -39,17 +83,24 @@ impl Tail {
             self.log(id, line, now);
         }
         self.partial = rest.to_vec();
-        self.bound(id, limit, now);
+        self.bound(id, now);
         if let Some(dropped) = self.pace.due(now) {
             self.tell(id, dropped);
         }
     }
 
-    /// Empties the file beyond `limit` bytes; the instance appends, so it goes on at the start.
-    fn bound(&mut self, id: InstanceId, limit: u64, now: Instant) {
+    /// Moves what is in the file aside once that is too much; the instance appends, so it goes on
+    /// at the start.
+    fn bound(&mut self, id: InstanceId, now: Instant) {
         let len = self.file.metadata().map_or(0, |meta| meta.len());
-        if len <= limit {
+        if len <= self.rotation.bounds.max_bytes {
             return;
+        }
+        if let Err(error) = self.rotation.set_aside() {
+            tracing::warn!(
+                service = %self.service, instance = %id, %error,
+                "its output cannot be moved aside and is dropped; make room on the disk of `state_dir`"
+            );
         }
         match self.file.set_len(0) {
             Ok(()) => {
@@ -84,7 +135,7 @@ impl Tail {
         tracing::warn!(
             service = %self.service, instance = %id, lines = dropped.lines, bytes = dropped.bytes,
             "it writes more than is logged; lines were left out, and stand in logs/{id}.log of the \
-             state directory until that is emptied"
+             state directory, or in logs/{id}.log.1, until that is dropped"
         );
     }
 }
@@ -114,9 +165,8 @@ pub(super) fn printable(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::fs::{self, OpenOptions};
+    use std::fs::OpenOptions;
     use std::io::Write as _;
-    use std::path::Path;
     use std::sync::{Arc, Mutex};
     use std::time::Duration;
 
@@ -129,8 +179,9 @@ mod tests {
     fn tail(dir: &Path, text: &[u8]) -> Tail {
         let path = dir.join("i1.log");
         fs::write(&path, text).unwrap();
-        let file = OpenOptions::new().read(true).write(true).open(path).unwrap();
-        Tail::new(ServiceName::from("shop"), file, 0, Instant::now())
+        let file = OpenOptions::new().read(true).write(true).open(&path).unwrap();
+        let rotation = Rotation { path, bounds: OutputBounds { max_bytes: 4, keep: 2 } };
+        Tail::new(ServiceName::from("shop"), file, rotation, 0, Instant::now())
     }
 
     /// Keeps what is logged: the level, and all fields with their values.
@@ -172,11 +223,12 @@ mod tests {
         let flood = format!("{}\n", "x".repeat(63)).repeat(1_000);
         tracing::subscriber::with_default(kept.clone(), || {
             let mut tail = tail(dir.path(), b"");
+            tail.rotation.bounds.max_bytes = 1 << 30;
             let mut writer =
                 OpenOptions::new().append(true).open(dir.path().join("i1.log")).unwrap();
             for look in 0..100 {
                 writer.write_all(flood.as_bytes()).unwrap();
-                tail.advance(InstanceId(1), 1 << 30, start + Duration::from_millis(100 * look));
+                tail.advance(InstanceId(1), start + Duration::from_millis(100 * look));
             }
             tail.finish(InstanceId(1), start + Duration::from_secs(10));
         });
@@ -216,20 +268,38 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let now = Instant::now();
         let mut tail = tail(dir.path(), &vec![b'\n'; CHUNK + 100]);
-        tail.advance(InstanceId(1), 4, now);
+        tail.advance(InstanceId(1), now);
         let dropped = tail.pace.take().unwrap();
         assert_eq!((dropped.lines, dropped.bytes), (CHUNK as u64 - 500, 100));
     }
 
     #[test]
-    fn a_file_beyond_the_limit_is_emptied_and_goes_on() {
+    fn a_file_beyond_the_limit_is_moved_aside_and_goes_on() {
         let dir = tempfile::tempdir().unwrap();
         let mut tail = tail(dir.path(), b"one\ntwo\n");
         let mut writer = OpenOptions::new().append(true).open(dir.path().join("i1.log")).unwrap();
-        tail.advance(InstanceId(1), 4, Instant::now());
+        let text = |name: &str| fs::read_to_string(dir.path().join(name)).ok();
+        tail.advance(InstanceId(1), Instant::now());
         assert_eq!(tail.file.metadata().unwrap().len(), 0);
+        assert_eq!(text("i1.log.1").unwrap(), "one\ntwo\n");
         writer.write_all(b"six").unwrap();
-        tail.advance(InstanceId(1), 4, Instant::now());
+        tail.advance(InstanceId(1), Instant::now());
         assert_eq!((tail.offset, tail.partial.as_slice()), (3, b"six".as_slice()));
+        for more in ["\nseven\n", "eight\n", "nine!\n"] {
+            writer.write_all(more.as_bytes()).unwrap();
+            tail.advance(InstanceId(1), Instant::now());
+        }
+        assert_eq!(text("i1.log.1").unwrap(), "nine!\n");
+        assert_eq!(text("i1.log.2").unwrap(), "eight\n");
+        assert_eq!(text("i1.log.3"), None);
+    }
+
+    #[test]
+    fn what_cannot_be_moved_aside_is_dropped_so_that_the_file_stays_within_bounds() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut tail = tail(dir.path(), b"one\ntwo\n");
+        fs::create_dir(dir.path().join("i1.log.1")).unwrap();
+        tail.advance(InstanceId(1), Instant::now());
+        assert_eq!(tail.file.metadata().unwrap().len(), 0);
     }
 }
