@@ -14,6 +14,7 @@ pub(crate) mod metrics;
 mod observe;
 pub(crate) mod operator;
 mod private;
+mod providers;
 mod readiness;
 pub(crate) mod recorder;
 mod reload;

@@ -14,6 +14,7 @@ use foreshadow_proxy as proxy;
 use foreshadow_shadow as shadow;
 
 use super::observe::WiredPrimary;
+use super::providers;
 
 /// A configuration as the loop and the data plane work with it.
 #[derive(Clone, Debug)]
@@ -268,20 +269,12 @@ pub(super) fn shadow_services(
 ) -> Vec<shadow::ServiceShadows> {
     let shadowed = config.services.iter().filter_map(|(name, service)| {
         let shadows = service.shadows.as_ref()?;
-        let config::Provider::Process(process) = &shadows.provider;
-        let spec = shadow::ProcessSpec {
-            command: process.command.clone(),
-            env: process.env.iter().map(|(k, v)| (k.clone(), v.clone())).collect(),
-            dir: process.dir.clone(),
-            ports: process.ports.first..=process.ports.last,
-            ..shadow::ProcessSpec::default()
-        };
-        let provider = Arc::new(shadow::ProcessProvider::new(Arc::clone(host), spec));
+        let (provider, times) = providers::provider(&shadows.provider, host);
         Some(shadow::ServiceShadows {
             max: shadows.pool.max,
-            warm_cpu_percent: percent(process.cpu.warm),
-            start_timeout: process.start_timeout,
-            stop_timeout: process.stop_timeout,
+            warm_cpu_percent: percent(times.warm_cpu),
+            start_timeout: times.start_timeout,
+            stop_timeout: times.stop_timeout,
             zone: shadows.zone.clone(),
             on_exit: match shadows.on_exit {
                 config::OnExit::Destroy => shadow::OnExit::Destroy,

@@ -19,6 +19,7 @@ mod limits;
 mod load;
 mod metrics;
 mod peers;
+mod providers;
 mod recording;
 mod reload;
 mod reported;

@@ -36,7 +36,7 @@ pub(super) fn admin(raw: Field<RawAdmin>, listeners: &[Listener], r: &mut Reader
     Admin { address: address.0, token }
 }
 
-fn token(at: At<Either<TokenText, RawToken>>, r: &mut Reader<'_>) -> Option<Token> {
+pub(super) fn token(at: At<Either<TokenText, RawToken>>, r: &mut Reader<'_>) -> Option<Token> {
     let table = match at.value {
         Either::Short(TokenText(text)) => return Some(Token::Value(Secret::new(text))),
         Either::Table(table) => *table,

@@ -7,6 +7,7 @@ mod admin;
 mod events;
 mod listener;
 mod metrics;
+mod providers;
 mod range;
 pub(crate) mod rules;
 mod service;

@@ -10,6 +10,7 @@ mod events;
 mod history;
 mod listener;
 mod metrics;
+mod providers;
 mod route;
 mod service;
 mod shadows;
@@ -31,12 +32,16 @@ pub(crate) use events::{MOST_LIFT, fingerprint, read_calendar};
 pub use history::History;
 pub use listener::{Limits, Listener, ListenerTimeouts, Protocol};
 pub use metrics::{LoadReports, Metrics, Scrape, ScrapedSeries, SelectorError, SeriesSelector};
+pub use providers::{
+    Concurrency, Contract, CpuShare, Environment, ExecProvider, Network, Output, PortRange,
+    ProcessLimits, ProcessProvider, Provider, Step, WebhookProvider,
+};
 pub use route::{HostMatch, PathMatch, Route, RouteMatch};
 pub use service::{
     Ejection, Forecast, Health, HealthCheck, Primary, Retries, RetryOn, Service, StatusRange,
     Timeouts,
 };
-pub use shadows::{CpuShare, Mirror, OnExit, PortRange, ProcessProvider, Provider, Shadows};
+pub use shadows::{Mirror, OnExit, Shadows};
 pub(crate) use shown::Origins;
 pub use signals::{Signal, SignalSource};
 

@@ -100,10 +100,16 @@ impl Config {
             *token = Value::String(MASK.to_owned());
         }
         for service in shown["services"].as_object_mut().into_iter().flat_map(|s| s.values_mut()) {
-            let env = service.pointer_mut("/shadows/provider/process/env");
-            let variables = env.and_then(Value::as_object_mut);
-            for value in variables.into_iter().flat_map(|env| env.values_mut()) {
-                *value = Value::String(MASK.to_owned());
+            for kind in ["process", "exec"] {
+                let env = service.pointer_mut(&format!("/shadows/provider/{kind}/env"));
+                let variables = env.and_then(Value::as_object_mut);
+                for value in variables.into_iter().flat_map(|env| env.values_mut()) {
+                    *value = Value::String(MASK.to_owned());
+                }
+            }
+            let token = service.pointer_mut("/shadows/provider/webhook/token");
+            if let Some(token @ Value::String(_)) = token {
+                *token = Value::String(MASK.to_owned());
             }
         }
         shown

@@ -5,7 +5,7 @@ use foreshadow_control::Mode;
 use super::Read;
 use crate::reader::{Problem, Reader};
 use crate::tree::Node;
-use crate::{LogFormat, LogLevel, OnExit, Protocol, RetryOn};
+use crate::{Environment, LogFormat, LogLevel, Network, OnExit, Protocol, RetryOn, Step};
 
 /// A value that is one of a few names.
 #[derive(Debug)]
@@ -89,6 +89,30 @@ impl Choice for OnExit {
     const NAME: &'static str = "OnExit";
     const NAMES: &'static [(&'static str, Self)] =
         &[("destroy", Self::Destroy), ("keep", Self::Keep)];
+}
+
+impl Choice for Environment {
+    const NAME: &'static str = "Environment";
+    const NAMES: &'static [(&'static str, Self)] =
+        &[("inherit", Self::Inherit), ("clean", Self::Clean)];
+}
+
+impl Choice for Network {
+    const NAME: &'static str = "Network";
+    const NAMES: &'static [(&'static str, Self)] =
+        &[("shared", Self::Shared), ("private", Self::Private)];
+}
+
+impl Choice for Step {
+    const NAME: &'static str = "Step";
+    const NAMES: &'static [(&'static str, Self)] =
+        &[("freeze", Self::Freeze), ("resize", Self::Resize), ("snapshot", Self::Snapshot)];
+    const REFUSED: &'static [(&'static str, &'static str)] = &[
+        ("thaw", "whoever can freeze can thaw; write freeze"),
+        ("create", "every provider can"),
+        ("list", "every provider can"),
+        ("destroy", "every provider can"),
+    ];
 }
 
 impl Choice for RetryOn {

@@ -235,6 +235,19 @@ leaf! {
 }
 
 leaf! {
+    /// A file mode creation mask. As a number it would be read in tens by some and in eights by
+    /// others.
+    Mask(u32), "an octal mask in quotes, such as '027'",
+    { "type": "string", "pattern": "^[0-7]{1,4}$|\\$\\{" },
+    |scalar| scalar
+        .text()
+        .filter(|text| (1..=4).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit()))
+        .and_then(|text| u32::from_str_radix(text, 8).ok())
+        .filter(|mask| *mask <= 0o777),
+    |wrong| (wrong.text().is_none()).then_some("put it in quotes")
+}
+
+leaf! {
     /// A range of ports.
     Ports(PortRange), "auto, or a range of ports such as 20000-29999",
     { "type": "string", "pattern": "^(auto|[0-9]+-[0-9]+)$|\\$\\{" },

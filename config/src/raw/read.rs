@@ -36,17 +36,13 @@ pub(super) fn key(field: &'static str) -> &'static str {
 }
 
 /// Keys that mean something to other versions.
-const NOT_YET: [&str; 10] = [
-    "tls",
-    "docker",
-    "kubernetes",
-    "vm",
-    "webhook",
-    "coordinator",
-    "affinity",
-    "uid",
-    "gid",
-    "memory_limit",
+const NOT_YET: [&str; 6] = ["tls", "docker", "kubernetes", "vm", "coordinator", "affinity"];
+
+/// Keys under which others know what has another name here.
+const OTHERWISE: [(&str, &str); 3] = [
+    ("uid", "write user, which takes a name or a number"),
+    ("gid", "write group, which takes a name or a number"),
+    ("memory_limit", "write limits: { memory: 512MiB }"),
 ];
 
 /// What went wrong with the keys of a table.
@@ -74,12 +70,19 @@ impl Keys {
         let mut problem = Problem::new(found, expected);
         if NOT_YET.contains(&entry.key.as_str()) {
             problem = problem.help(format!("{} is not available in this version", entry.key));
+        } else if let Some((_, help)) = OTHERWISE.iter().find(|(key, _)| *key == entry.key) {
+            problem = problem.help(*help);
         } else {
             problem = problem.nearest(&entry.key, self.valid.iter().copied());
         }
         self.unknown = true;
         self.meant.extend(problem.nearest.clone());
         r.below(&entry.key, &entry.key_span, |r| r.fault(&entry.key_span, problem));
+    }
+
+    /// Whether a key was reported.
+    pub(super) fn saw_unknown(&self) -> bool {
+        self.unknown
     }
 
     /// Reports a key that must be there, unless a report about an unknown key says so already.

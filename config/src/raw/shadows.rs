@@ -1,7 +1,7 @@
 //! Shadows and their providers as written.
 
 use super::read::table;
-use super::{Count, FilePath, List, Map, OneOf, Ports, Share, Text, Time, Word};
+use super::{Count, OneOf, RawProvider, Share, Text};
 use crate::OnExit;
 
 table! {
@@ -18,35 +18,6 @@ table! {
         /// What becomes of them when Foreshadow ends: destroy, or keep for the next start.
         /// Default: destroy.
         on_exit: OneOf<OnExit>,
-    }
-}
-
-table! {
-    /// What makes shadow instances.
-    RawProvider {
-        /// Processes on this machine.
-        process: RawProcess = required,
-    }
-}
-
-table! {
-    /// Processes on this machine. In command and env, {port}, {id}, {service} and {address} stand
-    /// for those of the instance; {port} or {address} must be there.
-    RawProcess {
-        /// The program and its arguments.
-        command: List<Word> = required,
-        /// Working directory. Default: that of Foreshadow.
-        dir: FilePath,
-        /// Environment variables set beyond Foreshadow's own.
-        env: Map<Word>,
-        /// Longest time from its start until its health check passes, up to 1h. Default: 30s.
-        start_timeout: Time,
-        /// Time between SIGTERM and SIGKILL, up to 1h. Default: 10s.
-        stop_timeout: Time,
-        /// Ports given to instances. Default: 20000-29999.
-        ports: Ports,
-        /// CPU by tier.
-        cpu: RawCpu,
     }
 }
 

@@ -42,6 +42,11 @@ pub(crate) fn serialize<S: Serializer>(bytes: &u64, out: S) -> Result<S::Ok, S::
     out.serialize_str(&format(*bytes))
 }
 
+#[expect(clippy::ref_option, reason = "serde passes a reference")]
+pub(crate) fn optional<S: Serializer>(bytes: &Option<u64>, out: S) -> Result<S::Ok, S::Error> {
+    serialize(&bytes.unwrap_or(0), out)
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -128,8 +128,32 @@ fn figures_that_do_not_fit_each_other_are_refused() {
         ("ejection: { consecutive_errors: 65536 }", "found 65536, expected at most 1000"),
         ("retries: { on: [reset, gateway_eror] }", "did you mean \"gateway_error\"?"),
         ("connections: { max_idle: 64 }", "found unknown key \"connections\""),
-        ("shadows: { provider: { docker: {} } }", "docker\", expected process"),
+        (
+            "shadows: { provider: { docker: {} } }",
+            "docker\", expected one of process, exec, webhook",
+        ),
         ("shadows: { provider: { proces: {} } }", "did you mean \"process\"?"),
+        ("shadows: { provider: {} }", "found no provider, expected one of process, exec, webhook"),
+        (
+            "shadows: { provider: { exec: { command: [a] }, webhook: { url: 'http://a:1' } } }",
+            "found webhook beside exec, expected one of",
+        ),
+        ("shadows: { provider: { exec: {} } }", "found no \"command\""),
+        ("shadows: { provider: { exec: { command: [] } } }", "found an empty list"),
+        ("shadows: { provider: { exec: { command: [a], can: [freez] } } }", "mean \"freeze\"?"),
+        (
+            "shadows: { provider: { exec: { command: [a], can: [thaw] } } }",
+            "expected one of freeze, resize",
+        ),
+        ("shadows: { provider: { exec: { command: [a], poll: 1ms } } }", "at least 100ms"),
+        ("shadows: { provider: { webhook: {} } }", "found no \"url\""),
+        ("shadows: { provider: { webhook: { url: 'https://a:1' } } }", "expected http://HOST:PORT"),
+        ("shadows: { provider: { webhook: { url: 'http://a' } } }", "http://HOST:PORT"),
+        ("shadows: { provider: { webhook: { url: 'http://a:1', token: { env: NONE } } } }", "NONE"),
+        (
+            "shadows: { provider: { webhook: { url: 'http://a:1', concurrency: { warm: 9, full: 8 } } } }",
+            "found 8, expected at least 9",
+        ),
         ("health: { timeout: 1s, interval: 500 }", "found 500, expected a duration"),
         ("shadows: {}", "found no \"provider\""),
         ("zone: a", "zone: found unknown key"),
@@ -156,6 +180,14 @@ fn shadows_are_checked_as_a_whole() {
             "at least 3: shadow 1 + warm 2 + full 0",
         ),
         ("command: [a, '{port}'], env: { 'A B': x }", "", "the name of an environment variable"),
+        ("command: [a, '{port}'], group: web", "", "found a group without a user"),
+        ("command: [a, '{port}'], user: 'a:b'", "", "expected a name or a number"),
+        ("command: [a, '{port}'], umask: '888'", "", "expected an octal mask in quotes"),
+        ("command: [a, '{port}'], umask: 27", "", "expected an octal mask in quotes"),
+        ("command: [a, '{port}'], network: host", "", "expected one of shared, private"),
+        ("command: [a, '{port}'], limits: { memory: 1KiB }", "", "expected at least 1MiB"),
+        ("command: [a, '{port}'], limits: { memmory: 1MiB }", "", "did you mean \"memory\"?"),
+        ("command: [a, '{port}'], output: { keep: 101 }", "", "expected at most 100"),
     ] {
         let found = shadows(process, rest);
         assert!(found.contains(message), "{process} {rest}: {found}");
@@ -239,15 +271,20 @@ fn what_this_version_lacks_is_said() {
                 services: { s: { primaries: ['127.0.0.1:1'] } }";
     let errors = read(text, Format::Yaml).unwrap_err().to_string();
     assert!(errors.contains("tcp is not available in this version"), "{errors}");
-    for key in ["uid: 1000", "gid: 1000", "memory_limit: 512MiB"] {
+    for (key, help) in [
+        ("uid: 1000", "write user, which takes a name or a number"),
+        ("gid: 1000", "write group, which takes a name or a number"),
+        ("memory_limit: 512MiB", "write limits: { memory: 512MiB }"),
+    ] {
         let process = format!("process: {{ command: [a, '{{port}}'], {key} }}");
         let text = with("", &format!("shadows: {{ provider: {{ {process} }} }}"));
         let errors = read(&text, Format::Yaml).unwrap_err();
         assert_eq!(errors.len(), 1, "{errors}");
-        let (key, _) = key.split_once(':').unwrap();
-        let help = format!("help: {key} is not available in this version");
-        assert!(errors.to_string().contains(&help), "{errors}");
+        assert!(errors.to_string().contains(&format!("help: {help}")), "{errors}");
     }
+    let text = with("", "shadows: { provider: { webhook: { url: 'https://a:1' } } }");
+    let errors = read(&text, Format::Yaml).unwrap_err().to_string();
+    assert!(errors.contains("help: this version speaks no TLS to providers"), "{errors}");
 }
 
 #[test]

@@ -1,0 +1,254 @@
+//! Providers: placeholders, ports that suffice, what fits together.
+
+use std::collections::BTreeMap;
+
+use foreshadow_control::PoolSpec;
+
+use super::range::{self, HOUR_MS, MINUTE_MS};
+use super::{admin, items};
+use crate::expand::is_name;
+use crate::raw::{
+    Bytes, Count, DEFAULT_PORTS, List, Map, OneOf, RawConcurrency, RawCpu, RawExec, RawProcess,
+    RawProcessLimits, RawProvider, RawWebhook, Word,
+};
+use crate::reader::{At, Field, Place, Problem, Reader, quote};
+use crate::{
+    Concurrency, Contract, CpuShare, Environment, ExecProvider, Network, Output, PortRange,
+    ProcessLimits, ProcessProvider, Provider, Step, WebhookProvider,
+};
+
+/// What may stand in braces in a command.
+const PLACEHOLDERS: [&str; 4] = ["port", "id", "service", "address"];
+
+pub(super) fn provider(raw: RawProvider, pool: PoolSpec, r: &mut Reader<'_>) -> Provider {
+    match raw {
+        RawProvider::Exec(raw) => {
+            Provider::Exec(Box::new(exec(raw.value().unwrap_or_default(), r)))
+        }
+        RawProvider::Webhook(raw) => {
+            Provider::Webhook(Box::new(webhook(raw.value().unwrap_or_default(), r)))
+        }
+        RawProvider::Process(raw) => Provider::Process(Box::new(process(*raw, pool, r))),
+        RawProvider::None => Provider::Process(Box::new(process(Field::Invalid, pool, r))),
+    }
+}
+
+fn process(field: Field<RawProcess>, pool: PoolSpec, r: &mut Reader<'_>) -> ProcessProvider {
+    let raw = field.value().unwrap_or_default();
+    let command_is_read = matches!(raw.command, Field::Given(_));
+    let place = match &raw.command {
+        Field::Given(at) => Some(at.place.clone()),
+        _ => None,
+    };
+    let mut reachable = false;
+    let command = command(raw.command, &mut reachable, r);
+    let env = environment(raw.env, &mut reachable, r);
+    if let Some(place) = place
+        && command_is_read
+        && !reachable
+        && !command.is_empty()
+    {
+        let problem = Problem::new("a command without {port}", "{port} or {address} in it");
+        let help = "each instance is told its port, as in --port={port} or env: { PORT: '{port}' }";
+        r.report(&place, problem.help(help));
+    }
+    if let (Field::Given(group), true) = (&raw.group, raw.user.is_absent()) {
+        r.report(&group.place, Problem::new("a group without a user", "a user beside it"));
+    }
+    let output = raw.output.value().unwrap_or_default();
+    ProcessProvider {
+        command,
+        dir: raw.dir.value().map(|dir| dir.0),
+        env,
+        environment: raw.environment.value().map_or(Environment::Inherit, |choice| choice.0),
+        user: account(raw.user, r),
+        group: account(raw.group, r),
+        umask: raw.umask.value().map(|mask| mask.0),
+        no_new_privileges: raw.no_new_privileges.value().is_some_and(|switch| switch.0),
+        network: raw.network.value().map_or(Network::Shared, |choice| choice.0),
+        limits: limits(raw.limits.value().unwrap_or_default(), r),
+        output: Output {
+            max_size: range::bytes(output.max_size, 4 << 10..=u64::MAX, 8 << 20, r),
+            keep: range::count(output.keep, 0..=100, 1, r),
+        },
+        start_timeout: range::time(raw.start_timeout, 1..=HOUR_MS, 30_000, r),
+        stop_timeout: range::time(raw.stop_timeout, 0..=HOUR_MS, 10_000, r),
+        ports: ports(raw.ports, pool, r),
+        cpu: cpu(raw.cpu, r),
+    }
+}
+
+/// The name of a user or group; whether there is one is seen when an instance is made.
+fn account(field: Field<Word>, r: &mut Reader<'_>) -> Option<String> {
+    let at = field.given()?;
+    let name = at.value.0;
+    if name.is_empty() || name.contains([':', '/', '\n']) {
+        let problem = Problem::new(quote(&name), "a name or a number");
+        r.report(&at.place, problem);
+    }
+    Some(name)
+}
+
+fn limits(raw: RawProcessLimits, r: &mut Reader<'_>) -> ProcessLimits {
+    fn count(field: Field<Count>, least: u64, r: &mut Reader<'_>) -> Option<u64> {
+        (!field.is_absent()).then(|| range::count(field, least..=u64::MAX >> 1, least, r))
+    }
+    fn bytes(field: Field<Bytes>, least: u64, r: &mut Reader<'_>) -> Option<u64> {
+        (!field.is_absent()).then(|| range::bytes(field, least..=u64::MAX >> 1, least, r))
+    }
+    ProcessLimits {
+        open_files: count(raw.open_files, 16, r),
+        core: bytes(raw.core, 0, r),
+        address_space: bytes(raw.address_space, 1 << 20, r),
+        processes: count(raw.processes, 1, r),
+        memory: bytes(raw.memory, 1 << 20, r),
+        tasks: count(raw.tasks, 1, r),
+    }
+}
+
+fn cpu(field: Field<RawCpu>, r: &mut Reader<'_>) -> CpuShare {
+    let raw = field.value().unwrap_or_default();
+    CpuShare { warm: range::share(raw.warm, 0.01..=1.0, 0.2, r) }
+}
+
+fn exec(raw: RawExec, r: &mut Reader<'_>) -> ExecProvider {
+    // What stands in braces is the command's own affair: it is run for steps, not for instances.
+    ExecProvider {
+        command: program(raw.command, r),
+        dir: raw.dir.value().map(|dir| dir.0),
+        env: variables(raw.env, &mut |_, _: &mut Reader<'_>| {}, r),
+        contract: Contract {
+            can: steps(raw.can),
+            timeout: range::time(raw.timeout, 100..=HOUR_MS, 30_000, r),
+            poll: range::time(raw.poll, 100..=10 * MINUTE_MS, 1_000, r),
+            start_timeout: range::time(raw.start_timeout, 1..=HOUR_MS, 30_000, r),
+            stop_timeout: range::time(raw.stop_timeout, 0..=HOUR_MS, 10_000, r),
+            cpu: cpu(raw.cpu, r),
+        },
+    }
+}
+
+fn webhook(raw: RawWebhook, r: &mut Reader<'_>) -> WebhookProvider {
+    WebhookProvider {
+        url: raw.url.value().map_or_else(String::new, |url| url.0),
+        token: raw.token.given().and_then(|at| admin::token(at, r)),
+        concurrency: concurrency(raw.concurrency, r),
+        contract: Contract {
+            can: steps(raw.can),
+            timeout: range::time(raw.timeout, 100..=HOUR_MS, 30_000, r),
+            poll: range::time(raw.poll, 100..=10 * MINUTE_MS, 1_000, r),
+            start_timeout: range::time(raw.start_timeout, 1..=HOUR_MS, 30_000, r),
+            stop_timeout: range::time(raw.stop_timeout, 0..=HOUR_MS, 10_000, r),
+            cpu: cpu(raw.cpu, r),
+        },
+    }
+}
+
+fn concurrency(field: Field<RawConcurrency>, r: &mut Reader<'_>) -> Option<Concurrency> {
+    const MOST: u32 = 1_000_000;
+    let raw = field.given()?.value;
+    let warm = range::count(raw.warm, 1..=MOST, 1, r);
+    Some(Concurrency {
+        shadow: range::count(raw.shadow, 0..=warm, 0, r),
+        warm,
+        full: range::count(raw.full, warm..=MOST, warm, r),
+    })
+}
+
+fn steps(field: Field<List<OneOf<Step>>>) -> Vec<Step> {
+    let mut steps: Vec<Step> = items(field, Vec::new(), |step| step.0);
+    let all = [Step::Freeze, Step::Resize, Step::Snapshot];
+    steps.sort_by_key(|step| all.iter().position(|other| other == step));
+    steps.dedup();
+    steps
+}
+
+fn ports(field: Field<crate::raw::Ports>, pool: PoolSpec, r: &mut Reader<'_>) -> PortRange {
+    let Some(at) = field.given() else { return DEFAULT_PORTS };
+    let ports = at.value.0;
+    if ports.count() < pool.max {
+        let found = format!("{ports}, {} ports", ports.count());
+        let expected = format!("at least {}, the most shadows of the pool", pool.max);
+        r.report(&at.place, Problem::new(found, expected));
+    }
+    ports
+}
+
+fn command(field: Field<List<Word>>, reachable: &mut bool, r: &mut Reader<'_>) -> Vec<String> {
+    if let Field::Given(list) = &field {
+        for word in &list.value.0 {
+            *reachable |= placeholders(&word.value.0, &word.place, r);
+        }
+    }
+    program(field, r)
+}
+
+fn program(field: Field<List<Word>>, r: &mut Reader<'_>) -> Vec<String> {
+    if let Field::Given(list) = &field {
+        match list.value.0.first() {
+            None => {
+                r.report(&list.place, Problem::new("an empty list", "a program"));
+            }
+            Some(program) if program.value.0.is_empty() => {
+                r.report(&program.place, Problem::new("an empty text", "a program"));
+            }
+            Some(_) => {}
+        }
+    }
+    items(field, Vec::new(), |word| word.0)
+}
+
+fn environment(
+    field: Field<Map<Word>>,
+    reachable: &mut bool,
+    r: &mut Reader<'_>,
+) -> BTreeMap<String, String> {
+    variables(field, &mut |at, r| *reachable |= placeholders(&at.value.0, &at.place, r), r)
+}
+
+fn variables(
+    field: Field<Map<Word>>,
+    look: &mut dyn FnMut(&At<Word>, &mut Reader<'_>),
+    r: &mut Reader<'_>,
+) -> BTreeMap<String, String> {
+    let mut env = BTreeMap::new();
+    for (name, value) in field.value().map(|map| map.0).unwrap_or_default() {
+        if !is_name(&name.value) {
+            let problem = Problem::new(
+                format!("the name {}", quote(&name.value)),
+                "the name of an environment variable",
+            );
+            r.report(&name.place, problem);
+        }
+        if let Some(value) = value.given() {
+            look(&value, r);
+            env.insert(name.value, value.value.0);
+        }
+    }
+    env
+}
+
+/// Reports placeholders that mean nothing; says whether the text tells an instance its port.
+fn placeholders(text: &str, place: &Place, r: &mut Reader<'_>) -> bool {
+    let mut reachable = false;
+    for part in text.split('{').skip(1) {
+        let Some((name, _)) = part.split_once('}') else { continue };
+        // Other braces, as in JSON or in a shell's ${VAR}, are the program's own affair.
+        if name.is_empty() || !name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_') {
+            continue;
+        }
+        if PLACEHOLDERS.contains(&name) {
+            reachable |= name == "port" || name == "address";
+        } else {
+            let names = PLACEHOLDERS.map(|name| format!("{{{name}}}"));
+            let found = format!("{{{name}}}");
+            let problem =
+                Problem::new(format!("{found:?}"), format!("one of {}", names.join(", ")));
+            let problem = problem.nearest(&found, names.iter().map(String::as_str));
+            r.report(place, problem);
+            // One report is enough: what was meant may well be the port.
+            reachable = true;
+        }
+    }
+    reachable
+}

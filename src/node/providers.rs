@@ -1,0 +1,110 @@
+//! Providers of shadows as configured, made into providers that run.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use foreshadow_config as config;
+use foreshadow_shadow as shadow;
+
+/// What of a provider's settings the manager keeps.
+pub(super) struct Times {
+    /// Share of one core at the warm tier, 0 to 1.
+    pub(super) warm_cpu: f64,
+    pub(super) start_timeout: Duration,
+    pub(super) stop_timeout: Duration,
+}
+
+impl Times {
+    fn of(contract: &config::Contract) -> Self {
+        Self {
+            warm_cpu: contract.cpu.warm,
+            start_timeout: contract.start_timeout,
+            stop_timeout: contract.stop_timeout,
+        }
+    }
+}
+
+pub(super) fn provider(
+    provider: &config::Provider,
+    host: &Arc<shadow::ProcessHost>,
+) -> (Arc<dyn shadow::Provider>, Times) {
+    match provider {
+        config::Provider::Process(process) => {
+            let times = Times {
+                warm_cpu: process.cpu.warm,
+                start_timeout: process.start_timeout,
+                stop_timeout: process.stop_timeout,
+            };
+            let made = shadow::ProcessProvider::new(Arc::clone(host), process_spec(process));
+            (Arc::new(made), times)
+        }
+        config::Provider::Exec(exec) => {
+            let spec = shadow::ExecSpec {
+                command: exec.command.clone(),
+                env: pairs(&exec.env),
+                dir: exec.dir.clone(),
+                traits: traits(&exec.contract, None),
+            };
+            (shadow::ExecProvider::new(host, spec), Times::of(&exec.contract))
+        }
+        config::Provider::Webhook(webhook) => {
+            let secret = |token: &config::Token| token.secret().expose().to_owned();
+            let spec = shadow::WebhookSpec {
+                endpoint: webhook.url.parse().expect("the configuration has checked its form"),
+                token: webhook.token.as_ref().map(secret).map(shadow::BearerToken),
+                traits: traits(&webhook.contract, webhook.concurrency),
+            };
+            (shadow::WebhookProvider::new(host, spec), Times::of(&webhook.contract))
+        }
+    }
+}
+
+fn process_spec(process: &config::ProcessProvider) -> shadow::ProcessSpec {
+    let limits = process.limits;
+    shadow::ProcessSpec {
+        command: process.command.clone(),
+        env: pairs(&process.env),
+        dir: process.dir.clone(),
+        ports: process.ports.first..=process.ports.last,
+        confinement: shadow::Confinement {
+            user: process.user.clone(),
+            group: process.group.clone(),
+            clean_env: process.environment == config::Environment::Clean,
+            open_files: limits.open_files,
+            core_bytes: limits.core,
+            address_space_bytes: limits.address_space,
+            user_processes: limits.processes,
+            umask: process.umask,
+            no_new_privileges: process.no_new_privileges,
+            memory_bytes: limits.memory,
+            tasks: limits.tasks,
+            private_network: process.network == config::Network::Private,
+        },
+        output: shadow::OutputBounds {
+            max_bytes: process.output.max_size,
+            keep: process.output.keep,
+        },
+    }
+}
+
+fn traits(contract: &config::Contract, functions: Option<config::Concurrency>) -> shadow::Traits {
+    let can = |step| contract.can.contains(&step);
+    shadow::Traits {
+        can: shadow::Capabilities {
+            freeze: can(config::Step::Freeze),
+            resize: can(config::Step::Resize),
+            snapshot: can(config::Step::Snapshot),
+        },
+        timeout: contract.timeout,
+        poll: contract.poll,
+        concurrency: functions.map(|figures| shadow::Concurrency {
+            shadow: figures.shadow,
+            warm: figures.warm,
+            full: figures.full,
+        }),
+    }
+}
+
+fn pairs(variables: &std::collections::BTreeMap<String, String>) -> Vec<(String, String)> {
+    variables.iter().map(|(name, value)| (name.clone(), value.clone())).collect()
+}
