@@ -114,14 +114,17 @@ impl Provider for Fragile {
     }
 }
 
-async fn manager(dir: &Path, provider: Arc<dyn Provider>) -> Manager {
-    let mut service = ServiceShadows::new(shop(), provider);
-    service.parked_check = None;
+/// A manager of one service, or of none.
+pub(crate) async fn manager(dir: &Path, provider: Option<Arc<dyn Provider>>) -> Manager {
+    let service = provider.map(|provider| ServiceShadows {
+        parked_check: None,
+        ..ServiceShadows::new(shop(), provider)
+    });
     let end = tokio::time::Instant::now() + Duration::from_secs(10);
     loop {
         let settings = ManagerSettings {
             state_dir: dir.to_owned(),
-            services: vec![service.clone()],
+            services: service.clone().into_iter().collect(),
             janitors: Vec::new(),
             concurrent_creates: 4,
         };
@@ -169,7 +172,7 @@ pub(crate) fn play() {
     runtime.block_on(async {
         let inner = opened(&set("SUBJECT"), &dir).provider();
         let fragile = Fragile { inner, step, moment, blow, calls: AtomicU32::new(0) };
-        let manager = manager(&dir, Arc::new(fragile)).await;
+        let manager = manager(&dir, Some(Arc::new(fragile))).await;
         walk(&manager).await;
     });
 }
@@ -235,7 +238,7 @@ pub(crate) async fn dropped_in_every_step(name: &str, dir: &Path) {
                     let calls = AtomicU32::new(0);
                     let (step, moment) = (step_of, moment_of);
                     let fragile = Fragile { inner, step, moment, blow, calls };
-                    let manager = manager(&dir_of, Arc::new(fragile)).await;
+                    let manager = manager(&dir_of, Some(Arc::new(fragile))).await;
                     tokio::select! {
                         () = walk(&manager) => {}
                         struck = strike => struck.unwrap(),
@@ -255,7 +258,7 @@ pub(crate) async fn dropped_in_every_step(name: &str, dir: &Path) {
 
 /// Starts on what is there, and looks whether what runs is what is known; then ends all of it.
 async fn in_order(subject: &dyn Subject, dir: &Path, step: &str, what: &str) {
-    let manager = manager(dir, subject.provider()).await;
+    let manager = manager(dir, Some(subject.provider())).await;
     let ids = || manager.snapshot().iter().map(|i| i.id).collect::<Vec<_>>();
     let known = ids();
     assert!(known.len() <= 2, "{what}: {known:?}");
