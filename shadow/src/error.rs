@@ -9,7 +9,8 @@ use foreshadow_control::InstanceId;
 pub enum ProviderError {
     /// The program of a command does not exist or may not be run.
     #[error(
-        "cannot run {program:?} in directory {dir:?}{searched}: {source}; install it, give its full path, or set the provider's `dir`"
+        "cannot run {program:?} in directory {dir:?}{searched}: {source}; {}",
+        spawn_remedy(source)
     )]
     Spawn {
         /// The program as it was looked for.
@@ -236,6 +237,21 @@ pub enum ShadowError {
     /// A provider's host facilities could not be prepared.
     #[error(transparent)]
     Provider(#[from] ProviderError),
+}
+
+fn spawn_remedy(source: &std::io::Error) -> &'static str {
+    match source.kind() {
+        std::io::ErrorKind::PermissionDenied => {
+            "make it executable, and its directories open, for the user it runs as"
+        }
+        // fork(2) and execve(2), where a user or a control group may have no more processes.
+        std::io::ErrorKind::WouldBlock => {
+            "its user or control group may have no more processes; raise that limit \
+             (`limits: { processes: N }`, ulimit -u, pids.max) or lower the pool's `max`"
+        }
+        std::io::ErrorKind::OutOfMemory => "free memory on this machine, or lower the pool's `max`",
+        _ => "install it, give its full path, or set the provider's `dir`",
+    }
 }
 
 fn io_remedy(source: &std::io::Error) -> &'static str {

@@ -1,53 +1,23 @@
-//! What a process of an instance is held to, seen from outside; and what a machine refuses.
+//! What a process of an instance is held to, seen from outside.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
-#![expect(
-    clippy::print_stdout,
-    reason = "how a role tells what it met, and a test what it left out"
-)]
 
 mod support;
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::PathBuf;
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use foreshadow_control::{Action, Fact, InstanceId, Tier};
 use foreshadow_shadow::{
-    Confinement, CreateRequest, Facility, Handle, ProcessProvider, ProcessSpec, Provider, Sweep,
+    Confinement, Facility, Handle, ProcessProvider, ProcessSpec, Provider, Sweep,
 };
-use support::{host, role, shop, start, until};
+use support::{confined as provider, host, is_root, request, until};
 
 #[test]
 fn role_entry() {
-    match std::env::var(support::ROLE).as_deref() {
-        Ok("unprivileged") => unprivileged(),
-        Ok("full disk") => full_disk(),
-        _ => support::play_role(),
-    }
-}
-
-/// Whether this test runs as root; says so where it does not.
-fn is_root(test: &str) -> bool {
-    let root = rustix::process::geteuid().is_root();
-    if !root {
-        println!("NOT TESTED, since only root can: {test}");
-    }
-    root
-}
-
-fn provider(dir: &Path, command: &[&str], confinement: Confinement) -> Arc<dyn Provider> {
-    let command = command.iter().map(|word| (*word).to_owned()).collect();
-    let env = vec![("GIVEN".to_owned(), "yes".to_owned())];
-    let dir_of = Some(dir.to_owned());
-    let spec = ProcessSpec { command, env, dir: dir_of, confinement, ..ProcessSpec::default() };
-    Arc::new(ProcessProvider::new(host(dir, Facility::Auto), spec))
-}
-
-fn request(id: u64) -> CreateRequest {
-    CreateRequest { id: InstanceId(id), service: shop(), tier: Tier::Warm, from: None }
+    support::play_role();
 }
 
 async fn made(provider: &Arc<dyn Provider>, id: u64) -> (Handle, Proc) {
@@ -250,125 +220,6 @@ async fn a_private_network_has_loopback_and_the_socket_that_was_handed_over() {
         assert_ne!(network(&handle.pid.unwrap().to_string()), network("self"));
         provider.destroy(&handle, Duration::ZERO).await.unwrap();
     }
-}
-
-/// Runs this test binary in a role; returns what it said, or nothing where it could not be run.
-fn played(mut command: Command, name: &str, dir: &Path) -> Option<String> {
-    let spec = role(name, &[]);
-    command.args(&spec.command).envs(spec.env).env("STATE_DIR", dir).stdin(Stdio::null());
-    let output = command.output().unwrap();
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    if !said.contains("role begun") {
-        println!("NOT TESTED: {name}: {}", String::from_utf8_lossy(&output.stderr));
-        return None;
-    }
-    let complaint = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{said}\n{complaint}");
-    Some(said)
-}
-
-#[test]
-fn rights_that_foreshadow_lacks_are_named() {
-    if !is_root("what an unprivileged foreshadow says") {
-        return;
-    }
-    let dir = tempfile::tempdir().unwrap();
-    let mut command = Command::new("setpriv");
-    command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all", "--"]);
-    std::os::unix::fs::chown(dir.path(), Some(65_534), Some(65_534)).unwrap();
-    let Some(said) = played(command, "unprivileged", dir.path()) else { return };
-    let user = "cannot run it as another user: Operation not permitted (os error 1); \
-                run foreshadow as root or with CAP_SETUID and CAP_SETGID, or take out `user`";
-    assert!(said.contains(user), "{said}");
-    let network = "cannot give it a private network: Operation not permitted (os error 1); \
-                   run foreshadow with CAP_SYS_ADMIN";
-    assert!(said.contains(network), "{said}");
-    assert!(said.contains("cannot limit its open files: Operation not permitted"), "{said}");
-}
-
-fn block_on(work: impl Future<Output = ()>) {
-    println!("role begun");
-    tokio::runtime::Runtime::new().unwrap().block_on(work);
-}
-
-fn unprivileged() {
-    let dir = PathBuf::from(std::env::var("STATE_DIR").unwrap());
-    block_on(async {
-        let none = Confinement::default();
-        for confinement in [
-            Confinement { user: Some("root".to_owned()), ..none.clone() },
-            Confinement { private_network: true, ..none.clone() },
-            Confinement { open_files: Some(u64::MAX >> 1), ..none },
-        ] {
-            let provider = provider(&dir, &["sleep", "1000"], confinement);
-            println!("{}", provider.create(&request(1)).await.unwrap_err());
-        }
-    });
-}
-
-#[test]
-fn a_full_disk_is_said_by_whoever_meets_it_and_harms_nothing_that_runs() {
-    if !is_root("a full disk") {
-        return;
-    }
-    let dir = tempfile::tempdir().unwrap();
-    let mut command = Command::new("unshare");
-    let script = r#"mount -t tmpfs -o size=2m,nr_inodes=64 none "$STATE_DIR" && exec "$@""#;
-    command.args(["-m", "--", "sh", "-c", script, "sh"]);
-    let Some(said) = played(command, "full disk", dir.path()) else { return };
-    assert!(said.contains("cannot open its output file: No space left on device"), "{said}");
-    assert!(said.contains("make room on that disk, it is tried again after a pause"), "{said}");
-    assert!(said.contains("make room on the disk"), "{said}");
-}
-
-fn full_disk() {
-    let dir = PathBuf::from(std::env::var("STATE_DIR").unwrap());
-    block_on(async {
-        let host = host(&dir, Facility::None);
-        let service = support::service(&host, role("server", &[]));
-        let manager = start(&dir, &host, vec![service]).await.unwrap();
-        manager.apply(&shop(), &[Action::Create { tier: Tier::Warm }]);
-        let first = manager.snapshot()[0].id;
-        let made = support::settled(&manager, first, Tier::Warm).await;
-
-        // Bytes and names: the registry writes, an output file is new.
-        let mut filling = fs::File::create(dir.join("filling")).unwrap();
-        while std::io::Write::write_all(&mut filling, &[0; 4096]).is_ok() {}
-        for name in 0.. {
-            if fs::write(dir.join(format!("filling-{name}")), "").is_err() {
-                break;
-            }
-        }
-        let spec = ProcessSpec { command: vec!["true".to_owned()], ..ProcessSpec::default() };
-        let provider = ProcessProvider::new(Arc::clone(&host), spec);
-        println!("{}", provider.create(&request(99)).await.unwrap_err());
-        manager.apply(&shop(), &[Action::Create { tier: Tier::Warm }]);
-        let error = until("the failure", || {
-            manager.take_facts().into_iter().find_map(|(_, fact)| match fact {
-                Fact::StepFailed { error, .. } => Some(error),
-                _ => None,
-            })
-        })
-        .await;
-        println!("{error}");
-        assert!(support::answers(made.address.unwrap()).await, "what ran runs");
-
-        drop(filling);
-        for entry in fs::read_dir(&dir).unwrap() {
-            let path = entry.unwrap().path();
-            if path.file_name().unwrap().to_string_lossy().starts_with("filling") {
-                fs::remove_file(path).unwrap();
-            }
-        }
-        until("it works again once there is room", || {
-            manager.apply(&shop(), &[Action::Create { tier: Tier::Warm }]);
-            let all = manager.snapshot();
-            let warm = all.iter().filter(|i| i.tier == Tier::Warm).count();
-            (warm >= 2).then_some(())
-        })
-        .await;
-        manager.shutdown().await;
-    });
 }
 
 #[tokio::test]

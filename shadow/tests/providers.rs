@@ -8,9 +8,12 @@ mod support;
 
 use std::time::Duration;
 
-use conformance::subjects::opened;
+use conformance::subjects::{TOKEN, opened, plain_host, serve};
 use conformance::{crash, steps};
-use foreshadow_control::{Action, Tier};
+use foreshadow_control::{Action, InstanceId, Tier};
+use foreshadow_shadow::{
+    BearerToken, Cause, CreateRequest, ProviderError, Traits, WebhookProvider, WebhookSpec,
+};
 
 #[test]
 fn role_entry() {
@@ -90,4 +93,37 @@ fn an_instance_that_nothing_here_can_end_stays_recorded_until_something_can() {
         manager.shutdown().await;
     });
     assert_eq!(subject.running(), []);
+}
+
+/// The sample server says why it refuses, and that reaches the operator.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quota_and_a_wrong_token_are_told_by_the_sample() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_server, endpoint) = serve(dir.path(), &["--most", "1"]);
+    let of = |token: &str| {
+        let spec = WebhookSpec {
+            endpoint: endpoint.parse().unwrap(),
+            token: Some(BearerToken(token.to_owned())),
+            traits: Traits::default(),
+        };
+        WebhookProvider::new(&plain_host(dir.path()), spec)
+    };
+    let ask = |id| CreateRequest {
+        id: InstanceId(id),
+        service: support::shop(),
+        tier: Tier::Warm,
+        from: None,
+    };
+    let provider = of(TOKEN);
+    let made = provider.create(&ask(1)).await.unwrap();
+    let error = provider.create(&ask(2)).await.unwrap_err();
+    assert!(matches!(error, ProviderError::Refused { cause: Cause::Quota, .. }), "{error}");
+    let text = error.to_string();
+    assert!(text.contains("403 Forbidden: 1 of 1 instances exist; raise the quota"), "{text}");
+    provider.destroy(&made, Duration::ZERO).await.unwrap();
+    let error = of("another-token").create(&ask(3)).await.unwrap_err();
+    assert!(matches!(error, ProviderError::Refused { cause: Cause::Denied, .. }), "{error}");
+    let text = error.to_string();
+    assert!(text.contains("401 Unauthorized: a bearer token is needed"), "{text}");
+    assert!(!text.contains("another-token"), "{text}");
 }

@@ -122,7 +122,9 @@ impl Provider for ProcessProvider {
 
     fn fingerprint(&self) -> String {
         // Hashed, since it is kept in the database and the environment may hold secrets.
-        fnv1a(format!("{:?}", (&self.spec, self.host.address)).into_bytes())
+        // How much of its output is kept is no property of an instance.
+        let spec = ProcessSpec { output: OutputBounds::default(), ..self.spec.clone() };
+        fnv1a(format!("{:?}", (&spec, self.host.address)).into_bytes())
     }
 
     fn capabilities(&self) -> Capabilities {

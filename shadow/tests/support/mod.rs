@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use foreshadow_control::{Action, Fact, InstanceId, ServiceName, Tier};
 use foreshadow_shadow::{
-    Facility, HostSettings, Manager, ManagerSettings, ProcessHost, ProcessProvider, ProcessSpec,
-    Readiness, ServiceShadows, ShadowInstance,
+    Confinement, CreateRequest, Facility, HostSettings, Manager, ManagerSettings, ProcessHost,
+    ProcessProvider, ProcessSpec, Provider, Readiness, ServiceShadows, ShadowInstance,
 };
 use tokio::io::AsyncReadExt as _;
 
@@ -312,4 +312,31 @@ pub(crate) fn spawn_foreshadow(dir: &Path, tiers: &str, line: &str) -> std::proc
         seen.push(char::from(byte[0]));
     }
     child
+}
+
+/// Whether this test runs as root; says so where it does not.
+pub(crate) fn is_root(test: &str) -> bool {
+    let root = rustix::process::geteuid().is_root();
+    if !root {
+        println!("NOT TESTED, since only root can: {test}");
+    }
+    root
+}
+
+/// A provider of processes that are held to something, in their state directory.
+pub(crate) fn confined(
+    dir: &Path,
+    command: &[&str],
+    confinement: Confinement,
+) -> Arc<dyn Provider> {
+    let command = command.iter().map(|word| (*word).to_owned()).collect();
+    let env = vec![("GIVEN".to_owned(), "yes".to_owned())];
+    let dir_of = Some(dir.to_owned());
+    let spec = ProcessSpec { command, env, dir: dir_of, confinement, ..ProcessSpec::default() };
+    Arc::new(ProcessProvider::new(host(dir, Facility::Auto), spec))
+}
+
+/// To make an instance for the warm tier.
+pub(crate) fn request(id: u64) -> CreateRequest {
+    CreateRequest { id: InstanceId(id), service: shop(), tier: Tier::Warm, from: None }
 }
