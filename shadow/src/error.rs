@@ -52,7 +52,7 @@ pub enum ProviderError {
     },
     /// This machine gives no means for a limit.
     #[error(
-        "cannot limit {what} here: {why}; take `{setting}` out of the provider's `limits`, or give foreshadow control groups of its own"
+        "cannot limit {what} here: {why}; take `{setting}` out of the provider's `limits`, or give foreshadow a control group that can hand it down"
     )]
     NoController {
         /// What should be limited.
