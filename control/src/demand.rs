@@ -159,6 +159,7 @@ impl Demand {
         spec: &ServiceSpec,
     ) {
         let levels = spec.quantiles.levels();
+        self.long_range.go_by_record(spec.quantiles.commit >= 0.5);
         self.long_range.observe(now_ms, self.now_rps, elapsed_ms, told, &levels);
     }
 
@@ -216,7 +217,7 @@ impl Demand {
     }
 
     /// What may be believed of `told`, whoever told it.
-    pub(crate) fn outlook(&self, told: &DemandForecast) -> Outlook {
+    pub(crate) fn outlook(&mut self, told: &DemandForecast) -> Outlook {
         let tick_ms = self.forecaster.spec().step_ms as f64;
         // Variance of an exponentially smoothed Poisson rate: rate / (2 x time constant).
         let chance_rps = (self.now_rps * per_s(SMOOTHING_MS, tick_ms)).sqrt();

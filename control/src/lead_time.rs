@@ -66,7 +66,7 @@ impl LeadTimes {
         path.windows(2)
             .filter(|step| from <= step[0] && step[1] <= to)
             .map(|step| self.seen(step[0], step[1]).unwrap_or_else(|| prior_ms(step[0])))
-            .sum()
+            .fold(0, u64::saturating_add)
     }
 }
 

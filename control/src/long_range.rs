@@ -3,7 +3,8 @@
 //!
 //! It knows the time of day, which the forecaster of the tick does not; that one knows the last
 //! seconds. So within that one's horizons the two are averaged where they agree, and the higher
-//! counts where they do not; beyond them what is told gains weight with distance. What is told is
+//! counts where they do not, until it is known which way of joining them serves best; beyond them what
+//! is told gains weight with distance. What is told is
 //! first scaled to the day: where demand is a third above what was expected of now, so are the next
 //! minutes, and less and less of it later.
 //!
@@ -11,6 +12,7 @@
 //! horizon without a record may prepare and warm but not commit, and one that did worse than
 //! "same as now" says nothing until it does better.
 
+mod merge;
 mod told;
 mod track;
 
@@ -18,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::demand::DemandHorizon;
 use crate::{HorizonView, LongRangeScore, QuantileSpec};
+use merge::Merge;
 pub use told::Told;
 use track::{Track, Voice};
 
@@ -53,6 +56,14 @@ pub(crate) struct LongRange {
     tracks: Vec<Track>,
     /// What is told in this tick, scaled and within what is credible.
     told: Vec<DemandHorizon>,
+    /// By increasing horizon of the forecaster: how best to bring in what is told.
+    #[serde(default)]
+    merges: Vec<Merge>,
+    #[serde(default)]
+    now_ms: u64,
+    /// Whether that is done by its record.
+    #[serde(default)]
+    by_record: bool,
 }
 
 impl LongRange {
@@ -66,6 +77,10 @@ impl LongRange {
         told: &[DemandHorizon],
         quantiles: &QuantileSpec,
     ) {
+        self.now_ms = now_ms;
+        for merge in &mut self.merges {
+            merge.settle(now_ms, now_rps, quantiles);
+        }
         let elapsed_ms = elapsed_ms as f64;
         if self.peak_rps <= 0.0 {
             self.smoothed_rps = now_rps;
@@ -136,23 +151,36 @@ impl LongRange {
         points
     }
 
-    /// Raises `horizons` to what is told of their time, and adds what is told beyond the last of
+    /// What is told joins the forecaster's horizons in the way that has served best, instead of by
+    /// a fixed rule. That pays where an upper quantile commits: a lower bound waits for a rise that
+    /// history tells until it has come for the most part of a minute.
+    pub(crate) fn go_by_record(&mut self, by_record: bool) {
+        self.by_record = by_record;
+    }
+
+    /// Joins `horizons` with what is told of their time, and adds what is told beyond the last of
     /// them, as far as it is believed.
     ///
-    /// Within them median and upper quantile are averaged where both agree, that is where the median
+    /// Within them that is done in the way that has served best (`merge`). Until that is known, median and upper quantile are averaged where both agree, that is where the median
     /// told lies in the band of the forecaster (Vincent averaging; Lichtendahl, Grushka-Cockayne and
     /// Winkler 2013): the higher of two bands would be too wide. Else the higher counts: a rise at a certain time of day shows in no arrivals before,
     /// and the kept history does not know when in its minute it comes, so it is expected from the
     /// first point at or after the horizon on. Beyond them, at twice the last what is told counts
     /// half, at ten times nine tenths.
-    pub(crate) fn extend(&self, horizons: &mut Vec<HorizonView>) {
+    pub(crate) fn extend(&mut self, horizons: &mut Vec<HorizonView>) {
         for near in horizons.iter_mut() {
-            let Some(point) = self.told.iter().find(|p| p.horizon_ms >= near.horizon_ms) else {
+            let Some(point) = self.told.iter().find(|p| p.horizon_ms >= near.horizon_ms).copied()
+            else {
                 break;
             };
             let voice = self.voice(point.horizon_ms);
+            let best = self.merged(near, &point);
+            if let Some(best) = best.filter(|_| self.by_record && voice == Voice::Full) {
+                *near = best;
+                continue;
+            }
             if voice == Voice::Full && near.holds(point.median_rps) {
-                near.average(point);
+                near.average(&point);
                 continue;
             }
             if voice == Voice::Full {
@@ -180,6 +208,20 @@ impl LongRange {
         }
     }
 
+    /// What the best way of joining both says; none while there is no record of that.
+    fn merged(&mut self, near: &HorizonView, point: &DemandHorizon) -> Option<HorizonView> {
+        let at = self.merges.partition_point(|m| m.horizon_ms < near.horizon_ms);
+        if self.merges.get(at).is_none_or(|m| m.horizon_ms != near.horizon_ms) {
+            if self.merges.len() >= MOST_POINTS {
+                return None;
+            }
+            self.merges.insert(at, Merge::new(near.horizon_ms));
+        }
+        let merge = &mut self.merges[at];
+        merge.keep(near, point, self.now_ms);
+        merge.best(near, point)
+    }
+
     fn voice(&self, horizon_ms: u64) -> Voice {
         let track = self.tracks.iter().find(|t| t.horizon_ms == horizon_ms);
         track.map_or(Voice::Unproven, Track::voice)
@@ -193,6 +235,7 @@ impl LongRange {
     /// Time passed unseen: what waits for a truth in it will not meet one.
     pub(crate) fn rest(&mut self) {
         self.tracks.iter_mut().for_each(|track| track.pending.clear());
+        self.merges.iter_mut().for_each(Merge::dismiss);
         self.told.clear();
     }
 }
@@ -267,7 +310,7 @@ mod tests {
         long
     }
 
-    fn lower_at_a_minute(long: &LongRange, short_rps: f64) -> Option<f64> {
+    fn lower_at_a_minute(long: &mut LongRange, short_rps: f64) -> Option<f64> {
         let mut horizons = vec![near(30_000, short_rps)];
         long.extend(&mut horizons);
         horizons.last().filter(|h| h.horizon_ms == 60_000).map(|h| h.lower_rps)
@@ -275,7 +318,7 @@ mod tests {
 
     #[test]
     fn without_a_record_it_prepares_and_does_not_commit() {
-        let long = after(30, 100.0, 180.0);
+        let mut long = after(30, 100.0, 180.0);
         let mut horizons = vec![near(30_000, 100.0)];
         long.extend(&mut horizons);
         assert_eq!(horizons.iter().map(|h| h.lower_rps).collect::<Vec<_>>(), [100.0, 100.0]);
@@ -285,8 +328,8 @@ mod tests {
 
     #[test]
     fn a_lie_loses_its_voice_and_a_truth_gains_it() {
-        assert_eq!(lower_at_a_minute(&after(600, 100.0, 180.0), 100.0), None);
-        let heard = lower_at_a_minute(&after(600, 100.0, 100.0), 100.0).expect("it was right");
+        assert_eq!(lower_at_a_minute(&mut after(600, 100.0, 180.0), 100.0), None);
+        let heard = lower_at_a_minute(&mut after(600, 100.0, 100.0), 100.0).expect("it was right");
         assert!((heard - 95.0).abs() < 0.5, "{heard}");
         // A point that is not reached in the forecaster's own time raises that, too.
         let mut horizons = vec![near(1_000, 10.0), near(30_000, 10.0)];
@@ -302,7 +345,7 @@ mod tests {
         for tick in 6_000..60_000_u64 {
             let told = [point(0, 100.0), point(60_000, 100.0)];
             long.observe(tick * 100, 100.0, 100, &told, &QUANTILES);
-            if lower_at_a_minute(&long, 100.0).is_some() {
+            if lower_at_a_minute(&mut long, 100.0).is_some() {
                 heard_after_s.get_or_insert(tick / 10 - 600);
             }
         }
@@ -329,8 +372,8 @@ mod tests {
     #[test]
     fn nonsense_is_not_heard() {
         for rps in [f64::NAN, f64::INFINITY, -1.0] {
-            let long = after(60, 100.0, rps);
-            assert_eq!(lower_at_a_minute(&long, 100.0), None, "{rps}");
+            let mut long = after(60, 100.0, rps);
+            assert_eq!(lower_at_a_minute(&mut long, 100.0), None, "{rps}");
         }
         let mut horizons = vec![near(30_000, 100.0)];
         after(60, 100.0, 1e300).extend(&mut horizons);
@@ -357,6 +400,10 @@ mod tests {
             long.observe(tick * 100, 50.0, 100, &told, &QUANTILES);
         }
         let pending: usize = long.tracks.iter().map(|t| t.pending.len()).sum();
+        for horizon_ms in 1..100 {
+            long.extend(&mut vec![near(horizon_ms, 50.0)]);
+        }
+        assert!(long.merges.len() <= MOST_POINTS, "{}", long.merges.len());
         assert!(long.tracks.len() <= MOST_POINTS, "{}", long.tracks.len());
         assert!(pending as u64 <= MOST_POINTS as u64 * (MOST_PENDING + 2), "{pending}");
     }

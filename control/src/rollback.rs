@@ -7,8 +7,9 @@ use crate::scene::{Scene, count, shadows_text};
 use crate::tiers::Floor;
 use crate::{InstanceId, Law, Step, Tier};
 
-/// Demand must fall this far below what would call a shadow back before the shadow goes, so that
-/// demand on the edge calls for nothing.
+/// Demand must fall this far below what would call a shadow back before the shadow goes down, so that
+/// demand on the edge calls for nothing. It ends without a margin: for that it was not wanted for as
+/// long as it takes to come back, and until then it costs as much as when it is wanted.
 const MARGIN: f64 = 0.9;
 /// Requests that have not ended after this long do not keep a draining shadow any longer.
 const LONGEST_DRAIN_MS: u64 = 30_000;
@@ -101,12 +102,12 @@ impl Rollback {
     }
 }
 
-/// How long a shadow was not wanted when it is ended: the evaluation window, in whole numbers, that
-/// holds the learned start-up.
+/// How long a shadow was not wanted when it is ended: the evaluation window, or as many quarters of it
+/// as hold the learned start-up.
 fn ending_window_ms(scene: &Scene<'_>) -> u64 {
-    let window_ms = scene.spec.evaluation_window_ms.max(1);
-    let windows = scene.start_up_ms().min(LONGEST_START_UP_MS).div_ceil(window_ms);
-    window_ms.saturating_mul(windows.max(1))
+    let quarter_ms = scene.spec.evaluation_window_ms.div_ceil(4).max(1);
+    let quarters = scene.start_up_ms().min(LONGEST_START_UP_MS).div_ceil(quarter_ms);
+    quarter_ms.saturating_mul(quarters.max(4))
 }
 
 /// The reverse of the order in which shadows are filled: far before near, new before old.
@@ -130,7 +131,8 @@ fn drain_surplus(scene: &mut Scene<'_>, serving: u32, most: u64) {
 
 fn wanted_now(scene: &Scene<'_>, floor: Floor) -> [u32; 3] {
     let pool = scene.pool;
-    let needed = |demand_rps: f64| scene.supply.shadows_for(demand_rps / MARGIN).min(pool.max);
+    let exactly = |demand_rps: f64| scene.supply.shadows_for(demand_rps).min(pool.max);
+    let needed = |demand_rps: f64| exactly(demand_rps / MARGIN);
     // An announced event is the same step for all: a shadow ordered to serve from afar must not
     // go before those that are near are ordered.
     let farthest_ms = scene.commit_lead_ms(Tier::Warm).max(scene.commit_lead_ms(Tier::Shadow));
@@ -149,7 +151,7 @@ fn wanted_now(scene: &Scene<'_>, floor: Floor) -> [u32; 3] {
     let warm = running.max(needed(warming.rps));
     let all = running
         .saturating_add(pool.shadow)
-        .max(needed(preparing.rps))
+        .max(exactly(preparing.rps))
         .saturating_add(scene.supply.lost_primaries);
     let claims = &scene.claims;
     let warm = warm.max(claims.running().min(pool.max));

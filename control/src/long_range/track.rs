@@ -19,7 +19,7 @@ const HARMLESS_RPS: f64 = 0.25;
 /// Predictions of one horizon that wait for their truth.
 pub(super) const MOST_PENDING: u64 = 32;
 /// Least time between two of them.
-const LEAST_STRIDE_MS: u64 = 10_000;
+pub(super) const LEAST_STRIDE_MS: u64 = 10_000;
 
 /// The record of one horizon.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -116,6 +116,6 @@ impl Track {
 }
 
 /// Loss of a quantile that fell `short` of the truth (negative when it lay above).
-fn pinball(short: f64, level: f64) -> f64 {
+pub(super) fn pinball(short: f64, level: f64) -> f64 {
     if short > 0.0 { level * short } else { (level - 1.0) * short }
 }
