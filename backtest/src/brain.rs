@@ -47,7 +47,7 @@ impl Default for BrainSpec {
     fn default() -> Self {
         let usual = QuantileSpec::of_cost(QuantileSpec::VIOLATION_COST);
         Self {
-            target: 0.9,
+            target: 0.95,
             prepare: usual.prepare,
             warm: usual.warm,
             commit: usual.commit,

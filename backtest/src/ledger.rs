@@ -1,5 +1,7 @@
 //! What a run came to: violations, hours, cost, and a timeline for charts.
 
+use foreshadow_control::Tier;
+
 use crate::fleet::{Fleet, Served};
 use crate::outcome::{Activations, HorizonOutcome, Outcome, TimelinePoint};
 use crate::{Policy, Setup, Trace};
@@ -43,7 +45,10 @@ impl<'a> Ledger<'a> {
         self.counted_ticks += 1;
         self.outcome.requests += arrivals;
         self.violated += served.violated;
-        self.violated_ticks += u64::from(over && arrivals > 0);
+        if over && arrivals > 0 {
+            self.violated_ticks += 1;
+            self.blame(arrivals, fleet);
+        }
         self.instance_ticks += fleet.instances.len() as u64;
         self.outcome.most_instances = self.outcome.most_instances.max(fleet.len());
         let price = |tier, to| self.setup.prices.of(tier, to);
@@ -52,6 +57,23 @@ impl<'a> Ledger<'a> {
             .iter()
             .map(|i| price(i.tier, i.moving.map(|(to, _, _)| to)))
             .sum::<f64>();
+    }
+
+    /// Adds a violated tick to what was missing in it.
+    fn blame(&mut self, arrivals: u64, fleet: &Fleet) {
+        let tick_s = self.trace.tick_ms as f64 / 1_000.0;
+        let enough = |instances: usize| {
+            instances as f64 * self.setup.capacity_rps * tick_s >= arrivals as f64
+        };
+        let ready = fleet.instances.iter().filter(|i| i.tier != Tier::Cold).count();
+        let ordered = fleet.instances.len();
+        let by = &mut self.outcome.violation_by;
+        let part = match (enough(ready), enough(ordered)) {
+            (true, _) => &mut by.waking_s,
+            (false, true) => &mut by.starting_s,
+            (false, false) => &mut by.unordered_s,
+        };
+        *part += tick_s;
     }
 
     fn draw(&mut self, tick: usize, arrivals: u64, served: &Served, over: bool) {

@@ -45,7 +45,7 @@ pub use brain::BrainSpec;
 pub use demand::{Between, Trace, TraceError};
 pub use engine::run;
 pub use frontier::{Point, at_equal_hours, pareto};
-pub use outcome::{Activations, HorizonOutcome, Outcome, Quartiles, TimelinePoint};
+pub use outcome::{Activations, HorizonOutcome, Missing, Outcome, Quartiles, TimelinePoint};
 pub use policy::{Fixed, Policy, PolicyError};
 pub use reactive::ReactiveSpec;
 pub use series::{Kind, Repairs, Sample, Series, SeriesError};

@@ -6,15 +6,8 @@ use foreshadow_predictor::long::{History, LongSpec, Model};
 
 use crate::Trace;
 
-/// What the model is fitted to.
+/// What the model is fitted to: minutes.
 const STEP_MS: u64 = 60_000;
-const HISTORY_MS: u64 = 14 * 86_400_000;
-const LEAST_STEPS: usize = 30;
-/// How far it looks, and how far beyond that a curve is described: it is used until the next fit.
-const REACH_MS: u64 = 3_600_000;
-/// Time between two fits on a live node, and at most: older curves are not told.
-const EVERY_MS: u64 = 300_000;
-const LONGEST_MS: u64 = 3_600_000;
 /// Fits of one run; of a longer one they are further apart, so that months take seconds.
 const MOST_FITS: u64 = 1_500;
 
@@ -29,7 +22,8 @@ pub(crate) struct LongModel {
 impl LongModel {
     pub(crate) fn new(quantiles: QuantileSpec, refit_s: Option<f64>, trace: &Trace) -> Self {
         let span_ms = trace.ticks() as u64 * trace.tick_ms;
-        let usual_ms = EVERY_MS.max(span_ms / MOST_FITS).min(LONGEST_MS);
+        // Curves that are older than they reach are not told.
+        let usual_ms = Told::EVERY_MS.max(span_ms / MOST_FITS).min(Told::REACH_MS);
         let every_ms = refit_s.map_or(usual_ms, |s| (s * 1_000.0) as u64);
         Self { quantiles, every_ms, due_ms: 0, told: None }
     }
@@ -48,9 +42,9 @@ impl LongModel {
     }
 
     fn fit(&self, passed_ms: u64, now_ms: u64, trace: &Trace) -> Option<Told> {
-        let first_ms = passed_ms.saturating_sub(HISTORY_MS);
+        let first_ms = passed_ms.saturating_sub(Told::HISTORY_MS);
         let steps = usize::try_from((passed_ms - first_ms) / STEP_MS).unwrap_or(0);
-        if steps < LEAST_STEPS {
+        if steps < Told::LEAST_STEPS {
             return None;
         }
         // Whole minutes, counted back from now.
@@ -70,12 +64,13 @@ impl LongModel {
         let QuantileSpec { commit, warm, prepare } = self.quantiles;
         let spec = LongSpec {
             levels: vec![commit, warm, prepare],
-            horizon_ms: REACH_MS,
+            horizon_ms: Told::REACH_MS,
             ..LongSpec::default()
         };
         // A history that nothing can be learned from leaves the former one in force.
         let model = Model::fit(&history, &spec, &[], &[]).ok()?;
-        let ahead = usize::try_from((REACH_MS + self.every_ms) / STEP_MS).unwrap_or(0) + 3;
+        // It is used until the next fit.
+        let ahead = usize::try_from((Told::REACH_MS + self.every_ms) / STEP_MS).unwrap_or(0) + 3;
         Some(Told::of(&model.forecast(now_ms, ahead), &self.quantiles, now_ms))
     }
 }

@@ -13,6 +13,8 @@ pub struct Outcome {
     pub requests: u64,
     /// Time of ticks with more violated requests than allowed.
     pub violation_s: f64,
+    /// What was missing in that time.
+    pub violation_by: Missing,
     /// Requests that the instances could not serve within the objective.
     pub violated_requests: f64,
     /// The same as a share of all requests, 0 to 1.
@@ -31,6 +33,17 @@ pub struct Outcome {
     /// For charts; covers the whole trace.
     #[serde(skip)]
     pub timeline: Vec<TimelinePoint>,
+}
+
+/// Time of violation by what would have carried the requests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Missing {
+    /// Instances that were ready and did not serve.
+    pub waking_s: f64,
+    /// Instances that were ordered and still starting: demand grew faster than they start.
+    pub starting_s: f64,
+    /// More than was ordered.
+    pub unordered_s: f64,
 }
 
 /// Instances that began to serve, and whether they were needed.

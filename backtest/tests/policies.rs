@@ -1,6 +1,8 @@
 //! Policies in small worlds: what must hold of every outcome, and what the brain is there for.
 
-use foreshadow_backtest::{Between, Outcome, Policy, Prices, Series, Setup, StartUp, Trace, run};
+use foreshadow_backtest::{
+    Between, Missing, Outcome, Policy, Prices, Series, Setup, StartUp, Trace, run,
+};
 use proptest::prelude::*;
 
 const DAY_MINUTES: u64 = 1_440;
@@ -69,6 +71,8 @@ fn reactive_scaling_is_late_by_its_start_up_and_waits_before_it_scales_down() {
     let reactive = outcome("reactive:0.9", &trace, &setup(300));
     // 15 s until the next look, in ticks of 10 s, and the start-up of 300.35 s.
     assert!((310.0..=330.0).contains(&reactive.violation_s), "{}", reactive.violation_s);
+    let Missing { waking_s, starting_s, unordered_s } = reactive.violation_by;
+    assert!(starting_s >= 300.0 && unordered_s <= 30.0 && waking_s == 0.0, "{starting_s} s");
     assert_eq!((reactive.activations.total, reactive.activations.late), (3, 3));
     let lead_s = reactive.activations.lead_s.expect("leads");
     assert!((-330.0..=-310.0).contains(&lead_s.p50), "{lead_s:?}");
@@ -124,7 +128,8 @@ fn the_brain_is_ready_for_what_repeats_where_reactive_scaling_is_late() {
         wait_ms: 1_000,
         ..setup(600)
     };
-    let brain = outcome("brain:target=0.85,commit=0.5,refit=3000", &trace, &setup);
+    let eager = "brain:target=0.85,prepare=0.947,warm=0.923,commit=0.5,refit=3000";
+    let brain = outcome(eager, &trace, &setup);
     let reactive = outcome("reactive:0.6", &trace, &setup);
     assert!(reactive.violation_s > 500.0, "{}", reactive.violation_s);
     assert!(brain.violation_s * 3.0 < reactive.violation_s, "{} s", brain.violation_s);
@@ -206,6 +211,9 @@ proptest! {
         let outcome = run(&policy, &trace, &setup, &mut |_| {});
         prop_assert!(outcome.most_instances <= 30);
         prop_assert!(outcome.violated_requests <= outcome.requests as f64 + 1e-6);
+        let Missing { waking_s, starting_s, unordered_s } = outcome.violation_by;
+        let parts = waking_s + starting_s + unordered_s;
+        prop_assert!((parts - outcome.violation_s).abs() < 1e-6, "{:?}", outcome.violation_by);
         let figures =
             [outcome.violation_s, outcome.violated_share, outcome.instance_hours, outcome.cost];
         prop_assert!(figures.iter().all(|x| x.is_finite() && *x >= 0.0), "{:?}", figures);

@@ -105,14 +105,16 @@ impl QuantileSpec {
     /// the median warms, the lower bound commits. Shadows that serve too early take from all the load
     /// that capacity is learned from, so that they would seem needed ever after.
     pub const LEARNED: Self = Self { prepare: 0.95, warm: 0.5, commit: 0.1 };
-    /// What a second without a shadow that is needed costs, in seconds of a full one that is not.
-    pub const VIOLATION_COST: f64 = 9.0;
+    /// What a second without a shadow that is needed costs, in seconds of a full one that is not, unless
+    /// an operator says it. Uncertain demand is met by high quantiles, which cost only where it is
+    /// uncertain, rather than by a low target, which costs everywhere (docs/backtest.md has figures).
+    pub const VIOLATION_COST: f64 = 50.0;
     /// What a paused shadow and a warm one cost, as parts of a full one: they keep their memory.
     const PAUSED: f64 = 0.5;
     const WARM: f64 = 0.75;
 
     /// The quantiles that follow from what a violation costs, in seconds of a full shadow that
-    /// nobody needs: 9 makes commit 0.9, warm 0.923, prepare 0.947.
+    /// nobody needs: 50 makes commit 0.98, warm 0.985, prepare 0.99.
     #[must_use]
     pub fn of_cost(violation: f64) -> Self {
         let ratio = |idle: f64| violation / (violation + idle);

@@ -33,6 +33,9 @@ const REACTIVES: [&str; 13] = [
     "reactive:0.95",
 ];
 
+/// Fixed numbers of instances, up to four times what mean demand needs.
+const MOST_FIXED: u32 = 24;
+
 /// How it is done, for whoever reads only the output.
 pub(crate) const HOW: &str = "An instance carries a sixth of mean demand. Between recorded values \
 demand goes on straight lines and requests arrive by chance (Poisson, seed 1); both are the same for \
@@ -95,7 +98,9 @@ pub(crate) fn run(
     let policies: Vec<Policy> = ["oracle", judged]
         .into_iter()
         .chain(REACTIVES)
-        .map(str::parse)
+        .map(str::to_owned)
+        .chain((1..=MOST_FIXED).map(|instances| format!("static:{instances}")))
+        .map(|policy| policy.parse())
         .collect::<Result<_, _>>()?;
     let outcomes = all(&policies, &trace, &setup);
     let growth = growth(&trace, &setup);

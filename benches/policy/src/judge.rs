@@ -6,7 +6,7 @@
 use std::fmt::Write as _;
 
 use anyhow::Context;
-use foreshadow_backtest::{Outcome, Point, at_equal_hours};
+use foreshadow_backtest::{Missing, Outcome, Point, at_equal_hours};
 use serde::Serialize;
 
 use crate::bench::Cell;
@@ -30,6 +30,11 @@ pub(crate) struct Verdict {
     pub(crate) reactive_violation_s: Option<f64>,
     /// The same for the same cost at the prices of the tiers.
     pub(crate) reactive_violation_at_cost_s: Option<f64>,
+    /// Violations of a fixed number of instances for the same instance-hours. Where that is less
+    /// than all others have, what came before told nothing of what came.
+    pub(crate) fixed_violation_s: Option<f64>,
+    /// What was missing in the violations.
+    pub(crate) violation_by: Missing,
     pub(crate) oracle_hours: f64,
     pub(crate) hours_to_oracle: f64,
     pub(crate) violations_reached: bool,
@@ -47,12 +52,14 @@ pub(crate) fn judge(outcomes: &[Outcome], judged: &str, growth: f64) -> anyhow::
         found.with_context(|| format!("{name} is not among the outcomes"))
     };
     let (brain, oracle) = (of(judged)?, of("oracle")?);
-    let reactive = |hours: fn(&Outcome) -> f64| -> Vec<Point> {
-        let family = outcomes.iter().filter(|o| o.policy.starts_with("reactive"));
+    let family = |name: &str, hours: fn(&Outcome) -> f64| -> Vec<Point> {
+        let family = outcomes.iter().filter(|o| o.policy.starts_with(name));
         family.map(|o| Point { hours: hours(o), violation_s: o.violation_s }).collect()
     };
-    let rival = at_equal_hours(&reactive(|o| o.instance_hours), brain.instance_hours);
-    let rival_at_cost = at_equal_hours(&reactive(|o| o.cost), brain.cost);
+    let for_hours =
+        |name: &str| at_equal_hours(&family(name, |o| o.instance_hours), brain.instance_hours);
+    let rival = for_hours("reactive");
+    let rival_at_cost = at_equal_hours(&family("reactive", |o| o.cost), brain.cost);
     let bursty = growth > BURSTY;
     let allowed = if bursty { MOST_OF_REACTIVE } else { 1.0 };
     let draw = brain.violation_s <= NOTHING * brain.scored_s;
@@ -65,6 +72,8 @@ pub(crate) fn judge(outcomes: &[Outcome], judged: &str, growth: f64) -> anyhow::
         cost: brain.cost,
         reactive_violation_s: rival,
         reactive_violation_at_cost_s: rival_at_cost,
+        fixed_violation_s: for_hours("static"),
+        violation_by: brain.violation_by,
         oracle_hours: oracle.instance_hours,
         hours_to_oracle,
         violations_reached: reached,
@@ -95,8 +104,9 @@ pub(crate) fn summary(cells: &[Cell]) -> Summary {
             let rival_s = v.reactive_violation_s.unwrap_or(0.0);
             let kind = if v.bursty { "a third" } else { "all" };
             why.push(format!(
-                "{:.0} s of violation, reactive {rival_s:.0} s for as many instance-hours ({kind} of it is allowed)",
-                v.violation_s
+                "{:.0} s of violation, reactive {rival_s:.0} s for as many instance-hours ({kind} of it is allowed){}",
+                v.violation_s,
+                cause(v)
             ));
         }
         if !v.cost_reached {
@@ -115,6 +125,17 @@ pub(crate) fn summary(cells: &[Cell]) -> Summary {
         both_reached: count(|v| v.violations_reached && v.cost_reached),
         misses: misses.collect(),
     }
+}
+
+/// What was missing, and what a fixed number of instances would have done.
+fn cause(v: &Verdict) -> String {
+    let Missing { waking_s, starting_s, unordered_s } = v.violation_by;
+    let fixed = v.fixed_violation_s.map_or_else(String::new, |fixed_s| {
+        format!("; a fixed number of instances for as many hours: {fixed_s:.0} s")
+    });
+    format!(
+        "; what was missing was still starting in {starting_s:.0} s, not ordered in {unordered_s:.0} s, ready and not serving in {waking_s:.0} s{fixed}"
+    )
 }
 
 /// One line of the table.

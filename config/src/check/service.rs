@@ -26,7 +26,7 @@ use crate::{
 /// What instances are filled to unless the file says it. What is learned of a capacity is uncertain;
 /// one that is given leaves room for chance only.
 const LEARNED_TARGET: f64 = 0.75;
-const PINNED_TARGET: f64 = 0.9;
+const PINNED_TARGET: f64 = 0.95;
 
 /// Checks a service, all but its rules; `listens` is where the proxy itself listens.
 pub(super) fn service(raw: RawService, listens: &[SocketAddr], r: &mut Reader<'_>) -> Service {

@@ -17,7 +17,7 @@ table! {
         objective: RawObjective,
         /// Capacity of an instance: auto learns it, a rate such as 400rps pins it. Default: auto.
         capacity: CapacityChoice,
-        /// Share of its capacity that an instance is filled to. Default: 90% where the service's
+        /// Share of its capacity that an instance is filled to. Default: 95% where the service's
         /// capacity is pinned, else 75%.
         target_utilisation: Share,
         /// How instances are checked. Default: whether a TCP connection opens.
@@ -119,7 +119,7 @@ table! {
         /// those names, looked up or pushed. Default: the first 8 under `signals` of the service.
         signals: List<Text>,
         /// What a second without a shadow that is needed costs, in seconds of one that is not, 0.1 to
-        /// 1000; the quantiles follow from it. Default: 9 where capacity is pinned.
+        /// 1000; the quantiles follow from it. Default: 50 where capacity is pinned.
         violation_cost: Factor,
         /// Which quantile of demand starts which step. Default: by violation_cost; where that is not given
         /// and capacity is learned, 95%, 50% and 10%.
@@ -172,11 +172,11 @@ table! {
 table! {
     /// Which quantile of demand starts which step; commit <= warm <= prepare.
     RawQuantiles {
-        /// Prepares: makes shadows. Default: 95% where capacity is learned, else by violation_cost (94.7%).
+        /// Prepares: makes shadows. Default: 95% where capacity is learned, else by violation_cost (99%).
         prepare: Share,
-        /// Warms shadows up. Default: 50% where capacity is learned, else by violation_cost (92.3%).
+        /// Warms shadows up. Default: 50% where capacity is learned, else by violation_cost (98.5%).
         warm: Share,
-        /// Commits: full size and traffic. Default: 10% where capacity is learned, else by violation_cost (90%).
+        /// Commits: full size and traffic. Default: 10% where capacity is learned, else by violation_cost (98%).
         commit: Share,
     }
 }

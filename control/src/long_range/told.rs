@@ -10,7 +10,7 @@ const POINTS_MS: [u64; 11] = [
     3_600_000,
 ];
 /// What was fitted longer ago than this is not told any more.
-const STALE_MS: u64 = 3_600_000;
+const STALE_MS: u64 = Told::REACH_MS;
 
 /// By step, the three quantiles of demand that decisions are taken from; without announced events,
 /// which the controller counts in itself.
@@ -23,6 +23,16 @@ pub struct Told {
 }
 
 impl Told {
+    /// How far ahead the controller is told.
+    pub const REACH_MS: u64 = 3_600_000;
+    /// The kept history that the model is fitted to, at most, by the minute: as much of it as is like
+    /// the next hour.
+    pub const HISTORY_MS: u64 = 14 * 86_400_000;
+    /// Minutes of history that it cannot do without.
+    pub const LEAST_STEPS: usize = 30;
+    /// Time between two fits.
+    pub const EVERY_MS: u64 = 300_000;
+
     /// Takes from `forecast`, fitted at `fitted_at_ms` of Unix time, the levels nearest to those
     /// wanted.
     #[must_use]

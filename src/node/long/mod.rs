@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use foreshadow_config::Config;
-use foreshadow_control::{DemandHorizon, Foreseen, ServiceName, Sight};
+use foreshadow_control::{DemandHorizon, Foreseen, ServiceName, Sight, Told};
 
 use super::Shared;
 use super::decisions::Event;
@@ -50,7 +50,7 @@ impl Reach {
     /// Its length.
     pub(crate) fn ms(self) -> u64 {
         match self {
-            Self::Hour => 3_600_000,
+            Self::Hour => Told::REACH_MS,
             Self::Day => 86_400_000,
             Self::Week => 7 * 86_400_000,
         }
@@ -68,7 +68,7 @@ impl Reach {
     /// History that it is fitted to, at most: as much of it as is like the time to come.
     fn history_ms(self) -> u64 {
         match self {
-            Self::Hour => 14 * 86_400_000,
+            Self::Hour => Told::HISTORY_MS,
             Self::Day => 56 * 86_400_000,
             Self::Week => 366 * 86_400_000,
         }
@@ -77,7 +77,7 @@ impl Reach {
     /// Spans of history it cannot do without.
     pub(crate) fn least_spans(self) -> usize {
         match self {
-            Self::Hour => 30,
+            Self::Hour => Told::LEAST_STEPS,
             Self::Day => 16,
             Self::Week => 24,
         }
@@ -86,7 +86,7 @@ impl Reach {
     /// Time between two fits.
     fn every_ms(self) -> u64 {
         match self {
-            Self::Hour => 300_000,
+            Self::Hour => Told::EVERY_MS,
             Self::Day => 900_000,
             Self::Week => 3_600_000,
         }
