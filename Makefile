@@ -51,11 +51,14 @@ bench-capacity: ## Learned capacity against the truth, 10 min (BENCH_ARGS=--quic
 	@cargo build --release --locked --quiet --bin foreshadow
 	@cargo run --release --locked --quiet -p foreshadow-bench-capacity -- $(BENCH_ARGS)
 
-bench-forecast: ## Forecasters on recorded traces (FORESHADOW_TRACES), and their cost, as JSON
+# BENCH_ARGS=--no-peers leaves the Python libraries out (1 min); FORESHADOW_PEERS_SECONDS bounds them.
+bench-forecast: ## Forecasters on recorded traces (FORESHADOW_TRACES), peers, cost: one JSON object, 8 min
 	@scripts/setup.sh build >&2
-	@cargo run --release --locked --quiet -p foreshadow-bench-forecast --bin short
-	@cargo run --release --locked --quiet -p foreshadow-bench-forecast --bin scale
-	@cargo run --release --locked --quiet -p foreshadow-bench-forecast --bin long
+	@cargo build --release --locked --quiet -p foreshadow-bench-forecast
+	@echo '{ "short":' && cargo run --release --locked --quiet -p foreshadow-bench-forecast --bin short
+	@echo ', "scale":' && cargo run --release --locked --quiet -p foreshadow-bench-forecast --bin scale
+	@echo ', "long":' && cargo run --release --locked --quiet -p foreshadow-bench-forecast --bin long -- $(BENCH_ARGS)
+	@echo '}'
 
 bench-policy: ## Violations and cost beside reactive scaling and an oracle, on public traces
 	@scripts/setup.sh build >&2

@@ -123,8 +123,8 @@ def answer(name, window):
 
 def main(windows_path, results_path, budget_s):
     warnings.filterwarnings("ignore")
-    # cmdstanpy sets its own level when it is first imported.
-    logging.disable(logging.WARNING)
+    # cmdstanpy sets its own level when it is first imported; Prophet calls a missing plotly an error.
+    logging.disable(logging.ERROR)
     with open(windows_path, encoding="utf-8") as lines:
         windows = [json.loads(line) for line in lines]
     names = [name for name, (module, _) in MODELS.items() if importlib.util.find_spec(module)]

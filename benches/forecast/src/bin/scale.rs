@@ -8,8 +8,8 @@
 use std::hint::black_box;
 use std::time::Instant;
 
+use foreshadow_bench_forecast::{Spent, thread_cpu_ms};
 use foreshadow_predictor::{Forecaster, SeriesSpec};
-use rustix::time::{ClockId, clock_gettime};
 use serde_json::json;
 
 const SERIES: usize = 5_000;
@@ -47,35 +47,21 @@ fn main() {
         cpu_ms.push(thread_cpu_ms() - cpu_before);
         wall_ms.push(started.elapsed().as_secs_f64() * 1e3);
     }
-    let (p50_ms, p99_ms) = (at(&mut cpu_ms, 0.5), at(&mut cpu_ms, 0.99));
+    let cpu = Spent::of(&cpu_ms);
     let figures = json!({
         "bench": "scale",
         "series": SERIES,
         "horizons": 4,
-        "ticks": TICKS,
-        "tick_cpu_p50_ms": p50_ms,
-        "tick_cpu_p99_ms": p99_ms,
-        "tick_wall_p50_ms": at(&mut wall_ms, 0.5),
-        "tick_wall_p99_ms": at(&mut wall_ms, 0.99),
-        "us_per_series_p50": p50_ms * 1e3 / SERIES as f64,
+        "tick_cpu": cpu,
+        "tick_wall": Spent::of(&wall_ms),
+        "us_per_series_p50": cpu.p50_ms * 1e3 / SERIES as f64,
         "bytes_per_series": series[0].memory_bytes(),
         "targets": [{
             "what": "p99 of a tick in ms of one core",
             "wanted": format!("at most {MOST_P99_MS}"),
-            "is": p99_ms,
-            "met": p99_ms <= MOST_P99_MS,
+            "is": cpu.p99_ms,
+            "met": cpu.p99_ms <= MOST_P99_MS,
         }],
     });
     println!("{figures:#}");
-}
-
-/// Processor time of this thread so far.
-fn thread_cpu_ms() -> f64 {
-    let spent = clock_gettime(ClockId::ThreadCPUTime);
-    spent.tv_sec as f64 * 1e3 + spent.tv_nsec as f64 * 1e-6
-}
-
-fn at(figures: &mut [f64], share: f64) -> f64 {
-    figures.sort_unstable_by(f64::total_cmp);
-    figures[(share * (figures.len() - 1) as f64) as usize]
 }
