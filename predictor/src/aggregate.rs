@@ -2,12 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::boa::{Boa, absolute_slope};
+use crate::boa::{Boa, absolute_slope, loss_saved, slope_saved};
 use crate::check::{self, Checked};
+use crate::conformal::silent;
 use crate::math::exp_neg;
 
 /// Learning rate, per unit of the bounded loss.
-const ETA: f64 = 2.0;
+const ETA: f64 = 3.0;
 /// Share of the weight that is handed out evenly at each truth.
 const SHARE: f64 = 0.01;
 /// Share of the weight that follows the next shorter horizon at each step.
@@ -139,10 +140,39 @@ const PRIOR_STEP: f64 = 1.0;
 /// The prior is learned as if the fast one had at least this weight.
 const MIN_SHARE: f64 = 0.02;
 
+/// Truths that the ordinary error of the slow ones remembers.
+const USUAL_MEMORY: f64 = 2_000.0;
+/// One error counts for at most this many times the ordinary one, once so many are known.
+const USUAL_CLIP: f64 = 10.0;
+const USUAL_TRUTHS: f64 = 20.0;
+/// How much the slow one heeds losses beside their gradients: the best expert beside the best
+/// combination.
+const LOSS_SHARE: f64 = 0.3;
+/// What the judge takes the choice for before it knows, and the slow one alone.
+const JUDGE_START: [f64; 2] = [0.95, 0.05];
+
+/// What a [`Mixture`] makes of the experts' predictions.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Mixed {
+    /// The forecast.
+    pub(crate) mean: f64,
+    /// Those of its parts.
+    pub(crate) fast: f64,
+    pub(crate) slow: f64,
+    pub(crate) chosen: f64,
+}
+
 /// Two aggregations at different speeds, mixed: [`Hedge`] turns within a few truths and so never
 /// settles, [`Boa`] settles and so is late when the regime changes. What each lost of late decides
 /// between them, by exponential weights of the discounted losses (Cesa-Bianchi & Lugosi 2006,
 /// "Prediction, Learning, and Games", section 2.11).
+///
+/// That decision is itself only an expert. Where truths come late, to turn is to turn to what was
+/// right a horizon ago, and what each lost of late is mostly noise; so another [`Boa`], the judge,
+/// mixes it with the slow one alone, by all that both ever lost. Both are held to what they said then:
+/// by their weights of now, which have learned since, those that turn quickly would look as if they had
+/// known. Only seconds ahead the choice itself is made by what they would say now, as a ramp that lasts
+/// for seconds must be believed at once.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Mixture {
     fast: Hedge,
@@ -152,34 +182,55 @@ pub(crate) struct Mixture {
     /// What it must have saved to be as good.
     prior: f64,
     pace: f64,
-    /// The weight of the fast one.
+    /// The weight of the fast one, as chosen.
     share: f64,
+    /// Between that choice and the slow one alone.
+    judge: Boa,
+    /// Ordinary error over a long time.
+    usual: f64,
+    /// Whether the choice is made by what the parts would say now.
+    near: bool,
 }
 
 impl Mixture {
-    /// `quick` says of each expert whether the fast one listens to it; `delay` predictions wait at
-    /// once.
-    pub(crate) fn new(quick: &[bool], pace: f64, delay: f64) -> Self {
-        let fast = Hedge::new(quick, pace);
-        let slow = Boa::new(quick.len(), delay);
-        let mut mixture = Self { fast, slow, lag: 0.0, prior: FIRST_PRIOR, pace, share: 0.0 };
+    /// `quick` says of each expert whether the fast one listens to it, `start` how the slow one weighs
+    /// it before any truth; `delay` predictions wait at once. `near` is for horizons so near that who
+    /// would be right by now counts before who was.
+    pub(crate) fn new(quick: &[bool], start: &[f64], pace: f64, delay: f64, near: bool) -> Self {
+        let mut mixture = Self {
+            fast: Hedge::new(quick, pace),
+            slow: Boa::new(start, delay),
+            lag: 0.0,
+            prior: FIRST_PRIOR,
+            pace,
+            share: 0.0,
+            judge: Boa::new(&JUDGE_START, delay),
+            usual: 0.0,
+            near,
+        };
         mixture.choose();
         mixture
     }
 
     /// Heap memory, in bytes.
     pub(crate) fn memory_bytes(&self) -> usize {
-        size_of_val(&*self.fast.weights) + self.slow.memory_bytes()
+        size_of_val(&*self.fast.weights) + self.slow.memory_bytes() + self.judge.memory_bytes()
     }
 
     pub(crate) fn weights(&self) -> impl Iterator<Item = f64> {
+        let share = self.share * self.judge.weights().next().unwrap_or(1.0);
         let both = self.fast.weights().iter().zip(self.slow.weights());
-        both.map(|(fast, slow)| self.share * fast + (1.0 - self.share) * slow)
+        both.map(move |(fast, slow)| share * fast + (1.0 - share) * slow)
     }
 
-    /// The weighted mean of the experts' predictions.
-    pub(crate) fn mix(&self, predictions: &[f64]) -> f64 {
-        mix(self.weights(), predictions.iter().copied())
+    /// What is made of the experts' predictions.
+    pub(crate) fn mix(&self, predictions: &[f64]) -> Mixed {
+        let said = || predictions.iter().copied();
+        let fast = mix(self.fast.weights().iter().copied(), said());
+        let slow = mix(self.slow.weights(), said());
+        let chosen = self.share * fast + (1.0 - self.share) * slow;
+        let mean = mix(self.judge.weights(), [chosen, slow].into_iter());
+        Mixed { mean, fast, slow, chosen }
     }
 
     /// Variance of the predictions around the mean, weighted as the fast one does: how much those
@@ -194,7 +245,7 @@ impl Mixture {
     /// See [`Hedge::learn`]; of a truth that `woken` out of idleness only the fast one learns.
     pub(crate) fn learn(
         &mut self,
-        predictions: &[f32],
+        (predictions, mixed): (&[f32], &Mixed),
         truth: f64,
         scale: f64,
         trust: f64,
@@ -202,18 +253,43 @@ impl Mixture {
         shorter: Option<(&Mixture, f64)>,
     ) {
         let said = || predictions.iter().map(|prediction| f64::from(*prediction));
-        let fast = mix(self.fast.weights().iter().copied(), said());
-        let slow = mix(self.slow.weights(), said());
+        let (fast, slow) = match self.near {
+            true => {
+                (mix(self.fast.weights().iter().copied(), said()), mix(self.slow.weights(), said()))
+            }
+            false => (mixed.fast, mixed.slow),
+        };
         let more = ((fast - truth).abs() - (slow - truth).abs()) / scale;
         self.learn_prior(fast, slow, truth, scale, trust);
         self.lag += self.pace * more.clamp(-8.0, 8.0) - CHOICE_FADE * self.pace * self.lag;
         let hinted = shorter.map(|(shorter, hint)| (&shorter.fast, hint));
         self.fast.learn(predictions, truth, scale, trust, hinted);
-        if !woken {
-            self.slow.learn(predictions, slow, absolute_slope(slow, truth, scale), scale);
+        // To foresee nothing where nothing comes is no merit.
+        if !woken && !silent(truth, mixed.mean) {
+            self.learn_slowly(predictions, mixed, truth);
         }
         self.hear(shorter);
         self.choose();
+    }
+
+    /// What settles learns by errors in units of an ordinary one over a long time: one of the present
+    /// would let quiet hours decide, which say little about who is right when much is at stake.
+    fn learn_slowly(&mut self, predictions: &[f32], mixed: &Mixed, truth: f64) {
+        let error = (mixed.mean - truth).abs();
+        let truths = f64::from(self.slow.truths()) + 1.0;
+        let clip = if truths > USUAL_TRUTHS { USUAL_CLIP * self.usual } else { error };
+        self.usual += (error.min(clip) - self.usual) / truths.min(USUAL_MEMORY);
+        let usual = self.usual.max(1e-9);
+        let said = || predictions.iter().map(|prediction| f64::from(*prediction));
+        let slow = mix(self.slow.weights(), said());
+        let by_loss = LOSS_SHARE / usual;
+        let by_slope = (1.0 - LOSS_SHARE) * absolute_slope(slow, truth, usual) / usual;
+        self.slow.learn(said().map(|prediction| {
+            loss_saved(slow, prediction, truth, by_loss) + slope_saved(slow, prediction, by_slope)
+        }));
+        let judged = mix(self.judge.weights(), [mixed.chosen, mixed.slow].into_iter());
+        let saved = |prediction| loss_saved(judged, prediction, truth, 1.0 / usual);
+        self.judge.learn([mixed.chosen, mixed.slow].into_iter().map(saved));
     }
 
     /// Where the shorter horizon has turned to its fast one, this one will have to.
@@ -285,6 +361,8 @@ impl Mixture {
         check::part("slow", self.slow.check(experts))?;
         check::within("lag", self.lag, -check::MOST, check::MOST)?;
         check::within("prior", self.prior, PRIOR_RANGE.0, PRIOR_RANGE.1)?;
+        check::part("judge", self.judge.check(JUDGE_START.len()))?;
+        check::within("usual", self.usual, 0.0, check::MOST)?;
         check::within("pace", self.pace, 1e-9, 1.0)?;
         check::within("share", self.share, 0.0, 1.0)
     }

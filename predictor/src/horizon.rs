@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 
 use serde::{Deserialize, Serialize};
 
-use crate::aggregate::{HINT, Mixture};
+use crate::aggregate::{HINT, Mixed, Mixture};
 use crate::boa::MAX_EXPERTS;
 use crate::check::{self, Checked};
 use crate::conformal::{Band, Outcome, silent};
@@ -37,8 +37,11 @@ const SURPRISE_MEMORY: f64 = 400.0;
 /// A truth beyond [`MAX_GROWTH`] times what was there and forecast, and this many sigmas more, belongs
 /// to another regime: demand came out of idleness.
 const WAKING_SIGMAS: f64 = 6.0;
+/// Truths no later than this are those of a near horizon.
+const NEAR_MS: u64 = 12_000;
 /// Fields of a pending row that are not predictions, features or quantiles.
-const FIXED_FIELDS: usize = 5 + VIEWS;
+const FIXED_FIELDS: usize = FIRST_VIEW + VIEWS;
+const FIRST_VIEW: usize = 8;
 /// Truths that least squares remembers, at least and per prediction that waits: truths of one horizon's
 /// length err together.
 const RLS_MEMORY: f64 = 300.0;
@@ -100,7 +103,13 @@ impl Horizon {
             phase,
             delay: waiting * stride,
             trend_reach: experts.trend_reach(target.centre),
-            mixture: Mixture::new(&experts.quick(), pace, waiting as f64),
+            mixture: Mixture::new(
+                &experts.quick(),
+                &experts.start(target.centre),
+                pace,
+                waiting as f64,
+                waiting * stride * step_ms <= NEAR_MS,
+            ),
             rls: Rls::new(experts.feature_count(), memory, stride.min(MAX_STRIDE_SAID) as f64),
             signal_rls: (signals > 0).then(|| Rls::new(features, SIGNAL_RLS_MEMORY, 1.0)),
             index,
@@ -186,8 +195,9 @@ impl Horizon {
         let (fixed, rest) = row.split_at(FIXED_FIELDS);
         let (quantiles, rest) = rest.split_at(levels.len());
         let (features, predictions) = rest.split_at(self.features);
-        let [size, mean, sigma, width, bin] = std::array::from_fn(|i| f64::from(fixed[i]));
-        let views: [f32; VIEWS] = std::array::from_fn(|i| fixed[5 + i]);
+        let [size, mean, sigma, width, bin, fast, slow, chosen] =
+            std::array::from_fn(|i| f64::from(fixed[i]));
+        let views: [f32; VIEWS] = std::array::from_fn(|i| fixed[FIRST_VIEW + i]);
         let level = f64::from(predictions[LAST]);
         let quantiles = quantiles.iter().map(|quantile| f64::from(*quantile));
         self.score.add(truth, mean, level, levels, quantiles);
@@ -196,7 +206,8 @@ impl Horizon {
         let trust = if surprised { usual } else { 1.0 };
         let woken = truth > MAX_GROWTH * level.max(mean) + WAKING_SIGMAS * sigma;
         let shorter = shorter.map(|horizon| (&horizon.mixture, HINT));
-        self.mixture.learn(predictions, truth, f64::from(views[0]), trust, woken, shorter);
+        let said = (predictions, &Mixed { mean, fast, slow, chosen });
+        self.mixture.learn(said, truth, f64::from(views[0]), trust, woken, shorter);
         if woken {
             return;
         }
@@ -239,7 +250,8 @@ impl Horizon {
         let there = sight.experts.look(self.target.centre as f64);
         let features = self.features(sight, &there);
         self.ask_experts(sight, &features, &there, ceiling, predictions);
-        let mean = self.mixture.mix(predictions).clamp(0.0, ceiling);
+        let mixed = self.mixture.mix(predictions);
+        let mean = mixed.mean.clamp(0.0, ceiling);
         let noise = sight.level.noise.sigma(mean, self.target.steps);
         let sigma = (noise * noise + self.mixture.spread(predictions, mean)).sqrt();
         let recent = self.band.width(sigma, self.prior_scale(sigma, shorter));
@@ -250,7 +262,8 @@ impl Horizon {
         out.mean = mean;
         self.band.write(mean, sigma, width, 2.0 * ceiling + 6.0 * sigma, &mut out.quantiles);
         if keep && self.visited(sight.step) {
-            let fixed = [sight.size, mean, sigma, width, bin as f64];
+            let Mixed { fast, slow, chosen, .. } = mixed;
+            let fixed = [sight.size, mean, sigma, width, bin as f64, fast, slow, chosen];
             let all =
                 fixed.iter().chain(&views).chain(&out.quantiles).chain(&features[..self.features]);
             let slots = self.pending.row_mut().iter_mut();

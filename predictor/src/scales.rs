@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::boa::Boa;
+use crate::boa::{Boa, slope_saved};
 use crate::check::{self, Checked};
 
 /// Views of the size of an error.
@@ -55,7 +55,7 @@ impl Scales {
     pub(crate) fn new(delay: f64, seasonal: bool) -> Self {
         let bins = if seasonal { SEASON_BINS } else { 0 };
         Self {
-            boa: Boa::new(VIEWS, delay),
+            boa: Boa::new(&[1.0 / VIEWS as f64; VIEWS], delay),
             long: 0.0,
             relative: 0.0,
             bins: vec![0.0; bins],
@@ -115,7 +115,8 @@ impl Scales {
         let mixed = self.mix(&views.map(f64::from));
         let slope = if size > self.reach * mixed { -INSIDE } else { 1.0 - INSIDE };
         self.reach = (self.reach * (1.0 - REACH_STEP * slope)).clamp(REACH_RANGE.0, REACH_RANGE.1);
-        self.boa.learn(views, mixed, slope, mixed.max(1e-9));
+        let per_unit = slope / mixed.max(1e-9);
+        self.boa.learn(views.iter().map(|view| slope_saved(mixed, f64::from(*view), per_unit)));
     }
 }
 

@@ -43,6 +43,10 @@ const TREND_FEATURE_INDEX: usize = 2;
 const BLOCK_MS: u64 = 1_000;
 /// Features stay within this.
 const FEATURE_RANGE: f64 = 4.0;
+/// Share of the first weights that goes to what is usual, very far ahead, and the steps at which it is
+/// half of that.
+const FAR_SHARE: f64 = 0.7;
+const FAR_STEPS: f64 = 30.0;
 /// A level this many times what was before came out of what is idleness in comparison.
 pub(crate) const WAKING_GROWTH: f64 = 3.0;
 
@@ -151,6 +155,21 @@ impl Experts {
     pub(crate) fn quick(&self) -> Vec<bool> {
         let slow = [LAST_STEP, FIRST_EWMA + EWMA_MS.len() - 1];
         (0..self.count()).map(|index| !slow.contains(&index)).collect()
+    }
+
+    /// How each expert is weighed `ahead` steps ahead before anything is known of it: evenly near,
+    /// while far ahead what is usual is the better guess, so most goes to the averages and to least
+    /// squares, which begins as "same as now" and learns how far to return to them.
+    pub(crate) fn start(&self, ahead: u64) -> Vec<f64> {
+        let far = FAR_SHARE * ahead as f64 / (ahead as f64 + FAR_STEPS);
+        let (count, own) = (self.count(), 1 + usize::from(self.signals));
+        let usual = |index: usize| {
+            let averages = FIRST_EWMA..FIRST_EWMA + EWMA_MS.len();
+            averages.contains(&index) || index >= count - own
+        };
+        let of = (0..count).filter(|index| usual(*index)).count() as f64;
+        let weight = |index| (1.0 - far) / count as f64 + if usual(index) { far / of } else { 0.0 };
+        (0..count).map(weight).collect()
     }
 
     /// Heap memory, in bytes.
