@@ -39,7 +39,8 @@ const JUMP_STEPS: u64 = 5;
 /// trends and profiles, and another one with the regressors, if there are any. Where steps are long,
 /// times count in steps instead. Per horizon the experts are mixed, learning as truths arrive, by
 /// exponential weights with fixed share (Herbster & Warmuth 1998), which turn at once, and Bernstein
-/// online aggregation (Wintenberger 2017), which settles; past losses choose between the two.
+/// online aggregation (Wintenberger 2017), which settles; past losses choose between the two, and a
+/// second Bernstein aggregation judges over a long time whether to follow that choice.
 /// Quantiles come from online conformal tracking of the residuals (Angelopoulos, Candès & Tibshirani
 /// 2023), scaled by a mix of what errors are like of late, at all times, at this level and in this part
 /// of the season. Counts are no special case: the noise of a step is Poisson's times a dispersion that
@@ -54,12 +55,12 @@ const JUMP_STEPS: u64 = 5;
 /// nothing, so those are of use within seconds of it. Outputs are finite and not negative whatever
 /// the input.
 ///
-/// **Cost.** Memory is fixed when made ([`memory_bytes`](Self::memory_bytes)): about 40 KB for
-/// 4 horizons and 5 levels, 4 KB more per season, at most 600 KB for the largest spec accepted.
-/// A horizon `h` of more than 48 steps is forecast anew, and learned from, every `h / 24` to `h / 48`
-/// steps, and when the level changes; where steps are a second or more, of more than 128, every `h / 64`
-/// to `h / 128`. They take turns, so that steps cost about the same. A step allocates nothing and takes a few microseconds
-/// (`cargo run --release -p foreshadow-predictor --example cost`).
+/// **Cost.** Memory is fixed when made ([`memory_bytes`](Self::memory_bytes)): about 45 KB for
+/// 4 horizons, 5 levels and a season, 4 KB more per further season, at most 600 KB for the largest spec
+/// accepted. A horizon `h` of more than 48 steps is forecast anew, and learned from, every `h / 24` to
+/// `h / 48` steps, and when the level changes; where steps are a second or more, of more than 128, every
+/// `h / 64` to `h / 128`. They take turns, so that steps cost about the same. A step allocates nothing
+/// and takes a few microseconds (`scale` in what `make bench-forecast` prints).
 ///
 /// **Replay.** Only basic arithmetic and the correctly rounded square root are used, so equal
 /// inputs give equal bits on every machine. The state never holds NaN or infinity and round-trips
