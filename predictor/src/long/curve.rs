@@ -75,7 +75,7 @@ impl Ahead {
 }
 
 impl Curve {
-    const fn plain(table: usize) -> Self {
+    pub(super) const fn plain(table: usize) -> Self {
         Self { table, ratio: 1.0, offset: 0.0, lasting: Lasting::Always, drift: 0.0 }
     }
 

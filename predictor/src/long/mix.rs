@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::clean::Series;
 use super::curve::{Ahead, Curve, curves};
+use super::extra::{Extra, ask};
 use super::profile::{Profile, Tables};
 use super::season::Seasons;
 
@@ -81,6 +82,30 @@ pub(super) fn roll(
     (origins, tables, curves)
 }
 
+/// Lets `extra` take part, at the end of the experts: from every origin and now.
+///
+/// # Errors
+///
+/// Why it is left out; nothing is changed then.
+pub(super) fn join(
+    extra: &dyn Extra,
+    series: &Series,
+    (origins, tables, curves): &mut (Vec<Origin>, Tables, Vec<Curve>),
+) -> Result<(), String> {
+    let moments: Vec<usize> =
+        origins.iter().map(|origin| origin.at).chain([series.len()]).collect();
+    let mut said = ask(extra, &series.values, &moments)?;
+    let curve = Curve::plain(tables.0.len());
+    tables.0.extend(said.pop());
+    curves.push(curve);
+    for (origin, said) in origins.iter_mut().zip(said) {
+        let length = origin.shapes.first().map_or(0, Vec::len);
+        origin.shapes.push(said.into_iter().cycle().take(length).collect());
+        origin.curves.push(curve);
+    }
+    Ok(())
+}
+
 impl Weights {
     /// Weighs the experts by their mean absolute errors; `floor` is the least value there can be.
     pub(super) fn learn(
@@ -120,6 +145,11 @@ impl Weights {
             by_range.push(weights.unwrap_or_default());
         }
         Self { edges, by_range }
+    }
+
+    /// The largest weight of the `index`-th expert in any range.
+    pub(super) fn most_of(&self, index: usize) -> f64 {
+        self.by_range.iter().filter_map(|weights| weights.get(index)).copied().fold(0.0, f64::max)
     }
 
     /// Writes the weighted mean of the experts over the steps of `ahead`; experts without a shape

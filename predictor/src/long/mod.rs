@@ -37,6 +37,7 @@
 mod clean;
 mod curve;
 mod effects;
+mod extra;
 mod forecast;
 mod input;
 mod interval;
@@ -49,6 +50,7 @@ mod spec;
 use serde::{Deserialize, Serialize};
 
 pub use effects::Lift;
+pub use extra::Extra;
 pub use forecast::LongForecast;
 pub use input::{Event, History, Regressor};
 pub use spec::{FitError, LongSpec};
@@ -81,6 +83,8 @@ pub struct Model {
     weights: Weights,
     spread: Spread,
     effects: Effects,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    extra: Option<Result<f64, String>>,
 }
 
 impl Model {
@@ -98,6 +102,21 @@ impl Model {
         spec: &LongSpec,
         regressors: &[Regressor],
         events: &[Event],
+    ) -> Result<Self, FitError> {
+        Self::fit_with(history, spec, regressors, events, None)
+    }
+
+    /// The same with one more expert; [`extra`](Self::extra) says what became of it.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`fit`](Self::fit); an expert that fails is no error.
+    pub fn fit_with(
+        history: &History,
+        spec: &LongSpec,
+        regressors: &[Regressor],
+        events: &[Event],
+        extra: Option<&dyn Extra>,
     ) -> Result<Self, FitError> {
         if history.step_ms == 0 {
             return Err(FitError::Step);
@@ -128,10 +147,13 @@ impl Model {
             usize::try_from(spec.sane_horizon_ms() / history.step_ms).unwrap_or(MAX_TRIED);
         let horizon = horizon.clamp(1, MAX_TRIED);
         let levels = spec.sane_levels();
-        let (origins, tables, curves) = mix::roll(&series, seasons, unit, horizon);
+        let mut rolled = mix::roll(&series, seasons, unit, horizon);
+        let joined = extra.map(|extra| mix::join(extra, &series, &mut rolled));
+        let (origins, tables, curves) = rolled;
         let ahead = Ahead::new(unit, 0, horizon);
         let floor = if spec.non_negative { 0.0 } else { f64::NEG_INFINITY };
         let weights = Weights::learn(&series, &origins, &ahead, unit, floor);
+        let extra = joined.map(|joined| joined.map(|()| weights.most_of(curves.len() - 1)));
         let tried = (&origins[..], &weights);
         let spread = Spread::learn(&series, tried, (seasons.short, &ahead), horizon, &levels);
         let lowest = if spec.non_negative { 0.0 } else { -HIGHEST * highest };
@@ -151,6 +173,7 @@ impl Model {
             weights,
             spread,
             effects,
+            extra,
         })
     }
 
@@ -199,6 +222,13 @@ impl Model {
     /// Seasons given or found, in milliseconds, shortest first.
     pub fn seasons_ms(&self) -> Vec<u64> {
         self.seasons.iter().map(|steps| *steps as u64 * self.step_ms).collect()
+    }
+
+    /// What became of the expert given to [`fit_with`](Self::fit_with): the largest weight it has at
+    /// any distance, 0 to 1, or why it was left out. None when there was none.
+    pub fn extra(&self) -> Option<Result<f64, &str>> {
+        let extra = self.extra.as_ref()?;
+        Some(extra.as_ref().map(|weight| *weight).map_err(String::as_str))
     }
 
     /// Learned lifts of the kinds of events, in order of their names.

@@ -2,5 +2,6 @@
 
 mod common;
 mod effects;
+mod extra;
 mod hostile;
 mod shapes;
