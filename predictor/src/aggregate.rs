@@ -170,9 +170,8 @@ pub(crate) struct Mixed {
 /// That decision is itself only an expert. Where truths come late, to turn is to turn to what was
 /// right a horizon ago, and what each lost of late is mostly noise; so another [`Boa`], the judge,
 /// mixes it with the slow one alone, by all that both ever lost. Both are held to what they said then:
-/// by their weights of now, which have learned since, those that turn quickly would look as if they had
-/// known. Only seconds ahead the choice itself is made by what they would say now, as a ramp that lasts
-/// for seconds must be believed at once.
+/// weights of now have learned since, and who turns quickly would look as if he had known. Only seconds
+/// ahead the choice is made by what they would say now, as a ramp of seconds must be believed at once.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Mixture {
     fast: Hedge,

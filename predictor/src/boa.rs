@@ -212,7 +212,7 @@ mod tests {
             let mut boa = Boa::new(&even(2), 64.0);
             (0..10_000_u32).position(|step| {
                 // The better one is so by a little, and worse one time in three.
-                let luck = if (step / alike * 7) % 3 == 0 { -1.0 } else { 1.0 };
+                let luck = if (step / alike).is_multiple_of(3) { -1.0 } else { 1.0 };
                 boa.learn([luck, -luck].into_iter());
                 boa.weights().next().is_some_and(|weight| weight > 0.9)
             })
