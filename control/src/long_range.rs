@@ -361,10 +361,10 @@ mod tests {
             for tick in 0..36_000_u64 {
                 long.observe(900_000 + tick * 100, 100.0, 100, &[], &QUANTILES);
             }
-            assert_eq!(lower_at_a_minute(&long, 100.0), None, "nothing is told");
+            assert_eq!(lower_at_a_minute(&mut long, 100.0), None, "nothing is told");
             let points = [point(0, 100.0), point(60_000, 100.0)];
             long.observe(4_600_000, 100.0, 100, &points, &QUANTILES);
-            assert_eq!(lower_at_a_minute(&long, 100.0).is_some(), is_heard);
+            assert_eq!(lower_at_a_minute(&mut long, 100.0).is_some(), is_heard);
             assert!(long.scores().iter().all(|score| score.scored > 12));
         }
     }
