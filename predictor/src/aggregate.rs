@@ -339,7 +339,10 @@ impl Mixture {
 }
 
 fn mix(weights: impl Iterator<Item = f64>, predictions: impl Iterator<Item = f64>) -> f64 {
-    weights.zip(predictions).map(|(weight, prediction)| weight * prediction).sum()
+    let (total, sum) = weights
+        .zip(predictions)
+        .fold((0.0, 0.0), |(total, sum), (weight, value)| (total + weight, sum + weight * value));
+    sum / total
 }
 
 impl Hedge {
