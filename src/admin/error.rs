@@ -19,6 +19,11 @@ impl ApiError {
         Self { status, error: error.into() }
     }
 
+    /// What it says.
+    pub(super) fn said(&self) -> &str {
+        &self.error
+    }
+
     /// 404 that lists what exists.
     pub(super) fn unknown(
         what: &str,

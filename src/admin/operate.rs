@@ -71,7 +71,10 @@ pub(super) async fn standing(
         let orders = order(&shared, given).await?;
         let kept = blocking(&shared, |s| s.decisions.keep_orders(|| s.orders.load_full())).await;
         if let Err(error) = &kept {
-            tracing::error!(?error, "the order is in force, but will not outlive a restart");
+            tracing::error!(
+                error = error.said(),
+                "the order is in force, but will not outlive a restart"
+            );
         }
         Ok((orders, kept.is_ok()))
     });

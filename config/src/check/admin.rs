@@ -51,7 +51,7 @@ pub(super) fn token(at: At<Either<TokenText, RawToken>>, r: &mut Reader<'_>) -> 
                 return None;
             };
             let secret = secret(&value).or_else(|| {
-                r.report(&env.place, malformed(&variable));
+                r.report(&env.place, malformed(&value, &variable));
                 None
             })?;
             Some(Token::Env { variable, secret })
@@ -62,7 +62,7 @@ pub(super) fn token(at: At<Either<TokenText, RawToken>>, r: &mut Reader<'_>) -> 
             match file::read_text(&path, MAX_TOKEN_BYTES) {
                 Ok(text) => match secret(&text) {
                     Some(secret) => return Some(Token::File { path, secret }),
-                    None => r.report(&file.place, malformed(&name)),
+                    None => r.report(&file.place, malformed(&text, &name)),
                 },
                 Err(error) => {
                     let found = format!("{name}, which cannot be read ({error})");
@@ -83,9 +83,11 @@ pub(super) fn token(at: At<Either<TokenText, RawToken>>, r: &mut Reader<'_>) -> 
     }
 }
 
-fn malformed(place: &str) -> Problem {
+/// What is there is not shown: it may be a token with a slip in it.
+fn malformed(text: &str, place: &str) -> Problem {
+    let found = if text.trim().is_empty() { "nothing" } else { "another text" };
     Problem::new(
-        format!("another text in {place}"),
+        format!("{found} in {place}"),
         "a token of at least 8 printable ASCII characters without spaces",
     )
 }
