@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use foreshadow_control::{
     Capacity, Controller, Health, InstanceId, InstanceObservation, LatencySummary, Meters, Mode,
     Objective, Observation, PoolSpec, QuantileSpec, Role, ServiceName, ServiceObservation,
-    ServiceSpec, Tier, TrafficCounts, WeightSpec,
+    ServiceSpec, Tier, WeightSpec,
 };
 
 const SERVICES: u64 = 100;
@@ -87,18 +87,9 @@ fn observation(tick: u64) -> Observation {
         let noise = (tick * 2_654_435_761 + service * 40_503) % 17;
         let each = (30.0 * wave) as u64 + noise % 5;
         ServiceObservation {
-            service: name(service),
-            mode: Mode::Act,
             arrivals: each * INSTANCES,
-            unserved: 0,
             instances: (0..INSTANCES).map(|n| instance(service, n, each, wave)).collect(),
-            facts: Vec::new(),
-            activate: 0,
-            announced: Vec::new(),
-            long_range: Vec::new(),
-            foreseen: Vec::new(),
-            traffic: TrafficCounts::default(),
-            signals: Default::default(),
+            ..ServiceObservation::quiet(name(service), Mode::Act)
         }
     });
     Observation {

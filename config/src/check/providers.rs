@@ -9,7 +9,7 @@ use super::{admin, items};
 use crate::expand::is_name;
 use crate::raw::{
     Bytes, Count, DEFAULT_PORTS, List, Map, OneOf, RawConcurrency, RawCpu, RawExec, RawProcess,
-    RawProcessLimits, RawProvider, RawWebhook, Word,
+    RawProcessLimits, RawProvider, RawWebhook, Time, Word,
 };
 use crate::reader::{At, Field, Place, Problem, Reader, quote};
 use crate::{
@@ -112,35 +112,40 @@ fn cpu(field: Field<RawCpu>, r: &mut Reader<'_>) -> CpuShare {
 }
 
 fn exec(raw: RawExec, r: &mut Reader<'_>) -> ExecProvider {
+    let times = [raw.timeout, raw.poll, raw.start_timeout, raw.stop_timeout];
     // What stands in braces is the command's own affair: it is run for steps, not for instances.
     ExecProvider {
         command: program(raw.command, r),
         dir: raw.dir.value().map(|dir| dir.0),
         env: variables(raw.env, &mut |_, _: &mut Reader<'_>| {}, r),
-        contract: Contract {
-            can: steps(raw.can),
-            timeout: range::time(raw.timeout, 100..=HOUR_MS, 30_000, r),
-            poll: range::time(raw.poll, 100..=10 * MINUTE_MS, 1_000, r),
-            start_timeout: range::time(raw.start_timeout, 1..=HOUR_MS, 30_000, r),
-            stop_timeout: range::time(raw.stop_timeout, 0..=HOUR_MS, 10_000, r),
-            cpu: cpu(raw.cpu, r),
-        },
+        contract: contract(raw.can, times, raw.cpu, r),
     }
 }
 
 fn webhook(raw: RawWebhook, r: &mut Reader<'_>) -> WebhookProvider {
+    let times = [raw.timeout, raw.poll, raw.start_timeout, raw.stop_timeout];
     WebhookProvider {
         url: raw.url.value().map_or_else(String::new, |url| url.0),
         token: raw.token.given().and_then(|at| admin::token(at, r)),
         concurrency: concurrency(raw.concurrency, r),
-        contract: Contract {
-            can: steps(raw.can),
-            timeout: range::time(raw.timeout, 100..=HOUR_MS, 30_000, r),
-            poll: range::time(raw.poll, 100..=10 * MINUTE_MS, 1_000, r),
-            start_timeout: range::time(raw.start_timeout, 1..=HOUR_MS, 30_000, r),
-            stop_timeout: range::time(raw.stop_timeout, 0..=HOUR_MS, 10_000, r),
-            cpu: cpu(raw.cpu, r),
-        },
+        contract: contract(raw.can, times, raw.cpu, r),
+    }
+}
+
+/// What commands and endpoints have in common; `times` as in [`Contract`].
+fn contract(
+    can: Field<List<OneOf<Step>>>,
+    [timeout, poll, start_timeout, stop_timeout]: [Field<Time>; 4],
+    raw_cpu: Field<RawCpu>,
+    r: &mut Reader<'_>,
+) -> Contract {
+    Contract {
+        can: steps(can),
+        timeout: range::time(timeout, 100..=HOUR_MS, 30_000, r),
+        poll: range::time(poll, 100..=10 * MINUTE_MS, 1_000, r),
+        start_timeout: range::time(start_timeout, 1..=HOUR_MS, 30_000, r),
+        stop_timeout: range::time(stop_timeout, 0..=HOUR_MS, 10_000, r),
+        cpu: cpu(raw_cpu, r),
     }
 }
 
