@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 use foreshadow_control::{
@@ -87,9 +88,9 @@ impl Observer {
         *asked = asked.saturating_add(count);
     }
 
-    /// Takes what was reported since the last tick.
-    pub(super) fn hear(&mut self, report: Report, at_ms: u64) {
-        self.reported.hear(report, at_ms);
+    /// Takes what was reported since the last tick, as much as a tick has time for.
+    pub(super) fn hear(&mut self, reports: &Receiver<Report>, at_ms: u64) {
+        self.reported.hear_waiting(reports, at_ms);
     }
 
     /// Replaces the announced events.

@@ -30,9 +30,6 @@ use super::view::View;
 const TICK_MS: u64 = 100;
 /// Ticks until forecasts of metrics are told again.
 const TELL_METRICS_TICKS: u64 = 10;
-/// Reports taken in one tick. The others wait, and whoever sends more than there is room for is told
-/// so: without a bound, a tick would last for as long as somebody keeps sending.
-const HEARD_PER_TICK: usize = 256;
 /// Ticks between two looks at how decisions turned out.
 const FEEDBACK_TICKS: u32 = 10;
 
@@ -157,9 +154,7 @@ impl Loop {
         let (at_ms, now_ms) = (self.shared.clock.steady_ms(), self.shared.clock.now_ms());
         let configured = self.take_configuration();
         let answers = self.take_orders(now_ms, tick);
-        for report in self.inboxes.reports.try_iter().take(HEARD_PER_TICK) {
-            self.observer.hear(report, at_ms);
-        }
+        self.observer.hear(&self.inboxes.reports, at_ms);
         let sources = Sources {
             wiring: &self.wiring,
             orders: &self.orders,

@@ -1,10 +1,15 @@
 //! The newest of every metric, until it is too old.
 
 use std::collections::BTreeMap;
+use std::sync::mpsc::Receiver;
 
 use foreshadow_control::{InstanceId, MAX_METRICS, ServiceName, is_metric_name, is_metric_value};
 
 use super::{Report, Subject};
+
+/// Reports taken in one tick. The others wait, and whoever sends more than there is room for is told
+/// so: without a bound, a tick would last for as long as somebody keeps sending.
+const HEARD_PER_TICK: usize = 256;
 
 /// What was reported last, by whom and name. Only the loop's thread touches it.
 #[derive(Debug, Default)]
@@ -26,8 +31,15 @@ struct Value {
 }
 
 impl Store {
+    /// Takes reports that wait at `now_ms`, the oldest first, up to a bound.
+    pub(in crate::node) fn hear_waiting(&mut self, reports: &Receiver<Report>, now_ms: u64) {
+        for report in reports.try_iter().take(HEARD_PER_TICK) {
+            self.hear(report, now_ms);
+        }
+    }
+
     /// Takes a report that arrived at `now_ms`.
-    pub(in crate::node) fn hear(&mut self, report: Report, now_ms: u64) {
+    fn hear(&mut self, report: Report, now_ms: u64) {
         let at_ms = now_ms.saturating_sub(report.age_ms);
         let known = match report.of {
             Subject::Instance(id) => self.instances.entry(id).or_default(),
@@ -124,6 +136,18 @@ mod tests {
 
     fn report(all: &[(&str, f64)], age_ms: u64) -> Report {
         Report { of: Subject::Instance(ID), age_ms, values: values(all) }
+    }
+
+    #[test]
+    fn a_flood_is_taken_in_parts_and_in_order() {
+        let (send, waiting) = std::sync::mpsc::channel();
+        let count = 2 * HEARD_PER_TICK + 1;
+        (1..=count).for_each(|nth| send.send(report(&[("cpu", nth as f64)], 0)).unwrap());
+        let mut store = Store::default();
+        for last in [HEARD_PER_TICK, 2 * HEARD_PER_TICK, count, count] {
+            store.hear_waiting(&waiting, 1_000);
+            assert_eq!(store.of_instance(ID, 1_000, 1_000), values(&[("cpu", last as f64)]));
+        }
     }
 
     #[test]
