@@ -159,7 +159,7 @@ impl Demand {
         spec: &ServiceSpec,
     ) {
         let levels = spec.quantiles.levels();
-        self.long_range.go_by_record(spec.quantiles.commit > 0.5);
+        self.long_range.set(spec.tick_ms, spec.quantiles.commit > 0.5);
         self.long_range.observe(now_ms, self.now_rps, elapsed_ms, told, &levels);
     }
 

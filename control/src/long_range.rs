@@ -64,6 +64,9 @@ pub(crate) struct LongRange {
     /// Whether that is done by its record.
     #[serde(default)]
     by_record: bool,
+    /// Time between two ticks.
+    #[serde(default)]
+    tick_ms: u64,
 }
 
 impl LongRange {
@@ -79,7 +82,7 @@ impl LongRange {
     ) {
         self.now_ms = now_ms;
         for merge in &mut self.merges {
-            merge.settle(now_ms, now_rps, quantiles);
+            merge.settle(now_ms, self.tick_ms, now_rps, quantiles);
         }
         let elapsed_ms = elapsed_ms as f64;
         if self.peak_rps <= 0.0 {
@@ -116,7 +119,7 @@ impl LongRange {
             self.tracks[at].keep(*point, now_ms, self.smoothed_rps);
         }
         for track in &mut self.tracks {
-            track.settle(now_ms, self.smoothed_rps, quantiles);
+            track.settle(now_ms, self.tick_ms, self.smoothed_rps, quantiles);
         }
     }
 
@@ -151,10 +154,11 @@ impl LongRange {
         points
     }
 
-    /// What is told joins the forecaster's horizons in the way that has served best, instead of by
-    /// a fixed rule. That pays where an upper quantile commits: a lower bound waits for a rise that
+    /// Says how far ticks are apart, and whether what is told joins the forecaster's horizons in the
+    /// way that has served best, instead of by a fixed rule. That pays where an upper quantile commits: a lower bound waits for a rise that
     /// history tells until it has come for the most part of a minute.
-    pub(crate) fn go_by_record(&mut self, by_record: bool) {
+    pub(crate) fn set(&mut self, tick_ms: u64, by_record: bool) {
+        self.tick_ms = tick_ms;
         self.by_record = by_record;
     }
 

@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-use super::track::{LEAST_STRIDE_MS, MOST_PENDING, pinball};
+use super::track::{LEAST_STRIDE_MS, MOST_PENDING, is_seen, pinball};
 use crate::demand::DemandHorizon;
 use crate::{HorizonView, QuantileSpec};
 
@@ -66,11 +66,16 @@ impl Merge {
     }
 
     /// Holds what is due against what came.
-    pub(super) fn settle(&mut self, now_ms: u64, truth_rps: f64, quantiles: &QuantileSpec) {
+    pub(super) fn settle(
+        &mut self,
+        now_ms: u64,
+        tick_ms: u64,
+        truth_rps: f64,
+        quantiles: &QuantileSpec,
+    ) {
         let stride_ms = self.stride_ms();
         while let Some(said) = self.pending.pop_front_if(|said| said.due_ms <= now_ms) {
-            // After a leap of the clock the truth of that time was not seen.
-            if now_ms - said.due_ms < stride_ms {
+            if is_seen(said.due_ms, now_ms, stride_ms, tick_ms) {
                 let record = if said.is_rise { &mut self.rise } else { &mut self.usual };
                 record.add(&said.ways, truth_rps, quantiles, MEMORY_MS / stride_ms);
             }
@@ -146,7 +151,7 @@ mod tests {
     fn after(minutes: u64, said: impl Fn(u64) -> f64, came: impl Fn(u64) -> f64) -> Merge {
         let mut merge = Merge::new(60_000);
         for minute in 0..=minutes {
-            merge.settle(minute * 60_000, came(minute), &LEVELS);
+            merge.settle(minute * 60_000, 100, came(minute), &LEVELS);
             merge.keep(&near(), &told(said(minute + 1)), minute * 60_000);
         }
         merge
@@ -184,7 +189,7 @@ mod tests {
     fn a_truth_that_was_not_seen_settles_nothing() {
         let mut merge = Merge::new(60_000);
         merge.keep(&near(), &told(500.0), 0);
-        merge.settle(3_600_000, 100.0, &LEVELS);
+        merge.settle(3_600_000, 100, 100.0, &LEVELS);
         assert_eq!(merge.usual.scored + merge.rise.scored, 0);
         assert!(merge.pending.is_empty());
     }

@@ -51,6 +51,18 @@ fn a_lie_loses_its_voice_and_a_truth_gains_it() {
 }
 
 #[test]
+fn a_record_is_kept_however_far_ticks_are_apart() {
+    let mut long = LongRange::default();
+    long.set(18_700, false);
+    for tick in 0..100_u64 {
+        let told = [point(0, 100.0), point(60_000, 100.0)];
+        long.observe(tick * 18_700, 100.0, 18_700, &told, &QUANTILES);
+    }
+    let [score] = long.scores()[..] else { panic!("one horizon: {:?}", long.scores()) };
+    assert!(score.scored > 90, "{score:?}");
+}
+
+#[test]
 fn what_was_wrong_is_forgiven_once_it_is_right() {
     let mut long = after(600, 100.0, 180.0);
     let mut heard_after_s = None;

@@ -74,10 +74,16 @@ impl Track {
         }
     }
 
-    pub(super) fn settle(&mut self, now_ms: u64, truth_rps: f64, quantiles: &QuantileSpec) {
+    pub(super) fn settle(
+        &mut self,
+        now_ms: u64,
+        tick_ms: u64,
+        truth_rps: f64,
+        quantiles: &QuantileSpec,
+    ) {
+        let stride_ms = self.stride_ms();
         while let Some(due) = self.pending.pop_front_if(|p| p.due_ms <= now_ms) {
-            // After a leap of the clock the truth of that time was not seen.
-            if now_ms - due.due_ms >= self.stride_ms() {
+            if !is_seen(due.due_ms, now_ms, stride_ms, tick_ms) {
                 continue;
             }
             let levels = [quantiles.commit, quantiles.warm, quantiles.prepare];
@@ -113,6 +119,12 @@ impl Track {
             Voice::Full
         }
     }
+}
+
+/// Whether the truth of `due_ms` is the one of this tick: after a leap of the clock it was not seen.
+/// Ticks may be farther apart than predictions, as in the simulation of months.
+pub(super) fn is_seen(due_ms: u64, now_ms: u64, stride_ms: u64, tick_ms: u64) -> bool {
+    now_ms - due_ms < stride_ms.max(tick_ms)
 }
 
 /// Loss of a quantile that fell `short` of the truth (negative when it lay above).
