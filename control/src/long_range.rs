@@ -13,6 +13,7 @@
 //! "same as now" says nothing until it does better.
 
 mod merge;
+mod spread;
 mod told;
 mod track;
 
@@ -92,8 +93,11 @@ impl LongRange {
             elapsed_ms / (elapsed_ms + SMOOTHING_MS) * (now_rps - self.smoothed_rps);
         let faded = self.peak_rps * PEAK_MEMORY_MS / (PEAK_MEMORY_MS + elapsed_ms);
         self.peak_rps = faded.max(self.smoothed_rps).max(f64::MIN_POSITIVE);
+        for track in &mut self.tracks {
+            track.settle(now_ms, self.tick_ms, self.smoothed_rps, quantiles);
+        }
         self.told = self.credible(told);
-        for point in &self.told {
+        for point in &mut self.told {
             let place = |tracks: &[Track]| {
                 tracks.binary_search_by_key(&point.horizon_ms, |track| track.horizon_ms)
             };
@@ -102,7 +106,7 @@ impl LongRange {
                 // A record outlasts times in which nothing is told, such as a restart, until its
                 // place is asked for.
                 let of_use = |t: &Track| {
-                    !t.pending.is_empty() || self.told.iter().any(|p| p.horizon_ms == t.horizon_ms)
+                    !t.pending.is_empty() || told.iter().any(|p| p.horizon_ms == t.horizon_ms)
                 };
                 self.tracks.retain(of_use);
                 found = place(&self.tracks);
@@ -116,10 +120,7 @@ impl LongRange {
                     at
                 }
             };
-            self.tracks[at].keep(*point, now_ms, self.smoothed_rps);
-        }
-        for track in &mut self.tracks {
-            track.settle(now_ms, self.tick_ms, self.smoothed_rps, quantiles);
+            *point = self.tracks[at].say(*point, now_ms, self.smoothed_rps);
         }
     }
 

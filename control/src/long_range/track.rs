@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
+use super::spread::Spread;
 use crate::demand::DemandHorizon;
 use crate::{LongRangeScore, QuantileSpec};
 
@@ -31,6 +32,8 @@ pub(super) struct Track {
     loss: f64,
     naive_loss: f64,
     size_rps: f64,
+    #[serde(default)]
+    spread: Spread,
 }
 
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
@@ -59,6 +62,7 @@ impl Track {
             loss: 0.0,
             naive_loss: 0.0,
             size_rps: 0.0,
+            spread: Spread::default(),
         }
     }
 
@@ -66,12 +70,20 @@ impl Track {
         (self.horizon_ms / MOST_PENDING).max(LEAST_STRIDE_MS)
     }
 
-    pub(super) fn keep(&mut self, told: DemandHorizon, now_ms: u64, naive_rps: f64) {
+    /// The point as it is heard, its bounds moved by what came of earlier ones; remembers it.
+    pub(super) fn say(
+        &mut self,
+        told: DemandHorizon,
+        now_ms: u64,
+        naive_rps: f64,
+    ) -> DemandHorizon {
+        let told = self.spread.around(told);
         let due_ms = now_ms.saturating_add(self.horizon_ms);
         let newest = self.pending.back().map(|p| p.due_ms);
         if newest.is_none_or(|newest_ms| due_ms >= newest_ms.saturating_add(self.stride_ms())) {
             self.pending.push_back(Prediction { due_ms, told, naive_rps });
         }
+        told
     }
 
     pub(super) fn settle(
@@ -86,6 +98,7 @@ impl Track {
             if !is_seen(due.due_ms, now_ms, stride_ms, tick_ms) {
                 continue;
             }
+            self.spread.learn(&due.told, truth_rps, quantiles);
             let levels = [quantiles.commit, quantiles.warm, quantiles.prepare];
             let told = [due.told.lower_rps, due.told.median_rps, due.told.upper_rps];
             let loss: f64 =
