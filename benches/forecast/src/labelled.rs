@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use foreshadow_control::risk::{Drift, DriftSpec};
+use foreshadow_control::risk::{Drift, DriftSpec, Surprise};
 use foreshadow_predictor::Forecaster;
 
 use crate::evaluate::spec_of;
@@ -100,7 +100,22 @@ impl Labelled {
             Detector { name: "surprise_single", scores: surprise },
             Detector { name: "surprise_lasting", scores: lasting_surprise },
             Detector { name: "surprise", scores: combined },
+            Detector { name: "new", scores: self.newly() },
         ]
+    }
+
+    fn newly(&self) -> Vec<Option<f64>> {
+        let mut forecaster = Forecaster::new(spec_of(&self.trace));
+        let mut surprise = Surprise::default();
+        let mut expected: Option<f64> = None;
+        let mut scores = vec![];
+        for value in &self.trace.values {
+            surprise.observe(value.unwrap_or(f64::NAN), expected);
+            scores.push(value.and_then(|_| surprise.now()).map(|now| now.spreads));
+            forecaster.observe(value.unwrap_or(f64::NAN));
+            expected = Some(forecaster.forecast().quantile(self.trace.step_ms, 0.5));
+        }
+        scores
     }
 
     /// By how much each step differs from what was forecast for it, as a logarithm.
@@ -126,7 +141,7 @@ fn drifts(values: &[Option<f64>], spec: DriftSpec) -> Vec<Option<f64>> {
     let mut scores = vec![];
     for value in values {
         value.iter().for_each(|value| drift.observe(*value));
-        scores.push(value.and_then(|_| drift.deviation(0.0)).map(|d| d.spreads.abs()));
+        scores.push(value.and_then(|_| drift.deviation()).map(|d| d.spreads.abs()));
     }
     scores
 }

@@ -219,7 +219,7 @@ fn spreads(past: &Past, shared: f64, judged: &[Option<f64>]) -> Vec<f64> {
     let score = |value: &Option<f64>| {
         let mut drift = past.drift.clone();
         drift.observe((*value)?);
-        Some(drift.deviation(shared)?.spreads)
+        Some(drift.deviation()?.beyond(shared).spreads)
     };
     judged.iter().map(|value| score(value).unwrap_or(0.0)).collect()
 }

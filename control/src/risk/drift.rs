@@ -2,13 +2,14 @@
 //!
 //! Location and spread are median and median absolute deviation (Hampel 1974; Rousseeuw and Croux
 //! 1993), so that up to half of the past may be outliers. The newest values are compared by their
-//! median, so that a single outlier among them says nothing.
+//! median, so that a single outlier among them says nothing unless they are one.
 
 use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-use super::robust::{NORMAL_95, NORMAL_MAD, median};
+use super::history::History;
+use super::robust::{NORMAL_975, NORMAL_MAD, median};
 
 /// Lengths and resolution of a [`Drift`].
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -22,7 +23,7 @@ pub struct DriftSpec {
     pub least_spread: f64,
     /// Whether rare large deviations of the past widen the spread. They keep a series that is
     /// mostly still, with a pause now and then, from alarming at each, and hide trouble that has
-    /// lasted for a tenth of the past.
+    /// lasted for a twentieth of the past.
     pub heeds_tails: bool,
 }
 
@@ -36,11 +37,9 @@ impl DriftSpec {
 pub struct Drift {
     spec: DriftSpec,
     newest: VecDeque<f64>,
-    past: VecDeque<f64>,
+    past: History,
     /// Values that are no longer among the newest and not yet past.
     leaving: Vec<f64>,
-    /// Median and spread of the past.
-    usual: Option<(f64, f64)>,
 }
 
 /// What a [`Drift`] says of the newest values.
@@ -50,6 +49,28 @@ pub struct Deviation {
     pub size: f64,
     /// The same in robust standard deviations of the past.
     pub spreads: f64,
+    spread: f64,
+}
+
+impl Deviation {
+    fn of(size: f64, spread: f64) -> Option<Self> {
+        let spreads = size / spread;
+        (size.is_finite() && !spreads.is_nan()).then_some(Self { size, spreads, spread })
+    }
+
+    /// One of its robust standard deviations, in the unit of the values; above 0.
+    #[must_use]
+    pub fn spread(&self) -> f64 {
+        self.spread
+    }
+
+    /// What is left of it without what has a cause that is not this series' own: what its peers
+    /// deviate by, or what was forecast. What is no finite number is no cause.
+    #[must_use]
+    pub fn beyond(&self, shared: f64) -> Self {
+        let rest = Some(self.size - shared).filter(|rest| rest.is_finite());
+        rest.and_then(|rest| Self::of(rest, self.spread)).unwrap_or(*self)
+    }
 }
 
 impl Drift {
@@ -61,13 +82,7 @@ impl Drift {
             past: spec.past.max(DriftSpec::LEAST_PAST),
             ..spec
         };
-        Self {
-            spec,
-            newest: VecDeque::new(),
-            past: VecDeque::new(),
-            leaving: Vec::new(),
-            usual: None,
-        }
+        Self { spec, newest: VecDeque::new(), past: History::default(), leaving: Vec::new() }
     }
 
     /// Takes the next value; what is no finite number is left out.
@@ -75,55 +90,51 @@ impl Drift {
         if !value.is_finite() {
             return;
         }
-        if self.newest.len() == self.spec.block {
+        if self.newest.len() >= self.spec.block {
             self.leaving.extend(self.newest.pop_front());
         }
         self.newest.push_back(value);
         if self.leaving.len() >= self.spec.block {
-            self.remember();
+            if let Some(block) = median(&mut self.leaving) {
+                self.past.push(block, self.spec.past);
+            }
+            self.leaving.clear();
         }
     }
 
-    fn remember(&mut self) {
-        let Some(block) = median(&mut self.leaving) else { return };
-        self.leaving.clear();
-        if self.past.len() == self.spec.past {
-            self.past.pop_front();
-        }
-        self.past.push_back(block);
-        if self.past.len() < DriftSpec::LEAST_PAST {
-            return;
-        }
-        let mut values: Vec<f64> = self.past.iter().copied().collect();
-        self.usual = median(&mut values).map(|middle| {
-            values.iter_mut().for_each(|value| *value = (*value - middle).abs());
-            (middle, spread(&mut values, self.spec.heeds_tails))
-        });
-    }
-
-    /// The median of the newest values.
+    /// The median of the newest values, once there are enough.
     fn newest_block(&self) -> Option<f64> {
-        let mut newest: Vec<f64> = self.newest.iter().copied().collect();
-        (newest.len() == self.spec.block).then(|| median(&mut newest))?
+        if self.newest.len() < self.spec.block {
+            return None;
+        }
+        match self.spec.block {
+            1 => self.newest.back().copied(),
+            _ => median(&mut self.newest.iter().copied().collect::<Vec<f64>>()),
+        }
     }
 
     /// The median of the past, once enough of it is known.
     #[must_use]
     pub fn usual(&self) -> Option<f64> {
-        self.usual.map(|(middle, _)| middle)
+        self.past.median().filter(|_| self.past.len() >= DriftSpec::LEAST_PAST)
     }
 
-    /// How far the newest values are from the past; none before enough is known. `shared` is what
-    /// of it has a cause that is not this series' own: what its peers deviate by, or what was
-    /// forecast.
+    /// How far the newest values are from the past; none before enough is known.
     #[must_use]
-    pub fn deviation(&self, shared: f64) -> Option<Deviation> {
-        let (middle, spread) = self.usual?;
-        let shared = if shared.is_finite() { shared } else { 0.0 };
-        let size = self.newest_block()? - middle - shared;
-        let spread = spread.max(self.spec.least_spread).max(f64::MIN_POSITIVE);
-        let spreads = size / spread;
-        (size.is_finite() && !spreads.is_nan()).then_some(Deviation { size, spreads })
+    pub fn deviation(&self) -> Option<Deviation> {
+        let usual = self.usual()?;
+        let size = self.newest_block()? - usual;
+        Deviation::of(size, self.spread(usual)?)
+    }
+
+    /// The spread of the past: by the median of distances from its own, or by the distance of one
+    /// in twenty where tails are heeded and that is larger; each as of a normal distribution.
+    fn spread(&self, usual: f64) -> Option<f64> {
+        let mut spread = NORMAL_MAD * self.past.distance(usual, 0.5)?;
+        if self.spec.heeds_tails {
+            spread = spread.max(self.past.distance(usual, 0.95)? / NORMAL_975);
+        }
+        Some(spread.max(self.spec.least_spread).max(f64::MIN_POSITIVE))
     }
 
     /// Drops the newest values: what produced them has been replaced.
@@ -131,17 +142,6 @@ impl Drift {
         self.newest.clear();
         self.leaving.clear();
     }
-}
-
-/// The spread of deviations from the median: by their own median, or by their ninth decile where
-/// tails are heeded and it is larger; each as of a normal distribution.
-fn spread(deviations: &mut [f64], heeds_tails: bool) -> f64 {
-    let usual = NORMAL_MAD * median(deviations).unwrap_or(0.0);
-    let decile = deviations.len() * 9 / 10;
-    if !heeds_tails || decile >= deviations.len() {
-        return usual;
-    }
-    usual.max(*deviations.select_nth_unstable_by(decile, f64::total_cmp).1 / NORMAL_95)
 }
 
 #[cfg(test)]
@@ -164,22 +164,22 @@ mod tests {
     #[test]
     fn a_step_is_seen_and_then_becomes_the_past() {
         let calm: Vec<f64> = (0..200).map(wave).collect();
-        let deviation = fed(calm.clone()).deviation(0.0).unwrap();
+        let deviation = fed(calm.clone()).deviation().unwrap();
         assert!(deviation.spreads.abs() < 3.0, "{deviation:?}");
         let stepped = calm.iter().copied().chain((0..5).map(|at| 1.0 + wave(at)));
-        let deviation = fed(stepped.clone()).deviation(0.0).unwrap();
+        let deviation = fed(stepped.clone()).deviation().unwrap();
         assert!(deviation.spreads > 8.0 && (deviation.size - 1.0).abs() < 0.2, "{deviation:?}");
-        let shared = fed(stepped).deviation(1.0).unwrap();
+        let shared = fed(stepped).deviation().unwrap().beyond(1.0);
         assert!(shared.spreads.abs() < 3.0, "{shared:?}");
         let settled = calm.into_iter().chain((0..200).map(|at| 1.0 + wave(at)));
-        assert!(fed(settled).deviation(0.0).unwrap().spreads.abs() < 3.0);
+        assert!(fed(settled).deviation().unwrap().spreads.abs() < 3.0);
     }
 
     #[test]
     fn single_outliers_and_a_short_past_say_nothing() {
         let outliers = (0..300).map(|at| if at % 6 == 5 { 1e9 } else { wave(at) });
-        assert!(fed(outliers).deviation(0.0).unwrap().spreads.abs() < 5.0);
-        assert_eq!(fed((0..50).map(wave)).deviation(0.0), None);
+        assert!(fed(outliers).deviation().unwrap().spreads.abs() < 5.0);
+        assert_eq!(fed((0..50).map(wave)).deviation(), None);
     }
 
     #[test]
@@ -188,7 +188,7 @@ mod tests {
         let spreads = |spec: DriftSpec| {
             let mut drift = Drift::new(spec);
             (0..61).for_each(|at| drift.observe(if at % 6 == 0 { 1.0 } else { 0.0 }));
-            drift.deviation(0.0).unwrap().spreads
+            drift.deviation().unwrap().spreads
         };
         assert!(spreads(spec) < 2.0 && spreads(DriftSpec { heeds_tails: false, ..spec }) > 50.0);
     }
@@ -198,7 +198,7 @@ mod tests {
         let hostile = [f64::NAN, f64::INFINITY, f64::MAX, f64::MIN, f64::MIN_POSITIVE, 0.0];
         let drift = fed((0..100_000).map(|at| hostile[at % 6]));
         assert!(drift.past.len() <= SPEC.past && drift.newest.len() <= SPEC.block);
-        if let Some(deviation) = drift.deviation(f64::NAN) {
+        if let Some(deviation) = drift.deviation().map(|d| d.beyond(f64::NAN)) {
             assert!(deviation.size.is_finite() && !deviation.spreads.is_nan());
         }
     }

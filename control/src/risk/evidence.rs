@@ -8,6 +8,7 @@
 
 use super::Watch;
 use super::drift::Deviation;
+use super::math::exp;
 use super::robust::ramp;
 use super::trend::Line;
 use crate::{Contributor, Exhaustion, ResourceSample, RiskAssessment, RiskSignal};
@@ -133,7 +134,7 @@ impl Evidence {
             };
             format!(
                 "{what} is {:.1} times its own past beyond its peers', {:.0} spreads",
-                deviation.size.min(20.0).exp(),
+                exp(deviation.size.min(20.0)),
                 deviation.spreads.min(1e3)
             )
         });

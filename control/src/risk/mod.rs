@@ -9,9 +9,12 @@
 mod calibration;
 mod drift;
 mod evidence;
+mod history;
+mod math;
 mod relief;
 mod resources;
 mod robust;
+mod surprise;
 mod tally;
 #[cfg(test)]
 mod tests;
@@ -23,10 +26,12 @@ use serde::{Deserialize, Serialize};
 
 pub use self::drift::{Deviation, Drift, DriftSpec};
 pub(crate) use self::relief::AtRisk;
+pub use self::surprise::{Surprise, Surprised};
 pub use self::trend::{Line, Trend};
 
 use self::calibration::Calibration;
 use self::evidence::{DRIFTS, Evidence, Peers, stalled_share};
+use self::math::exp;
 use self::relief::Relief;
 use self::resources::{Basis, Known};
 use self::robust::medians_of_others;
@@ -241,7 +246,7 @@ impl Risk {
         for instance in instances {
             let Some(watch) = self.watches.get_mut(&instance.instance) else { continue };
             watch.uses(Known::of(instance), now_ms);
-            watch.flaps *= (-(period_ms as f64) / FLAP_MEMORY_MS).exp();
+            watch.flaps *= exp(-(period_ms as f64) / FLAP_MEMORY_MS);
             if let Some(values) = watch.tally.close(&mut watch.failures) {
                 watch.drift(values);
             }
@@ -313,13 +318,12 @@ impl Risk {
     fn drifts(&self, able: &[InstanceId]) -> Vec<[Option<Deviation>; 4]> {
         let mut drifts = vec![[None; 4]; able.len()];
         for kind in 0..DRIFTS.len() {
-            let drift = |id: &InstanceId| self.watches.get(id).map(|watch| &watch.drifts[kind]);
-            let own: Vec<Option<f64>> =
-                able.iter().map(|id| Some(drift(id)?.deviation(0.0)?.size)).collect();
-            let shared = medians_of_others(&own);
-            for ((id, shared), drifts) in able.iter().zip(shared).zip(&mut drifts) {
-                let shared = shared.unwrap_or(0.0).max(0.0);
-                drifts[kind] = drift(id).and_then(|drift| drift.deviation(shared));
+            let drift = |id: &InstanceId| self.watches.get(id)?.drifts[kind].deviation();
+            let own: Vec<Option<Deviation>> = able.iter().map(drift).collect();
+            let sizes: Vec<Option<f64>> = own.iter().map(|drift| Some((*drift)?.size)).collect();
+            let shared = medians_of_others(&sizes);
+            for ((own, shared), drifts) in own.iter().zip(shared).zip(&mut drifts) {
+                drifts[kind] = own.map(|own| own.beyond(shared.unwrap_or(0.0).max(0.0)));
             }
         }
         drifts

@@ -6,6 +6,9 @@ pub(crate) const NORMAL_MAD: f64 = 1.4826;
 /// The 95th percentile of the standard normal distribution: nine tenths lie nearer to its middle.
 pub(crate) const NORMAL_95: f64 = 1.645;
 
+/// The 97.5th percentile: nineteen in twenty lie nearer to its middle.
+pub(crate) const NORMAL_975: f64 = 1.96;
+
 /// The median, by selection; none of nothing. Reorders the values.
 pub(crate) fn median(values: &mut [f64]) -> Option<f64> {
     let half = values.len() / 2;

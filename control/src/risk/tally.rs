@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::math::{exp, ln};
 use crate::{KernelSample, Meters};
 
 /// Requests a value is made of; with fewer the next period is added.
@@ -74,10 +75,10 @@ impl Tally {
         // Time in the instance by Little's law: what hangs counts, though it is never answered.
         let residence_ms = (full.in_flight_ms + 0.5 * elapsed_ms) / (requests + 1.0);
         Some(Values {
-            latency: (latency_ms > 1e-6).then(|| latency_ms.ln()),
-            residence: Some(residence_ms.max(1e-6).ln()),
-            unanswered: Some(((requests + 1.0) / (answered + 1.0)).ln()),
-            retransmits: Some(((full.retransmits as f64 + 0.5) / (requests + 10.0)).ln()),
+            latency: (latency_ms > 1e-6).then(|| ln(latency_ms)),
+            residence: Some(ln(residence_ms.max(1e-6))),
+            unanswered: Some(ln((requests + 1.0) / (answered + 1.0))),
+            retransmits: Some(ln((full.retransmits as f64 + 0.5) / (requests + 10.0))),
         })
     }
 }
@@ -95,7 +96,7 @@ pub(super) struct Failures {
 impl Failures {
     fn add(&mut self, asked: u64, failed: u64, unconnected: u64, elapsed_ms: u64) {
         let passed_ms = elapsed_ms as f64;
-        let (now, lately) = ((-passed_ms / NOW_MS).exp(), (-passed_ms / LATELY_MS).exp());
+        let (now, lately) = (exp(-passed_ms / NOW_MS), exp(-passed_ms / LATELY_MS));
         let (asked, failed) = (asked as f64, failed as f64);
         self.asked = self.asked * now + asked;
         self.failed = self.failed * now + failed;

@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde_json::json;
 
 /// False alarms per series and day.
-const RATES: [f64; 2] = [0.2, 1.0];
+const RATES: [f64; 5] = [0.1, 0.2, 0.5, 1.0, 2.0];
 /// The threshold the live model begins to count from.
 const LIVE: f64 = 4.0;
 const HOUR_MS: u64 = 3_600_000;
