@@ -319,6 +319,8 @@ pub enum RiskSignal {
     Stalls,
     /// It uses all the processor time it may.
     Cpu,
+    /// A metric that it reports is far from its own past, and its peers' are not.
+    Reported,
 }
 
 /// When a resource is used up, by a robust trend.

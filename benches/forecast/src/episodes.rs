@@ -28,13 +28,18 @@ pub struct Figures {
     pub recall: f64,
     /// Spans with an alarm before their first step.
     pub found_before: usize,
-    /// Median of first step of the label minus first step of the alarm, of those found; negative
+    /// Quartiles of the first step of the label minus that of the alarm, of those found; negative
     /// when the alarm came later.
-    pub median_lead_s: Option<f64>,
+    pub lead_s: Option<[f64; 3]>,
+    /// All of these, smallest first.
+    #[serde(skip)]
+    pub leads_s: Vec<f64>,
     /// Alarms that belong to no label.
     pub false_alarms: usize,
     /// The same per day of the series.
     pub false_per_day: f64,
+    /// Days that were scored.
+    pub days: f64,
 }
 
 /// The threshold that finds most while false alarms stay at or under `most_per_day`.
@@ -98,10 +103,18 @@ pub fn figures(
         found: leads_s.len(),
         recall: leads_s.len() as f64 / spans.len().max(1) as f64,
         found_before,
-        median_lead_s: leads_s.get(leads_s.len() / 2).copied(),
+        lead_s: quartiles(&leads_s),
+        leads_s,
         false_alarms,
         false_per_day: false_alarms as f64 / days.max(1e-9),
+        days,
     }
+}
+
+/// Lower quartile, median and upper quartile of sorted values.
+pub fn quartiles(sorted: &[f64]) -> Option<[f64; 3]> {
+    let last = sorted.len().checked_sub(1)? as f64;
+    Some([0.25, 0.5, 0.75].map(|part| sorted[(part * last).round() as usize]))
 }
 
 /// First and last steps of alarms.
@@ -135,7 +148,7 @@ mod tests {
         let now =
             figures(&scores(&[3, 4, 20, 40]), &[(22, 25), (30, 31)], HOUR_MS, MATCHING, Some(5.0));
         assert_eq!((now.labels, now.found, now.found_before, now.false_alarms), (2, 1, 1, 2));
-        assert_eq!((now.median_lead_s, now.false_per_day), (Some(7_200.0), 1.0));
+        assert_eq!((now.lead_s, now.false_per_day), (Some([7_200.0; 3]), 1.0));
     }
 
     #[test]

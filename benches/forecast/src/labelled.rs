@@ -1,26 +1,12 @@
-//! Series whose failures are labelled, and what detectors make of each step of them.
+//! Series whose failures are labelled.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use foreshadow_control::risk::{Drift, DriftSpec, Surprise};
-use foreshadow_predictor::Forecaster;
-
-use crate::evaluate::spec_of;
-use crate::parse::{Table, TraceError, read_table};
+use crate::parse::{Table, TraceError, read_table, read_text};
 use crate::trace::Trace;
 
-const LABELLED: [&str; 5] = [
-    "ms_mongodb-machine-rps_machine-01",
-    "ms_mongodb-application-rps_mongo-02",
-    "ms_data-ingress-rate_ingress-01",
-    "ms_data-ingress-rate_ingress-04",
-    "ms_ecommerce_api_rps_1h_labelled",
-];
-/// The live model's way of telling a lasting drift: medians of five values against a past of 120.
-const LASTING: DriftSpec =
-    DriftSpec { block: 5, past: 120, least_spread: 0.02, heeds_tails: false };
-/// The same code on single values, for failures of one step.
-const SINGLE: DriftSpec = DriftSpec { block: 1, past: 120, least_spread: 0.02, heeds_tails: false };
+/// Names a column of labels may have, in small letters; every other first one holds the values.
+const LABELS: [&str; 4] = ["label", "is_anomaly", "anomaly", "is_failure"];
 /// The first part of each series is learned from and not scored.
 const WARM_UP_SHARE: usize = 10;
 
@@ -34,39 +20,49 @@ pub struct Labelled {
     pub scored_from: usize,
 }
 
-/// One way to score steps: larger is more suspicious, none where nothing is said.
-pub struct Detector {
-    /// Its name.
-    pub name: &'static str,
-    /// One score per step.
-    pub scores: Vec<Option<f64>>,
-}
-
-/// The labelled series that are in `dir`.
+/// All series in `dir` that have labels, by name: files ending in `.csv` or `.csv.gz` whose first
+/// line names a column `Label`, `is_anomaly`, `anomaly` or `is_failure`.
 ///
 /// # Errors
 ///
-/// [`TraceError`] when a file is there and cannot be read.
+/// [`TraceError`] when the folder or such a file cannot be read.
 pub fn load_labelled(dir: &Path) -> Result<Vec<Labelled>, TraceError> {
+    let failed = |source| TraceError::Read { path: dir.to_owned(), source };
+    let entries = std::fs::read_dir(dir).map_err(failed)?;
+    let mut paths: Vec<PathBuf> =
+        entries.map(|entry| Ok(entry?.path())).collect::<Result<_, _>>().map_err(failed)?;
+    paths.sort();
     let mut series = vec![];
-    for name in LABELLED {
-        let path = dir.join(format!("{name}.csv.gz"));
-        if path.is_file() {
+    for path in paths {
+        let file = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let name = file.strip_suffix(".csv.gz").or_else(|| file.strip_suffix(".csv"));
+        let Some(name) = name.filter(|_| path.is_file()) else { continue };
+        let names_labels = |line: &str| line.split(',').any(is_label);
+        if read_text(&path)?.lines().next().is_some_and(names_labels) {
             series.extend(labelled(name, &read_table(&path)?));
         }
     }
     Ok(series)
 }
 
+fn is_label(column: &str) -> bool {
+    LABELS.contains(&column.trim().trim_matches('"').to_lowercase().as_str())
+}
+
 fn labelled(name: &str, table: &Table) -> Option<Labelled> {
-    let column = |nth: usize| -> Vec<(i64, f64)> {
+    let moments = |nth: usize| -> Vec<(i64, f64)> {
         table.rows.iter().filter_map(|(at_ms, row)| Some((*at_ms, (*row.get(nth)?)?))).collect()
     };
-    let trace = Trace::from_moments(name, &column(0))?;
-    let labels = Trace::from_moments(name, &column(1))?;
-    let is_marked = |at: usize| labels.values.get(at).copied().flatten().is_some_and(|l| l > 0.0);
+    let column = |wanted: bool| table.columns.iter().position(|name| is_label(name) == wanted);
+    let trace = Trace::from_moments(name, &moments(column(false)?))?;
+    let mut marked = vec![false; trace.values.len()];
+    for (at_ms, label) in moments(column(true)?) {
+        let at = (at_ms - trace.start_ms + trace.step_ms as i64 / 2) / trace.step_ms as i64;
+        let at = usize::try_from(at).ok().and_then(|at| marked.get_mut(at));
+        at.into_iter().for_each(|marked| *marked |= label > 0.0);
+    }
     let mut spans: Vec<(usize, usize)> = vec![];
-    for at in (0..trace.values.len()).filter(|at| is_marked(*at)) {
+    for at in (0..marked.len()).filter(|at| marked[*at]) {
         match spans.last_mut() {
             Some((_, end)) if *end == at => *end = at + 1,
             _ => spans.push((at, at + 1)),
@@ -77,85 +73,19 @@ fn labelled(name: &str, table: &Table) -> Option<Labelled> {
     Some(Labelled { trace, spans, scored_from })
 }
 
-impl Labelled {
-    /// All detectors on this series, the simple baselines first.
-    pub fn detectors(&self) -> Vec<Detector> {
-        let values = &self.trace.values;
-        let logarithm = |value: f64| value.max(0.0).ln_1p();
-        let logs: Vec<Option<f64>> = values.iter().map(|v| v.map(logarithm)).collect();
-        let surprises = self.surprises();
-        let single = drifts(&logs, SINGLE);
-        let lasting = drifts(&logs, LASTING);
-        let surprise = drifts(&surprises, SINGLE);
-        let lasting_surprise = drifts(&surprises, LASTING);
-        let either = |a: &[Option<f64>], b: &[Option<f64>]| -> Vec<Option<f64>> {
-            a.iter().zip(b).map(|(a, b)| a.map_or(*b, |a| Some(a.max(b.unwrap_or(0.0))))).collect()
-        };
-        let combined = either(&surprise, &lasting_surprise);
-        vec![
-            Detector { name: "threshold", scores: thresholds(values) },
-            Detector { name: "step", scores: steps(&logs) },
-            Detector { name: "drift_single", scores: single },
-            Detector { name: "drift_lasting", scores: lasting },
-            Detector { name: "surprise_single", scores: surprise },
-            Detector { name: "surprise_lasting", scores: lasting_surprise },
-            Detector { name: "surprise", scores: combined },
-            Detector { name: "new", scores: self.newly() },
-        ]
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_are_found_by_name_and_put_beside_their_values() {
+        let row = |at: i64, label: f64| (at * 60_000, vec![Some(label), Some(5.0)]);
+        let labels = (0..40).map(|at| row(at, f64::from(u8::from((20..23).contains(&at)))));
+        let table =
+            Table { columns: vec!["Label".to_owned(), "Value".to_owned()], rows: labels.collect() };
+        let series = labelled("s", &table).unwrap();
+        assert_eq!((series.spans, series.scored_from), (vec![(20, 23)], 4));
+        assert!(series.trace.values.iter().all(|value| *value == Some(5.0)));
+        assert!(is_label("\"Label\"") && is_label("is_anomaly") && !is_label("Value"));
     }
-
-    fn newly(&self) -> Vec<Option<f64>> {
-        let mut forecaster = Forecaster::new(spec_of(&self.trace));
-        let mut surprise = Surprise::default();
-        let mut expected: Option<f64> = None;
-        let mut scores = vec![];
-        for value in &self.trace.values {
-            surprise.observe(value.unwrap_or(f64::NAN), expected);
-            scores.push(value.and_then(|_| surprise.now()).map(|now| now.spreads));
-            forecaster.observe(value.unwrap_or(f64::NAN));
-            expected = Some(forecaster.forecast().quantile(self.trace.step_ms, 0.5));
-        }
-        scores
-    }
-
-    /// By how much each step differs from what was forecast for it, as a logarithm.
-    fn surprises(&self) -> Vec<Option<f64>> {
-        let mut forecaster = Forecaster::new(spec_of(&self.trace));
-        let mut surprises = vec![];
-        let mut expected: Option<f64> = None;
-        for value in &self.trace.values {
-            let surprise = value
-                .zip(expected)
-                .map(|(value, expected)| value.max(0.0).ln_1p() - expected.max(0.0).ln_1p());
-            surprises.push(surprise);
-            forecaster.observe(value.unwrap_or(f64::NAN));
-            expected = Some(forecaster.forecast().quantile(self.trace.step_ms, 0.5));
-        }
-        surprises
-    }
-}
-
-/// Robust deviations of each step from its own past, either way.
-fn drifts(values: &[Option<f64>], spec: DriftSpec) -> Vec<Option<f64>> {
-    let mut drift = Drift::new(spec);
-    let mut scores = vec![];
-    for value in values {
-        value.iter().for_each(|value| drift.observe(*value));
-        scores.push(value.and_then(|_| drift.deviation()).map(|d| d.spreads.abs()));
-    }
-    scores
-}
-
-/// A fixed band: distance from the middle of the whole series, which a live threshold would not
-/// know.
-fn thresholds(values: &[Option<f64>]) -> Vec<Option<f64>> {
-    let known: Vec<f64> = values.iter().copied().flatten().collect();
-    let mean = known.iter().sum::<f64>() / known.len().max(1) as f64;
-    values.iter().map(|value| value.map(|value| (value - mean).abs())).collect()
-}
-
-/// The change since the step before.
-fn steps(logs: &[Option<f64>]) -> Vec<Option<f64>> {
-    let pairs = logs.windows(2).map(|pair| Some((pair[1]? - pair[0]?).abs()));
-    std::iter::once(None).chain(pairs).collect()
 }

@@ -13,7 +13,8 @@ use crate::parse::TraceError;
 /// Length of a step.
 const STEP_MS: u64 = 300_000;
 /// One value at a time against the whole of the recording without faults, whose series have heavy
-/// tails and no peers.
+/// tails and no peers. Half a percent, of latency or of requests, is the least that counts, for the
+/// simple detector too.
 const SPEC: DriftSpec = DriftSpec { block: 1, past: 600, least_spread: 0.02, heeds_tails: true };
 /// Steps of a window: two to know the present level by, and four that are judged.
 const LEVEL: usize = 2;
@@ -77,7 +78,7 @@ pub fn petshop(dir: &Path, rates: &[f64]) -> Result<Vec<PetshopFigures>, TraceEr
     let quiet = quiet(&files);
     let (faults, pasts) = (faults(&files), pasts(&quiet));
     let detectors: [(&'static str, Score); 3] =
-        [("threshold", level_score), ("drift", drift_score), ("drift_since_before", change_score)];
+        [("control_chart", level_score), ("live_past_only", drift_score), ("live", change_score)];
     let mut all = vec![];
     for (name, score) in detectors {
         let calm = calm_scores(&quiet, score);

@@ -18,15 +18,17 @@ const MOST_SLOPE: f64 = 1.25;
 const STEP: f64 = 0.02;
 /// Part of the correction that is forgotten per outcome.
 const FADE: f64 = 0.0005;
-/// A smaller difference between probability and outcome is what was to be expected, and teaches
-/// nothing: the many instances that go on as always must not drown out the few that fail.
-const EXPECTED: f64 = 0.05;
+/// A smaller probability says that nothing speaks for a failure, and what becomes of it teaches nothing
+/// about what speaks for one: the many instances that go on as always must not drown out the few of
+/// which something was said. What is left out depends on the prediction only, never on the outcome,
+/// so that it does not bias what is learned.
+const LEAST: f64 = 0.05;
 /// Log-odds beyond which nothing is said for certain.
 const MOST_LOG_ODDS: f64 = 4.6;
 
-/// The correction of one service at one horizon.
+/// The correction of one service's log-odds at one horizon, in bounds that no outcomes leave.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Calibration {
+pub struct Calibration {
     intercept: f64,
     slope: f64,
 }
@@ -39,7 +41,8 @@ impl Default for Calibration {
 
 impl Calibration {
     /// The probability of a failure, 0.01 to 0.99, for uncorrected log-odds.
-    pub(crate) fn probability(&self, log_odds: f64) -> f64 {
+    #[must_use]
+    pub fn probability(&self, log_odds: f64) -> f64 {
         let log_odds = if log_odds.is_finite() { log_odds } else { 0.0 };
         let corrected = self.intercept + self.slope * log_odds;
         let bounded = corrected.clamp(-MOST_LOG_ODDS, MOST_LOG_ODDS);
@@ -47,14 +50,15 @@ impl Calibration {
     }
 
     /// Takes one outcome; `weight`, 0 to 1, says how much it tells.
-    pub(crate) fn learn(&mut self, log_odds: f64, failed: bool, weight: f64) {
+    pub fn learn(&mut self, log_odds: f64, failed: bool, weight: f64) {
         if !log_odds.is_finite() {
             return;
         }
-        let surprise = f64::from(u8::from(failed)) - self.probability(log_odds);
-        if surprise.abs() < EXPECTED {
+        let predicted = self.probability(log_odds);
+        if predicted < LEAST {
             return;
         }
+        let surprise = f64::from(u8::from(failed)) - predicted;
         let step = STEP * ramp(weight, 0.0, 1.0) * surprise;
         self.intercept =
             ((1.0 - FADE) * self.intercept + step).clamp(-MOST_INTERCEPT, MOST_INTERCEPT);

@@ -1,16 +1,20 @@
 //! What speaks for a failure, each kind bounded, and how the kinds are put together.
 //!
 //! Evidence is a number from 0 to 1 times the log-odds it is worth; log-odds of independent
-//! evidence add up (logistic regression; Good 1950). The worths below are judgements, made so that
+//! evidence add up (logistic regression; Good 1950). Kinds that show the same trouble are not
+//! independent: of each such family the strongest counts fully, the next half, the next a quarter. The
+//! worths below are judgements, made so that
 //! no single kind but exhaustion, refused connections, plain errors or a latency of several times
 //! the usual raises an alarm alone. What became of earlier scores corrects their sum
 //! (`calibration`).
 
-use super::Watch;
 use super::drift::Deviation;
 use super::math::exp;
+use super::reported::Odd;
 use super::robust::ramp;
+use super::surprise::Surprised;
 use super::trend::Line;
+use super::watch::Watch;
 use crate::{Contributor, Exhaustion, ResourceSample, RiskAssessment, RiskSignal};
 
 /// Log-odds of a failure within five minutes of an instance that nothing speaks against.
@@ -62,6 +66,30 @@ const STEADY: f64 = 0.3;
 const STALLS: f64 = 3.0;
 const CPU: f64 = 0.5;
 
+/// Kinds that show the same trouble: slowness, failed requests, a resource that runs out.
+const FAMILIES: [&[RiskSignal]; 4] = [
+    &[RiskSignal::Latency, RiskSignal::InFlight, RiskSignal::Throughput],
+    &[RiskSignal::Errors, RiskSignal::ConnectErrors],
+    &[RiskSignal::MemoryTrend, RiskSignal::MemoryLeft],
+    &[RiskSignal::DiskTrend, RiskSignal::DiskLeft],
+];
+
+/// The probability at which an alarm begins where false ones added so much to the log-odds it takes.
+pub(super) fn raise_at(added: f64) -> f64 {
+    let odds = RAISE / (1.0 - RAISE) * exp(added);
+    odds / (1.0 + odds)
+}
+
+/// What is odd of one instance beyond its peers.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Findings {
+    /// Drifts of seconds, and of minutes, in the order of [`DRIFTS`].
+    pub(super) quick: [Option<Deviation>; 4],
+    pub(super) slow: [Option<Deviation>; 4],
+    /// The most surprising metric that it reports.
+    pub(super) odd: Option<Odd>,
+}
+
 /// Evidence of one kind.
 #[derive(Clone, Debug)]
 struct Piece {
@@ -91,12 +119,15 @@ pub(super) struct Peers {
 }
 
 impl Evidence {
-    /// Against one instance, given its drifts beyond those of its peers.
-    pub(super) fn of(watch: &Watch, drifts: &[Option<Deviation>; 4], peers: Peers) -> Self {
+    /// Against one instance.
+    pub(super) fn of(watch: &Watch, findings: &Findings, peers: Peers) -> Self {
         let mut evidence = Self::default();
         let compared = if peers.any { 1.0 } else { ALONE };
-        for (kind, deviation) in DRIFTS.iter().zip(drifts) {
-            evidence.drift(kind, deviation.as_ref(), compared);
+        for (kind, of) in DRIFTS.iter().zip(findings.quick.iter().zip(&findings.slow)) {
+            evidence.drift(kind, of, compared);
+        }
+        if let Some(odd) = &findings.odd {
+            evidence.reported(odd, compared);
         }
         evidence.failures(watch, peers, compared);
         let flaps = watch.flaps;
@@ -106,11 +137,29 @@ impl Evidence {
         if let Some(resources) = &watch.resources {
             evidence.resources(watch, resources, peers);
         }
-        evidence.pieces.sort_by(|a, b| b.log_odds.total_cmp(&a.log_odds).then(a.what.cmp(&b.what)));
+        evidence.discount();
         evidence
     }
 
-    fn add(&mut self, what: RiskSignal, log_odds: f64, text: impl FnOnce() -> String) {
+    /// Orders the pieces, the strongest first, and counts those of one family less and less.
+    pub(super) fn discount(&mut self) {
+        self.sort();
+        for family in FAMILIES {
+            let mut part = 1.0;
+            for piece in self.pieces.iter_mut().filter(|piece| family.contains(&piece.what)) {
+                piece.log_odds *= part;
+                piece.soon_log_odds *= part;
+                part *= 0.5;
+            }
+        }
+        self.sort();
+    }
+
+    fn sort(&mut self) {
+        self.pieces.sort_by(|a, b| b.log_odds.total_cmp(&a.log_odds).then(a.what.cmp(&b.what)));
+    }
+
+    pub(super) fn add(&mut self, what: RiskSignal, log_odds: f64, text: impl FnOnce() -> String) {
         self.add_both(what, log_odds, log_odds, text);
     }
 
@@ -121,11 +170,23 @@ impl Evidence {
         }
     }
 
-    fn drift(&mut self, kind: &DriftKind, deviation: Option<&Deviation>, compared: f64) {
-        let Some(deviation) = deviation else { return };
-        let sure = ramp(deviation.spreads, NOTABLE, CERTAIN);
-        let large = ramp(deviation.size, kind.from, kind.to);
-        self.add(kind.what, compared * kind.worth * sure * large, || {
+    /// The stronger of a quick and a slow drift.
+    fn drift(
+        &mut self,
+        kind: &DriftKind,
+        (quick, slow): (&Option<Deviation>, &Option<Deviation>),
+        compared: f64,
+    ) {
+        let worth = |deviation: &Deviation| {
+            let sure = ramp(deviation.spreads, NOTABLE, CERTAIN);
+            compared * kind.worth * sure * ramp(deviation.size, kind.from, kind.to)
+        };
+        let worth = |of: &Option<Deviation>| of.as_ref().map(|of| (worth(of), *of));
+        let slower = worth(slow);
+        let is_slow = slower.is_some_and(|slow| worth(quick).is_none_or(|quick| slow.0 > quick.0));
+        let stronger = if is_slow { slower } else { worth(quick) };
+        let Some((worth, deviation)) = stronger else { return };
+        self.add(kind.what, worth, || {
             let what = match kind.what {
                 RiskSignal::Latency => "latency",
                 RiskSignal::InFlight => "time requests spend in it",
@@ -133,9 +194,26 @@ impl Evidence {
                 _ => "segments sent again per request",
             };
             format!(
-                "{what} is {:.1} times its own past beyond its peers', {:.0} spreads",
+                "{what} is {:.1} times its own past{} beyond its peers', {:.0} spreads",
                 exp(deviation.size.min(20.0)),
+                if is_slow { " of an hour" } else { "" },
                 deviation.spreads.min(1e3)
+            )
+        });
+    }
+
+    /// What is told of metrics that mean nothing to anybody here.
+    fn reported(&mut self, odd: &Odd, compared: f64) {
+        let Surprised { spreads, lasts, rises } = odd.surprised;
+        let notable = Surprised { spreads: NOTABLE, lasts, rises };
+        let worth = compared * (odd.surprised.log_odds() - notable.log_odds());
+        self.add(RiskSignal::Reported, worth, || {
+            format!(
+                "{} that it reports {} {:.0} spreads {} its own past beyond its peers'",
+                odd.name,
+                if lasts { "stays" } else { "is" },
+                spreads.min(1e3),
+                if rises { "above" } else { "below" }
             )
         });
     }

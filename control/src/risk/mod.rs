@@ -10,8 +10,10 @@ mod calibration;
 mod drift;
 mod evidence;
 mod history;
+mod level;
 mod math;
 mod relief;
+mod reported;
 mod resources;
 mod robust;
 mod surprise;
@@ -19,35 +21,34 @@ mod tally;
 #[cfg(test)]
 mod tests;
 mod trend;
+mod watch;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::calibration::Calibration;
 pub use self::drift::{Deviation, Drift, DriftSpec};
+pub use self::level::AlarmLevel;
 pub(crate) use self::relief::AtRisk;
 pub use self::surprise::{Surprise, Surprised};
 pub use self::trend::{Line, Trend};
 
-use self::calibration::Calibration;
-use self::evidence::{DRIFTS, Evidence, Peers, stalled_share};
+use self::evidence::{DRIFTS, Evidence, Findings, Peers, raise_at, stalled_share};
 use self::math::exp;
-use self::relief::Relief;
-use self::resources::{Basis, Known};
+use self::reported::{Reported, oddest};
+use self::resources::Known;
 use self::robust::medians_of_others;
-use self::tally::{Failures, Tally, Values};
+use self::watch::Watch;
 use crate::feedback::AlarmTally;
 use crate::fleet::may_take_requests;
 use crate::{
-    AlarmScore, Fact, Health, InstanceId, InstanceObservation, ResourceSample, RiskAssessment,
-    ServiceObservation, Tier,
+    AlarmScore, Fact, Health, InstanceId, InstanceObservation, RiskAssessment, ServiceObservation,
+    Tier,
 };
 
 /// Length of a period: scores follow at its end.
 const PERIOD_MS: u64 = 1_000;
-/// Values a drift is told from, and blocks of as many that make up its past: ten minutes.
-const BLOCK: usize = 5;
-const PAST: usize = 120;
 /// Time constant at which an instance that went down and came back is forgiven.
 const FLAP_MEMORY_MS: f64 = 300_000.0;
 /// Distance of the scores that are held against what became of them.
@@ -56,11 +57,15 @@ const SCORED_EVERY_MS: u64 = 10_000;
 /// was moved away and the failure it would have caused may have been avoided.
 const OUTCOME_WEIGHT: f64 = 0.5;
 const AVOIDED_WEIGHT: f64 = 0.125;
+/// False alarms that an instance may have a day before it takes more for one, and by how much more
+/// at most, in log-odds: an alarm is then raised at 0.9.
+const FALSE_PER_DAY: f64 = 1.0;
+const MOST_ADDED: f64 = 2.2;
 /// An alarm needs scores of a second each, as many in a row.
 const PERSISTENT: u32 = 3;
 
 /// The risk of all instances of one service.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Risk {
     since_period_ms: u64,
     #[serde(with = "crate::as_pairs")]
@@ -70,90 +75,24 @@ pub(crate) struct Risk {
     /// What became of alarms.
     #[serde(default)]
     alarms: AlarmTally,
+    /// What false ones added to what an alarm takes.
+    #[serde(default = "level")]
+    level: AlarmLevel,
 }
 
-/// What is remembered of one instance.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct Watch {
-    tally: Tally,
-    failures: Failures,
-    /// Latency, time in the instance, requests per answer, segments sent again.
-    drifts: [Drift; 4],
-    memory: Trend,
-    disk: Trend,
-    resources: Option<ResourceSample>,
-    /// How the samples of memory and disk came about.
-    #[serde(default)]
-    memory_basis: Basis,
-    #[serde(default)]
-    disk_basis: Basis,
-    /// Times it was lost and came back, fading.
-    flaps: f64,
-    lost: bool,
-    /// Scores whose outcome is not known: when, log-odds far and soon, and whether load was moved.
-    open: VecDeque<(u64, f64, f64, bool)>,
-    assessment: Option<RiskAssessment>,
-    /// Measured evidence in log-odds, and whether it needs no requests to be seen.
-    measured: f64,
-    seen_idle: bool,
-    relief: Relief,
-    /// When the alarm that is not judged yet began, and whether load was moved since.
-    #[serde(default)]
-    alarm: Option<(u64, bool)>,
+fn level() -> AlarmLevel {
+    AlarmLevel::new(0.0, MOST_ADDED)
 }
 
-impl Watch {
-    fn new() -> Self {
-        let drift = |kind: &evidence::DriftKind| {
-            let least_spread = kind.least_spread;
-            Drift::new(DriftSpec { block: BLOCK, past: PAST, least_spread, heeds_tails: false })
-        };
+impl Default for Risk {
+    fn default() -> Self {
         Self {
-            tally: Tally::default(),
-            failures: Failures::default(),
-            drifts: DRIFTS.each_ref().map(drift),
-            memory: Trend::default(),
-            disk: Trend::default(),
-            resources: None,
-            memory_basis: Basis::None,
-            disk_basis: Basis::None,
-            flaps: 0.0,
-            lost: false,
-            open: VecDeque::new(),
-            assessment: None,
-            measured: 0.0,
-            seen_idle: false,
-            relief: Relief::default(),
-            alarm: None,
-        }
-    }
-
-    fn drift(&mut self, values: Values) {
-        let values = [values.latency, values.residence, values.unanswered, values.retransmits];
-        for (drift, value) in self.drifts.iter_mut().zip(values) {
-            value.into_iter().for_each(|value| drift.observe(value));
-        }
-    }
-
-    /// Takes what the instance uses; the trends keep one sample in 5 s.
-    fn uses(&mut self, known: Known, now_ms: u64) {
-        self.resources = known.sample;
-        let Some(resources) = known.sample else { return };
-        let restart = |trend: &mut Trend, basis: &mut Basis, now: Basis| {
-            if now != Basis::None && *basis != now {
-                if *basis != Basis::None {
-                    *trend = Trend::default();
-                }
-                *basis = now;
-            }
-        };
-        restart(&mut self.memory, &mut self.memory_basis, known.memory);
-        restart(&mut self.disk, &mut self.disk_basis, known.disk);
-        if let Some(used) = resources.memory_bytes {
-            self.memory.observe(now_ms, used as f64);
-        }
-        if let Some(used) = resources.disk_bytes {
-            self.disk.observe(now_ms, used as f64);
+            since_period_ms: 0,
+            watches: BTreeMap::new(),
+            far: Calibration::default(),
+            soon: Calibration::default(),
+            alarms: AlarmTally::default(),
+            level: level(),
         }
     }
 }
@@ -172,8 +111,7 @@ impl Risk {
         self.since_period_ms %= PERIOD_MS;
         for watch in self.watches.values_mut() {
             watch.open.clear();
-            watch.drifts.iter_mut().for_each(Drift::interrupt);
-            watch.tally = Tally::default();
+            watch.interrupt();
         }
     }
 
@@ -191,8 +129,7 @@ impl Risk {
             let lost = matches!(instance.health, Health::Down(_) | Health::Ejected);
             if lost && !watch.lost {
                 watch.flaps += 1.0;
-                watch.drifts.iter_mut().for_each(Drift::interrupt);
-                watch.tally = Tally::default();
+                watch.interrupt();
             }
             watch.lost = lost;
             if may_take_requests(instance) {
@@ -245,7 +182,9 @@ impl Risk {
     ) {
         for instance in instances {
             let Some(watch) = self.watches.get_mut(&instance.instance) else { continue };
+            self.level.pass(period_ms, FALSE_PER_DAY);
             watch.uses(Known::of(instance), now_ms);
+            watch.reported.observe(&instance.reported, now_ms);
             watch.flaps *= exp(-(period_ms as f64) / FLAP_MEMORY_MS);
             if let Some(values) = watch.tally.close(&mut watch.failures) {
                 watch.drift(values);
@@ -255,6 +194,10 @@ impl Risk {
                 let over = now_ms.saturating_sub(*began_ms) > RiskAssessment::HORIZON_MS;
                 if over && !watch.relief.is_alarmed() {
                     self.alarms.came_to_nothing(*moved);
+                    // What was done something against may have been none.
+                    if !*moved {
+                        self.level.false_alarm();
+                    }
                     watch.alarm = None;
                 }
             }
@@ -280,11 +223,12 @@ impl Risk {
                 (watch.assessment, watch.measured) = (None, 0.0);
             }
         }
-        let drifts = self.drifts(&able);
+        let findings = self.findings(&able);
         let peers = self.peers(&able, objective);
-        for ((id, drifts), peers) in able.iter().zip(drifts).zip(peers) {
+        let raise = raise_at(self.level.added());
+        for ((id, findings), peers) in able.iter().zip(findings).zip(peers) {
             let Some(watch) = self.watches.get_mut(id) else { continue };
-            let evidence = Evidence::of(watch, &drifts, peers);
+            let evidence = Evidence::of(watch, &findings, peers);
             let (far, soon) = evidence.log_odds();
             watch.measured = evidence.measured();
             watch.seen_idle = evidence.is_seen_idle();
@@ -307,26 +251,21 @@ impl Risk {
             });
             let score = self.far.probability(far);
             let was_alarmed = watch.relief.is_alarmed();
-            watch.relief.follow(score, PERSISTENT, now_ms);
+            watch.relief.follow(score, raise, PERSISTENT, now_ms);
             if watch.relief.is_alarmed() && !was_alarmed {
                 watch.alarm.get_or_insert((now_ms, false));
             }
         }
     }
 
-    /// Each one's drifts beyond the median of its peers' where that is a drift for the worse, too.
-    fn drifts(&self, able: &[InstanceId]) -> Vec<[Option<Deviation>; 4]> {
-        let mut drifts = vec![[None; 4]; able.len()];
-        for kind in 0..DRIFTS.len() {
-            let drift = |id: &InstanceId| self.watches.get(id)?.drifts[kind].deviation();
-            let own: Vec<Option<Deviation>> = able.iter().map(drift).collect();
-            let sizes: Vec<Option<f64>> = own.iter().map(|drift| Some((*drift)?.size)).collect();
-            let shared = medians_of_others(&sizes);
-            for ((own, shared), drifts) in own.iter().zip(shared).zip(&mut drifts) {
-                drifts[kind] = own.map(|own| own.beyond(shared.unwrap_or(0.0).max(0.0)));
-            }
-        }
-        drifts
+    /// What is odd of each one beyond its peers.
+    fn findings(&self, able: &[InstanceId]) -> Vec<Findings> {
+        let watches: Vec<&Watch> = able.iter().filter_map(|id| self.watches.get(id)).collect();
+        let quick = drifts(&watches, |watch| &watch.drifts);
+        let slow = drifts(&watches, |watch| &watch.slow_drifts);
+        let reported: Vec<&Reported> = watches.iter().map(|watch| &watch.reported).collect();
+        let all = quick.into_iter().zip(slow).zip(oddest(&reported));
+        all.map(|((quick, slow), odd)| Findings { quick, slow, odd }).collect()
     }
 
     fn peers(&self, able: &[InstanceId], objective: f64) -> Vec<Peers> {
@@ -366,4 +305,19 @@ impl Risk {
         });
         known.collect()
     }
+}
+
+/// Drifts beyond the median of the peers' where that is a drift for the worse, too.
+fn drifts(watches: &[&Watch], of: fn(&Watch) -> &[Drift; 4]) -> Vec<[Option<Deviation>; 4]> {
+    let mut drifts = vec![[None; 4]; watches.len()];
+    for kind in 0..DRIFTS.len() {
+        let own: Vec<Option<Deviation>> =
+            watches.iter().map(|watch| of(watch)[kind].deviation()).collect();
+        let sizes: Vec<Option<f64>> = own.iter().map(|drift| Some((*drift)?.size)).collect();
+        let shared = medians_of_others(&sizes);
+        for ((own, shared), drifts) in own.iter().zip(shared).zip(&mut drifts) {
+            drifts[kind] = own.map(|own| own.beyond(shared.unwrap_or(0.0).max(0.0)));
+        }
+    }
+    drifts
 }

@@ -8,6 +8,20 @@ use crate::{InstanceObservation, ResourceSample, is_metric_value};
 /// A share is taken for so many bytes of as many: finer than anything that is told of one.
 const WHOLE: f64 = 1e12;
 
+/// Reported metrics with a meaning of their own.
+pub(super) const NAMES: [&str; 10] = [
+    "memory",
+    "memory_bytes",
+    "memory_limit_bytes",
+    "disk",
+    "disk_bytes",
+    "disk_limit_bytes",
+    "cpu",
+    "cpu_pressure",
+    "memory_pressure",
+    "io_pressure",
+];
+
 /// How the use of one resource is known. Amounts of different kinds have no common trend.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

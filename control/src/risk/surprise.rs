@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::drift::{Drift, DriftSpec};
 use super::history::History;
-use super::robust::median;
+use super::robust::{median, ramp};
 
 /// Single deviations remembered, and values that a lasting deviation is told from.
 const PAST: usize = 240;
@@ -55,6 +55,22 @@ pub struct Surprised {
     pub lasts: bool,
     /// Whether it is a rise.
     pub rises: bool,
+}
+
+/// Log-odds that surprise is worth: this much up to so many spreads, and the rest up to so many
+/// more. Of recorded failures (`make bench-risk`): within five of their steps, one in a hundred
+/// where nothing surprises, one in two at eight spreads.
+const SURPRISING: (f64, f64) = (8.0, 5.0);
+const ASTONISHING: (f64, f64) = (24.0, 1.4);
+
+impl Surprised {
+    /// By how much the log-odds of a failure are higher than where nothing surprises; 0 to 6.4.
+    #[must_use]
+    pub fn log_odds(&self) -> f64 {
+        let (most, worth) = SURPRISING;
+        let (astonishing, more) = ASTONISHING;
+        worth * ramp(self.spreads, 0.0, most) + more * ramp(self.spreads, most, astonishing)
+    }
 }
 
 impl Default for Surprise {
@@ -138,5 +154,114 @@ fn nearer_to_nothing(a: f64, b: f64) -> f64 {
         a.max(b)
     } else {
         0.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A daily wave of 96 steps with some noise.
+    fn wave(at: usize) -> f64 {
+        let season = [0.0, 0.38, 0.71, 0.92, 1.0, 0.92, 0.71, 0.38][at / 12 % 8];
+        100.0 + 50.0 * season + ((at * 7) % 5) as f64
+    }
+
+    fn fed(values: impl IntoIterator<Item = f64>) -> Surprise {
+        let mut surprise = Surprise::default();
+        values.into_iter().for_each(|value| surprise.observe(value, None));
+        surprise
+    }
+
+    fn spreads(surprise: &Surprise) -> f64 {
+        surprise.now().unwrap().spreads
+    }
+
+    #[test]
+    fn a_spike_surprises_at_once_and_its_end_does_not() {
+        let mut surprise = fed((0..500).map(wave));
+        assert!(spreads(&surprise) < 3.0, "{:?}", surprise.now());
+        surprise.observe(5.0 * wave(500), None);
+        let now = surprise.now().unwrap();
+        assert!(now.spreads > 10.0 && now.rises && !now.lasts, "{now:?}");
+        assert!((5.0..=6.4).contains(&now.log_odds()), "{now:?}");
+        surprise.observe(wave(501), None);
+        assert!(spreads(&surprise) < 3.0, "{:?}", surprise.now());
+    }
+
+    #[test]
+    fn a_fall_surprises_when_it_lasts_for_two_values() {
+        let mut surprise = fed((0..500).map(wave));
+        surprise.observe(0.0, None);
+        assert!(spreads(&surprise) < 3.0, "{:?}", surprise.now());
+        surprise.observe(0.0, None);
+        let now = surprise.now().unwrap();
+        assert!(now.spreads > 8.0 && !now.rises, "{now:?}");
+    }
+
+    #[test]
+    fn what_was_forecast_is_no_surprise_and_what_was_forecast_in_vain_is_none() {
+        let mut surprise = Surprise::default();
+        (0..500).for_each(|at| surprise.observe(wave(at), Some(wave(at) + 1.0)));
+        surprise.observe(400.0, Some(390.0));
+        assert!(spreads(&surprise) < 3.0, "{:?}", surprise.now());
+        surprise.observe(400.0, Some(1_000.0));
+        assert!(spreads(&surprise) < 3.0, "{:?}", surprise.now());
+        surprise.observe(900.0, Some(400.0));
+        assert!(spreads(&surprise) > 8.0, "{:?}", surprise.now());
+    }
+
+    #[test]
+    fn what_is_small_and_lasts_surprises_in_time() {
+        let calm = |at: usize| 100.0 + ((at * 7) % 11) as f64;
+        let mut surprise = Surprise::default();
+        (0..1_600).for_each(|at| surprise.observe(calm(at), Some(105.0)));
+        (0..12).for_each(|at| surprise.observe(12.0 + calm(at), Some(105.0)));
+        let now = surprise.now().unwrap();
+        assert!(now.lasts && now.rises && now.spreads > 6.0, "{now:?}");
+    }
+
+    #[test]
+    fn what_was_learned_is_stored_and_comes_back() {
+        let mut surprise = fed((0..900).map(wave));
+        let text = serde_json::to_string(&surprise).unwrap();
+        let mut restored: Surprise = serde_json::from_str(&text).unwrap();
+        for at in 900..1_000 {
+            surprise.observe(wave(at), Some(120.0));
+            restored.observe(wave(at), Some(120.0));
+            assert_eq!(surprise.now(), restored.now());
+        }
+        assert!(text.len() < 20_000, "{} bytes", text.len());
+    }
+
+    fn value() -> impl Strategy<Value = f64> {
+        let odd = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, f64::MAX, f64::MIN_POSITIVE, 0.0];
+        prop_oneof![any::<f64>(), 0.0..1e6, prop::sample::select(odd.to_vec())]
+    }
+
+    proptest! {
+        #[test]
+        fn no_values_and_no_forecasts_harm(
+            fed in prop::collection::vec((value(), prop::option::of(value())), 0..700),
+        ) {
+            let mut surprise = Surprise::default();
+            for (value, forecast) in fed {
+                surprise.observe(value, forecast);
+                if let Some(now) = surprise.now() {
+                    prop_assert!(now.spreads >= 0.0, "{now:?}");
+                    prop_assert!((0.0..=6.5).contains(&now.log_odds()), "{now:?}");
+                }
+            }
+            prop_assert!(surprise.level.len() <= LEVEL && surprise.recent.len() <= RECENT);
+        }
+
+        /// Nothing that is constant is ever a surprise.
+        #[test]
+        fn a_constant_is_no_surprise(value in value(), times in 20usize..400) {
+            let surprise = fed((0..times).map(|_| value));
+            prop_assert!(surprise.now().is_none_or(|now| now.spreads < 1e-6));
+        }
     }
 }

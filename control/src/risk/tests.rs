@@ -284,3 +284,99 @@ fn a_failure_after_an_alarm_speaks_for_the_next_one() {
     assert!(risk.far.probability(0.0) > before);
     assert!(risk.assessments(|_| 0.0).is_empty(), "one that is down is no longer at risk");
 }
+
+/// Scores after so many seconds of calm and others in which the first one's latency does as told.
+fn slowing(calm_s: u64, seconds: u64, times: impl Fn(u64) -> f64) -> Vec<RiskAssessment> {
+    let mut chance = Chance(11);
+    let mut risk = Risk::new("shop");
+    for at_s in 0..calm_s + seconds {
+        let instances = (1..=4).map(|id| {
+            let own = if id == 1 { times(at_s.saturating_sub(calm_s)) } else { 1.0 };
+            instance(id, second(&mut chance, 50.0, 20.0 * own, 0.0), None)
+        });
+        risk.observe(&seen(instances.collect()), at_s * 1_000, 1_000, 0.001);
+    }
+    risk.assessments(|_| 0.0)
+}
+
+#[test]
+fn what_slows_down_over_an_hour_is_seen_though_every_minute_looks_like_the_last() {
+    let told = slowing(3_900, 3_000, |passed_s| 1.0 + 1.5 * passed_s as f64 / 3_000.0);
+    assert!(told[0].score >= evidence::RAISE, "{:?}", told[0]);
+    assert_eq!(told[0].contributors[0].what, RiskSignal::Latency);
+    assert!(told[0].contributors[0].evidence.contains("of an hour"), "{:?}", told[0]);
+    assert!(told[1..].iter().all(|told| told.score < evidence::CLEAR), "{told:?}");
+}
+
+#[test]
+fn signs_of_one_trouble_are_not_counted_twice() {
+    let mut evidence = Evidence::default();
+    for what in [RiskSignal::Throughput, RiskSignal::Latency, RiskSignal::InFlight] {
+        evidence.add(what, 4.0, String::new);
+    }
+    evidence.add(RiskSignal::Stalls, 3.0, String::new);
+    evidence.discount();
+    let (far, soon) = evidence.log_odds();
+    assert!((far - evidence::BASE_LOG_ODDS - 10.0).abs() < 1e-9, "{far}");
+    assert!((soon - evidence::SOON_LOG_ODDS - 10.0).abs() < 1e-9, "{soon}");
+}
+
+/// The first of three instances' assessment, whose reported queue is told beside their noise.
+fn queued(seconds: u64, queue: impl Fn(u64, u64) -> f64) -> Vec<RiskAssessment> {
+    let mut risk = Risk::new("shop");
+    let mut chance = Chance(5);
+    for at_s in 0..seconds {
+        let instances = (1..=3).map(|id| {
+            let mut one = instance(id, Meters::default(), None);
+            let noise = 20.0 + 2.0 * chance.normal();
+            one.reported.insert("queue_depth".to_owned(), (noise + queue(id, at_s)).max(0.0));
+            one
+        });
+        risk.observe(&seen(instances.collect()), at_s * 1_000, 1_000, 0.001);
+    }
+    risk.assessments(|_| 0.0)
+}
+
+#[test]
+fn a_reported_metric_that_departs_is_evidence_and_no_alarm_alone() {
+    let told = queued(304, |id, at_s| if id == 1 && at_s >= 300 { 80.0 } else { 0.0 });
+    let first = &told[0].contributors[0];
+    assert_eq!(first.what, RiskSignal::Reported);
+    assert!(first.evidence.starts_with("queue_depth"), "{first:?}");
+    assert!(told[0].score > 5.0 * told[1].score && told[0].score < evidence::CLEAR, "{told:?}");
+    let shared = queued(304, |_, at_s| if at_s >= 300 { 80.0 } else { 0.0 });
+    assert!(shared.iter().all(|told| told.score < 0.02), "{shared:?}");
+}
+
+#[test]
+fn alarms_that_came_to_nothing_make_the_next_one_harder_within_bounds() {
+    let mut risk = Risk::new("shop");
+    assert_eq!(evidence::raise_at(risk.level.added()), evidence::RAISE);
+    (0..100).for_each(|_| risk.level.false_alarm());
+    let harder = evidence::raise_at(risk.level.added());
+    assert!((0.89..0.91).contains(&harder), "{harder}");
+    // Two full pieces of evidence are heard all the same, whatever was learned of earlier ones.
+    let mut calibration = Calibration::default();
+    (0..10_000).for_each(|_| calibration.learn(1.0, false, 1.0));
+    assert!(calibration.probability(6.5) > harder);
+    (0..100).for_each(|_| risk.level.pass(86_400_000, FALSE_PER_DAY));
+    assert_eq!(evidence::raise_at(risk.level.added()), evidence::RAISE);
+}
+
+#[test]
+fn what_was_learned_before_longer_scales_were_known_is_taken_over() {
+    let mut risk = Risk::new("shop");
+    let mut chance = Chance(3);
+    for at_s in 0..200 {
+        let instances = vec![instance(1, second(&mut chance, 50.0, 20.0, 0.0), None)];
+        risk.observe(&seen(instances), at_s * 1_000, 1_000, 0.001);
+    }
+    let mut stored = serde_json::to_value(&risk).unwrap();
+    stored.as_object_mut().unwrap().remove("level");
+    let watch = stored["watches"][0][1].as_object_mut().unwrap();
+    watch.remove("slow_drifts");
+    watch.remove("reported");
+    let restored: Risk = serde_json::from_value(stored).unwrap();
+    assert_eq!(restored.assessments(|_| 1.0), risk.assessments(|_| 1.0));
+    assert_eq!(restored.watches[&InstanceId(1)].slow_drifts[0].usual(), None);
+}
