@@ -5,6 +5,7 @@
 mod support;
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
@@ -117,6 +118,31 @@ async fn a_process_runs_as_another_user_without_further_groups() {
         assert_eq!(second.sweep(&Sweep::default()).await.unwrap(), 1);
         provider.destroy(&handle, Duration::ZERO).await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn nothing_of_foreshadows_own_user_is_used_for_another() {
+    if !is_root("what is left of root for another user") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let confinement = Confinement {
+        user: Some("54321".to_owned()),
+        group: Some("12345".to_owned()),
+        ..Confinement::default()
+    };
+    let provider = provider(dir.path(), &["sleep", "1000"], confinement);
+    let (handle, proc) = made(&provider, 1).await;
+    let names = proc.variables();
+    let own = ["HOME", "LOGNAME", "USER"];
+    assert!(!names.iter().any(|name| own.contains(&name.as_str())), "{names:?}");
+    provider.destroy(&handle, Duration::ZERO).await.unwrap();
+
+    // A directory that only root may enter.
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o700)).unwrap();
+    let error = provider.create(&request(2)).await.unwrap_err().to_string();
+    assert!(error.contains("Permission denied (os error 13); make it executable"), "{error}");
+    assert!(error.contains(&format!("in directory {:?}", dir.path())), "{error}");
 }
 
 #[tokio::test]

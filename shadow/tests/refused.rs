@@ -24,6 +24,7 @@ use support::{confined as provider, host, is_root, request, role, shop, start, u
 fn role_entry() {
     match std::env::var(support::ROLE).as_deref() {
         Ok("unprivileged") => unprivileged(),
+        Ok("capable") => capable(),
         Ok("full disk") => full_disk(),
         _ => support::play_role(),
     }
@@ -87,12 +88,88 @@ fn rights_that_foreshadow_lacks_are_named() {
     std::os::unix::fs::chown(dir.path(), Some(65_534), Some(65_534)).unwrap();
     let Some(said) = played(command, "unprivileged", dir.path()) else { return };
     let user = "cannot run it as another user: Operation not permitted (os error 1); \
-                run foreshadow as root or with CAP_SETUID and CAP_SETGID, or take out `user`";
+                run foreshadow as root or with CAP_SETUID, CAP_SETGID and CAP_KILL, or take out";
     assert!(said.contains(user), "{said}");
     let network = "cannot give it a private network: Operation not permitted (os error 1); \
                    run foreshadow with CAP_SYS_ADMIN";
     assert!(said.contains(network), "{said}");
     assert!(said.contains("cannot limit its open files: Operation not permitted"), "{said}");
+}
+
+/// The state of a service manager's unit with `User=` and these `AmbientCapabilities=`.
+fn with_ambient(capabilities: &[&str], dir: &Path) -> Command {
+    let raised = |option: &str| {
+        let each = capabilities.iter().map(|name| format!(",+{name}"));
+        format!("--{option}=-all{}", each.collect::<String>())
+    };
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
+    command.args([raised("inh-caps"), raised("ambient-caps"), "--".to_owned()]);
+    std::os::unix::fs::chown(dir, Some(65_534), Some(65_534)).unwrap();
+    command
+}
+
+#[test]
+fn capabilities_of_foreshadow_do_not_pass_to_its_instances() {
+    if !is_root("what an instance inherits of ambient capabilities") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let all = ["setuid", "setgid", "kill", "sys_ptrace", "dac_read_search"];
+    let command = with_ambient(&all, dir.path());
+    let Some(said) = played(command, "capable", dir.path()) else { return };
+    let none = "0".repeat(16);
+    let held: Vec<&str> = said.lines().filter(|line| line.starts_with("Cap")).collect();
+    let with_user = ["CapInh", "CapPrm", "CapEff", "CapAmb"].map(|set| format!("{set} {none}"));
+    assert_eq!(held, [with_user.clone(), with_user.clone(), with_user].concat(), "{said}");
+}
+
+#[test]
+fn what_could_not_be_ended_is_not_begun() {
+    if !is_root("a foreshadow that may change users and not signal them") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let command = with_ambient(&["setuid", "setgid"], dir.path());
+    let Some(said) = played(command, "capable", dir.path()) else { return };
+    let refused = "cannot signal another user's process, so it could not be ended: \
+                   Operation not permitted (os error 1); run foreshadow as root or with CAP_KILL";
+    assert_eq!(said.matches(refused).count(), 2, "{said}");
+}
+
+/// Tells what instances of another user, held tighter or not, and of its own user may do.
+fn capable() {
+    let dir = PathBuf::from(std::env::var("STATE_DIR").unwrap());
+    block_on(async {
+        for (id, user, no_new_privileges) in
+            [(1, Some("54321"), true), (2, Some("54321"), false), (3, None, false)]
+        {
+            let user = user.map(str::to_owned);
+            let group = user.as_ref().map(|_| "12345".to_owned());
+            let confinement =
+                Confinement { user, group, no_new_privileges, ..Confinement::default() };
+            let provider = provider(&dir, &["sleep", "1000"], confinement);
+            match provider.create(&request(id)).await {
+                Ok(handle) => {
+                    let proc = format!("/proc/{}", handle.pid.unwrap());
+                    until("its program", || {
+                        let name = fs::read_to_string(format!("{proc}/comm")).unwrap();
+                        (name == "sleep\n").then_some(())
+                    })
+                    .await;
+                    for line in fs::read_to_string(format!("{proc}/status")).unwrap().lines() {
+                        let (name, value) = line.split_once(":\t").unwrap();
+                        if ["CapInh", "CapPrm", "CapEff", "CapAmb"].contains(&name) {
+                            println!("{name} {value}");
+                        }
+                    }
+                    provider.destroy(&handle, Duration::ZERO).await.unwrap();
+                    assert!(!support::exists(handle.pid.unwrap()));
+                }
+                Err(error) => println!("{error}"),
+            }
+        }
+    });
 }
 
 fn block_on(work: impl Future<Output = ()>) {

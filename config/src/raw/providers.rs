@@ -92,7 +92,7 @@ table! {
         /// only. Default: inherit.
         environment: OneOf<Environment>,
         /// The user it runs as, by name or number, without further groups; Foreshadow must be root
-        /// or have CAP_SETUID and CAP_SETGID. Default: that of Foreshadow.
+        /// or have CAP_SETUID, CAP_SETGID and CAP_KILL. Default: that of Foreshadow.
         user: Word,
         /// The group it runs as, by name or number. Default: that of the user.
         group: Word,

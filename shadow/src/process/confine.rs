@@ -1,7 +1,12 @@
 //! What a new process may do: user, limits, privileges, network. Put on between fork and exec.
 
+use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+
+use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use super::cgroup::Limits;
 use super::user::{self, Account};
@@ -52,6 +57,7 @@ pub(super) struct Fitted {
     umask: Option<libc::mode_t>,
     no_new_privileges: bool,
     private_network: bool,
+    dir: Option<CString>,
 }
 
 /// What can be refused, told by its number through a pipe: a child can say no more.
@@ -65,11 +71,12 @@ pub(super) enum Step {
     AddressSpace,
     Processes,
     User,
+    Signal,
     Privileges,
 }
 
 impl Step {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Group,
         Self::Network,
         Self::OpenFiles,
@@ -77,6 +84,7 @@ impl Step {
         Self::AddressSpace,
         Self::Processes,
         Self::User,
+        Self::Signal,
         Self::Privileges,
     ];
 
@@ -97,7 +105,12 @@ impl Step {
             Self::Processes => ("limit its user's processes", HARD),
             Self::User => (
                 "run it as another user",
-                "run foreshadow as root or with CAP_SETUID and CAP_SETGID, or take out `user`",
+                "run foreshadow as root or with CAP_SETUID, CAP_SETGID and CAP_KILL, or take out `user`",
+            ),
+            Self::Signal => (
+                "signal another user's process, so it could not be ended",
+                "run foreshadow as root or with CAP_KILL beside CAP_SETUID and CAP_SETGID, or take \
+                 out `user`",
             ),
             Self::Privileges => ("keep new privileges from it", "take out `no_new_privileges`"),
         }
@@ -117,7 +130,10 @@ const HARD: &str = "a limit cannot be above foreshadow's own hard limit; \
                     raise that, or lower the one under `limits`";
 
 impl Fitted {
-    pub(super) fn new(confinement: &Confinement) -> Result<Self, ProviderError> {
+    pub(super) fn new(
+        confinement: &Confinement,
+        dir: Option<&Path>,
+    ) -> Result<Self, ProviderError> {
         let account = match &confinement.user {
             Some(user) => Some(user::account(user, confinement.group.as_deref())?),
             None => None,
@@ -138,16 +154,46 @@ impl Fitted {
             umask: confinement.umask,
             no_new_privileges: confinement.no_new_privileges,
             private_network: confinement.private_network,
+            dir: dir.map(|dir| CString::new(dir.as_os_str().as_bytes())).transpose().map_err(
+                |_| ProviderError::Other("the provider's `dir` has a NUL in it".to_owned()),
+            )?,
         })
     }
 
-    /// Name and home of the user, where it has them.
-    pub(super) fn known_user(&self) -> Option<&(String, String)> {
-        self.account.as_ref()?.known.as_ref()
+    /// Refuses an account whose processes could be started but not ended by this process.
+    pub(super) fn check_reach(&self, in_group: bool) -> Result<(), ProviderError> {
+        let own = rustix::process::geteuid().as_raw();
+        let Some(account) = self.account.as_ref().filter(|account| account.uid != own) else {
+            return Ok(());
+        };
+        let can = rustix::thread::capabilities(None)
+            .map_err(|error| Step::Signal.refused(error.into()))?
+            .effective;
+        let becomes = can.contains(CapabilitySet::SETUID | CapabilitySet::SETGID);
+        if becomes && !can.contains(CapabilitySet::KILL) {
+            return Err(Step::Signal.refused(io::Error::from_raw_os_error(libc::EPERM)));
+        }
+        let reads = can.contains(CapabilitySet::SYS_PTRACE)
+            && can.intersects(CapabilitySet::DAC_READ_SEARCH | CapabilitySet::DAC_OVERRIDE);
+        if !in_group && !reads {
+            tracing::warn!(
+                uid = account.uid,
+                "without control groups the processes of another user are found by their \
+                 environment, which foreshadow may not read: what they start in sessions of their \
+                 own outlives them; run foreshadow with CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH"
+            );
+        }
+        Ok(())
+    }
+
+    /// The account it will run as, where that is another than Foreshadow's own.
+    pub(super) fn account(&self) -> Option<&Account> {
+        self.account.as_ref()
     }
 
     /// Puts it on. Only makes system calls, so that it may run between fork and exec; the user
-    /// comes last but one, since all before it may need the rights of the one before.
+    /// comes late, since all before it may need the rights of the one before, and the directory
+    /// after it, since what that user may not enter is not entered for it.
     pub(super) fn put_on(&self) -> Result<(), (Step, io::Error)> {
         if self.private_network {
             private_network().map_err(|error| (Step::Network, error))?;
@@ -165,8 +211,12 @@ impl Fitted {
             }
         }
         if let Some(account) = &self.account {
+            if self.no_new_privileges && account.uid != 0 {
+                lower_bounds().map_err(|error| (Step::Privileges, error))?;
+            }
             become_user(account).map_err(|error| (Step::User, error))?;
         }
+        give_up_capabilities().map_err(|error| (Step::Privileges, error))?;
         if self.no_new_privileges {
             #[expect(unsafe_code, reason = "a system call")]
             // SAFETY: with this option it takes numbers only.
@@ -174,6 +224,14 @@ impl Fitted {
             check(result).map_err(|error| (Step::Privileges, error))?;
         }
         Ok(())
+    }
+
+    /// Enters its directory. Only makes a system call.
+    pub(super) fn enter(&self) -> io::Result<()> {
+        let Some(dir) = &self.dir else { return Ok(()) };
+        #[expect(unsafe_code, reason = "the only call that is sure to allocate nothing")]
+        // SAFETY: the path ends with NUL and is valid for the time of the call.
+        check(unsafe { libc::chdir(dir.as_ptr()) })
     }
 }
 
@@ -191,6 +249,44 @@ fn become_user(account: &Account) -> io::Result<()> {
         check(libc::setuid(account.uid))
     }
 }
+
+/// Rights that Foreshadow was given beyond those of its user are for Foreshadow: the ambient ones
+/// would survive exec, and with CAP_SETUID make root of any user (capabilities(7)). What runs as root
+/// has all of them by its user, which was asked for.
+fn give_up_capabilities() -> io::Result<()> {
+    if rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    match rustix::thread::clear_ambient_capability_set() {
+        // Kernels before 4.3 have none.
+        Ok(()) | Err(rustix::io::Errno::INVAL) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let none = CapabilitySet::empty();
+    let sets = CapabilitySets { effective: none, permitted: none, inheritable: none };
+    rustix::thread::set_capabilities(None, sets)?;
+    Ok(())
+}
+
+/// Empties the bounding set, above which no program can raise what it may (capabilities(7)).
+fn lower_bounds() -> io::Result<()> {
+    for capability in 0..CAPABILITIES {
+        #[expect(unsafe_code, reason = "a system call")]
+        // SAFETY: with this option it takes numbers only.
+        let result = unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) };
+        match check(result).map_err(|error| (error.raw_os_error(), error)) {
+            Ok(()) => {}
+            // This kernel has no more of them, or Foreshadow not the right (CAP_SETPCAP): programs
+            // that would raise anything are without effect by PR_SET_NO_NEW_PRIVS in any case.
+            Err((Some(libc::EINVAL | libc::EPERM), _)) => break,
+            Err((_, error)) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Bits of a set of capabilities.
+const CAPABILITIES: libc::c_ulong = 64;
 
 /// A network namespace of its own, with loopback up.
 fn private_network() -> io::Result<()> {

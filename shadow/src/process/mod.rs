@@ -104,6 +104,7 @@ impl ProcessProvider {
             address: SocketAddr::new(host.address, port),
             state_marker: &host.marker,
             entrances: leaf.entrances()?,
+            in_group: leaf.holds_tree(),
             output,
         };
         let pid = spawn::spawn(spec, birth)?;

@@ -57,6 +57,8 @@ pub(crate) struct Birth<'a> {
     pub(crate) state_marker: &'a str,
     /// `cgroup.procs` files to join, opened for writing.
     pub(crate) entrances: Vec<File>,
+    /// Whether these hold everything that it will start.
+    pub(crate) in_group: bool,
     /// Where stdout and stderr are appended.
     pub(crate) output: File,
 }
@@ -74,16 +76,14 @@ pub(crate) fn spawn(spec: &ProcessSpec, birth: Birth<'_>) -> Result<u32, Provide
         command: spec.command.clone(),
         problem: "it is empty; give the program and its arguments".to_owned(),
     })?;
-    let fitted = Fitted::new(&spec.confinement)?;
+    let fitted = Fitted::new(&spec.confinement, spec.dir.as_deref())?;
+    fitted.check_reach(birth.in_group)?;
     let program = fill(program);
     let args: Vec<String> = args.iter().map(fill).collect();
     let mut command = begun(spec, &program, &args, &birth)?;
     environment(&mut command, spec, &fitted, &birth, fill);
     let errors = birth.output.try_clone().map_err(ProviderError::io("duplicate", "output file"))?;
     command.stdout(birth.output).stderr(errors);
-    if let Some(dir) = &spec.dir {
-        command.current_dir(dir);
-    }
     let (told, tell) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)
         .map_err(|error| ProviderError::io("make", "a pipe")(error.into()))?;
     let entrances = birth.entrances;
@@ -96,7 +96,8 @@ pub(crate) fn spawn(spec: &ProcessSpec, birth: Birth<'_>) -> Result<u32, Provide
         for file in &entrances {
             join_group(file).map_err(|error| refuse((Step::Group, error)))?;
         }
-        fitted.put_on().map_err(refuse)
+        fitted.put_on().map_err(refuse)?;
+        fitted.enter()
     };
     #[expect(unsafe_code, reason = "a child is confined before its program runs")]
     // SAFETY: between fork and exec the closure only makes system calls, on descriptors opened and
@@ -149,6 +150,9 @@ fn begun(
 
 const HAND_OVER: &str = "LISTEN_PID=$$; export LISTEN_PID; exec \"$@\" 3<&0 0</dev/null";
 
+/// Variables that say whose a process is.
+const OF_A_USER: [&str; 3] = ["USER", "LOGNAME", "HOME"];
+
 fn environment(
     command: &mut Command,
     spec: &ProcessSpec,
@@ -164,8 +168,15 @@ fn environment(
             command.env("LISTEN_FDS", "1");
         }
     }
-    if let Some((name, home)) = fitted.known_user() {
-        command.env("USER", name).env("LOGNAME", name).env("HOME", home);
+    match fitted.account().map(|account| &account.known) {
+        Some(Some((name, home))) => {
+            command.env("USER", name).env("LOGNAME", name).env("HOME", home);
+        }
+        // Those of Foreshadow's own user are another's.
+        Some(None) => OF_A_USER.iter().for_each(|name| {
+            command.env_remove(name);
+        }),
+        None => {}
     }
     command
         .env("PORT", birth.address.port().to_string())
