@@ -82,6 +82,8 @@ struct Entry {
     order: watch::Sender<Order>,
     /// Since when its service is gone while it finishes its requests.
     left: Option<Instant>,
+    /// It is of no use any more and not shown; until it has ended it counts all the same.
+    hidden: bool,
 }
 
 /// What a runner is told.
@@ -145,6 +147,7 @@ impl Manager {
         state
             .entries
             .values()
+            .filter(|entry| !entry.hidden)
             .map(|entry| ShadowInstance {
                 tier_age_ms: whole_ms(now.saturating_duration_since(entry.since)),
                 ..entry.view.clone()
@@ -297,7 +300,7 @@ impl Inner {
         let entry = state
             .entries
             .get_mut(&id)
-            .filter(|entry| entry.view.service == *service && entry.left.is_none())
+            .filter(|e| e.view.service == *service && e.left.is_none() && !e.hidden)
             .ok_or_else(|| Refusal::now(format!("service {service} has no shadow {id}")))?;
         let changed = entry.order.send_if_modified(|order| {
             let new = order.target != tier && order.target != Tier::Cold;
@@ -345,7 +348,9 @@ impl Inner {
             .map_or_else(|| settings.provider.fingerprint(), |found| found.fingerprint.clone());
         let order = Order { target, settings, leave: false };
         let (order, orders) = watch::channel(order);
-        state.entries.insert(id, Entry { view, since, fingerprint, order, left: None });
+        state
+            .entries
+            .insert(id, Entry { view, since, fingerprint, order, left: None, hidden: false });
         Runner::new(Arc::clone(self), id, machine, orders, found.map(|found| found.handle))
     }
 

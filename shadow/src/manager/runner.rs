@@ -17,6 +17,9 @@ use crate::settings::ServiceShadows;
 /// Pause before a step that failed without harm is tried again; doubled each time.
 const RETRY: Duration = Duration::from_millis(250);
 const LONGEST_RETRY: Duration = Duration::from_secs(10);
+/// What still cannot be ended is said again after the first pause, then after twice that each time.
+const FIRST_QUIET: Duration = Duration::from_secs(10);
+const LONGEST_QUIET: Duration = Duration::from_secs(3_600);
 /// How often it is read what an instance uses.
 const USAGE_EVERY: Duration = Duration::from_secs(1);
 
@@ -236,7 +239,7 @@ impl Runner {
         let pause = self.inner.failed(&self.settings, self.began);
         let retry_in_ms = whole_ms(pause);
         tracing::error!(%service, instance = %self.id, error, retry_in_ms, "a shadow could not be made");
-        self.leave_view();
+        self.hide();
         self.inner.facts.push(&service, self.step_failed(Tier::Shadow, &error, retry_in_ms));
         self.destroy(Duration::ZERO).await;
     }
@@ -251,7 +254,7 @@ impl Runner {
         }
         let tier = self.machine.tier();
         tracing::warn!(%service, instance = %self.id, %tier, detail, "a shadow ended");
-        self.leave_view();
+        self.hide();
         self.inner.facts.push(&service, Fact::Exited { instance: self.id, tier, detail });
         self.destroy(Duration::ZERO).await;
     }
@@ -261,7 +264,6 @@ impl Runner {
         let started = Instant::now();
         let from = self.machine.tier();
         self.destroy(self.settings.stop_timeout).await;
-        self.leave_view();
         if from != Tier::Cold {
             let took_ms = whole_ms(started.elapsed());
             let fact = Fact::TierReached { instance: self.id, from, tier: Tier::Cold, took_ms };
@@ -270,23 +272,38 @@ impl Runner {
     }
 
     /// Destroys it and forgets it, trying until that succeeds: what may still run must not be
-    /// forgotten.
+    /// forgotten, and keeps its place in the pool.
     async fn destroy(&mut self, grace: Duration) {
-        let mut pause = RETRY;
+        let (mut pause, mut tries) = (RETRY, 0_u32);
+        let (mut quiet, mut told) = (FIRST_QUIET, None::<Instant>);
         while let Some(handle) = &self.handle {
-            match self.destroy_once(handle, grace).await {
-                Ok(()) => self.handle = None,
-                Err(error) => {
-                    let error = error.to_string();
+            let Err(error) = self.destroy_once(handle, grace).await else { break };
+            let error = error.to_string();
+            tries += 1;
+            match told {
+                None => {
+                    self.show_unended();
                     let fact = self.step_failed(Tier::Cold, &error, whole_ms(pause));
-                    tracing::error!(service = %self.settings.service, instance = %self.id, error, "could not be ended");
                     self.inner.facts.push(&self.settings.service, fact);
-                    tokio::time::sleep(pause).await;
-                    pause = (pause * 2).min(LONGEST_RETRY);
                 }
+                Some(at) if at.elapsed() < quiet => {
+                    self.pause(&mut pause).await;
+                    continue;
+                }
+                Some(_) => quiet = (quiet * 2).min(LONGEST_QUIET),
             }
+            told = Some(Instant::now());
+            tracing::error!(service = %self.settings.service, instance = %self.id, error, tries, "could not be ended");
+            self.pause(&mut pause).await;
         }
+        self.handle = None;
         self.record(self.inner.registry.ended(self.id).await);
+        self.inner.lock().entries.remove(&self.id);
+    }
+
+    async fn pause(&self, pause: &mut Duration) {
+        tokio::time::sleep(*pause).await;
+        *pause = (*pause * 2).min(LONGEST_RETRY);
     }
 
     /// With a `grace`, unless there is a hurry or one comes meanwhile: then without.
@@ -304,9 +321,24 @@ impl Runner {
         provider.destroy(handle, Duration::ZERO).await
     }
 
-    /// Removes it from what is seen; frees its place in the pool.
-    fn leave_view(&self) {
-        self.inner.lock().entries.remove(&self.id);
+    /// Takes it out of what is shown: it is of no use any more.
+    fn hide(&self) {
+        self.inner.update(self.id, |entry| {
+            entry.hidden = true;
+            entry.view.tier = Tier::Cold;
+            entry.view.moving_to = Some(Tier::Cold);
+            entry.view.outdated = false;
+        });
+    }
+
+    /// Shows it again, as what it is: on its way out, and still there.
+    fn show_unended(&self) {
+        self.inner.update(self.id, |entry| {
+            if std::mem::take(&mut entry.hidden) {
+                entry.since = Instant::now();
+            }
+            entry.view.moving_to = Some(Tier::Cold);
+        });
     }
 
     fn step_failed(&self, to: Tier, error: &str, retry_in_ms: u64) -> Fact {
