@@ -124,8 +124,10 @@ pub enum Cause {
     DiskFull,
     /// What would have to be run is not there.
     Missing,
-    /// Nothing answers.
+    /// Nothing answers; it may have heard all the same.
     Unreachable,
+    /// It could not be asked at all, so it has done nothing.
+    NotAsked,
     /// No answer in time.
     Late,
     /// It has too much to do now.
@@ -153,7 +155,7 @@ impl Cause {
             Self::Missing => {
                 "install it or correct the provider's `command`; it is run again after a pause"
             }
-            Self::Unreachable => {
+            Self::Unreachable | Self::NotAsked => {
                 "see whether it runs and the address is right; it is asked again after a pause"
             }
             Self::Late => {

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use foreshadow_control::{InstanceId, Tier};
 use foreshadow_shadow::{
     Adoption, BearerToken, Capabilities, Cause, Concurrency, CpuShare, CreateRequest, Facility,
-    Handle, Provider, ProviderError, Sweep, Traits, WebhookProvider, WebhookSpec,
+    Handle, Provider, ProviderError, ServiceShadows, Sweep, Traits, WebhookProvider, WebhookSpec,
 };
 use support::{host, shop};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
@@ -37,6 +37,10 @@ type Log = Arc<Mutex<Vec<Asked>>>;
 async fn endpoint(answers: Vec<String>) -> (String, Log) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("http://{}/base", listener.local_addr().unwrap());
+    (address, serve(listener, answers))
+}
+
+fn serve(listener: TcpListener, answers: Vec<String>) -> Log {
     let log = Log::default();
     let kept = Arc::clone(&log);
     tokio::spawn(async move {
@@ -75,7 +79,7 @@ async fn endpoint(answers: Vec<String>) -> (String, Log) {
             }
         }
     });
-    (address, log)
+    log
 }
 
 fn answer(status: &str, more: &str, body: &str) -> String {
@@ -162,7 +166,7 @@ async fn what_passes_is_tried_four_times_and_what_lasts_once() {
 async fn an_endpoint_that_is_away_denies_or_has_a_full_disk_is_told() {
     let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let (cause, text) = make(&format!("http://{free}")).await.unwrap_err();
-    assert_eq!(cause, Cause::Unreachable);
+    assert_eq!(cause, Cause::NotAsked);
     let begin = format!("asked http://{free} to create: PUT /v1/owners/");
     assert!(text.starts_with(&begin), "{text}");
     assert!(
@@ -170,7 +174,7 @@ async fn an_endpoint_that_is_away_denies_or_has_a_full_disk_is_told() {
         "{text}"
     );
     let (cause, text) = make("unix:/no/such/socket").await.unwrap_err();
-    assert_eq!(cause, Cause::Unreachable);
+    assert_eq!(cause, Cause::NotAsked);
     assert!(text.contains("No such file"), "{text}");
     for (status, expected, says) in [
         ("401 Unauthorized", Cause::Denied, "set the right token"),
@@ -269,6 +273,45 @@ async fn an_endpoint_that_is_away_at_start_holds_up_creations_not_the_start() {
     let elsewhere = Handle { state: "{\"place\": \"x\"}".to_owned(), ..known };
     let adoption = provider.adopt(&elsewhere).await.unwrap();
     assert!(matches!(adoption, Adoption::OutOfReach(_)), "{adoption:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn providers_that_hang_do_not_keep_a_balancer_from_starting() {
+    let dir = tempfile::tempdir().unwrap();
+    let host = host(dir.path(), Facility::None);
+    let mut services = Vec::new();
+    let mut logs = Vec::new();
+    for name in ["a", "b", "c"] {
+        let (address, log) = endpoint(vec!["hang".to_owned()]).await;
+        let spec = WebhookSpec {
+            endpoint: address.parse().unwrap(),
+            token: None,
+            traits: Traits { timeout: Duration::from_secs(600), ..Traits::default() },
+        };
+        services.push(ServiceShadows::new(name.into(), WebhookProvider::new(&host, spec)));
+        logs.push(log);
+    }
+    let start = support::start(dir.path(), &host, services);
+    // Each of the three would be waited for ten minutes.
+    let started = tokio::time::timeout(Duration::from_secs(60), start).await;
+    let manager = started.expect("it waits for a provider that hangs").unwrap();
+    assert!(logs.iter().all(|log| !log.lock().unwrap().is_empty()), "each was asked");
+    manager.shutdown().await;
+}
+
+#[tokio::test]
+async fn what_was_never_asked_is_not_undone() {
+    let dir = tempfile::tempdir().unwrap();
+    let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let provider = provider(dir.path(), &format!("http://{free}/base"), |_| {});
+    let error = provider.create(&request(7)).await.unwrap_err();
+    assert!(matches!(error, ProviderError::Refused { cause: Cause::NotAsked, .. }), "{error}");
+    let made = answer("200 OK", "", MADE).replace("i7", "i8");
+    let log = serve(TcpListener::bind(free).await.unwrap(), vec![made]);
+    let made = provider.create(&request(8)).await.unwrap();
+    let asked: Vec<String> = log.lock().unwrap().iter().map(|a| a.line.clone()).collect();
+    assert!(asked.iter().all(|line| !line.starts_with("DELETE")), "{asked:?}");
+    provider.destroy(&made, Duration::ZERO).await.unwrap();
 }
 
 #[tokio::test]

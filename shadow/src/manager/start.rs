@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use foreshadow_control::{Fact, InstanceId, ServiceName, Tier};
 use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::runner::Runner;
@@ -56,9 +57,19 @@ pub(super) async fn start(
     let mut kept = BTreeSet::new();
     let mut runners = Vec::new();
     let mut forgotten = Vec::new();
+    // All at once: a provider that takes its time delays a start by that time, not by as many times.
+    let mut looks = JoinSet::new();
     for row in inner.registry.rows().await? {
-        let (id, provider) = (row.id, row.provider.clone());
-        match adopt(&inner, &settings.janitors, row).await? {
+        let (inner, janitors) = (Arc::clone(&inner), settings.janitors.clone());
+        looks.spawn(async move {
+            let (id, provider) = (row.id, row.provider.clone());
+            (id, provider, adopt(&inner, &janitors, row).await)
+        });
+    }
+    let mut fates = looks.join_all().await;
+    fates.sort_by_key(|(id, ..)| *id);
+    for (id, provider, fate) in fates {
+        match fate {
             Fate::Goes(runner) => {
                 kept.insert(id);
                 runners.push(*runner);
@@ -96,11 +107,7 @@ enum Fate {
 }
 
 /// Takes over one instance.
-async fn adopt(
-    inner: &Arc<Inner>,
-    janitors: &[Arc<dyn Provider>],
-    row: Row,
-) -> Result<Fate, ShadowError> {
+async fn adopt(inner: &Arc<Inner>, janitors: &[Arc<dyn Provider>], row: Row) -> Fate {
     let current = inner.lock().services.get(&row.service).cloned();
     let wanted = current.filter(|settings| settings.provider.name() == row.provider);
     let janitor = || janitors.iter().find(|provider| provider.name() == row.provider).cloned();
@@ -113,23 +120,23 @@ async fn adopt(
             "an instance of an earlier run may still be running, and nothing here can end it; \
              configure its service with that provider for one more start, or end it by hand"
         );
-        return Ok(Fate::Remembered);
+        return Fate::Remembered;
     };
     // One that was never ready, or never recorded, is ended by the sweep.
-    let Some(handle) = row.handle.filter(|_| row.tier != Tier::Cold) else { return Ok(Fate::Lost) };
+    let Some(handle) = row.handle.filter(|_| row.tier != Tier::Cold) else { return Fate::Lost };
     match settings.provider.adopt(&handle).await {
         Err(error) => {
             // The sweep decides: it ends the instance, or fails and with it the start.
             tracing::error!(service = %row.service, instance = %row.id, %error, "cannot be taken over");
-            Ok(Fate::Lost)
+            Fate::Lost
         }
         Ok(Adoption::Gone(why)) => {
             tracing::info!(service = %row.service, instance = %row.id, why, "not taken over");
-            Ok(Fate::Lost)
+            Fate::Lost
         }
         Ok(Adoption::OutOfReach(why)) => {
             tracing::error!(service = %row.service, instance = %row.id, why, "it may still run");
-            Ok(Fate::Remembered)
+            Fate::Remembered
         }
         Ok(Adoption::Running) => {
             let mut machine = Lifecycle::adopted(row.tier);
@@ -152,7 +159,7 @@ async fn adopt(
                 state.pools.entry(row.service).or_default().replacements = 1;
             }
             let runner = inner.enter(&mut state, row.id, settings, machine, Some(found), 0);
-            Ok(Fate::Goes(Box::new(runner)))
+            Fate::Goes(Box::new(runner))
         }
     }
 }
@@ -173,15 +180,19 @@ async fn sweep(
             providers.push(Arc::clone(&settings.provider));
         }
     }
+    let mut sweeps = JoinSet::new();
     for provider in providers {
         let of_kind = lost.iter().filter(|(_, name)| name == provider.name());
         let what = Sweep {
             keep: kept.iter().copied().collect(),
             lost: of_kind.map(|(id, _)| *id).collect(),
         };
-        let ended = provider.sweep(&what).await?;
+        sweeps.spawn(async move { (provider.name(), provider.sweep(&what).await) });
+    }
+    for (provider, ended) in sweeps.join_all().await {
+        let ended = ended?;
         if ended > 0 {
-            tracing::warn!(provider = provider.name(), ended, "ended what a crash had left behind");
+            tracing::warn!(provider, ended, "ended what a crash had left behind");
         }
     }
     Ok(())

@@ -48,8 +48,10 @@ impl Provider for Remote {
             }
             Err(error) => {
                 // What was never heard has made nothing; all else may have.
-                let unheard = matches!(error, ProviderError::Refused { cause: Cause::Missing, .. })
-                    || matches!(error, ProviderError::Spawn { .. });
+                let unheard = matches!(
+                    error,
+                    ProviderError::Refused { cause: Cause::Missing | Cause::NotAsked, .. }
+                );
                 if !unheard {
                     Core::undo(&self.core, request.id).await;
                 }
@@ -133,11 +135,11 @@ impl Provider for Remote {
             ProviderError::Handle { instance: handle.id, problem }
         })?;
         let elsewhere = state.place != self.core.place_name;
-        let list = match self.core.list(None, None).await {
+        let list = match self.core.seen().await {
             Ok(list) => list,
             Err(error) => {
                 if elsewhere {
-                    return Ok(Adoption::OutOfReach(error.to_string()));
+                    return Ok(Adoption::OutOfReach(error));
                 }
                 // It ran when it was last seen; its health check and the next list will tell.
                 tracing::warn!(instance = %handle.id, %error, "taken over unseen");
@@ -145,7 +147,7 @@ impl Provider for Remote {
                 return Ok(Adoption::Running);
             }
         };
-        let found = list.instances.into_iter().find(|listed| listed.id() == Some(handle.id));
+        let found = list.instances.iter().find(|listed| listed.id() == Some(handle.id));
         match found {
             None if elsewhere => Ok(Adoption::OutOfReach(
                 "the provider's settings lead to another place than the one that made it; \
@@ -154,7 +156,7 @@ impl Provider for Remote {
             )),
             None => Ok(Adoption::Gone("it is not among those that the provider lists".to_owned())),
             Some(found) if found.state == Condition::Ended => {
-                Ok(Adoption::Gone(watching::ending(&found)))
+                Ok(Adoption::Gone(watching::ending(found)))
             }
             Some(found) if found.address != Some(handle.address) => {
                 let now = found.address.map_or_else(|| "none".to_owned(), |a| a.to_string());
@@ -194,17 +196,6 @@ impl Provider for Remote {
 
     async fn sweep(&self, what: &Sweep) -> Result<usize, ProviderError> {
         self.core.transport.settle().await?;
-        self.core.place.order(what.clone()).await;
-        match self.core.clean().await {
-            Ok(ended) => Ok(ended),
-            Err(error) => {
-                // A balancer that serves is worth more than one that waits for its provider.
-                tracing::error!(
-                    provider = self.name(), %error,
-                    "what earlier runs left behind cannot be seen or ended yet; nothing new is made there before"
-                );
-                Ok(0)
-            }
-        }
+        Ok(Core::sweep(&self.core, what.clone()).await)
     }
 }

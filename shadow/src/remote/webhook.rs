@@ -164,12 +164,13 @@ impl Transport for Webhook {
     ) -> Result<serde_json::Value, ProviderError> {
         let ask = self.ask_of(operation, request)?;
         let attempts = if operation == Operation::List { 1 } else { ATTEMPTS };
-        let mut attempt = 1;
+        let (mut attempt, mut heard) = (1, false);
         loop {
             let outcome = match exchange::once(&self.endpoint, &ask, patience).await {
                 Ok(answer) => judged(operation, &answer),
                 Err(trouble) => Err(lost(trouble, patience)),
             };
+            heard |= !matches!(&outcome, Err(refusal) if refusal.cause == Cause::NotAsked);
             let refusal = match outcome {
                 Ok(value) => return Ok(value),
                 Err(refusal) => refusal,
@@ -179,8 +180,9 @@ impl Transport for Webhook {
             if !refusal.passes || attempt >= attempts || pause > LONGEST {
                 let path = ask.target.split('?').next().unwrap_or_default();
                 let tries = if attempt == 1 { String::new() } else { format!(" {attempt} times") };
+                let unheard_now = refusal.cause == Cause::NotAsked;
                 return Err(ProviderError::Refused {
-                    cause: refusal.cause,
+                    cause: if heard && unheard_now { Cause::Unreachable } else { refusal.cause },
                     asked: format!(
                         "{} to {}: {} {path}{tries}",
                         self.endpoint,
@@ -208,7 +210,7 @@ struct Refusal {
 
 fn lost(trouble: Trouble, patience: Duration) -> Refusal {
     let (cause, came_back, passes) = match trouble {
-        Trouble::Connect(why) => (Cause::Unreachable, format!("no connection: {why}"), true),
+        Trouble::Connect(why) => (Cause::NotAsked, format!("no connection: {why}"), true),
         Trouble::Broken(why) => (Cause::Unreachable, format!("no whole answer: {why}"), true),
         Trouble::Late => {
             (Cause::Late, format!("no answer within {} ms", patience.as_millis()), false)
