@@ -10,9 +10,9 @@ mod tail;
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use foreshadow_control::{InstanceId, ServiceName};
@@ -24,6 +24,8 @@ use tail::{Rotation, Tail, aged, printable};
 const INTERVAL: Duration = Duration::from_millis(100);
 /// Files of ended instances kept for a look afterwards.
 const KEPT: usize = 8;
+/// Of the files: what instances write may hold secrets.
+const PRIVATE: u32 = 0o600;
 /// Lines and bytes quoted in an error.
 const QUOTED_LINES: usize = 10;
 const QUOTED_BYTES: u64 = 4 * 1024;
@@ -55,9 +57,11 @@ struct Shared {
     wake: Condvar,
 }
 
+/// Each file has a lock of its own: moving one aside takes as long as the disk does, and holds up
+/// nobody who begins or ends another.
 #[derive(Default)]
 struct State {
-    tails: BTreeMap<InstanceId, Tail>,
+    tails: BTreeMap<InstanceId, Arc<Mutex<Tail>>>,
     stop: bool,
 }
 
@@ -78,7 +82,7 @@ impl Logs {
 
     /// Opens the file a new instance appends to.
     pub(crate) fn open(&self, id: InstanceId) -> io::Result<File> {
-        OpenOptions::new().create(true).append(true).open(self.path(id))
+        OpenOptions::new().create(true).append(true).mode(PRIVATE).open(self.path(id))
     }
 
     /// Follows an instance's file: from its start for a new one, from its end for one that was
@@ -97,7 +101,7 @@ impl Logs {
         });
         match opened {
             Ok(tail) => {
-                self.shared.lock().tails.insert(id, tail);
+                self.shared.lock().tails.insert(id, Arc::new(Mutex::new(tail)));
                 self.shared.wake.notify_one();
             }
             Err(error) => {
@@ -109,7 +113,8 @@ impl Logs {
     /// Logs what is left of an instance's output and puts its file among the last few kept.
     pub(crate) fn end(&self, id: InstanceId) {
         let tail = self.shared.lock().tails.remove(&id);
-        if let Some(mut tail) = tail {
+        if let Some(tail) = tail {
+            let mut tail = locked(&tail);
             let now = Instant::now();
             tail.advance(id, now);
             tail.finish(id, now);
@@ -173,15 +178,22 @@ impl Drop for Logs {
 }
 
 impl Shared {
-    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn follow(&self) {
         let mut state = self.lock();
         while !state.stop {
-            for (id, tail) in &mut state.tails {
-                tail.advance(*id, Instant::now());
+            let tails: Vec<_> =
+                state.tails.iter().map(|(id, tail)| (*id, Arc::clone(tail))).collect();
+            drop(state);
+            for (id, tail) in tails {
+                locked(&tail).advance(id, Instant::now());
+            }
+            state = self.lock();
+            if state.stop {
+                return;
             }
             state = if state.tails.is_empty() {
                 self.wake.wait(state).unwrap_or_else(PoisonError::into_inner)
@@ -191,6 +203,10 @@ impl Shared {
             };
         }
     }
+}
+
+fn locked(tail: &Mutex<Tail>) -> MutexGuard<'_, Tail> {
+    tail.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn ended_id(path: &Path) -> Option<u64> {
@@ -224,5 +240,36 @@ mod tests {
         let expected =
             (13..=20).flat_map(|id| [format!("ended-i{id}.log"), format!("ended-i{id}.log.1")]);
         assert_eq!(names, expected.collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_file_that_takes_its_time_holds_up_no_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let logs = Logs::start(dir.path().to_owned()).unwrap();
+        let service = ServiceName::from("shop");
+        writeln!(logs.open(InstanceId(1)).unwrap(), "slow").unwrap();
+        logs.follow(InstanceId(1), &service, OutputBounds::default(), true);
+        let slow = Arc::clone(&logs.shared.lock().tails[&InstanceId(1)]);
+        let held = locked(&slow);
+        let (done, is_done) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            writeln!(logs.open(InstanceId(2)).unwrap(), "quick").unwrap();
+            logs.follow(InstanceId(2), &service, OutputBounds::default(), true);
+            logs.end(InstanceId(2));
+            done.send(logs).unwrap();
+        });
+        let logs = is_done.recv_timeout(Duration::from_secs(30)).unwrap();
+        drop(held);
+        logs.end(InstanceId(1));
+        assert!(dir.path().join("ended-i1.log").exists());
+    }
+
+    #[test]
+    fn only_foreshadows_own_user_may_read_what_instances_write() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        let logs = Logs::start(dir.path().to_owned()).unwrap();
+        let mode = logs.open(InstanceId(1)).unwrap().metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
     }
 }

@@ -1,14 +1,15 @@
 //! Following one file of output.
 
-use std::fs::{self, File};
-use std::os::unix::fs::FileExt as _;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use foreshadow_control::{InstanceId, ServiceName};
 
-use super::OutputBounds;
 use super::pace::{Dropped, Pace};
+use super::{OutputBounds, PRIVATE};
 
 /// Read per file and look, which bounds the work of a look.
 const CHUNK: usize = 64 * 1024;
@@ -31,17 +32,25 @@ pub(super) fn aged(path: &Path, age: u32) -> PathBuf {
 }
 
 impl Rotation {
-    /// Copies the file aside: the instance goes on writing to the same one, which is emptied then.
-    fn set_aside(&self) -> std::io::Result<()> {
+    /// Copies the end of the file aside, as much as a file may have and one look more: the instance
+    /// goes on writing to the same one, which is emptied then. It may have any length, at no cost to the instance: a
+    /// hole takes no room where it is, and would take all of it in a copy.
+    fn set_aside(&self, mut file: &File, len: u64) -> io::Result<()> {
         let Some(oldest) = self.bounds.keep.checked_sub(1) else { return Ok(()) };
         for age in (1..=oldest).rev() {
             match fs::rename(aged(&self.path, age), aged(&self.path, age + 1)) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => {}
             }
         }
         let aside = aged(&self.path, 1);
-        let copied = fs::copy(&self.path, &aside);
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(true).mode(PRIVATE);
+        let most = self.bounds.max_bytes.saturating_add(CHUNK as u64);
+        let copied = options.open(&aside).and_then(|mut to| {
+            file.seek(SeekFrom::Start(len.saturating_sub(most)))?;
+            io::copy(&mut file.take(most), &mut to)
+        });
         if copied.is_err() {
             // A full disk: half a copy is of no use and in the way.
             fs::remove_file(&aside).ok();
@@ -58,6 +67,8 @@ pub(super) struct Tail {
     offset: u64,
     partial: Vec<u8>,
     pace: Pace,
+    /// Its file is where it stays now.
+    finished: bool,
 }
 
 impl Tail {
@@ -68,11 +79,22 @@ impl Tail {
         offset: u64,
         now: Instant,
     ) -> Self {
-        Self { service, file, rotation, offset, partial: Vec::new(), pace: Pace::new(now) }
+        Self {
+            service,
+            file,
+            rotation,
+            offset,
+            partial: Vec::new(),
+            pace: Pace::new(now),
+            finished: false,
+        }
     }
 
     /// Logs what came since the last look, at most one chunk, and keeps the file within bounds.
     pub(super) fn advance(&mut self, id: InstanceId, now: Instant) {
+        if self.finished {
+            return;
+        }
         let mut chunk = vec![0; CHUNK];
         let read = self.file.read_at(&mut chunk, self.offset).unwrap_or(0);
         self.offset += read as u64;
@@ -96,7 +118,7 @@ impl Tail {
         if len <= self.rotation.bounds.max_bytes {
             return;
         }
-        if let Err(error) = self.rotation.set_aside() {
+        if let Err(error) = self.rotation.set_aside(&self.file, len) {
             tracing::warn!(
                 service = %self.service, instance = %id, %error,
                 "its output cannot be moved aside and is dropped; make room on the disk of `state_dir`"
@@ -115,6 +137,7 @@ impl Tail {
 
     /// Logs what is left, and what was left out.
     pub(super) fn finish(&mut self, id: InstanceId, now: Instant) {
+        self.finished = true;
         let rest = std::mem::take(&mut self.partial);
         if !rest.is_empty() {
             self.log(id, &rest, now);
@@ -292,6 +315,23 @@ mod tests {
         assert_eq!(text("i1.log.1").unwrap(), "nine!\n");
         assert_eq!(text("i1.log.2").unwrap(), "eight\n");
         assert_eq!(text("i1.log.3"), None);
+    }
+
+    #[test]
+    fn of_a_file_of_any_length_only_as_much_as_one_may_have_is_copied() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut tail = tail(dir.path(), b"one\ntwo\n");
+        // As ftruncate(2) on its output, or a seek and a write, would make it.
+        tail.file.set_len(256 << 20).unwrap();
+        tail.file.write_all_at(b"end\n", 256 << 20).unwrap();
+        tail.advance(InstanceId(1), Instant::now());
+        assert_eq!(tail.file.metadata().unwrap().len(), 0);
+        let aside = dir.path().join("i1.log.1");
+        let kept = fs::read(&aside).unwrap();
+        assert!(kept.len() == 4 + CHUNK && kept.ends_with(b"end\n"), "{}", kept.len());
+        let mode =
+            std::os::unix::fs::PermissionsExt::mode(&aside.metadata().unwrap().permissions());
+        assert_eq!(mode & 0o777, 0o600);
     }
 
     #[test]
