@@ -28,6 +28,10 @@ use latency::LatencyEstimate;
 use outcome::Outcome;
 use silence::Silence;
 
+/// How long a backend must have been well to be given what waits for another: one that has just come
+/// back would be felled again by it, and what felled several at a time is seldom their own fault.
+const SETTLED_MS: u64 = 5_000;
+
 /// Milliseconds since the data plane started; the only clock of ejection, budget and latency.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
@@ -87,6 +91,8 @@ pub struct Backend {
     answered: AtomicBool,
     /// How often it went down or was ejected.
     fallen: AtomicU32,
+    /// When it last fell or was found up again by checks; 0 for never.
+    turned_ms: AtomicU64,
     active: ActiveHealth,
     meters: BackendMeters,
 }
@@ -115,6 +121,7 @@ impl Backend {
             refused: AtomicBool::new(false),
             answered: AtomicBool::new(false),
             fallen: AtomicU32::new(0),
+            turned_ms: AtomicU64::new(0),
             active: ActiveHealth::default(),
             meters: BackendMeters::new(workers),
         }
@@ -231,6 +238,13 @@ impl Backend {
         !self.active.is_down() && self.ejection.is_closed() && !self.is_refused()
     }
 
+    /// Whether it is sound, has been for a while, and its last check did not fail either.
+    pub(crate) fn is_steady(&self, now_ms: u64) -> bool {
+        let turned_ms = self.turned_ms.load(Relaxed);
+        let settled = turned_ms == 0 || now_ms.saturating_sub(turned_ms) >= SETTLED_MS;
+        settled && self.is_sound() && !self.active.is_failing()
+    }
+
     /// Whether it sits out for failed requests.
     pub(crate) fn is_ejected(&self) -> bool {
         self.ejection.is_ejected()
@@ -252,8 +266,10 @@ impl Backend {
     ) {
         let was_down = self.active.is_down();
         let came_up = self.active.record(epoch, result, how.rise, how.fall);
-        if !was_down && self.active.is_down() {
-            self.fell();
+        match (was_down, self.active.is_down()) {
+            (false, true) => self.fell(now_ms),
+            (true, false) => self.turned(now_ms),
+            _ => {}
         }
         if came_up && self.refused.swap(false, Relaxed) {
             self.ejection.close(now_ms, &self.service.slots);
@@ -302,12 +318,17 @@ impl Backend {
         if good {
             self.heard_from();
         } else if !was_ejected && self.ejection.is_ejected() {
-            self.fell();
+            self.fell(now_ms);
         }
     }
 
+    fn turned(&self, now_ms: u64) {
+        self.turned_ms.store(now_ms.max(1), Relaxed);
+    }
+
     /// Those that wait for an answer of it look at the sum, and only then at this backend.
-    fn fell(&self) {
+    fn fell(&self, now_ms: u64) {
+        self.turned(now_ms);
         self.fallen.fetch_add(1, Relaxed);
         self.service.falls.add();
     }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
+use foreshadow_control::InstanceId;
 use pingora::apps::HttpServerApp;
 use pingora::protocols::http::ServerSession;
 use tokio::io::AsyncWriteExt;
@@ -55,7 +56,7 @@ pub(crate) enum Verdict {
     Malformed,
     /// Its time was over while the client still sent it.
     LateReading,
-    /// Its backend fell while the answer was awaited, and another may be asked.
+    /// Its backend fell while the answer was awaited, and another was claimed for it.
     Recalled,
 }
 
@@ -117,10 +118,17 @@ impl Connection {
         self.deadline_us.store(0, Ordering::Relaxed);
     }
 
-    /// Lets the request, which awaits its answer since `since`, be taken back from its backend.
-    pub(crate) fn watch_backend(&self, shared: &Arc<Shared>, sent: Sent, since: Instant) {
+    /// Lets the request, which awaits its answer since `since` and was at those `tried` before, be
+    /// taken back from its backend.
+    pub(crate) fn watch_backend(
+        &self,
+        shared: &Arc<Shared>,
+        sent: Sent,
+        tried: &[InstanceId],
+        since: Instant,
+    ) {
         let since_us = micros(since.saturating_duration_since(self.opened));
-        self.watch.start(shared, sent, since_us);
+        self.watch.start(shared, sent, tried, since_us);
     }
 
     /// What the answer that is awaited depends on.

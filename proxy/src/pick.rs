@@ -5,6 +5,8 @@
 //! nothing. Two draws can at most double a backend's share and leave it at least its square; only
 //! one that is swamped or stuck falls below that, since another is drawn then.
 
+mod stand_in;
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -206,14 +208,6 @@ impl Service {
             redraws.find(|&at| at != first).unwrap_or(*heaviest)
         };
         &self.serving[if heat(other) < heat(first) { other } else { first }]
-    }
-
-    /// Whether a request could be taken back from backend `instance` and sent to another now.
-    pub(crate) fn can_take_over(&self, instance: InstanceId) -> bool {
-        let other = |entry: &Entry| entry.backend.id() != instance && entry.backend.is_sound();
-        self.policy.retries.on.reset
-            && self.state.budget.available() > 0
-            && self.serving.iter().any(other)
     }
 
     /// Recomputes from how many requests in flight a backend is hot. Off the request path, since

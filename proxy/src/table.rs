@@ -2,12 +2,13 @@
 
 pub(crate) mod policy;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use foreshadow_control::{InstanceId, ServiceName};
 
+use crate::backend::Backend;
 use crate::backend::registry::Registry;
 use crate::health::CheckTarget;
 use crate::pick::Service;
@@ -118,6 +119,10 @@ pub struct RouteTable {
     listeners: HashMap<ListenerName, Router>,
     services: Vec<Arc<Service>>,
     by_name: HashMap<ServiceName, usize>,
+    /// Where each backend is: which service, and which of its backends.
+    places: HashMap<InstanceId, (usize, usize)>,
+    /// Those that were in an earlier table and may still have requests; none is kept alive.
+    former: HashMap<InstanceId, Weak<Backend>>,
 }
 
 impl RouteTable {
@@ -134,10 +139,11 @@ impl RouteTable {
             }
         }
         let listeners = routers(spec, &by_name)?;
-        check_instances(spec, registry)?;
+        let places = check_instances(spec, registry)?;
         let services =
             spec.services.iter().map(|spec| Arc::new(Service::build(spec, registry))).collect();
-        Ok(Self { listeners, services, by_name })
+        let former = registry.others(|id| places.contains_key(&id));
+        Ok(Self { listeners, services, by_name, places, former })
     }
 
     /// The service for a request: `host` without port, `path` without query. No allocation, no
@@ -154,6 +160,17 @@ impl RouteTable {
     #[must_use]
     pub fn service(&self, name: &ServiceName) -> Option<&Arc<Service>> {
         self.by_name.get(name).map(|&index| &self.services[index])
+    }
+
+    /// A backend that is in the table, or was in an earlier one.
+    pub(crate) fn find(&self, instance: InstanceId) -> Option<Found<'_>> {
+        if let Some(&(service, at)) = self.places.get(&instance) {
+            let service = &self.services[service];
+            let backend = Arc::clone(&service.backends()[at]);
+            return Some(Found { service: Some(service), backend, listed: true });
+        }
+        let backend = self.former.get(&instance)?.upgrade()?;
+        Some(Found { service: self.service(backend.service()), backend, listed: false })
     }
 
     /// All services, in the order they were given.
@@ -185,6 +202,15 @@ impl RouteTable {
     }
 }
 
+/// A backend by its id.
+pub(crate) struct Found<'a> {
+    /// Its service, if there still is one of that name.
+    pub(crate) service: Option<&'a Arc<Service>>,
+    pub(crate) backend: Arc<Backend>,
+    /// Whether it is in the table.
+    pub(crate) listed: bool,
+}
+
 fn routers(
     spec: &TableSpec,
     by_name: &HashMap<ServiceName, usize>,
@@ -207,11 +233,14 @@ fn routers(
     Ok(listeners)
 }
 
-fn check_instances(spec: &TableSpec, registry: &Registry) -> Result<(), TableError> {
-    let mut seen = HashSet::new();
-    for service in &spec.services {
-        for backend in &service.backends {
-            if !seen.insert(backend.id) {
+fn check_instances(
+    spec: &TableSpec,
+    registry: &Registry,
+) -> Result<HashMap<InstanceId, (usize, usize)>, TableError> {
+    let mut places = HashMap::new();
+    for (index, service) in spec.services.iter().enumerate() {
+        for (at, backend) in service.backends.iter().enumerate() {
+            if places.insert(backend.id, (index, at)).is_some() {
                 return Err(TableError::DuplicateInstance { instance: backend.id });
             }
             if let Some(known) = registry.get(backend.id)
@@ -225,5 +254,5 @@ fn check_instances(spec: &TableSpec, registry: &Registry) -> Result<(), TableErr
             }
         }
     }
-    Ok(())
+    Ok(places)
 }

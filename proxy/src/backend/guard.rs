@@ -8,7 +8,7 @@ use super::outcome::{Answer, Outcome};
 use crate::meters::WorkerId;
 
 /// A request in flight. Dropped without [`InFlightGuard::finish`], it counts as given up by the
-/// client, which says nothing of the backend.
+/// client or taken back from the backend, neither of which says anything of it.
 #[derive(Debug)]
 #[must_use = "the request counts as in flight until this is finished or dropped"]
 pub struct InFlightGuard {

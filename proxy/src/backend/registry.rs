@@ -1,9 +1,9 @@
 //! Every backend that is in a table or still has requests in flight.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering::Acquire, fence};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use arc_swap::ArcSwap;
 use foreshadow_control::{InstanceId, ServiceName};
@@ -66,6 +66,16 @@ impl Registry {
     #[must_use]
     pub fn get(&self, id: InstanceId) -> Option<Arc<Backend>> {
         self.books().backends.get(&id).map(|(backend, _)| Arc::clone(backend))
+    }
+
+    /// The backends that are not `listed`, without keeping them.
+    pub(crate) fn others(
+        &self,
+        listed: impl Fn(InstanceId) -> bool,
+    ) -> HashMap<InstanceId, Weak<Backend>> {
+        let books = self.books();
+        let others = books.backends.iter().filter(|(id, _)| !listed(**id));
+        others.map(|(id, (backend, _))| (*id, Arc::downgrade(backend))).collect()
     }
 
     /// Takes out everything counted since the last drain, ordered by service and instance; lets

@@ -114,7 +114,7 @@ impl RequestCtx {
             connection.set_deadline(due.min(self.deadline));
             let one_left = self.attempts <= service.policy().retries.attempts;
             if let (Some(attempt), true) = (&self.attempt, repeatable && one_left) {
-                connection.watch_backend(shared, attempt.sent, now);
+                connection.watch_backend(shared, attempt.sent, &self.tried, now);
             }
         }
     }

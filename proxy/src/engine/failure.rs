@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::Engine;
 use super::context::RequestCtx;
 use crate::connection::Verdict;
+use crate::recall::Claim;
 use crate::{Answer, RetryPolicy, shortage};
 
 impl Engine {
@@ -70,6 +71,17 @@ impl Engine {
             error.set_retry(true);
             return error;
         }
+        if let Some(claim) = take_claim(ctx) {
+            self.exclude(ctx);
+            // No verdict: what its check or other requests have found was counted then.
+            ctx.attempt = None;
+            ctx.failure = None;
+            // Whoever stands in for the backend that fell may be newer than the table of the request.
+            ctx.service = Some(Arc::clone(&claim.service));
+            ctx.next = Some(Arc::clone(&claim.next));
+            error.set_retry(true);
+            return error;
+        }
         let Some(answer) = blame(&error, ctx) else {
             // The client is gone or at fault: dropping the attempt counts it as aborted.
             ctx.attempt = None;
@@ -79,11 +91,6 @@ impl Engine {
         self.end_attempt(session, ctx, answer);
         ctx.failure = Some(answer);
         if !may_repeat(session) || session.response_written().is_some() {
-            return error;
-        }
-        if is_recalled(ctx) {
-            self.renew_service(ctx);
-            error.set_retry(self.may_retry(ctx, |policy| policy.on.reset));
             return error;
         }
         if answer == Answer::Timeout {
@@ -96,16 +103,6 @@ impl Engine {
         let elsewhere = self.may_retry(ctx, |policy| policy.on.reset);
         error.set_retry(elsewhere || (reused && self.retry_afresh(ctx)));
         error
-    }
-
-    /// Whoever stands in for the backend that fell may be newer than the table the request has.
-    fn renew_service(&self, ctx: &mut RequestCtx) {
-        if let Some(service) = &mut ctx.service {
-            let table = self.shared.table.load();
-            if let Some(current) = table.service(service.name()) {
-                *service = Arc::clone(current);
-            }
-        }
     }
 
     /// One more attempt at the same backend on a new connection, where nothing else is left: it
@@ -197,16 +194,19 @@ fn is_shortage(error: &Error) -> bool {
     false
 }
 
-/// Whether the attempt was broken off here because its backend had fallen.
-fn is_recalled(ctx: &RequestCtx) -> bool {
-    ctx.connection.as_ref().is_some_and(|connection| connection.verdict() == Verdict::Recalled)
+/// Where the request goes, if it was taken back here because its backend had fallen.
+fn take_claim(ctx: &RequestCtx) -> Option<Arc<Claim>> {
+    let connection = ctx.connection.as_ref()?;
+    (connection.verdict() == Verdict::Recalled).then(|| connection.watch().take_claim()).flatten()
 }
 
 /// What an error says of the backend; `None` when it is the client's doing or ours.
 fn blame(error: &Error, ctx: &RequestCtx) -> Option<Answer> {
     match ctx.connection.as_ref().map(|connection| connection.verdict()) {
-        Some(Verdict::LateWaiting | Verdict::Recalled) => return Some(Answer::Timeout),
-        Some(Verdict::LateReading | Verdict::LateWriting | Verdict::Malformed) => return None,
+        Some(Verdict::LateWaiting) => return Some(Answer::Timeout),
+        Some(
+            Verdict::LateReading | Verdict::LateWriting | Verdict::Malformed | Verdict::Recalled,
+        ) => return None,
         Some(Verdict::Fine) | None => {}
     }
     if error.esource() != &ErrorSource::Upstream {

@@ -41,6 +41,11 @@ impl ActiveHealth {
         self.state.load(Relaxed) == UP
     }
 
+    /// Whether the last check failed, be that enough for a verdict or not.
+    pub(crate) fn is_failing(&self) -> bool {
+        self.failed.load(Relaxed) > 0
+    }
+
     /// Why the backend is down; none when it is not.
     pub(crate) fn down_reason(&self) -> Option<String> {
         self.is_down().then(|| self.book().reason.clone())

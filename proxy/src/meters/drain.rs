@@ -36,8 +36,8 @@ pub struct InstanceDrain {
     pub meters: Meters,
     /// What the kernel said of its connections, if anything was sampled.
     pub kernel: Option<KernelSample>,
-    /// Requests whose client went away before the answer was complete; `meters` counts them among
-    /// the requests only.
+    /// Requests whose client went away before the answer was complete, and those taken back when
+    /// the backend fell; `meters` counts them among the requests only.
     pub aborted: u64,
     /// Means of what the backend said of itself in its answers, by name: at most
     /// [`MAX_METRICS`](foreshadow_control::MAX_METRICS).
@@ -73,7 +73,7 @@ pub struct InstanceTotals {
     /// Sums, and the requests in flight at the last drain. Of `latency`, the quantiles are those
     /// of the last drain that had answers.
     pub meters: Meters,
-    /// Requests whose client went away.
+    /// Requests whose client went away, and those taken back.
     pub aborted: u64,
     /// Latencies of its answers, in microseconds.
     pub latency_us: Histogram<u64>,

@@ -6,7 +6,7 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use foreshadow_control::InstanceId;
@@ -52,6 +52,8 @@ pub(crate) struct Backend {
     pub(crate) connections: Arc<AtomicUsize>,
     /// Requests for `/hold` wait for a permit.
     pub(crate) gate: Arc<Semaphore>,
+    /// What requests for `/health` are answered, which count as no requests.
+    pub(crate) health: Arc<AtomicU16>,
 }
 
 impl Backend {
@@ -67,14 +69,25 @@ impl Backend {
     pub(crate) async fn http(name: &'static str) -> Self {
         let (listener, backend) = Self::bind().await;
         let (requests, gate) = (Arc::clone(&backend.requests), Arc::clone(&backend.gate));
-        let connections = Arc::clone(&backend.connections);
+        let (connections, health) = (Arc::clone(&backend.connections), Arc::clone(&backend.health));
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 connections.fetch_add(1, Ordering::SeqCst);
                 let (requests, gate) = (Arc::clone(&requests), Arc::clone(&gate));
-                let service = hyper::service::service_fn(move |request| {
-                    requests.fetch_add(1, Ordering::SeqCst);
-                    respond(name, request, Arc::clone(&gate))
+                let health = Arc::clone(&health);
+                let service = hyper::service::service_fn(move |request: Request<Incoming>| {
+                    let healthy = request.uri().path() == "/health";
+                    let health = healthy.then(|| health.load(Ordering::SeqCst));
+                    if health.is_none() {
+                        requests.fetch_add(1, Ordering::SeqCst);
+                    }
+                    let gate = Arc::clone(&gate);
+                    async move {
+                        match health {
+                            Some(status) => Ok(text(status, name)),
+                            None => respond(name, request, gate).await,
+                        }
+                    }
                 });
                 tokio::spawn(async move {
                     let connection = hyper::server::conn::http1::Builder::new()
@@ -135,6 +148,7 @@ impl Backend {
             requests: Arc::default(),
             connections: Arc::default(),
             gate: Arc::new(Semaphore::new(0)),
+            health: Arc::new(200.into()),
         };
         (listener, backend)
     }
