@@ -124,6 +124,14 @@ pub enum Cause {
     DiskFull,
     /// What would have to be run is not there.
     Missing,
+    /// The engine does not have the image.
+    NoImage,
+    /// Something that the settings name is not there.
+    Absent,
+    /// Something else has that name or port.
+    Conflict,
+    /// It speaks another version.
+    Version,
     /// Nothing answers; it may have heard all the same.
     Unreachable,
     /// It could not be asked at all, so it has done nothing.
@@ -154,6 +162,17 @@ impl Cause {
             Self::DiskFull => "make room on that disk; it is asked again after a pause",
             Self::Missing => {
                 "install it or correct the provider's `command`; it is run again after a pause"
+            }
+            Self::NoImage => {
+                "load it into that engine (docker pull, docker load), correct `image`, or set \
+                 `pull: missing`; it is asked again after a pause"
+            }
+            Self::Absent => {
+                "make it there or correct the provider's settings; it is asked again after a pause"
+            }
+            Self::Conflict => "remove or rename what has it; it is asked again after a pause",
+            Self::Version => {
+                "use an engine of version 19.03 or newer; it is asked again after a pause"
             }
             Self::Unreachable | Self::NotAsked => {
                 "see whether it runs and the address is right; it is asked again after a pause"

@@ -6,6 +6,7 @@
 //! restart, even after a crash, takes over what runs and ends what should not.
 
 mod backoff;
+mod docker;
 mod error;
 mod facts;
 mod hash;
@@ -20,6 +21,10 @@ mod settings;
 mod state_dir;
 
 pub use backoff::{Backoff, BackoffPolicy};
+pub use docker::{
+    ContainerLimits, DockerProvider, DockerSpec, EngineEndpoint, LogSpec, MountSpec, NetworkSpec,
+    Pull, TlsFiles,
+};
 pub use error::{Cause, ProviderError, ShadowError};
 pub use lifecycle::{Failure, Lifecycle};
 pub use manager::{Leaving, Manager};

@@ -157,6 +157,16 @@ pub trait Provider: Send + Sync + 'static {
     /// When the limit could not be set.
     async fn set_share(&self, handle: &Handle, share: CpuShare) -> Result<(), ProviderError>;
 
+    /// Lets it be where a serving instance is, such as in the networks of the primary under its
+    /// names, or takes it back to where nobody else meets it. Comes when it has full size, and
+    /// before it has less again. Twice is no error; most providers have nothing to do.
+    ///
+    /// # Errors
+    /// When it could not be done, or not all of it.
+    async fn set_activated(&self, _handle: &Handle, _activated: bool) -> Result<(), ProviderError> {
+        Ok(())
+    }
+
     /// Saves its state, so that others can begin from it; it goes on as before.
     ///
     /// # Errors

@@ -56,9 +56,13 @@ impl Runner {
             }
             (Tier::Warm, Tier::Full) => {
                 resize(&*provider, &handle, CpuShare::Unlimited).await.map_err(stays)?;
+                provider.set_activated(&handle, true).await.map_err(stays)?;
                 self.verify(&handle, to).await
             }
-            (_, Tier::Warm) => resize(&*provider, &handle, warm).await.map_err(stays),
+            (_, Tier::Warm) => {
+                provider.set_activated(&handle, false).await.map_err(stays)?;
+                resize(&*provider, &handle, warm).await.map_err(stays)
+            }
             (_, Tier::Shadow) => freeze(&*provider, &handle).await.map_err(stays),
             // The rest is bookkeeping: who gets requests is decided by weights.
             _ => Ok(()),
@@ -153,17 +157,7 @@ impl Runner {
         let provider = Arc::clone(&self.settings.provider);
         let tier = self.inner.lock().entries.get(&self.id).map(|entry| entry.view.tier);
         let result = match tier {
-            Some(Tier::Shadow) => freeze(&*provider, &handle).await,
-            Some(tier) => {
-                let share = match tier {
-                    Tier::Warm => CpuShare::Percent(self.settings.warm_cpu_percent),
-                    _ => CpuShare::Unlimited,
-                };
-                match resize(&*provider, &handle, share).await {
-                    Ok(()) => thaw(&*provider, &handle).await,
-                    Err(error) => Err(error),
-                }
-            }
+            Some(tier) => restore(&*provider, &handle, tier, self.settings.warm_cpu_percent).await,
             None => Ok(()),
         };
         if let (Err(error), Some(to)) = (result, tier) {
@@ -190,6 +184,22 @@ pub(super) fn tell_gaps(settings: &ServiceShadows) {
     if !can.resize {
         tracing::warn!(%service, provider, "its provider cannot resize: warm shadows have full size");
     }
+}
+
+async fn restore(
+    provider: &dyn Provider,
+    handle: &Handle,
+    tier: Tier,
+    warm_cpu_percent: u32,
+) -> Result<(), ProviderError> {
+    provider.set_activated(handle, tier >= Tier::Full).await?;
+    let share = match tier {
+        Tier::Shadow => return freeze(provider, handle).await,
+        Tier::Warm => CpuShare::Percent(warm_cpu_percent),
+        _ => CpuShare::Unlimited,
+    };
+    resize(provider, handle, share).await?;
+    thaw(provider, handle).await
 }
 
 async fn freeze(provider: &dyn Provider, handle: &Handle) -> Result<(), ProviderError> {

@@ -19,6 +19,7 @@ use super::logs::Logs;
 use super::ports::Ports;
 use super::procfs::{self, Identity};
 use super::signals;
+use crate::docker::Engines;
 use crate::error::{ProviderError, ShadowError};
 use crate::remote::{Commands, Places};
 
@@ -53,6 +54,7 @@ pub struct ProcessHost {
     pub(crate) logs: Logs,
     pub(crate) places: Places,
     pub(crate) commands: Commands,
+    pub(crate) engines: Engines,
     live: Mutex<BTreeMap<InstanceId, Arc<Live>>>,
 }
 
@@ -88,6 +90,7 @@ impl ProcessHost {
             logs,
             places: Places::default(),
             commands: Commands::new(&marker),
+            engines: Engines::default(),
             live: Mutex::default(),
             marker,
         }))

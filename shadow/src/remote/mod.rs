@@ -19,10 +19,11 @@ pub use self::exec::{ExecProvider, ExecSpec};
 pub use self::webhook::{BearerToken, Endpoint, WebhookProvider, WebhookSpec};
 
 pub(crate) use self::clean::Places;
+pub(crate) use self::contract::shorten;
 pub(crate) use self::exec::Commands;
 
 use self::clean::Place;
-use self::contract::{List, Listed, Operation, Request, shorten};
+use self::contract::{List, Listed, Operation, Request};
 use self::watching::Watched;
 use crate::error::{Cause, ProviderError};
 use crate::hash::fnv1a;
