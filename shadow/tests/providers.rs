@@ -8,12 +8,13 @@ mod support;
 
 use std::time::Duration;
 
-use conformance::subjects::{TOKEN, opened, plain_host, serve};
+use conformance::subjects::{FRONT, TOKEN, opened, plain_host, serve};
 use conformance::{crash, steps};
 use foreshadow_control::{Action, InstanceId, Tier};
 use foreshadow_shadow::{
     BearerToken, Cause, CreateRequest, ProviderError, Traits, WebhookProvider, WebhookSpec,
 };
+use support::engine::{self, Engine, engine};
 
 #[test]
 fn role_entry() {
@@ -55,6 +56,62 @@ conforms!(process_by_signals, "process-signals");
 conforms!(exec, "exec");
 conforms!(webhook, "webhook");
 conforms!(functions, "functions");
+
+/// Each on an engine of its own, with what is left there afterwards.
+macro_rules! conforms_on_an_engine {
+    ($module:ident, $name:literal) => {
+        mod $module {
+            use super::*;
+
+            #[tokio::test(flavor = "multi_thread")]
+            async fn carries_out_every_step() {
+                let Some((engine, dir)) = on_engine(concat!($name, " steps")) else { return };
+                steps::all(&*opened($name, dir.path())).await;
+                nothing_left(&engine).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread")]
+            async fn survives_a_kill_in_every_step() {
+                let Some((engine, dir)) = on_engine(concat!($name, " killed")) else { return };
+                crash::killed_in_every_step($name, dir.path()).await;
+                nothing_left(&engine).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread")]
+            async fn survives_a_drop_in_every_step() {
+                let Some((engine, dir)) = on_engine(concat!($name, " dropped")) else { return };
+                crash::dropped_in_every_step($name, dir.path()).await;
+                nothing_left(&engine).await;
+            }
+        }
+    };
+}
+
+conforms_on_an_engine!(docker, "docker");
+conforms_on_an_engine!(docker_isolated, "docker-isolated");
+
+/// An engine with the network of the tests, and a state directory that names it.
+fn on_engine(test: &str) -> Option<(Engine, tempfile::TempDir)> {
+    let engine = engine(test)?;
+    let body = format!("{{\"Name\": \"{FRONT}\"}}");
+    let made = engine::ask(&engine.socket, "POST", "/networks/create", body.as_bytes());
+    assert_eq!(made.unwrap().0, 201);
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("engine"), engine.socket.display().to_string()).unwrap();
+    Some((engine, dir))
+}
+
+/// What a call that was cut off had ordered may come to be there later, and is then removed.
+async fn nothing_left(engine: &Engine) {
+    support::until("nothing is left at the engine", || {
+        let left = engine.left();
+        left.is_empty().then_some(()).or_else(|| {
+            println!("still there: {left:?}");
+            None
+        })
+    })
+    .await;
+}
 
 /// Runs a manager to the end of `work` on a runtime of its own, and then drops it as a crash would.
 fn crashed<W: Future<Output = ()>>(work: impl FnOnce() -> W + Send) {

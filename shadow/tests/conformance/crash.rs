@@ -19,16 +19,21 @@ use super::subjects::opened;
 use crate::support::{SaysOk, role, shop, until};
 
 /// What a walk through all tiers calls, with how often each call comes at least.
-const STEPS: [&str; 5] = ["create", "freeze", "thaw", "set_share", "destroy"];
+const STEPS: [&str; 6] = ["create", "freeze", "thaw", "set_share", "set_activated", "destroy"];
 /// Relative to the call: never begun, begun and then cut off after so many microseconds, done but
 /// not yet known.
 const MOMENTS: [&str; 4] = ["before", "100", "20000", "after"];
 /// Moments that a drop meets in another way than a kill does.
 const DROPS: [&str; 2] = ["20000", "after"];
 
-/// A command takes a hundred times as long as the rest, so it is met at the moments that differ for it.
+/// A command or an engine takes a hundred times as long as the rest, so it is met at the moments that
+/// differ for it.
 fn moments(name: &str) -> &'static [&'static str] {
-    if name == "exec" { &DROPS } else { &MOMENTS }
+    match name {
+        "exec" => &DROPS,
+        "docker" | "docker-isolated" => &["before", "20000", "after"],
+        _ => &MOMENTS,
+    }
 }
 
 /// What happens at the chosen moment; never returns in a process that kills itself.
@@ -96,6 +101,9 @@ impl Provider for Fragile {
     }
     async fn set_share(&self, handle: &Handle, share: CpuShare) -> Result<(), ProviderError> {
         self.around("set_share", self.inner.set_share(handle, share)).await
+    }
+    async fn set_activated(&self, handle: &Handle, activated: bool) -> Result<(), ProviderError> {
+        self.around("set_activated", self.inner.set_activated(handle, activated)).await
     }
     async fn destroy(&self, handle: &Handle, grace: Duration) -> Result<(), ProviderError> {
         self.around("destroy", self.inner.destroy(handle, grace)).await
@@ -182,6 +190,7 @@ fn possible(subject: &dyn Subject, step: &str) -> bool {
     match step {
         "freeze" | "thaw" => can.freeze,
         "set_share" => can.resize,
+        "set_activated" => subject.isolates(),
         _ => true,
     }
 }

@@ -25,4 +25,8 @@ pub(crate) trait Subject: Send + Sync {
     fn freezes_by_size(&self) -> bool {
         false
     }
+    /// Whether instances are kept apart until they are activated.
+    fn isolates(&self) -> bool {
+        false
+    }
 }

@@ -7,11 +7,13 @@ use std::sync::{Arc, OnceLock};
 
 use foreshadow_control::InstanceId;
 use foreshadow_shadow::{
-    BearerToken, Capabilities, Concurrency, ExecProvider, ExecSpec, Facility, ProcessHost,
-    ProcessProvider, Provider, Traits, WebhookProvider, WebhookSpec,
+    BearerToken, Capabilities, Concurrency, DockerProvider, DockerSpec, EngineEndpoint,
+    ExecProvider, ExecSpec, Facility, MountSpec, NetworkSpec, ProcessHost, ProcessProvider,
+    Provider, Traits, WebhookProvider, WebhookSpec,
 };
 
 use super::Subject;
+use crate::support::engine::{self, IMAGE};
 use crate::support::{self, host, processes_with, role};
 
 /// The subject of that name, keeping its state below `dir`.
@@ -21,6 +23,8 @@ pub(crate) fn opened(name: &str, dir: &Path) -> Box<dyn Subject> {
         "process" => Box::new(Processes { dir, facility: Facility::Auto }),
         "process-v1" => Box::new(Processes { dir, facility: Facility::V1 }),
         "process-signals" => Box::new(Processes { dir, facility: Facility::None }),
+        "docker" => Box::new(Containers { dir, isolate: false }),
+        "docker-isolated" => Box::new(Containers { dir, isolate: true }),
         "exec" => Box::new(Exec { dir }),
         "webhook" => Box::new(Webhook::opened(dir, None)),
         "functions" => {
@@ -213,5 +217,79 @@ impl Subject for Webhook {
 
     fn freezes_by_size(&self) -> bool {
         self.functions.is_some()
+    }
+}
+
+/// Containers of the engine whose socket is named in the file `engine`.
+struct Containers {
+    dir: PathBuf,
+    isolate: bool,
+}
+
+/// The network that activated containers of the tests are in.
+pub(crate) const FRONT: &str = "foreshadow-test-front";
+
+/// The test's server as a container.
+pub(crate) fn container_spec(socket: &Path) -> DockerSpec {
+    let server = role("server", &[("BIND", "0.0.0.0")]);
+    let program = server.command[0].clone();
+    let mut command = server.command;
+    command[0] = "/server".to_owned();
+    DockerSpec {
+        endpoint: EngineEndpoint::Unix(socket.to_owned()),
+        image: IMAGE.to_owned(),
+        command,
+        env: server.env,
+        mounts: vec![MountSpec { source: program, target: "/server".to_owned(), write: false }],
+        network: NetworkSpec { names: vec![FRONT.to_owned()], ..NetworkSpec::default() },
+        init: true,
+        ..DockerSpec::default()
+    }
+}
+
+impl Containers {
+    fn socket(&self) -> PathBuf {
+        std::fs::read_to_string(self.dir.join("engine")).expect("the test named it").into()
+    }
+
+    fn all(&self) -> Vec<(InstanceId, String)> {
+        let (_, list) = engine::get(&self.socket(), "/containers/json?all=1").unwrap();
+        let mut all: Vec<(InstanceId, String)> = list
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|one| !["created", "exited", "dead"].contains(&one["State"].as_str().unwrap()))
+            .filter_map(|one| {
+                let name = one["Labels"]["foreshadow.instance"].as_str()?;
+                let id = InstanceId(name.strip_prefix('i')?.parse().ok()?);
+                Some((id, one["Id"].as_str()?.to_owned()))
+            })
+            .collect();
+        all.sort_unstable();
+        all
+    }
+}
+
+impl Subject for Containers {
+    fn provider(&self) -> Arc<dyn Provider> {
+        let mut spec = container_spec(&self.socket());
+        spec.network.isolate = self.isolate;
+        Arc::new(DockerProvider::new(&plain_host(&self.dir), spec))
+    }
+
+    fn running(&self) -> Vec<InstanceId> {
+        self.all().into_iter().map(|(id, _)| id).collect()
+    }
+
+    fn kill(&self, id: InstanceId) {
+        for (_, container) in self.all().into_iter().filter(|(found, _)| *found == id) {
+            let path = format!("/containers/{container}/kill");
+            let (status, answer) = engine::ask(&self.socket(), "POST", &path, b"").unwrap();
+            assert_eq!(status, 204, "{answer}");
+        }
+    }
+
+    fn isolates(&self) -> bool {
+        self.isolate
     }
 }

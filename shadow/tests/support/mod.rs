@@ -5,6 +5,8 @@
 #![allow(clippy::print_stdout, reason = "how a process of a role tells that it is ready")]
 #![allow(dead_code, reason = "each test binary uses its own part of this")]
 
+pub(crate) mod engine;
+
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
@@ -248,7 +250,9 @@ fn serve() {
         command.args(["-c", &script]).stdin(Stdio::null());
         std::thread::spawn(move || command.status().unwrap());
     }
-    let listener = TcpListener::bind((IpAddr::V4(Ipv4Addr::LOCALHOST), port)).unwrap();
+    // Within a container loopback is its own.
+    let host = set("BIND").map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |host| host.parse().unwrap());
+    let listener = TcpListener::bind((host, port)).unwrap();
     let sick = set("SICK_WHEN").map(PathBuf::from);
     for stream in listener.incoming() {
         let word = if sick.as_ref().is_some_and(|flag| flag.exists()) { "sick" } else { "ok" };

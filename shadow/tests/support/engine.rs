@@ -1,0 +1,188 @@
+//! A Docker Engine of the test's own: its data, its socket, its control groups, its networks. It
+//! ends with the test, and nothing of it stays.
+
+use std::fs::{self, File};
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// The image that every engine here has: libraries, and nothing to run. What runs is mounted.
+pub(crate) const IMAGE: &str = "foreshadow-test/libraries:1";
+const UP: Duration = Duration::from_secs(60);
+const DOWN: Duration = Duration::from_secs(20);
+
+/// An engine that runs.
+pub(crate) struct Engine {
+    child: Child,
+    group: String,
+    pub(crate) socket: PathBuf,
+    dir: tempfile::TempDir,
+}
+
+/// An engine, or none: then the reason stands in the test's output, which is shown at the end of the
+/// run (`.config/nextest.toml`).
+pub(crate) fn engine(test: &str) -> Option<Engine> {
+    match Engine::start() {
+        Ok(engine) => Some(engine),
+        Err(why) => {
+            println!("SKIPPED: NOT TESTED on a Docker Engine: {test}: {why}");
+            None
+        }
+    }
+}
+
+impl Engine {
+    fn start() -> Result<Self, String> {
+        if !rustix::process::geteuid().is_root() {
+            return Err("only root can start one".to_owned());
+        }
+        let path = std::env::var("PATH").unwrap_or_default() + ":/usr/local/sbin:/usr/sbin:/sbin";
+        let found = |tool: &str| path.split(':').any(|dir| Path::new(dir).join(tool).is_file());
+        if let Some(tool) = ["dockerd", "setpriv", "ldd", "tar"].iter().find(|tool| !found(tool)) {
+            return Err(format!("there is no {tool}; `make setup` installs it"));
+        }
+        let dir = tempfile::tempdir().map_err(|error| error.to_string())?;
+        let at = |name: &str| dir.path().join(name).display().to_string();
+        let group = format!("/foreshadow-test-{}", std::process::id());
+        let log = File::create(at("log")).map_err(|error| error.to_string())?;
+        // It ends with the thread of the test, whatever ends that.
+        let mut command = Command::new("setpriv");
+        command
+            .args(["--pdeathsig", "TERM", "dockerd", "--shutdown-timeout=2"])
+            .args(["--bridge=none", "--iptables=false", "--ip6tables=false"])
+            .args(["--ip-forward=false", "--ip-masq=false"])
+            .args(["--data-root", &at("data"), "--exec-root", &at("exec")])
+            .args(["--pidfile", &at("pid"), "--cgroup-parent", &group])
+            .args(["-H", &format!("unix://{}", at("sock"))])
+            .env("PATH", &path)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().map_err(|error| error.to_string())?)
+            .stderr(log);
+        let child = command.spawn().map_err(|error| format!("it cannot be run: {error}"))?;
+        let socket = dir.path().join("sock");
+        let mut engine = Self { child, group, socket, dir };
+        let begun = Instant::now();
+        while get(&engine.socket, "/_ping").is_none_or(|(status, _)| status != 200) {
+            let ended = engine.child.try_wait().map_err(|error| error.to_string())?;
+            if ended.is_some() || begun.elapsed() > UP {
+                let log = fs::read_to_string(engine.dir.path().join("log")).unwrap_or_default();
+                let last: Vec<&str> = log.lines().rev().take(3).collect();
+                return Err(format!("it did not come up ({ended:?}): {}", last.join(" | ")));
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        engine.import();
+        Ok(engine)
+    }
+
+    /// The image, from the libraries of this machine: no registry and no network are needed.
+    fn import(&self) {
+        let exe = std::env::current_exe().unwrap();
+        let listed = Command::new("ldd").arg(exe).output().unwrap();
+        let listed = String::from_utf8(listed.stdout).unwrap();
+        let libraries: Vec<&str> = listed
+            .split_whitespace()
+            .filter_map(|word| word.strip_prefix('/'))
+            .filter(|path| Path::new("/").join(path).is_file())
+            .collect();
+        assert!(!libraries.is_empty(), "{listed}");
+        let packed = Command::new("tar").args(["-C", "/", "-chf", "-"]).args(libraries).output();
+        let packed = packed.unwrap().stdout;
+        let (repo, tag) = IMAGE.split_once(':').unwrap();
+        let path = format!("/images/create?fromSrc=-&repo={repo}&tag={tag}");
+        let (status, answer) = ask(&self.socket, "POST", &path, &packed).unwrap();
+        assert_eq!(status, 200, "{answer}");
+    }
+
+    /// Everything that Foreshadow has made there and not taken away, by name.
+    pub(crate) fn left(&self) -> Vec<String> {
+        let mut left = Vec::new();
+        let own = |value: &Value| value["Labels"]["foreshadow.owner"].is_string();
+        let mut take = |path: &str, name: &str| {
+            let (_, list) = get(&self.socket, path).unwrap();
+            for one in list.as_array().unwrap().iter().filter(|one| own(one)) {
+                left.push(format!("{path} {}", one[name]));
+            }
+        };
+        take("/containers/json?all=1", "Names");
+        take("/networks", "Name");
+        take("/images/json?all=1", "RepoTags");
+        left
+    }
+
+    fn clear(&self) {
+        let (_, list) = get(&self.socket, "/containers/json?all=1").unwrap_or_default();
+        for one in list.as_array().into_iter().flatten() {
+            let id = one["Id"].as_str().unwrap_or_default();
+            ask(&self.socket, "DELETE", &format!("/containers/{id}?force=1&v=1"), b"");
+        }
+        let (_, list) = get(&self.socket, "/networks").unwrap_or_default();
+        for one in list.as_array().into_iter().flatten() {
+            let name = one["Name"].as_str().unwrap_or_default();
+            if !["host", "none", "bridge"].contains(&name) {
+                ask(&self.socket, "DELETE", &format!("/networks/{name}"), b"");
+            }
+        }
+    }
+
+    /// Stops it as an operator would, or as an accident would; its containers may stay.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.clear();
+        let pid = rustix::process::Pid::from_child(&self.child);
+        let asked = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+        let begun = Instant::now();
+        while asked.is_ok() && begun.elapsed() < DOWN && matches!(self.child.try_wait(), Ok(None)) {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        if matches!(self.child.try_wait(), Ok(None)) {
+            println!("the test's dockerd does not end and is killed");
+            self.child.kill().unwrap_or_default();
+            self.child.wait().map(drop).unwrap_or_default();
+        }
+        let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+        let here = self.dir.path().display().to_string();
+        let below = mounts.lines().filter_map(|line| line.split(' ').nth(1));
+        for mount in below.filter(|path| path.starts_with(&here)) {
+            Command::new("umount").args(["-l", mount]).status().map(drop).unwrap_or_default();
+        }
+        for controller in fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten() {
+            fs::remove_dir(controller.path().join(self.group.trim_start_matches('/')))
+                .unwrap_or_default();
+        }
+    }
+}
+
+pub(crate) fn get(socket: &Path, path: &str) -> Option<(u16, Value)> {
+    ask(socket, "GET", path, b"")
+}
+
+/// Asks an engine by plain means, none of which the provider uses.
+pub(crate) fn ask(socket: &Path, method: &str, path: &str, body: &[u8]) -> Option<(u16, Value)> {
+    let mut stream = UnixStream::connect(socket).ok()?;
+    stream.set_read_timeout(Some(DOWN)).ok()?;
+    let kind = if body.first() == Some(&b'{') { "application/json" } else { "application/x-tar" };
+    let head = format!(
+        "{method} {path} HTTP/1.0\r\nHost: engine\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).ok()?;
+    stream.write_all(body).ok()?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).ok()?;
+    let answer = String::from_utf8_lossy(&answer).into_owned();
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    let status = head.split(' ').nth(1)?.parse().ok()?;
+    // A progress answer is many documents; the last one says how it went.
+    let last = body.trim().lines().last().unwrap_or_default();
+    Some((status, serde_json::from_str(last).unwrap_or(Value::Null)))
+}
