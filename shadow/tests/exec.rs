@@ -147,18 +147,104 @@ async fn what_a_command_leaves_behind_is_ended_unless_it_was_let_go() {
     let dir = tempfile::tempdir().unwrap();
     let tag = format!("DIR={}\0", dir.path().display());
     let script = r#"sleep 1000 & setsid sleep 1001 &
-        env -u FORESHADOW_COMMAND setsid sleep 1002 > /dev/null 2>&1 < /dev/null &
-        while ! pgrep -f 'sleep 1002' > /dev/null; do :; done; echo '{"instances": []}'"#;
+        env -u FORESHADOW_COMMAND setsid sh -c 'echo > "$DIR/let go"; exec sleep 1002' \
+            > /dev/null 2>&1 < /dev/null &
+        while ! [ -e "$DIR/let go" ]; do sleep 0.01; done; echo '{"instances": []}'"#;
     let provider = provider(dir.path(), script);
     // A pipe that is held open by what was left does not hold up the answer.
     assert_eq!(provider.sweep(&Sweep::default()).await.unwrap(), 0);
     let left = processes_with(&tag);
-    let sleeps = |pid: &u32| {
+    let let_go = |pid: &u32| {
         let args = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         String::from_utf8_lossy(&args).contains("1002")
     };
-    assert!(left.len() == 1 && left.iter().all(sleeps), "{left:?}");
+    assert!(left.len() == 1 && left.iter().all(let_go), "{left:?}");
     left.into_iter().for_each(support::kill);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn orders_that_hang_hold_up_neither_lists_nor_other_services() {
+    let dir = tempfile::tempdir().unwrap();
+    let script = r#"[ "$1" = destroy ] && { echo >> "$DIR/hang"; sleep 1000; }
+        [ "$1" = list ] && { echo '{"instances": []}'; exit; }
+        echo '{"instance": "i7", "address": "127.0.0.1:7"}'"#;
+    let host = host(dir.path(), Facility::None);
+    let of = |more: &str| {
+        let script = format!("{script}{more}");
+        let command = ["/bin/sh", "-c", &script, "provider"].map(str::to_owned).to_vec();
+        let env = vec![("DIR".to_owned(), dir.path().display().to_string())];
+        let mut spec = ExecSpec { command, env, ..ExecSpec::default() };
+        (spec.traits.timeout, spec.traits.poll) =
+            (Duration::from_secs(5), Duration::from_secs(600));
+        ExecProvider::new(&host, spec)
+    };
+    let (hangs, other) = (of(""), of(" # another"));
+    // As at any start, which ends the commands of the run before.
+    assert_eq!(hangs.sweep(&Sweep::default()).await.unwrap(), 0);
+    let mut orders = tokio::task::JoinSet::new();
+    for id in 1..=20 {
+        let provider = Arc::clone(&hangs);
+        orders.spawn(async move { provider.destroy(&handle(id), Duration::from_secs(600)).await });
+    }
+    let begun = || std::fs::read_to_string(dir.path().join("hang")).unwrap_or_default().len();
+    until("eight hang", || (begun() == 8).then_some(())).await;
+    assert_eq!(
+        hangs.sweep(&Sweep::default()).await.unwrap(),
+        0,
+        "its lists have turns of their own"
+    );
+    let (cause, text) = told(&hangs.create(&request(30)).await.unwrap_err());
+    assert_eq!(cause, Cause::NotAsked, "{text}");
+    assert!(text.contains("its turn did not come within 5000 ms"), "{text}");
+    other.create(&request(7)).await.unwrap();
+    assert_eq!(begun(), 8);
+    orders.shutdown().await;
+    let tag = format!("DIR={}\0", dir.path().display());
+    until("all are ended", || processes_with(&tag).is_empty().then_some(())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_that_was_called_off_is_over_before_the_next_one_begins() {
+    let dir = tempfile::tempdir().unwrap();
+    let script = r#"if [ -e "$DIR/first" ]; then
+            kill -0 "$(cat "$DIR/first")" && touch "$DIR/overlap"; exit 0
+        fi
+        echo $$ > "$DIR/fresh"; mv "$DIR/fresh" "$DIR/first"; sleep 1000"#;
+    let provider = provider(dir.path(), script);
+    let handle = handle(5);
+    tokio::select! {
+        _ = provider.destroy(&handle, Duration::from_secs(600)) => panic!("it hangs"),
+        () = until("it has begun", || dir.path().join("first").exists().then_some(())) => {}
+    }
+    provider.destroy(&handle, Duration::ZERO).await.unwrap();
+    assert!(!dir.path().join("overlap").exists());
+}
+
+#[test]
+fn a_command_that_was_called_off_while_it_began_is_ended() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(1)
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let dir = tempfile::tempdir().unwrap();
+        let tag = format!("DIR={}\0", dir.path().display());
+        let provider = provider(dir.path(), "sleep 1000");
+        for id in 1..=5 {
+            let handle = handle(id);
+            let order = provider.destroy(&handle, Duration::ZERO);
+            tokio::pin!(order);
+            std::future::poll_fn(|context| {
+                assert!(order.as_mut().poll(context).is_pending());
+                std::task::Poll::Ready(())
+            })
+            .await;
+        }
+        // The only thread for it has begun all five now.
+        tokio::task::spawn_blocking(|| ()).await.unwrap();
+        until("all are ended", || processes_with(&tag).is_empty().then_some(())).await;
+    });
 }
 
 #[tokio::test]

@@ -87,6 +87,11 @@ pub(crate) fn variable(pid: u32, name: &str) -> Option<String> {
     })
 }
 
+/// The id that was given out last (proc_loadavg(5)).
+pub(crate) fn last_pid() -> Option<u32> {
+    fs::read_to_string("/proc/loadavg").ok()?.split_whitespace().last()?.parse().ok()
+}
+
 /// Every process there is.
 pub(crate) fn pids() -> impl Iterator<Item = u32> {
     fs::read_dir("/proc")

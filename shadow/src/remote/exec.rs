@@ -1,6 +1,8 @@
 //! The command contract: one program, run once per operation, JSON in and out.
 
 mod run;
+mod tree;
+mod turns;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,6 +11,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 pub(crate) use self::run::Commands;
+
+use self::turns::Turns;
 
 use super::contract::{Failure, Operation, Request, shorten};
 use super::{QUOTED, Remote, Traits, Transport};
@@ -44,7 +48,7 @@ impl ExecProvider {
     #[expect(clippy::new_ret_no_self, reason = "what a command does is done behind the trait")]
     pub fn new(host: &Arc<ProcessHost>, spec: ExecSpec) -> Arc<dyn Provider> {
         let traits = spec.traits.clone();
-        let transport = Exec { host: Arc::clone(host), spec };
+        let transport = Exec { host: Arc::clone(host), spec, turns: Turns::new() };
         Arc::new(Remote::new(transport, traits, &host.marker, &host.places))
     }
 }
@@ -52,6 +56,7 @@ impl ExecProvider {
 struct Exec {
     host: Arc<ProcessHost>,
     spec: ExecSpec,
+    turns: Turns,
 }
 
 #[async_trait]
@@ -92,8 +97,10 @@ impl Transport for Exec {
             came_back,
         };
         let input = serde_json::to_vec(request).map_err(|e| ProviderError::Other(e.to_string()))?;
-        let ran = self.host.commands.run(&self.spec, operation.word(), input, patience).await;
-        let output = ran.map_err(refused)?;
+        let about = request.instance.as_deref().or(request.snapshot.as_deref());
+        let run =
+            run::Run { spec: &self.spec, operation: operation.word(), about, input, patience };
+        let output = self.host.commands.run(&self.turns, run).await.map_err(refused)?;
         answer(&output).map_err(refused)
     }
 }

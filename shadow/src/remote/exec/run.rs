@@ -7,33 +7,40 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustix::process::Signal;
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::unix::pipe;
-use tokio::sync::{OnceCell, Semaphore};
+use tokio::sync::OnceCell;
 
 use super::ExecSpec;
+use super::tree::{MARK, Tree, end_marked};
+use super::turns::{ORDERS, Turn, Turns};
 use crate::error::{Cause, ProviderError};
-use crate::process::{blocking, procfs, signals};
+use crate::process::{blocking, signals};
 use crate::remote::contract::shorten;
 
-/// Environment variable of a command and of what belongs to it: `<state directory>:<run>`.
-const MARK: &str = "FORESHADOW_COMMAND";
 /// Most of stdout that is taken; a list of a thousand instances is a fifth of it.
 const MOST: usize = 1 << 20;
 /// Of stderr the end is kept.
 const TAIL: usize = 2 * 1024;
-/// Commands of all services that run at the same time.
-const AT_ONCE: usize = 16;
-const KILL_ROUNDS: u32 = 400;
-const KILL_POLL: Duration = Duration::from_millis(5);
+/// After so long the ids of processes may have gone round.
+const LONG: Duration = Duration::from_secs(10);
 
 /// What all exec providers share.
 pub(crate) struct Commands {
     owner: String,
     settled: OnceCell<()>,
-    at_once: Semaphore,
+}
+
+/// What is to be run.
+pub(super) struct Run<'a> {
+    pub(super) spec: &'a ExecSpec,
+    pub(super) operation: &'a str,
+    /// The instance it is about: one command at a time.
+    pub(super) about: Option<&'a str>,
+    pub(super) input: Vec<u8>,
+    /// Longest time to its end, that until its turn comes included.
+    pub(super) patience: Duration,
 }
 
 /// What became of a command that ended by itself.
@@ -49,7 +56,7 @@ pub(super) struct Output {
 
 impl Commands {
     pub(crate) fn new(owner: &str) -> Self {
-        Self { owner: owner.to_owned(), settled: OnceCell::new(), at_once: Semaphore::new(AT_ONCE) }
+        Self { owner: owner.to_owned(), settled: OnceCell::new() }
     }
 
     /// Ends commands that an earlier run had under way, before they do anything more.
@@ -65,23 +72,27 @@ impl Commands {
         self.settled.get_or_try_init(end).await.map(drop)
     }
 
-    /// Runs a command to its end, or to that of `patience`; nothing of it is left then.
-    pub(super) async fn run(
-        &self,
-        spec: &ExecSpec,
-        operation: &str,
-        input: Vec<u8>,
-        patience: Duration,
-    ) -> Result<Output, (Cause, String)> {
+    /// Runs a command to its end, or to that of its patience; nothing of it is left then.
+    pub(super) async fn run(&self, turns: &Turns, run: Run<'_>) -> Result<Output, (Cause, String)> {
         let failed = |error: ProviderError| (Cause::Failed, error.to_string());
-        let _permit = self.at_once.acquire().await;
+        let Run { spec, operation, about, input, patience } = run;
+        let asked = Instant::now();
+        let turn = turns.take(about, patience).await.ok_or_else(|| {
+            let waited = patience.as_millis();
+            let text = format!(
+                "its turn did not come within {waited} ms: it runs already for this instance, or \
+                 {ORDERS} times for others"
+            );
+            (Cause::NotAsked, text)
+        })?;
         let mark = format!("{}:{:016x}", self.owner, rand::random::<u64>());
         let command = prepare(spec, operation, &self.owner, &mark)?;
         let begun = Instant::now();
-        let mut running = Running::start(command, mark).await?;
-        let outcome = running.follow(input, patience).await;
+        let mut running = Running::start(command, mark, turn).await?;
+        let outcome = running.follow(input, patience.saturating_sub(asked.elapsed())).await;
         let tree = running.tree.take().ok_or((Cause::Failed, "it was ended".to_owned()))?;
-        let (left, code, how) = blocking(move || tree.end()).await.map_err(failed)?;
+        let thorough = !matches!(outcome, Followed::Ended) || begun.elapsed() > LONG;
+        let (left, code, how) = blocking(move || tree.end(thorough)).await.map_err(failed)?;
         running.drain();
         let stderr = shorten(&String::from_utf8_lossy(&running.stderr), TAIL);
         let ended =
@@ -156,15 +167,12 @@ struct Running {
 }
 
 impl Running {
-    async fn start(mut command: Command, mark: String) -> Result<Self, (Cause, String)> {
-        let spawned = tokio::task::spawn_blocking(move || {
-            let child = command.spawn()?;
-            // Not reaped before it is followed, so the pid is still its own.
-            let pidfd = signals::open(child.id()).map_err(io::Error::other)?;
-            Ok((child, Arc::new(pidfd)))
-        });
+    async fn start(command: Command, mark: String, turn: Turn) -> Result<Self, (Cause, String)> {
+        // Whatever becomes of this future: what comes out of the thread kills when it is dropped.
+        let spawned =
+            tokio::task::spawn_blocking(move || Tree::begin(command, mark, turn, signals::open));
         let spawned = spawned.await.unwrap_or_else(|error| Err(io::Error::other(error)));
-        let (mut child, pidfd) = spawned.map_err(|error: io::Error| match error.kind() {
+        let (tree, mut child) = spawned.map_err(|error: io::Error| match error.kind() {
             io::ErrorKind::NotFound => {
                 (Cause::Missing, "there is no such program, or no such directory".to_owned())
             }
@@ -174,9 +182,8 @@ impl Running {
             io::ErrorKind::StorageFull => (Cause::DiskFull, error.to_string()),
             _ => (Cause::Failed, format!("it could not be run: {error}")),
         })?;
-        let tree = Tree { leader: child.id(), pidfd: Arc::clone(&pidfd), mark, over: false };
         let failed = |error: String| (Cause::Failed, error);
-        let ready = signals::watched(pidfd, tree.leader).map_err(|e| failed(e.to_string()))?;
+        let ready = tree.watched().map_err(|e| failed(e.to_string()))?;
         let (stdin, out, err) = pipes(&mut child).map_err(|e| failed(e.to_string()))?;
         Ok(Self {
             tree: Some(tree),
@@ -222,21 +229,26 @@ impl Running {
         }
     }
 
-    /// Takes what still stands in the pipes, without waiting.
+    /// Takes what still stands in the pipes, without waiting: the ends here do not block, and what the
+    /// runtime has not heard of yet is there all the same.
     fn drain(&mut self) {
         let mut buffer = [0; 4096];
-        while let Some(Ok(read @ 1..)) = self.out.as_ref().map(|out| out.try_read(&mut buffer)) {
-            self.stdout.extend_from_slice(&buffer[..read]);
-            if self.stdout.len() > MOST {
-                break;
+        if let Some(out) = &self.out {
+            while let Ok(read @ 1..) = rustix::io::read(out, &mut buffer) {
+                self.stdout.extend_from_slice(&buffer[..read]);
+                if self.stdout.len() > MOST {
+                    break;
+                }
             }
         }
         let mut rest = MOST;
-        while let Some(Ok(read @ 1..)) = self.err.as_ref().map(|err| err.try_read(&mut buffer)) {
-            keep_tail(&mut self.stderr, &buffer[..read]);
-            rest = rest.saturating_sub(read);
-            if rest == 0 {
-                break;
+        if let Some(err) = &self.err {
+            while let Ok(read @ 1..) = rustix::io::read(err, &mut buffer) {
+                keep_tail(&mut self.stderr, &buffer[..read]);
+                rest = rest.saturating_sub(read);
+                if rest == 0 {
+                    break;
+                }
             }
         }
     }
@@ -277,80 +289,4 @@ fn keep_tail(tail: &mut Vec<u8>, bytes: &[u8]) {
     tail.extend_from_slice(bytes);
     let excess = tail.len().saturating_sub(TAIL);
     tail.drain(..excess);
-}
-
-/// A command with everything it started that belongs to it.
-struct Tree {
-    leader: u32,
-    pidfd: Arc<OwnedFd>,
-    mark: String,
-    over: bool,
-}
-
-impl Tree {
-    /// Kills what is left of it; returns how much was left beside the command itself, and how that
-    /// ended. Blocks.
-    fn end(mut self) -> Result<(usize, Option<i32>, String), ProviderError> {
-        self.over = true;
-        self.kill()
-    }
-
-    fn kill(&self) -> Result<(usize, Option<i32>, String), ProviderError> {
-        let alive = procfs::stat(self.leader).is_some_and(|stat| stat.state != 'Z');
-        if alive {
-            signals::send(&self.pidfd, Signal::KILL)?;
-        }
-        let left = end_marked(&self.mark)?;
-        // The leader has not been reaped, so its number still means its group.
-        signals::send_group(self.leader, Signal::KILL)?;
-        for _ in 0..KILL_ROUNDS {
-            if let Some((code, how)) = signals::take_status(&self.pidfd) {
-                return Ok((left.saturating_sub(usize::from(alive)), code, how));
-            }
-            std::thread::sleep(KILL_POLL);
-        }
-        let waited_ms = u64::try_from((KILL_POLL * KILL_ROUNDS).as_millis()).unwrap_or(u64::MAX);
-        let subject = format!("command with process {}", self.leader);
-        Err(ProviderError::Timeout { operation: "kill", subject, waited_ms })
-    }
-}
-
-impl Drop for Tree {
-    /// Nobody waits for it any more.
-    fn drop(&mut self) {
-        if self.over {
-            return;
-        }
-        let tree =
-            Self { mark: self.mark.clone(), pidfd: Arc::clone(&self.pidfd), over: true, ..*self };
-        let thread = std::thread::Builder::new().name("foreshadow-command".to_owned());
-        let spawned = thread.spawn(move || {
-            if let Err(error) = tree.kill() {
-                tracing::warn!(%error, "a command that was called off may still run");
-            }
-        });
-        if let Err(error) = spawned {
-            tracing::warn!(%error, "a command that was called off may still run");
-        }
-    }
-}
-
-/// Kills processes whose mark begins so, until none is found; returns how many there were.
-fn end_marked(mark: &str) -> Result<usize, ProviderError> {
-    let is_it = |pid: u32| procfs::variable(pid, MARK).is_some_and(|value| value.starts_with(mark));
-    let mut ended = 0;
-    for round in 0..KILL_ROUNDS {
-        let found: Vec<u32> = procfs::pids().filter(|pid| is_it(*pid)).collect();
-        if found.is_empty() {
-            return Ok(ended);
-        }
-        for pid in found {
-            let killed = signals::kill_if(pid, || is_it(pid))?;
-            ended += usize::from(killed && round == 0);
-        }
-        std::thread::sleep(KILL_POLL);
-    }
-    let waited_ms = u64::try_from((KILL_POLL * KILL_ROUNDS).as_millis()).unwrap_or(u64::MAX);
-    let subject = "processes of a provider's command".to_owned();
-    Err(ProviderError::Timeout { operation: "kill", subject, waited_ms })
 }
