@@ -391,6 +391,38 @@ async fn the_end_of_an_instance_without_a_process_is_seen_in_lists() {
     assert_eq!(provider.exited(&made).await.0, "it is no longer listed by its provider");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_number_that_is_another_process_by_now_is_not_watched() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut stranger = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+    let script = format!(
+        r#"case $1 in
+        create) echo '{{"instance": "i7", "address": "127.0.0.1:7", "pid": {pid}}}' ;;
+        list) echo '{{"instances": [{{"instance": "i7", "address": "127.0.0.1:7", "pid": {pid}}}]}}' ;;
+    esac"#,
+        pid = stranger.id()
+    );
+    let quick = |spec: &mut ExecSpec| spec.traits.poll = Duration::from_secs(600);
+    let made = with(dir.path(), &script, quick).create(&request(7)).await.unwrap();
+    // As after the process that was made has ended and its number was given out again.
+    let mut state: serde_json::Value = serde_json::from_str(&made.state).unwrap();
+    let ticks = state["process"]["start_ticks"].as_u64().unwrap();
+    state["process"]["start_ticks"] = (ticks - 1).into();
+    let older = Handle { state: state.to_string(), ..made.clone() };
+    let (first, second) = (with(dir.path(), &script, quick), with(dir.path(), &script, quick));
+    assert_eq!(first.adopt(&older).await.unwrap(), Adoption::Running);
+    assert_eq!(second.adopt(&made).await.unwrap(), Adoption::Running);
+    stranger.kill().unwrap();
+    assert_eq!(second.exited(&made).await.0, format!("process {} ended", stranger.id()));
+    let ended = first.exited(&older);
+    tokio::pin!(ended);
+    let once = std::future::poll_fn(|context| {
+        std::task::Poll::Ready(ended.as_mut().poll(context).is_pending())
+    });
+    assert!(once.await, "the end of a stranger was taken for its end");
+    stranger.wait().unwrap();
+}
+
 #[tokio::test]
 async fn a_resize_carries_the_share_and_none_means_no_limit() {
     let dir = tempfile::tempdir().unwrap();

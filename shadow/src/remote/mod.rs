@@ -27,6 +27,7 @@ use self::contract::{List, Listed, Operation, Request};
 use self::watching::Watched;
 use crate::error::{Cause, ProviderError};
 use crate::hash::fnv1a;
+use crate::process::procfs::Identity;
 use crate::provider::{Capabilities, CpuShare, CreateRequest, Handle};
 
 /// Characters of an answer quoted in an error.
@@ -107,6 +108,9 @@ struct Core {
 #[derive(Serialize, Deserialize)]
 struct State {
     place: String,
+    /// Its process on this machine, where the provider told one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    process: Option<Identity>,
 }
 
 impl Remote {
@@ -179,7 +183,11 @@ impl Core {
         self.ask(Operation::Destroy, &request).await.map(drop)
     }
 
-    async fn make(&self, request: &CreateRequest) -> Result<Handle, ProviderError> {
+    /// Asks for an instance; returns it with its process, where that is on this machine.
+    async fn make(
+        &self,
+        request: &CreateRequest,
+    ) -> Result<(Handle, Option<Identity>), ProviderError> {
         let ask = Request {
             service: Some(request.service.as_str().to_owned()),
             tier: Some(request.tier.as_str().to_owned()),
@@ -203,10 +211,13 @@ impl Core {
         let Some(address) = made.address.filter(usable) else {
             return Err(malformed("no address that could be connected to".to_owned()));
         };
-        let state = serde_json::to_string(&State { place: self.place_name.clone() })
-            .map_err(|e| ProviderError::Other(e.to_string()))?;
+        let process = made.pid.and_then(Identity::of);
+        let state = State { place: self.place_name.clone(), process };
+        let text =
+            serde_json::to_string(&state).map_err(|e| ProviderError::Other(e.to_string()))?;
         let service = request.service.clone();
-        Ok(Handle { id: request.id, service, address, pid: made.pid, state })
+        let handle = Handle { id: request.id, service, address, pid: made.pid, state: text };
+        Ok((handle, state.process))
     }
 
     async fn set_concurrency(

@@ -42,8 +42,8 @@ impl Provider for Remote {
         }
         self.core.clean().await?;
         match self.core.make(request).await {
-            Ok(handle) => {
-                Core::watch(&self.core, &handle);
+            Ok((handle, process)) => {
+                Core::watch(&self.core, &handle, process.as_ref());
                 Ok(handle)
             }
             Err(error) => {
@@ -143,7 +143,7 @@ impl Provider for Remote {
                 }
                 // It ran when it was last seen; its health check and the next list will tell.
                 tracing::warn!(instance = %handle.id, %error, "taken over unseen");
-                Core::watch(&self.core, handle);
+                Core::watch(&self.core, handle, state.process.as_ref());
                 return Ok(Adoption::Running);
             }
         };
@@ -162,8 +162,10 @@ impl Provider for Remote {
                 let now = found.address.map_or_else(|| "none".to_owned(), |a| a.to_string());
                 Ok(Adoption::Gone(format!("its address was {}, now {now}", handle.address)))
             }
-            Some(_) => {
-                Core::watch(&self.core, handle);
+            Some(found) => {
+                // Another process than the one that was made, or none, is left to the lists.
+                let process = state.process.as_ref().filter(|known| found.pid == Some(known.pid));
+                Core::watch(&self.core, handle, process);
                 Ok(Adoption::Running)
             }
         }
