@@ -159,7 +159,7 @@ async fn a_quota_and_a_wrong_token_are_told_by_the_sample() {
     let (_server, endpoint) = serve(dir.path(), &["--most", "1"]);
     let of = |token: &str| {
         let spec = WebhookSpec {
-            endpoint: endpoint.parse().unwrap(),
+            endpoint: support::endpoint_at(&endpoint),
             token: Some(BearerToken(token.to_owned())),
             traits: Traits::default(),
         };

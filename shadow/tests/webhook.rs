@@ -13,7 +13,7 @@ use foreshadow_shadow::{
     Adoption, BearerToken, Capabilities, Cause, Concurrency, CpuShare, CreateRequest, Facility,
     Handle, Provider, ProviderError, ServiceShadows, Sweep, Traits, WebhookProvider, WebhookSpec,
 };
-use support::{host, shop};
+use support::{endpoint_at, host, shop};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpListener;
 
@@ -95,7 +95,7 @@ fn provider(
 ) -> Arc<dyn Provider> {
     let traits = Traits { poll: Duration::from_secs(600), ..Traits::default() };
     let token = Some(BearerToken("secret-token".to_owned()));
-    let mut spec = WebhookSpec { endpoint: endpoint.parse().unwrap(), token, traits };
+    let mut spec = WebhookSpec { endpoint: endpoint_at(endpoint), token, traits };
     change(&mut spec);
     WebhookProvider::new(&host(dir, Facility::None), spec)
 }
@@ -284,7 +284,7 @@ async fn providers_that_hang_do_not_keep_a_balancer_from_starting() {
     for name in ["a", "b", "c"] {
         let (address, log) = endpoint(vec!["hang".to_owned()]).await;
         let spec = WebhookSpec {
-            endpoint: address.parse().unwrap(),
+            endpoint: endpoint_at(&address),
             token: None,
             traits: Traits { timeout: Duration::from_secs(600), ..Traits::default() },
         };
@@ -321,7 +321,7 @@ async fn a_new_token_serves_shadows_made_under_the_old_one() {
     let host = host(dir.path(), Facility::None);
     let of = |token: &str| {
         let spec = WebhookSpec {
-            endpoint: address.parse().unwrap(),
+            endpoint: endpoint_at(&address),
             token: Some(BearerToken(token.to_owned())),
             traits: Traits { poll: Duration::from_secs(600), ..Traits::default() },
         };
@@ -330,6 +330,12 @@ async fn a_new_token_serves_shadows_made_under_the_old_one() {
     let old = of("old-token");
     let made = old.create(&request(7)).await.unwrap();
     let new = of("new-token");
+    // Another service that names none takes none away; the configuration refuses that anyway.
+    let mut without =
+        WebhookSpec { endpoint: endpoint_at(&address), token: None, traits: Traits::default() };
+    without.traits.poll = Duration::from_secs(600);
+    let other = WebhookProvider::new(&host, without);
+    assert_eq!(old.place(), other.place());
     assert_eq!(old.fingerprint(), new.fingerprint(), "no reason to replace anything");
     old.destroy(&made, Duration::ZERO).await.unwrap();
     let asked = log.lock().unwrap().clone();

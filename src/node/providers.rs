@@ -50,12 +50,19 @@ pub(super) fn provider(
         config::Provider::Webhook(webhook) => {
             let secret = |token: &config::Token| token.secret().expose().to_owned();
             let spec = shadow::WebhookSpec {
-                endpoint: webhook.url.parse().expect("the configuration has checked its form"),
+                endpoint: endpoint(&webhook.url),
                 token: webhook.token.as_ref().map(secret).map(shadow::BearerToken),
                 traits: traits(&webhook.contract, webhook.concurrency),
             };
             (shadow::WebhookProvider::new(host, spec), Times::of(&webhook.contract))
         }
+    }
+}
+
+fn endpoint(url: &config::Endpoint) -> shadow::Endpoint {
+    match url.clone() {
+        config::Endpoint::Tcp { authority, prefix } => shadow::Endpoint::Tcp { authority, prefix },
+        config::Endpoint::Unix(path) => shadow::Endpoint::Unix(path),
     }
 }
 

@@ -2,19 +2,19 @@
 
 use std::collections::BTreeMap;
 
-use foreshadow_control::PoolSpec;
+use foreshadow_control::{PoolSpec, ServiceName};
 
 use super::range::{self, HOUR_MS, MINUTE_MS};
 use super::{admin, items};
 use crate::expand::is_name;
 use crate::raw::{
     Bytes, Count, DEFAULT_PORTS, List, Map, OneOf, RawConcurrency, RawCpu, RawExec, RawProcess,
-    RawProcessLimits, RawProvider, RawWebhook, Time, Word,
+    RawProcessLimits, RawProvider, RawService, RawWebhook, Time, Word,
 };
 use crate::reader::{At, Field, Place, Problem, Reader, quote};
 use crate::{
-    Concurrency, Contract, CpuShare, Environment, ExecProvider, Network, Output, PortRange,
-    ProcessLimits, ProcessProvider, Provider, Step, WebhookProvider,
+    Concurrency, Contract, CpuShare, Endpoint, Environment, ExecProvider, Network, Output,
+    PortRange, ProcessLimits, ProcessProvider, Provider, Service, Step, WebhookProvider,
 };
 
 /// What may stand in braces in a command.
@@ -125,10 +125,48 @@ fn exec(raw: RawExec, r: &mut Reader<'_>) -> ExecProvider {
 fn webhook(raw: RawWebhook, r: &mut Reader<'_>) -> WebhookProvider {
     let times = [raw.timeout, raw.poll, raw.start_timeout, raw.stop_timeout];
     WebhookProvider {
-        url: raw.url.value().map_or_else(String::new, |url| url.0),
+        url: raw.url.value().map_or_else(|| Endpoint::Unix("/".into()), |url| url.0),
         token: raw.token.given().and_then(|at| admin::token(at, r)),
         concurrency: concurrency(raw.concurrency, r),
         contract: contract(raw.can, times, raw.cpu, r),
+    }
+}
+
+/// Where a service names an endpoint, with whether a token stands beside it.
+pub(super) fn endpoint(service: &RawService) -> Option<(Place, bool)> {
+    let Field::Given(shadows) = &service.shadows else { return None };
+    let Field::Given(provider) = &shadows.value.provider else { return None };
+    let RawProvider::Webhook(webhook) = &provider.value else { return None };
+    let Field::Given(webhook) = &**webhook else { return None };
+    let Field::Given(url) = &webhook.value.url else { return None };
+    Some((url.place.clone(), !webhook.value.token.is_absent()))
+}
+
+/// An endpoint has one token, since shadows of all services there are ended and listed with it;
+/// `named` is where services name one, as [`endpoint`] finds it.
+pub(super) fn one_token_each(
+    services: &BTreeMap<ServiceName, Service>,
+    named: &[(ServiceName, (Place, bool))],
+    r: &mut Reader<'_>,
+) {
+    let mut first = BTreeMap::new();
+    for (name, (place, has_token)) in named {
+        let shadows = services.get(name).and_then(|service| service.shadows.as_ref());
+        let Some(Provider::Webhook(webhook)) = shadows.map(|shadows| &shadows.provider) else {
+            continue;
+        };
+        if webhook.token.is_none() && *has_token {
+            // It could not be read, which was reported.
+            continue;
+        }
+        let token = webhook.token.as_ref().map(|token| token.secret().expose());
+        let (other, known) =
+            *first.entry(webhook.url.to_string()).or_insert((name.as_str(), token));
+        if known != token {
+            let found = format!("{} with another token than that of {}", webhook.url, quote(other));
+            let problem = Problem::new(found, "the same token, or none, in all services there");
+            r.report(place, problem.help("services that share an endpoint share its token"));
+        }
     }
 }
 

@@ -6,6 +6,7 @@
 mod address;
 mod admin;
 mod calendar;
+mod endpoint;
 mod events;
 mod history;
 mod listener;
@@ -27,6 +28,7 @@ pub use address::{Cidr, CidrError};
 pub(crate) use admin::MASK;
 pub use admin::{Admin, AdminAddress, Secret, Token};
 pub(crate) use calendar::of_calendar;
+pub use endpoint::Endpoint;
 pub use events::{CalendarFile, EventRule, Occurrence, RecurringEvent};
 pub(crate) use events::{MOST_LIFT, fingerprint, read_calendar};
 pub use history::History;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
-use super::Token;
+use super::{Endpoint, Token};
 use crate::units;
 
 /// What makes instances.
@@ -139,8 +139,8 @@ pub struct ExecProvider {
 /// Instances that an HTTP endpoint makes.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct WebhookProvider {
-    /// Where it is: `http://HOST:PORT`, perhaps with a path, or `unix:/PATH`.
-    pub url: String,
+    /// Where it is.
+    pub url: Endpoint,
     /// Sent as bearer token.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token: Option<Token>,

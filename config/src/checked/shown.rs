@@ -90,7 +90,8 @@ fn within(path: &str, outer: &str) -> bool {
 
 impl Config {
     /// The configuration with every default, for those who may not know its secrets: tokens and
-    /// the environment of shadows are `***`, and what came out of `${VAR}` is shown as `${VAR}`.
+    /// the environment of shadows are `***`, so are values of flags in their commands whose names
+    /// speak of a secret, and what came out of `${VAR}` is shown as `${VAR}`.
     #[must_use]
     pub fn masked(&self) -> Value {
         let mut shown = serde_json::to_value(self).expect("plain values have a form in JSON");
@@ -106,6 +107,8 @@ impl Config {
                 for value in variables.into_iter().flat_map(|env| env.values_mut()) {
                     *value = Value::String(MASK.to_owned());
                 }
+                let command = service.pointer_mut(&format!("/shadows/provider/{kind}/command"));
+                cover_flags(command.and_then(Value::as_array_mut).map_or(&mut [][..], |c| c));
             }
             let token = service.pointer_mut("/shadows/provider/webhook/token");
             if let Some(token @ Value::String(_)) = token {
@@ -113,5 +116,73 @@ impl Config {
             }
         }
         shown
+    }
+}
+
+/// Covers the values of flags that are named like secrets: `--token=x`, `--token x`, `TOKEN=x`.
+fn cover_flags(words: &mut [Value]) {
+    let mut covered = false;
+    for word in words {
+        let Value::String(text) = word else { continue };
+        let flag = text.starts_with('-');
+        if std::mem::take(&mut covered) && !flag {
+            MASK.clone_into(text);
+            continue;
+        }
+        match text.split_once('=') {
+            Some((name, _)) if is_secret(name) => *text = format!("{name}={MASK}"),
+            Some(_) => {}
+            None => covered = flag && is_secret(text),
+        }
+    }
+}
+
+/// Whether a flag or variable of this name is likely to have a secret for its value.
+fn is_secret(name: &str) -> bool {
+    const WORDS: [&str; 7] =
+        ["token", "password", "passwd", "passphrase", "secret", "apikey", "credential"];
+    let plain = |c: &char| !matches!(c, '-' | '_');
+    let name: String = name.chars().filter(plain).collect::<String>().to_ascii_lowercase();
+    !name.contains(char::is_whitespace) && WORDS.iter().any(|word| name.contains(word))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_named_like_secrets_are_covered_and_all_else_is_shown() {
+        let mut command = serde_json::json!([
+            "./shop",
+            "--port={port}",
+            "--token=abc",
+            "--db-password",
+            "hunter2",
+            "--verbose",
+            "API_KEY=k",
+            "--secret",
+            "--port",
+            "80",
+            "-c",
+            "echo token=x y",
+            "tokens.txt"
+        ]);
+        cover_flags(command.as_array_mut().unwrap());
+        let expected = serde_json::json!([
+            "./shop",
+            "--port={port}",
+            "--token=***",
+            "--db-password",
+            "***",
+            "--verbose",
+            "API_KEY=***",
+            "--secret",
+            "--port",
+            "80",
+            "-c",
+            "echo token=x y",
+            "tokens.txt"
+        ]);
+        assert_eq!(command, expected);
     }
 }

@@ -9,7 +9,7 @@ use crate::checked::MASK;
 use crate::expand::is_name;
 use crate::reader::{Problem, Reader, Scalar};
 use crate::tree::Node;
-use crate::{AdminAddress, Cidr, HostMatch};
+use crate::{AdminAddress, Cidr, Endpoint, HostMatch};
 
 leaf! {
     /// A text with at least one character and no control characters.
@@ -211,28 +211,12 @@ leaf! {
 
 leaf! {
     /// Where a webhook is.
-    EndpointText(String), "http://HOST:PORT, perhaps with a path, or unix:/PATH",
+    EndpointText(Endpoint), "http://HOST:PORT, perhaps with a path, or unix:/PATH",
     { "type": "string", "pattern": "^(http://.+:[0-9]+|unix:/.)|\\$\\{" },
-    |scalar| scalar.text().filter(|text| is_endpoint(text)).map(str::to_owned),
+    |scalar| scalar.text().and_then(Endpoint::read),
     |wrong| wrong.text().and_then(|text| text.starts_with("https://").then_some(
         "this version speaks no TLS to providers; name a TLS client on this machine, such as a proxy"
     ))
-}
-
-fn is_endpoint(text: &str) -> bool {
-    if let Some(path) = text.strip_prefix("unix:") {
-        return path.starts_with('/') && !path.contains('\0');
-    }
-    let Some(rest) = text.strip_prefix("http://") else { return false };
-    let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
-    let host = |host: &str| {
-        !host.is_empty()
-            && host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._[]:".contains(&b))
-    };
-    authority
-        .rsplit_once(':')
-        .is_some_and(|(name, port)| host(name) && decimal_port(port).is_some_and(|port| port > 0))
-        && path.bytes().all(|byte| byte.is_ascii_graphic() && !b"?#\"<>".contains(&byte))
 }
 
 /// A token. It is never repeated in a message.

@@ -288,6 +288,43 @@ fn what_this_version_lacks_is_said() {
 }
 
 #[test]
+fn an_endpoint_has_one_token() {
+    let file = |first: &str, second: &str| {
+        let of = |name: &str, at: u8, webhook: &str| {
+            format!(
+                "  {name}:\n    primaries: ['127.0.0.1:{at}']\n    \
+                 shadows: {{ provider: {{ webhook: {{ {webhook} }} }} }}\n"
+            )
+        };
+        format!(
+            "listeners: [{{ address: ':80', routes: [{{ service: a }}] }}]\nservices:\n{}{}",
+            of("a", 1, first),
+            of("b", 2, second)
+        )
+    };
+    let (here, token) = ("url: 'http://a:1/x'", "token: tokentoken");
+    let with_token = format!("{here}, {token}");
+    for second in [here.to_owned(), format!("url: 'http://a:1/x/', token: othertoken")] {
+        let found = errors(&file(&with_token, &second), Format::Yaml);
+        assert_eq!(found.len(), 1, "{found:#?}");
+        assert!(found[0].0.ends_with("services.b.shadows.provider.webhook.url"), "{found:#?}");
+        let text = &found[0].1;
+        assert!(text.contains("http://a:1/x with another token than that of \"a\""), "{text}");
+        assert!(!text.contains("tokentoken") && !text.contains("othertoken"), "{text}");
+    }
+    let unread =
+        errors(&file(&with_token, &format!("{here}, token: {{ env: NONE }}")), Format::Yaml);
+    assert_eq!(unread.len(), 1, "said once: {unread:#?}");
+    for (first, second) in [
+        (with_token.as_str(), with_token.as_str()),
+        (here, here),
+        (with_token.as_str(), "url: 'http://a:1/y'"),
+    ] {
+        read(&file(first, second), Format::Yaml).unwrap();
+    }
+}
+
+#[test]
 fn a_misspelt_key_is_not_missing_too() {
     let text = "listenrs: []\nservices: { s: { primarys: ['127.0.0.1:1'] } }";
     let found = errors(text, Format::Yaml);

@@ -53,8 +53,11 @@ impl Places {
 }
 
 impl Place {
+    /// One provider without a token takes that of the others there from none of them.
     pub(super) fn set_token(&self, token: Option<BearerToken>) {
-        *self.token.lock().unwrap_or_else(PoisonError::into_inner) = token;
+        if token.is_some() {
+            *self.token.lock().unwrap_or_else(PoisonError::into_inner) = token;
+        }
     }
 
     pub(super) fn token(&self) -> Option<BearerToken> {

@@ -200,7 +200,7 @@ impl Subject for Webhook {
             None => Capabilities { freeze: true, resize: false, snapshot: true },
         };
         let spec = WebhookSpec {
-            endpoint: self.endpoint.parse().unwrap(),
+            endpoint: support::endpoint_at(&self.endpoint),
             token: Some(BearerToken(TOKEN.to_owned())),
             traits: Traits { can, concurrency: self.functions, ..Traits::default() },
         };

@@ -18,8 +18,8 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use foreshadow_control::{Action, Fact, InstanceId, ServiceName, Tier};
 use foreshadow_shadow::{
-    Confinement, CreateRequest, Facility, HostSettings, Manager, ManagerSettings, ProcessHost,
-    ProcessProvider, ProcessSpec, Provider, Readiness, ServiceShadows, ShadowInstance,
+    Confinement, CreateRequest, Endpoint, Facility, HostSettings, Manager, ManagerSettings,
+    ProcessHost, ProcessProvider, ProcessSpec, Provider, Readiness, ServiceShadows, ShadowInstance,
 };
 use tokio::io::AsyncReadExt as _;
 
@@ -338,6 +338,17 @@ pub(crate) fn confined(
     let dir_of = Some(dir.to_owned());
     let spec = ProcessSpec { command, env, dir: dir_of, confinement, ..ProcessSpec::default() };
     Arc::new(ProcessProvider::new(host(dir, Facility::Auto), spec))
+}
+
+/// The endpoint that a test wrote down.
+pub(crate) fn endpoint_at(text: &str) -> Endpoint {
+    if let Some(path) = text.strip_prefix("unix:") {
+        return Endpoint::Unix(path.into());
+    }
+    let rest = text.strip_prefix("http://").unwrap();
+    let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+    let prefix = if path.is_empty() { String::new() } else { format!("/{path}") };
+    Endpoint::Tcp { authority: authority.to_owned(), prefix }
 }
 
 /// To make an instance for the warm tier.
