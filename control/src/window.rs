@@ -61,7 +61,8 @@ impl Window {
         if meters.requests == 0 && meters.latency.count == 0 && meters.in_flight == 0 {
             self.idle_ms = self.idle_ms.saturating_add(elapsed_ms);
         } else if self.idle_ms == self.elapsed_ms || self.idle_ms >= IDLE_MS {
-            let in_flight_first = self.in_flight_first;
+            // Idle means that nothing was in flight.
+            let in_flight_first = if self.idle_ms > 0 { Some(0) } else { self.in_flight_first };
             *self = Self { in_flight_first, ..Self::with_head_start(self.head_start_ms) };
         } else {
             self.idle_ms = 0;
@@ -215,5 +216,19 @@ mod tests {
         ticks(&mut window, 15, &Meters { in_flight: 3, ..Meters::default() });
         ticks(&mut window, 10, &busy);
         assert!((window.take(0).rps() - 40.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn what_was_in_flight_before_idle_time_hides_nothing_that_piles_up_after_it() {
+        let mut window = Window::default();
+        window.take(50);
+        (0..15).for_each(|_| window.add(&Meters::default(), 100));
+        let latency = LatencySummary { count: 10, sum_ms: 200.0, ..LatencySummary::default() };
+        let busy = Meters { requests: 16, latency, in_flight: 6, ..Meters::default() };
+        (0..10).for_each(|_| window.add(&busy, 100));
+        assert!(window.take(60).is_piling_up());
+        // Without idle time it is what was there at the end of the last window that counts.
+        (0..10).for_each(|_| window.add(&busy, 100));
+        assert!(!window.take(70).is_piling_up());
     }
 }
