@@ -104,18 +104,18 @@ impl Lead {
         self.now = value;
     }
 
-    /// Ends a step, in which demand was so far from what is usual, and usually is by `spread`.
+    /// Learns from a step that ends with the value of now, in which demand was so far from what is
+    /// usual, and usually is by `spread`.
     pub(super) fn learn(&mut self, demand: f64, spread: f64) {
-        self.push(self.now);
         if let Some(value) = self.now {
             self.move_on(value);
             self.departure.take(value);
         }
         let (mean, own) = (self.departure.mean, self.departure.spread());
         let gain = 1.0 / self.departure.seen.clamp(1, SPREAD_MEMORY) as f64;
+        let (now, past) = (self.now, &self.past);
         for (shared, lead) in self.shared.iter_mut().zip(LEADS) {
-            let at = self.past.len().checked_sub(1 + lead).and_then(|at| self.past[at]);
-            if let Some(value) = at {
+            if let Some(value) = back(now, past, lead) {
                 *shared += gain * ((value - mean) * demand - *shared);
             }
             if !shared.is_finite() {
@@ -123,6 +123,11 @@ impl Lead {
             }
         }
         self.choose(own * spread);
+    }
+
+    /// Ends the step, once all that is asked of it was.
+    pub(super) fn end_step(&mut self) {
+        self.push(self.now);
     }
 
     fn choose(&mut self, scale: f64) {
@@ -159,10 +164,7 @@ impl Lead {
     /// demand now, and the newest where that lies ahead.
     pub(super) fn ahead(&self, steps: usize) -> Option<f64> {
         let lead = LEADS.get(self.chosen).copied().unwrap_or(0);
-        match lead.saturating_sub(steps) {
-            0 => self.now,
-            back => self.past.len().checked_sub(back).and_then(|at| self.past[at]),
-        }
+        back(self.now, &self.past, lead.saturating_sub(steps))
     }
 
     /// The demand `steps` steps from now by linear regression on the signal, when it is `level_rps`
@@ -207,5 +209,13 @@ impl Lead {
             correlation: self.correlation,
             forecasts: horizons_ms.iter().zip(&self.records).map(|(ms, r)| r.score(*ms)).collect(),
         }
+    }
+}
+
+/// The value of `steps` ago, when `past` ends with the last step that is over.
+fn back(now: Option<f64>, past: &VecDeque<Option<f64>>, steps: usize) -> Option<f64> {
+    match steps {
+        0 => now,
+        steps => past.len().checked_sub(steps).and_then(|at| past[at]),
     }
 }

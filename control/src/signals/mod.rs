@@ -108,9 +108,10 @@ impl Signals {
                 let said = lead.says(steps, forecaster.level(), self.demand.mean());
                 let clearly = |rps: &f64| *rps > (1.0 + CLEARLY_SHARE) * without_rps + CLEARLY_RPS;
                 let Some(record) = lead.records.get_mut(index) else { continue };
-                record.settle(self.now_ms, rps);
+                record.settle(self.now_ms, self.step_ms, rps);
                 record.tell(self.now_ms, horizon.horizon_ms, said.filter(clearly), without_rps);
             }
+            lead.end_step();
         }
     }
 

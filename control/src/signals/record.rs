@@ -77,9 +77,14 @@ impl Record {
         }
     }
 
-    /// Compares what was said of now with the demand that came.
-    pub(super) fn settle(&mut self, now_ms: u64, truth_rps: f64) {
+    /// Compares what was said of now, the end of a step of `step_ms` or a little more, with the demand
+    /// that came.
+    pub(super) fn settle(&mut self, now_ms: u64, step_ms: u64, truth_rps: f64) {
         while let Some(due) = self.pending.pop_front_if(|said| said.due_ms <= now_ms) {
+            // After a leap of the clock the truth of that time was not seen.
+            if now_ms - due.due_ms >= step_ms.saturating_mul(2) {
+                continue;
+            }
             self.open.truths = self.open.truths.saturating_add(1);
             self.open.error += (truth_rps - due.rps).abs();
             self.open.error_without += (truth_rps - due.without_rps).abs();

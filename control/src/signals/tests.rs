@@ -75,11 +75,50 @@ fn one_that_stops_arriving_or_stands_still_is_said_to() {
     assert!(told.signals.leads.iter().all(|lead| lead.says(10, 100.0, 100.0).is_none()));
 }
 
+#[test]
+fn what_a_signal_says_is_neither_early_nor_late() {
+    const LEAD: usize = 12;
+    let value = |step: usize| {
+        let mixed = (step as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        ((mixed ^ (mixed >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 54) as f64
+    };
+    let came = |step: usize| 200.0 + step.checked_sub(LEAD).map_or(0.0, value);
+    let (mut lead, mut demand) = (Lead::new("campaign", 0), Departure::default());
+    for step in 0..8_000 {
+        lead.hear(Some(value(step)));
+        let departure = demand.take(came(step));
+        lead.learn(departure, demand.spread());
+        if step > 7_900 {
+            for ahead in 1..=LEAD {
+                let said = lead.says(ahead, came(step), f64::INFINITY).expect("it leads");
+                let (then, off) = (came(step + ahead), (said - came(step + ahead)).abs());
+                assert!(off < 60.0, "{said} said {ahead} steps before {then}");
+            }
+        }
+        lead.end_step();
+    }
+}
+
+#[test]
+fn a_truth_that_was_not_seen_is_none() {
+    let mut record = Record::default();
+    for (gap_ms, after) in [(1_900, Voice::None), (3_600_000, Voice::Unproven)] {
+        record.rest();
+        for second in 0..8 {
+            record.tell(second * 1_000, 10_000, Some(300.0), 100.0);
+        }
+        for second in 0..8 {
+            record.settle(10_000 + second * 1_000 + gap_ms, 1_000, 100.0);
+        }
+        assert_eq!(record.voice(), after, "seen {gap_ms} ms too late");
+    }
+}
+
 /// One occasion on which `rps` was said of the next ten seconds, and `truth` came.
 fn occasion(record: &mut Record, now_ms: &mut u64, rps: f64, truth: f64) {
     for second in 0..30 {
         *now_ms += 1_000;
-        record.settle(*now_ms, truth);
+        record.settle(*now_ms, 1_000, truth);
         record.tell(*now_ms, 10_000, (second < 10).then_some(rps), 100.0);
     }
 }
