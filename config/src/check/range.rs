@@ -69,6 +69,21 @@ pub(super) fn time(
     value.unwrap_or(Duration::from_millis(default_ms))
 }
 
+/// A duration that others are held to; none where what was given was refused, so that nothing else is
+/// refused for the default in its place.
+pub(super) fn limiting_time(
+    field: Field<Time>,
+    range_ms: RangeInclusive<u64>,
+    default_ms: u64,
+    r: &mut Reader<'_>,
+) -> Option<Duration> {
+    if field.is_absent() {
+        return Some(Duration::from_millis(default_ms));
+    }
+    let range = Duration::from_millis(*range_ms.start())..=Duration::from_millis(*range_ms.end());
+    within(field, |time| time.0, range, units::duration::format, r)
+}
+
 pub(super) fn share(
     field: Field<Share>,
     range: RangeInclusive<f64>,

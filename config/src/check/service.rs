@@ -129,11 +129,13 @@ fn objective(field: Field<RawObjective>, r: &mut Reader<'_>) -> Objective {
 }
 
 fn health(raw: RawHealth, r: &mut Reader<'_>) -> Health {
-    let interval = range::time(raw.interval, 10..=HOUR_MS, SECOND_MS, r);
+    let interval = range::limiting_time(raw.interval, 10..=HOUR_MS, SECOND_MS, r);
+    let longest = interval.unwrap_or(Duration::from_millis(HOUR_MS));
     let timeout = match raw.timeout.given() {
-        None => interval.min(Duration::from_secs(1)),
-        Some(timeout) => at_most(timeout, interval, "the interval", r),
+        None => longest.min(Duration::from_secs(1)),
+        Some(timeout) => at_most(timeout, longest, "the interval", r),
     };
+    let interval = longest;
     let kind = raw.r#type.value().map(|kind| kind.0);
     let path = raw.path;
     if kind == Some(CheckKind::Tcp) {

@@ -155,6 +155,8 @@ fn figures_that_do_not_fit_each_other_are_refused() {
             "found 8, expected at least 9",
         ),
         ("health: { timeout: 1s, interval: 500 }", "found 500, expected a duration"),
+        ("health: { timeout: 3s, interval: 5 }", "found 5, expected a duration"),
+        ("health: { timeout: 3s, interval: 2h }", "found 2h, expected at most 1h"),
         ("shadows: {}", "found no \"provider\""),
         ("zone: a", "zone: found unknown key"),
     ] {
