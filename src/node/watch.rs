@@ -58,27 +58,40 @@ impl Watching {
     }
 }
 
-/// Which directory it is that has a path: another one may take its place.
-type Identity = (u64, u64);
+/// A directory that is watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Place {
+    /// Which one it is: another one may take its place, even under the same number.
+    identity: (u64, u64),
+    /// Whether all that happens in it counts, or only to those in it that are watched, too.
+    whole: bool,
+}
+
+type Places = BTreeMap<PathBuf, Place>;
 
 struct Watched {
     path: PathBuf,
     watcher: RecommendedWatcher,
-    dirs: BTreeMap<PathBuf, Identity>,
+    dirs: Places,
+    /// What the watcher's thread needs to know of them.
+    wanted: Arc<Mutex<Places>>,
     /// Those that cannot be watched, which was said.
     blind: BTreeSet<PathBuf>,
 }
 
 impl Watched {
     fn new(path: &Path, changed: mpsc::Sender<()>) -> notify::Result<Self> {
+        let wanted = Arc::new(Mutex::new(Places::new()));
+        let counting = Arc::clone(&wanted);
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-            if event.is_ok_and(|e| !e.kind.is_access()) {
+            let wanted = counting.lock().unwrap_or_else(PoisonError::into_inner);
+            if event.is_ok_and(|e| !e.kind.is_access() && counts(&e.paths, &wanted)) {
                 // Full means that a look is due already.
                 changed.try_send(()).ok();
             }
         })?;
         let path = path.to_owned();
-        Ok(Self { path, watcher, dirs: BTreeMap::new(), blind: BTreeSet::new() })
+        Ok(Self { path, watcher, dirs: Places::new(), wanted, blind: BTreeSet::new() })
     }
 
     /// Watches the directories that count now and no others; those that cannot be come back. A link
@@ -104,10 +117,11 @@ impl Watched {
         failures
     }
 
-    fn watch(&mut self, wanted: &BTreeMap<PathBuf, Identity>) -> Vec<(PathBuf, notify::Error)> {
+    fn watch(&mut self, wanted: &Places) -> Vec<(PathBuf, notify::Error)> {
+        wanted.clone_into(&mut self.wanted.lock().unwrap_or_else(PoisonError::into_inner));
         let watcher = &mut self.watcher;
-        self.dirs.retain(|dir, identity| {
-            let stays = wanted.get(dir) == Some(identity);
+        self.dirs.retain(|dir, place| {
+            let stays = wanted.get(dir).is_some_and(|new| new.identity == place.identity);
             if !stays {
                 // One that was removed is not watched any more already.
                 watcher.unwatch(dir).ok();
@@ -115,26 +129,48 @@ impl Watched {
             stays
         });
         let mut failures = Vec::new();
-        for (dir, identity) in wanted {
-            if self.dirs.contains_key(dir) {
-                continue;
-            }
+        // Those that were watched before, too: one that was removed and made anew under its old
+        // number looks the same, and is not watched. Where it still is, this changes nothing.
+        for (dir, place) in wanted {
             match watcher.watch(dir, RecursiveMode::NonRecursive) {
                 Ok(()) => {
-                    self.dirs.insert(dir.clone(), *identity);
+                    self.dirs.insert(dir.clone(), *place);
                 }
-                Err(error) => failures.push((dir.clone(), error)),
+                Err(error) => {
+                    self.dirs.remove(dir);
+                    if place.whole {
+                        failures.push((dir.clone(), error));
+                    } else {
+                        // Directories that may be entered and not read are common higher up.
+                        tracing::debug!(%error, dir = %dir.display(), "not watched");
+                    }
+                }
             }
         }
         failures
     }
 }
 
+/// Whether what happened at `paths` can matter; without a path it is not known what happened.
+fn counts(paths: &[PathBuf], wanted: &Places) -> bool {
+    let within = |path: &PathBuf| path.parent().and_then(|dir| wanted.get(dir));
+    paths.is_empty()
+        || paths
+            .iter()
+            .any(|path| wanted.contains_key(path) || within(path).is_some_and(|dir| dir.whole))
+}
+
 /// The directories in which a change can make `path` another file or its content another one: that
 /// of the file, since editors replace it, and those of all links on the way, since a mounted config
-/// map swaps one. Where the way ends early, the one in which it may go on one day.
-fn directories(path: &Path) -> BTreeMap<PathBuf, Identity> {
-    let mut found = BTreeMap::new();
+/// map swaps one. Where the way ends early, the one in which it may go on one day. And those above
+/// them, not as a whole: of a directory that is removed while somebody stands in it, and made anew,
+/// nothing else tells.
+fn directories(path: &Path) -> Places {
+    let place = |dir: &Path, whole| {
+        let dir = dir.metadata().ok()?;
+        Some(Place { identity: (dir.dev(), dir.ino()), whole })
+    };
+    let mut found = Places::new();
     let mut at = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("."));
     let mut rest = steps(path);
     let mut links = 0;
@@ -153,7 +189,7 @@ fn directories(path: &Path) -> BTreeMap<PathBuf, Identity> {
         let is_link = entry.symlink_metadata().map(|entry| entry.is_symlink());
         if rest.is_empty() || !matches!(is_link, Ok(false)) {
             // Whoever takes it away meanwhile is noticed by the next look.
-            found.extend(at.metadata().map(|dir| (at.clone(), (dir.dev(), dir.ino()))));
+            found.extend(place(&at, true).map(|place| (at.clone(), place)));
         }
         match is_link {
             Ok(false) => at = entry,
@@ -165,6 +201,11 @@ fn directories(path: &Path) -> BTreeMap<PathBuf, Identity> {
             Ok(true) | Err(_) => break,
         }
     }
+    let above: BTreeSet<_> = found.keys().filter_map(|dir| dir.parent()).collect();
+    let above = above.into_iter().filter(|dir| !found.contains_key(*dir));
+    let above: Vec<_> =
+        above.filter_map(|dir| Some((dir.to_owned(), place(dir, false)?))).collect();
+    found.extend(above);
     found
 }
 
@@ -188,11 +229,15 @@ fn steps(path: &Path) -> Vec<Step> {
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::symlink;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use tokio::time::error::Elapsed;
 
     use super::*;
 
     fn names(path: &Path) -> Vec<PathBuf> {
-        directories(path).into_keys().collect()
+        let whole = directories(path).into_iter().filter(|(_, place)| place.whole);
+        whole.map(|(dir, _)| dir).collect()
     }
 
     #[test]
@@ -213,5 +258,92 @@ mod tests {
         symlink("round.yaml", plain.join("round.yaml")).unwrap();
         assert_eq!(names(&plain.join("round.yaml")), [plain]);
         assert_eq!(names(&root.join("map/later/f.yaml")), [map], "where it may go on one day");
+    }
+
+    /// Watches as a node does: follows, then counts a look.
+    fn looks(path: &Path) -> Arc<AtomicU64> {
+        let (changed, mut changes) = mpsc::channel(1);
+        let mut watching = Watching::start(path, changed, Duration::from_secs(10)).unwrap();
+        let looks = Arc::new(AtomicU64::new(0));
+        let counted = Arc::clone(&looks);
+        tokio::spawn(async move {
+            while changes.recv().await.is_some() {
+                watching.follow().await;
+                counted.fetch_add(1, Ordering::SeqCst);
+            }
+        });
+        looks
+    }
+
+    /// Changes the file until far more looks were taken than all that happened before can cause.
+    async fn every_change_is_noticed(path: &Path, looks: &AtomicU64) {
+        for nth in 0..12 {
+            let noticed = one_more(looks, || std::fs::write(path, format!("# {nth}")).unwrap());
+            assert!(noticed.await.is_ok(), "change {nth} was not noticed");
+        }
+    }
+
+    async fn one_more(looks: &AtomicU64, change: impl FnOnce()) -> Result<(), Elapsed> {
+        let before = looks.load(Ordering::SeqCst);
+        change();
+        tokio::time::timeout(Duration::from_secs(10), async {
+            while looks.load(Ordering::SeqCst) == before {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        })
+        .await
+    }
+
+    #[tokio::test]
+    async fn a_directory_that_is_made_anew_under_its_old_number_is_watched() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = root.path().join("config");
+        let path = dir.join("f.yaml");
+        std::fs::create_dir(&dir).unwrap();
+        std::fs::write(&path, "").unwrap();
+        let looks = looks(&path);
+        for _ in 0..3 {
+            // File systems that give the number out again do so at once.
+            std::fs::remove_dir_all(&dir).unwrap();
+            std::fs::create_dir(&dir).unwrap();
+            every_change_is_noticed(&path, &looks).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_directory_that_somebody_holds_is_followed_when_it_is_made_anew() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = root.path().join("config");
+        let path = dir.join("f.yaml");
+        std::fs::create_dir(&dir).unwrap();
+        std::fs::write(&path, "").unwrap();
+        let looks = looks(&path);
+        // As a shell does whose working directory it is: nothing is told of its end until then.
+        let held = std::fs::File::open(&dir).unwrap();
+        every_change_is_noticed(&path, &looks).await;
+        one_more(&looks, || std::fs::remove_file(&path).unwrap()).await.unwrap();
+        std::fs::remove_dir(&dir).unwrap();
+        std::fs::create_dir(&dir).unwrap();
+        every_change_is_noticed(&path, &looks).await;
+        drop(held);
+    }
+
+    #[test]
+    fn neighbours_of_a_directory_do_not_count() {
+        let root = tempfile::tempdir().unwrap();
+        let root = root.path().canonicalize().unwrap();
+        let dir = root.join("config");
+        std::fs::create_dir(&dir).unwrap();
+        let wanted = directories(&dir.join("f.yaml"));
+        for (path, expected) in [
+            (root.join("other"), false),
+            (root.join("other/f.yaml"), false),
+            (root.clone(), true),
+            (dir.clone(), true),
+            (dir.join("any"), true),
+        ] {
+            assert_eq!(counts(std::slice::from_ref(&path), &wanted), expected, "{path:?}");
+        }
+        assert!(counts(&[], &wanted), "events were lost");
     }
 }
