@@ -37,7 +37,10 @@ enum Message {
 #[derive(Debug, Default)]
 pub(crate) struct Recording {
     path: ArcSwapOption<PathBuf>,
+    /// Of the file that is written.
     bytes: AtomicU64,
+    /// Files that the writer was told to begin and has, or could not.
+    rotations: AtomicU64,
     failures: AtomicU64,
     /// Set by the writer when it could not write, taken back by the loop.
     failed: AtomicBool,
@@ -105,6 +108,8 @@ pub(crate) struct Recorder {
     writer: Option<JoinHandle<()>>,
     state: State,
     recording: Arc<Recording>,
+    /// Files that the writer was told to begin.
+    rotations: u64,
     max_size_bytes: u64,
     first_rest: Duration,
     rest: Duration,
@@ -158,6 +163,7 @@ impl Recorder {
             writer: Some(writer),
             state: State::Ended,
             recording,
+            rotations: 0,
             max_size_bytes,
             first_rest,
             rest: first_rest,
@@ -174,12 +180,14 @@ impl Recorder {
         if self.recording.failed.swap(false, Ordering::Acquire) {
             self.failed();
         }
-        if self.recording.bytes.load(Ordering::Relaxed) > self.max_size_bytes {
+        // Until the writer has come to the file that it was told to begin, it is the former's size.
+        let current = self.recording.rotations.load(Ordering::Acquire) == self.rotations;
+        if current && self.recording.bytes.load(Ordering::Relaxed) > self.max_size_bytes {
             self.state = State::Ended;
         }
         let rests = self.failed_at.is_some_and(|at| at.elapsed() < self.rest);
         if self.state == State::Ended && !rests && self.send(Message::Rotate) {
-            self.recording.bytes.store(0, Ordering::Relaxed);
+            self.rotations += 1;
             self.state = State::Empty;
         }
         if self.state == State::Empty {
@@ -291,6 +299,8 @@ fn write_all(
                 let flushed = open.map_or(Ok(()), Out::flush);
                 holds |= out.as_ref().is_some_and(|out| out.written_bytes > 0);
                 out = None;
+                recording.bytes.store(0, Ordering::Relaxed);
+                recording.rotations.fetch_add(1, Ordering::Release);
                 flushed.and_then(|()| begin(holds)).map(|file| {
                     holds = false;
                     out = Some(Out::new(file));

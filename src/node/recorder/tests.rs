@@ -80,3 +80,49 @@ fn failures_keep_what_was_recorded_before_them() {
     let older = dir.path().join("recording.ndjson.1");
     assert_eq!(std::fs::read_to_string(older).unwrap(), "{}\n");
 }
+
+#[test]
+fn the_size_is_that_of_the_file_whatever_waited_when_it_was_to_begin() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("recording.ndjson");
+    let (queue, messages) = sync_channel(64);
+    let entry = || Message::Entry(Box::new(Entry::Configure { specs: Vec::new() }));
+    let waiting = std::iter::repeat_with(entry).take(40);
+    let all = [Message::Rotate].into_iter().chain(waiting).chain([Message::Rotate, entry()]);
+    all.for_each(|message| queue.try_send(message).unwrap());
+    drop(queue);
+    let recording = Recording::default();
+    write_all(|keep| begin(&path, keep), &messages, &recording);
+    assert_eq!(recording.status().bytes, path.metadata().unwrap().len());
+    assert_eq!(lines(&path).len(), 1);
+    assert_eq!(lines(&dir.path().join("recording.ndjson.1")).len(), 40);
+}
+
+#[test]
+fn a_file_that_is_slow_to_begin_is_asked_for_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("recording.ndjson");
+    let recording = Arc::new(Recording::default());
+    let (go_on, told) = sync_channel::<()>(8);
+    let begun = Arc::new(AtomicU64::new(0));
+    let (target, count) = (path.clone(), Arc::clone(&begun));
+    let slow = move |keep| {
+        if count.fetch_add(1, Ordering::SeqCst) == 1 {
+            told.recv().expect("told to go on");
+        }
+        begin(&target, keep)
+    };
+    let rest = Duration::from_millis(1);
+    let mut recorder = Recorder::writing(slow, 2_000, Arc::clone(&recording), rest).unwrap();
+    let second = Arc::clone(&begun);
+    tick_until(&mut recorder, "a second file", move |_| second.load(Ordering::SeqCst) == 2);
+    let controller = Controller::new(Vec::new());
+    for _ in 0..10 {
+        recorder.before_tick(&controller);
+        recorder.record(Entry::Configure { specs: Vec::new() });
+    }
+    go_on.send(()).unwrap();
+    drop(recorder);
+    assert_eq!(begun.load(Ordering::SeqCst), 2);
+    assert_eq!(recording.status().bytes, path.metadata().unwrap().len());
+}
