@@ -70,13 +70,18 @@ fn beside(path: &Path, what: impl std::fmt::Display) -> PathBuf {
 }
 
 /// Locks a file of its own: the recording itself is another file after each time it is begun. It
-/// stays behind, since taking it away would let two hold a lock of the same name.
+/// stays behind, since taking it away would let two hold a lock of the same name. It is emptied, so
+/// that a link in its place is refused: whoever may write here could have any file emptied by it.
 fn lock(path: &Path) -> anyhow::Result<File> {
     let lock_path = beside(path, "lock");
     let cannot = || format!("cannot lock {}", lock_path.display());
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false).mode(0o600);
-    let file = options.open(&lock_path).with_context(cannot)?;
+    options.custom_flags(libc::O_NOFOLLOW);
+    let file = options.open(&lock_path).with_context(|| match lock_path.is_symlink() {
+        true => format!("{}: it is a link; remove it", cannot()),
+        false => cannot(),
+    })?;
     let start = Instant::now();
     loop {
         match file.try_lock() {
@@ -143,5 +148,16 @@ mod tests {
         Files::take(&link).unwrap().begin(true).unwrap();
         assert_eq!(std::fs::read_to_string(beside(&path, 1)).unwrap(), "{}\n");
         assert!(link.is_symlink());
+    }
+
+    #[test]
+    fn a_link_in_the_place_of_the_lock_empties_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, other) = (dir.path().join("recording.ndjson"), dir.path().join("other"));
+        std::fs::write(&other, "precious").unwrap();
+        std::os::unix::fs::symlink(&other, beside(&path, "lock")).unwrap();
+        let error = format!("{:#}", Files::take(&path).unwrap_err());
+        assert!(error.contains("it is a link; remove it"), "{error}");
+        assert_eq!(std::fs::read_to_string(&other).unwrap(), "precious");
     }
 }
