@@ -48,7 +48,8 @@ pub(super) struct Reported {
     /// By start of the minute.
     waiting: BTreeMap<(u64, Key), Span>,
     now_ms: u64,
-    is_full: bool,
+    /// Whether it was said that there are more than are kept, as is still so.
+    said_full: bool,
     /// Minutes given up since the disk took none.
     pub(super) lost: u64,
 }
@@ -59,7 +60,7 @@ impl Reported {
         let minute_ms = Resolution::Minute.start_ms(view.now_ms);
         if minute_ms != Resolution::Minute.start_ms(self.now_ms) {
             self.known.retain(|_, seen_ms| seen_ms.abs_diff(view.now_ms) <= FORGET_MS);
-            self.is_full = self.known.len() >= MOST_SERIES;
+            self.said_full &= self.known.len() >= MOST_SERIES;
         }
         self.now_ms = view.now_ms;
         for service in &view.observation.services {
@@ -76,12 +77,12 @@ impl Reported {
 
     fn take(&mut self, minute_ms: u64, key: Key, value: f64) {
         if !self.known.contains_key(&key) && self.known.len() >= MOST_SERIES {
-            if !self.is_full {
+            if !self.said_full {
                 tracing::warn!(
                     most = MOST_SERIES,
                     "history: more metrics are reported than are kept; those that came first are"
                 );
-                self.is_full = true;
+                self.said_full = true;
             }
             return;
         }
@@ -343,5 +344,21 @@ mod tests {
         let left = rows(&db, "reported_1m").len();
         assert!((46..=52).contains(&left), "a day of it stays: {left}");
         assert_eq!(rows(&db, "reported_1h").len(), 96);
+    }
+
+    #[test]
+    fn as_many_as_are_kept_are_not_too_many_and_one_more_is_said() {
+        let mut reported = Reported::default();
+        // Of the service and of its instance.
+        let mut names: Vec<_> = (0..MOST_SERIES / 2).map(|n| format!("m{n}")).collect();
+        for minute in 0..3 {
+            reported.observe(&tick(START_MS + minute * 60_000, &names, 1.0));
+            assert_eq!((reported.known.len(), reported.said_full), (MOST_SERIES, false));
+        }
+        names.push("one/more".to_owned());
+        for minute in 3..5 {
+            reported.observe(&tick(START_MS + minute * 60_000, &names, 1.0));
+            assert_eq!((reported.known.len(), reported.said_full), (MOST_SERIES, true));
+        }
     }
 }
