@@ -116,4 +116,17 @@ fn what_can_never_be_had_is_refused() {
     let many: String = (0..65).map(|n| format!("      r{n}: cpu > 80% -> hold\n")).collect();
     let told = errors(&yaml(&many), Format::Yaml);
     assert!(told[0].contains("found 65 rules, expected at most 64"), "{told:#?}");
+    let asks = |from: u32, count: u32| {
+        let asks = (from..from + count).map(|n| format!("demand > 100rps within {n}m"));
+        asks.collect::<Vec<_>>().join(" or ")
+    };
+    let far = |last| {
+        let rules = [(0, asks(20, 30)), (1, asks(50, 30)), (2, asks(80, last)), (3, asks(20, 10))];
+        rules.map(|(n, asks)| format!("      far{n}: {asks} -> hold\n")).concat()
+    };
+    let told = errors(&yaml(&far(5)), Format::Yaml);
+    let expected =
+        "found 65 different times and quantiles beyond 10 minutes ahead, expected at most 64";
+    assert!(told[0].contains(expected), "{told:#?}");
+    assert!(read(&yaml(&far(4)), Format::Yaml).is_ok());
 }

@@ -115,8 +115,8 @@ pub use plan::{
 pub use replay::{Divergence, Entry, ReplayReport, replay};
 pub use rules::{
     Comparator, Comparison, Condition, DryRule, DryRun, Firing, Lasting, MAX_RULE_BYTES, MAX_RULES,
-    Metric, Prefix, Rule, RuleAction, RuleError, RuleReading, RuleSpec, RuleState, RuleView, Scope,
-    Sight, Unit, Until, Value, When, dry_run, is_rule_name, sights,
+    MAX_SIGHTS, Metric, Prefix, Rule, RuleAction, RuleError, RuleReading, RuleSpec, RuleState,
+    RuleView, Scope, Sight, Unit, Until, Value, When, dry_run, is_rule_name, sights,
 };
 pub use signals::MAX_DEMAND_SIGNALS;
 pub use spec::{

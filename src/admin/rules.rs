@@ -11,7 +11,8 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use foreshadow_control::{
-    DryRun, MAX_RULES, Rule, RuleError, RuleSpec, RuleView, ServiceName, dry_run, is_rule_name,
+    DryRun, MAX_RULES, MAX_SIGHTS, Rule, RuleError, RuleSpec, RuleView, ServiceName, dry_run,
+    is_rule_name, sights,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -131,16 +132,26 @@ pub(super) async fn set(
     }
     let rule = parse(&shared, &service, &text)?;
     let configured = is_configured(&shared, &service, &name);
-    let names = {
+    let (names, asked) = {
         let (config, orders) = (shared.config.load(), shared.orders.load());
         let configured = config.services.get(&service).into_iter().flat_map(|s| &s.rules);
+        let own = configured.clone().filter(|rule| rule.name != name).map(|rule| &rule.rule);
+        let added = orders.rules.get(&service).into_iter().flatten();
+        let added = added.filter(|(known, _)| **known != name).map(|(_, rule)| rule);
+        let asked = sights(own.chain(added).chain([&rule])).len();
         let ordered = orders.rules.get(&service).into_iter().flat_map(|rules| rules.keys());
         let mut names: Vec<String> = configured.map(|rule| rule.name.clone()).collect();
         names.extend(ordered.filter(|name| !names.contains(name)).cloned().collect::<Vec<_>>());
-        names
+        (names, asked)
     };
     if names.len() >= MAX_RULES && !names.contains(&name) {
         return Err(unprocessable(format!("{service} has {MAX_RULES} rules already: remove one")));
+    }
+    if asked > MAX_SIGHTS {
+        return Err(unprocessable(format!(
+            "the rules of {service} would ask about {asked} different times and quantiles beyond \
+             10 minutes ahead, {MAX_SIGHTS} at most: let them ask about the same"
+        )));
     }
     let order = Order::Rule(service.clone(), name.clone(), Some(Box::new(rule.clone())));
     let (_, kept) = standing(&shared, order).await?;

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use foreshadow_control::{MAX_RULES, Rule, RuleAction, RuleSpec, ServiceName, is_rule_name};
+use foreshadow_control::{
+    MAX_RULES, MAX_SIGHTS, Rule, RuleAction, RuleSpec, ServiceName, is_rule_name, sights,
+};
 
 use crate::Service;
 use crate::raw::{Map, RuleText};
@@ -35,6 +37,12 @@ pub(super) fn rules(
             r.report(&place, problem);
         }
         rules.push(spec);
+    }
+    let sights = sights(rules.iter().map(|spec| &spec.rule)).len();
+    if sights > MAX_SIGHTS {
+        let found = format!("{sights} different times and quantiles beyond 10 minutes ahead");
+        let problem = Problem::new(found, format!("at most {MAX_SIGHTS}"));
+        r.report(&place, problem.help("let rules ask about the same times"));
     }
     rules.sort_by(|a, b| a.name.cmp(&b.name));
     rules

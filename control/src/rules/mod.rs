@@ -33,7 +33,7 @@ pub use dry_run::{DryRule, DryRun, Firing, dry_run};
 pub use error::RuleError;
 pub use metric::{Metric, Prefix, Unit};
 pub use parse::MAX_RULE_BYTES;
-pub use sight::{Sight, sights};
+pub use sight::{MAX_SIGHTS, Sight, sights};
 pub use view::{RuleReading, RuleState, RuleView};
 
 use serde::{Deserialize, Serialize};

@@ -8,8 +8,9 @@ use crate::Foreseen;
 pub(super) const NEAR_MS: u64 = 600_000;
 /// Beyond this nothing but a curve says anything: what was just seen says little of tomorrow.
 pub(super) const FAR_MS: u64 = 3_600_000;
-/// Most sights of one service.
-const MOST: usize = 64;
+/// Most sights of one service: each is looked up in curves again and again. Whoever takes rules refuses
+/// those that need more.
+pub const MAX_SIGHTS: usize = 64;
 
 /// A time ahead and a quantile of demand, 1 to 99, that a rule looks at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -20,7 +21,7 @@ pub struct Sight {
     pub quantile: u8,
 }
 
-/// What `rules` ask curves about, each once.
+/// What `rules` ask curves about, each once; see [`MAX_SIGHTS`].
 pub fn sights<'a>(rules: impl IntoIterator<Item = &'a Rule>) -> Vec<Sight> {
     let mut found = Vec::new();
     for rule in rules {
@@ -31,7 +32,6 @@ pub fn sights<'a>(rules: impl IntoIterator<Item = &'a Rule>) -> Vec<Sight> {
     }
     found.sort_unstable();
     found.dedup();
-    found.truncate(MOST);
     found
 }
 
