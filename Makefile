@@ -14,7 +14,7 @@ TEST_ARGS ?=
 # Options for criterion: make bench BENCH_ARGS='pick --quick'
 BENCH_ARGS ?=
 
-.PHONY: help setup demo test check bench bench-capacity bench-forecast bench-policy bench-risk
+.PHONY: help setup demo test test-onnx check bench bench-capacity bench-forecast bench-policy bench-risk
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 17
@@ -31,6 +31,10 @@ test: ## Run the doctests, then all other tests
 	@scripts/setup.sh build test
 	cargo test --doc --workspace --locked --quiet
 	cargo nextest run --workspace --locked $(TEST_ARGS)
+
+test-onnx: ## Networks as experts (feature onnx); not part of test, since it builds 100 crates more
+	@scripts/setup.sh build test
+	cargo nextest run -p foreshadow-predictor --features onnx --locked --test onnx
 
 check: ## Format, lints, documentation, dependencies, scripts; no tests
 	@scripts/setup.sh build check

@@ -255,3 +255,14 @@ fn errors_for_others_leave_out_what_came_out_of_the_environment() {
         assert!(masked.contains("found \"many\""), "{masked}");
     }
 }
+
+#[test]
+fn a_network_needs_a_build_that_can_run_one() {
+    let errors = read("forecast: { onnx: /no/such/model.onnx }").unwrap_err().to_string();
+    let expected = match cfg!(feature = "onnx") {
+        true => "/no/such/model.onnx, which is no file that can be read",
+        false => "or a build by `cargo build --release --features onnx`",
+    };
+    assert!(errors.contains(expected), "{errors}");
+    assert_eq!(read("").unwrap().forecast.onnx, None);
+}

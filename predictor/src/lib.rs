@@ -31,6 +31,8 @@ mod horizon;
 mod level;
 pub mod long;
 mod math;
+#[cfg(feature = "onnx")]
+pub mod onnx;
 mod pending;
 mod scales;
 mod score;

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use foreshadow_control::{Capacity, Mode, Objective, QuantileSpec, WeightSpec};
@@ -12,7 +13,7 @@ use super::shadows::shadows;
 use super::signals::{forecast_with, signals};
 use super::{events, items};
 use crate::raw::{
-    BackendAddress, CheckKind, Either, Factor, List, RawEjection, RawForecast, RawHealth,
+    BackendAddress, CheckKind, Either, Factor, FilePath, List, RawEjection, RawForecast, RawHealth,
     RawObjective, RawPrimary, RawQuantiles, RawRetries, RawService, RawTimeouts, RawWeights, Share,
     Time,
 };
@@ -237,7 +238,25 @@ fn forecast(
         evaluation_window: range::time(raw.evaluation_window, SECOND_MS..=HOUR_MS, 10_000, r),
         calendars: events::calendars(raw.calendars, r),
         events: events::rules(raw.events, r),
+        onnx: network(raw.onnx, r),
     }
+}
+
+/// What a network is made of is seen when it is read, before the first fit.
+fn network(field: Field<FilePath>, r: &mut Reader<'_>) -> Option<PathBuf> {
+    let At { value: FilePath(file), place } = field.given()?;
+    if !cfg!(feature = "onnx") {
+        let found = format!("{}, which this build of foreshadow cannot run", file.display());
+        let expected = "no network, or a build by `cargo build --release --features onnx`";
+        r.report(&place, Problem::new(found, expected));
+        return None;
+    }
+    if !file.is_file() {
+        let found = format!("{}, which is no file that can be read", file.display());
+        r.report(&place, Problem::new(found, "a network in a file (.onnx)"));
+        return None;
+    }
+    Some(file)
 }
 
 /// Quantiles that are given, and for the others what follows from costs, as far as the given ones

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use foreshadow_control::{
@@ -196,6 +197,9 @@ pub struct Forecast {
     /// Events that repeat by a rule.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub events: Vec<EventRule>,
+    /// A network as one more expert of the long forecasts; only in builds that can run one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub onnx: Option<PathBuf>,
 }
 
 impl Forecast {

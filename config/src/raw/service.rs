@@ -132,6 +132,9 @@ table! {
         calendars: List<Either<FilePath, RawCalendar>>,
         /// Events that repeat by a rule.
         events: List<RawEvent>,
+        /// A network (.onnx) as one more expert of the forecasts of an hour, a day and a week; needs a
+        /// build with the feature `onnx`.
+        onnx: FilePath,
     }
 }
 

@@ -30,6 +30,9 @@ pub(crate) struct Curve {
     pub(crate) mean: Vec<f64>,
     /// How curves before it did, by distance.
     pub(crate) score: Vec<LeadScore>,
+    /// Why the network that is configured took no part, where it did not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) network_failed: Option<String>,
     /// What repeated events did to demand.
     pub(crate) lifts: Vec<LearnedLift>,
     /// What the controller is told of it.

@@ -8,11 +8,12 @@ use std::time::{Duration, Instant};
 
 use foreshadow_config::Config;
 use foreshadow_control::{QuantileSpec, ServiceName, Told};
-use foreshadow_predictor::long::{Event, History, LongSpec, Model};
+use foreshadow_predictor::long::{Event, Extra, History, LongSpec, Model};
 
 use super::Reach;
 use super::calendar::{as_event, coming, upcoming};
 use super::curve::{self, Curve, LearnedLift};
+use super::network::{Network, Networks};
 use super::score::Scores;
 use crate::node::Shared;
 use crate::node::history::{Query, Span};
@@ -44,6 +45,7 @@ pub(super) struct Fitter {
     scores: BTreeMap<(ServiceName, Reach), Scores>,
     /// What failed last, so that it is said once.
     failed: BTreeMap<(ServiceName, Reach), String>,
+    networks: Networks,
 }
 
 /// What a curve is made from.
@@ -54,6 +56,8 @@ pub(super) struct Past<'a> {
     pub(super) started: &'a [Event],
     /// Announced events that have not.
     pub(super) upcoming: &'a [Event],
+    /// One more expert.
+    pub(super) network: Option<Network>,
 }
 
 impl Fitter {
@@ -158,11 +162,16 @@ impl Fitter {
         started.sort_by(|a, b| (b.start_ms, &a.kind).cmp(&(a.start_ms, &b.kind)));
         started.dedup_by(|a, b| a.start_ms == b.start_ms && a.kind == b.kind);
         started.truncate(MOST_EVENTS);
-        let past = Past { spans: &spans, started: &started, upcoming: &upcoming };
+        let file = configured.forecast.onnx.as_deref();
+        let network = file.and_then(|file| self.networks.of(file));
+        let past = Past { spans: &spans, started: &started, upcoming: &upcoming, network };
         let quantiles = configured.forecast.quantiles.levels();
         let fitted = catch_unwind(AssertUnwindSafe(|| curve(&past, reach, &quantiles, now_ms)));
         let mut curve =
             fitted.unwrap_or_else(|_| anyhow::bail!("the model panicked; please report this"))?;
+        if let (Some(file), Some(why)) = (file, &curve.network_failed) {
+            self.networks.complain(file, why);
+        }
         let key = (service.clone(), reach);
         let scores = self.scores.entry(key).or_insert_with(|| kept(shared, service, reach, now_ms));
         let truth = |start_ms| {
@@ -242,7 +251,8 @@ pub(super) fn curve(
     };
     let from_ms = resolution.start_ms(now_ms);
     let (over, running) = parted(past.started, from_ms);
-    let mut model = Model::fit(&history, &spec, &[], &over)?;
+    let network = past.network.as_deref().map(|network| network as &dyn Extra);
+    let mut model = Model::fit_with(&history, &spec, &[], &over, network)?;
     let reach_ms = reach.ms().saturating_add((reach.ms() / SPARE_PART).max(2 * reach.every_ms()));
     let steps = usize::try_from(reach_ms / step_ms).unwrap_or(0);
     let told = Told::of(&model.forecast(from_ms, steps), quantiles, now_ms);
@@ -264,6 +274,7 @@ pub(super) fn curve(
         quantiles: shown.quantiles,
         mean: shown.mean,
         score: Vec::new(),
+        network_failed: model.extra().and_then(Result::err).map(str::to_owned),
         lifts: model.lifts().iter().map(lift).collect(),
         told,
     })

@@ -4,6 +4,7 @@
 mod calendar;
 mod curve;
 mod fit;
+mod network;
 mod score;
 
 use std::collections::BTreeMap;

@@ -44,7 +44,7 @@ fn span(at_ms: u64, covered_ms: u64) -> Span {
 }
 
 fn past(spans: &[Span]) -> Past<'_> {
-    Past { spans, started: &[], upcoming: &[] }
+    Past { spans, started: &[], upcoming: &[], network: None }
 }
 
 #[test]
@@ -125,7 +125,7 @@ fn what_an_event_does_is_learned_over_its_repeats_and_told_to_people_only() {
             span.rps *= 2.0;
         }
     }
-    let past = Past { spans: &known, started: &started, upcoming: &upcoming };
+    let past = Past { spans: &known, started: &started, upcoming: &upcoming, network: None };
     let now_ms = START_MS + 14 * DAY_MS;
     let curve = curve(&past, Reach::Day, &QUANTILES, now_ms).unwrap();
     let lift = &curve.lifts[0];
@@ -146,7 +146,7 @@ fn what_an_event_does_is_learned_over_its_repeats_and_told_to_people_only() {
         }
     }
     let started = [&started[..], &upcoming].concat();
-    let past = Past { spans: &known, started: &started, upcoming: &[] };
+    let past = Past { spans: &known, started: &started, upcoming: &[], network: None };
     let now_ms = now_ms + 13 * 3_600_000;
     let curve = super::curve(&past, Reach::Day, &QUANTILES, now_ms).unwrap();
     let at = |at_ms: u64| usize::try_from((at_ms - curve.start_ms) / curve.step_ms).unwrap();

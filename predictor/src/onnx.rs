@@ -1,0 +1,238 @@
+//! A network that someone trained, as an expert of the long horizons (feature `onnx`).
+//!
+//! **What it must look like.** One input of 32-bit floats, `[batch, steps]` or `[batch, steps, 1]`, and
+//! one output with a value per step ahead and nothing else, such as `[batch, ahead]`. The batch is made
+//! one; `steps` must be a number, at most [`OnnxExpert::MAX_STEPS`], as must `ahead` be. It sees the
+//! newest `steps` values of the history, oldest first, in units of the series' typical value (so about
+//! one) and without the effects of events; a shorter history is filled up in front with its mean. It
+//! answers in the same units; an answer shorter than the horizon is repeated, so whole days, or weeks,
+//! are of most use. One network serves every step length that it is asked for: train it on the one that
+//! is fitted.
+//!
+//! **How to export one from PyTorch.**
+//!
+//! ```python
+//! torch.onnx.export(model.eval(), torch.ones(1, 168), "model.onnx",
+//!                   input_names=["past"], output_names=["ahead"], opset_version=17)
+//! ```
+//!
+//! **Bounds.** A file has at most [`OnnxExpert::MAX_BYTES`], a call at most
+//! [`OnnxExpert::MAX_OPERATIONS`] multiplications or divisions, counted when it is read: some tens of
+//! milliseconds on one core, and a fit asks about two dozen times. An operator unknown to `tract`, a
+//! wrong shape, an answer that is not finite or a panic inside is an error that says so, and the expert
+//! is left out. Weights are not fetched from other files.
+//!
+//! Answers may differ in the last bits between machines, so the streaming forecaster, whose decisions
+//! are replayed, does not use it.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use thiserror::Error;
+use tract_onnx::prelude::*;
+use tract_onnx::tract_core::ops::Cost;
+use tract_onnx::tract_core::ops::scan::{Scan, iteration_count};
+use tract_onnx::tract_hir::infer::Factoid;
+
+use crate::long::Extra;
+
+/// Why a network cannot be used.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum OnnxError {
+    /// The file is too large.
+    #[error(
+        "the network has {bytes} bytes, more than {}; export it smaller",
+        OnnxExpert::MAX_BYTES
+    )]
+    Large {
+        /// Its size.
+        bytes: usize,
+    },
+    /// It cannot be read, or holds what `tract` does not know.
+    #[error("the network cannot be read: {0}; export it with fixed shapes and common operators")]
+    Read(String),
+    /// Inputs or outputs are not as they must be.
+    #[error("{what} of the network is {found}; it must be {wanted}")]
+    Shape {
+        /// Which of them.
+        what: &'static str,
+        /// What it is.
+        found: String,
+        /// What it must be.
+        wanted: &'static str,
+    },
+    /// It takes too long.
+    #[error(
+        "one call of the network takes {operations} operations, more than {}; make it smaller",
+        OnnxExpert::MAX_OPERATIONS
+    )]
+    Slow {
+        /// Multiplications and divisions of a call.
+        operations: u64,
+    },
+    /// It failed at work.
+    #[error("the network failed: {0}")]
+    Run(String),
+}
+
+/// A network that was read and tried.
+pub struct OnnxExpert {
+    plan: TypedRunnableModel<TypedModel>,
+    input: Vec<usize>,
+}
+
+impl std::fmt::Debug for OnnxExpert {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("OnnxExpert").field("input", &self.input).finish_non_exhaustive()
+    }
+}
+
+impl OnnxExpert {
+    /// Largest file.
+    pub const MAX_BYTES: usize = 32 << 20;
+    /// Most steps seen, and most foreseen: a week of minutes.
+    pub const MAX_STEPS: usize = 10_080;
+    /// Most multiplications and divisions of one call.
+    pub const MAX_OPERATIONS: u64 = 50_000_000;
+
+    /// Reads a network from the bytes of an ONNX file and asks it once.
+    ///
+    /// # Errors
+    ///
+    /// [`OnnxError`] when it is not what the documentation of this module says.
+    pub fn read(bytes: &[u8]) -> Result<Self, OnnxError> {
+        if bytes.len() > Self::MAX_BYTES {
+            return Err(OnnxError::Large { bytes: bytes.len() });
+        }
+        let expert = guarded(OnnxError::Read, || load(bytes))?;
+        expert.run(&vec![1.0; expert.steps()])?;
+        Ok(expert)
+    }
+
+    /// Steps that it sees.
+    pub fn steps(&self) -> usize {
+        self.input[1]
+    }
+
+    fn run(&self, past: &[f32]) -> Result<Vec<f64>, OnnxError> {
+        guarded(OnnxError::Run, || {
+            let failed = |error: TractError| OnnxError::Run(format!("{error:#}"));
+            let input = Tensor::from_shape(&self.input, past).map_err(failed)?;
+            let output = self.plan.run(tvec!(input.into())).map_err(failed)?;
+            let ahead = output[0].as_slice::<f32>().map_err(failed)?;
+            if let Some(at) = ahead.iter().position(|value| !value.is_finite()) {
+                return Err(OnnxError::Run(format!("step {at} of its answer is {}", ahead[at])));
+            }
+            Ok(ahead.iter().map(|value| f64::from(*value)).collect())
+        })
+    }
+}
+
+impl Extra for OnnxExpert {
+    fn ahead(&self, past: &[f64]) -> Result<Vec<f64>, String> {
+        let mean = past.iter().sum::<f64>() / past.len().max(1) as f64;
+        let newest = &past[past.len().saturating_sub(self.steps())..];
+        let filled = std::iter::repeat_n(mean, self.steps() - newest.len());
+        let seen: Vec<f32> = filled.chain(newest.iter().copied()).map(|v| v as f32).collect();
+        self.run(&seen).map_err(|error| error.to_string())
+    }
+}
+
+/// A panic inside the engine is an error like any other.
+fn guarded<T>(
+    error: fn(String) -> OnnxError,
+    work: impl FnOnce() -> Result<T, OnnxError>,
+) -> Result<T, OnnxError> {
+    let panicked = |_| Err(error("it made the engine panic".to_owned()));
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(panicked)
+}
+
+fn load(mut bytes: &[u8]) -> Result<OnnxExpert, OnnxError> {
+    let unreadable = |error: TractError| OnnxError::Read(format!("{error:#}"));
+    let model = tract_onnx::onnx().model_for_read(&mut bytes).map_err(unreadable)?;
+    let ports = (model.inputs.len(), model.outputs.len());
+    if ports != (1, 1) {
+        return Err(OnnxError::Shape {
+            what: "the number of inputs and outputs",
+            found: format!("{} and {}", ports.0, ports.1),
+            wanted: "one of each",
+        });
+    }
+    let input = input_shape(&model)?;
+    let fact = InferenceFact::dt_shape(f32::datum_type(), &input);
+    let typed = model.with_input_fact(0, fact).and_then(InferenceModelExt::into_typed);
+    let typed = typed.and_then(|model| model.into_decluttered()).map_err(unreadable)?;
+    check_output(&typed)?;
+    let operations = operations(&typed)?;
+    if operations > OnnxExpert::MAX_OPERATIONS {
+        return Err(OnnxError::Slow { operations });
+    }
+    let plan = typed.into_optimized().and_then(|model| model.into_runnable());
+    Ok(OnnxExpert { plan: plan.map_err(unreadable)?, input })
+}
+
+/// The shape to ask with: the batch is one.
+fn input_shape(model: &InferenceModel) -> Result<Vec<usize>, OnnxError> {
+    let unreadable = |error: TractError| OnnxError::Read(format!("{error:#}"));
+    let fact = model.input_fact(0).map_err(unreadable)?;
+    let wrong = || OnnxError::Shape {
+        what: "the input",
+        found: format!("{fact:?}"),
+        wanted: "[batch, steps] or [batch, steps, 1] with at most 10080 steps, of 32-bit floats",
+    };
+    let dims = fact.shape.dims().map(|dim| dim.concretize().and_then(|dim| dim.to_usize().ok()));
+    let mut dims: Vec<Option<usize>> = dims.collect();
+    if let Some(batch) = dims.first_mut() {
+        *batch = Some(1);
+    }
+    let float = fact.datum_type.concretize().is_none_or(|kind| kind == f32::datum_type());
+    let dims: Vec<usize> = dims.into_iter().collect::<Option<_>>().ok_or_else(wrong)?;
+    match dims[..] {
+        [_, steps] | [_, steps, 1] if float && (1..=OnnxExpert::MAX_STEPS).contains(&steps) => {
+            Ok(dims)
+        }
+        _ => Err(wrong()),
+    }
+}
+
+fn check_output(model: &TypedModel) -> Result<(), OnnxError> {
+    let fact = model.output_fact(0).map_err(|error| OnnxError::Read(format!("{error:#}")))?;
+    let shape = fact.shape.as_concrete();
+    let fits = shape.is_some_and(|shape| {
+        let steps = shape.iter().copied().max().unwrap_or(0);
+        let others = shape.iter().filter(|length| **length != 1).count();
+        others <= 1 && (1..=OnnxExpert::MAX_STEPS).contains(&steps)
+    });
+    if fits && fact.datum_type == f32::datum_type() {
+        return Ok(());
+    }
+    Err(OnnxError::Shape {
+        what: "the output",
+        found: format!("{fact:?}"),
+        wanted: "[batch, ahead] with at most 10080 steps ahead, of 32-bit floats",
+    })
+}
+
+/// Multiplications and divisions of one call; what is repeated, as recurrent layers are, counts each
+/// time. A number that is not known may be any.
+fn operations(model: &TypedModel) -> Result<u64, OnnxError> {
+    let unreadable = |error: TractError| OnnxError::Read(format!("{error:#}"));
+    let known = |count: Option<TDim>| {
+        let count = count.and_then(|count| count.to_i64().ok());
+        count.and_then(|count| u64::try_from(count).ok()).unwrap_or(u64::MAX)
+    };
+    let mut sum = 0_u64;
+    for node in model.nodes() {
+        let facts = model.node_input_facts(node.id).map_err(unreadable)?;
+        if let Some(scan) = node.op_as::<Scan>() {
+            let times = known(iteration_count(&scan.input_mapping, &facts));
+            sum = sum.saturating_add(times.saturating_mul(operations(&scan.body)?));
+            continue;
+        }
+        for (cost, count) in node.op.cost(&facts).map_err(unreadable)? {
+            if matches!(cost, Cost::FMA(_) | Cost::Div(_)) {
+                sum = sum.saturating_add(known(Some(count)));
+            }
+        }
+    }
+    Ok(sum)
+}
