@@ -179,7 +179,10 @@ fn input_shape(model: &InferenceModel) -> Result<Vec<usize>, OnnxError> {
         found: format!("{fact:?}"),
         wanted: "[batch, steps] or [batch, steps, 1] with at most 10080 steps, of 32-bit floats",
     };
-    let dims = fact.shape.dims().map(|dim| dim.concretize().and_then(|dim| dim.to_usize().ok()));
+    let dims = fact
+        .shape
+        .dims()
+        .map(|dim| dim.concretize().and_then(|dim| usize::try_from(dim.to_i64().ok()?).ok()));
     let mut dims: Vec<Option<usize>> = dims.collect();
     if let Some(batch) = dims.first_mut() {
         *batch = Some(1);
