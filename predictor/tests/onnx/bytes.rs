@@ -9,9 +9,9 @@ pub(crate) struct Network {
     /// The input has no batch.
     pub(crate) rank_one: bool,
     pub(crate) times: usize,
-    rows: i64,
-    columns: i64,
-    weights: Vec<f32>,
+    pub(crate) rows: i64,
+    pub(crate) columns: i64,
+    pub(crate) weights: Vec<f32>,
 }
 
 impl Network {
