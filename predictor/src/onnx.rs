@@ -12,28 +12,37 @@
 //! **How to export one from PyTorch.**
 //!
 //! ```python
-//! torch.onnx.export(model.eval(), torch.ones(1, 168), "model.onnx",
-//!                   input_names=["past"], output_names=["ahead"], opset_version=17)
+//! torch.onnx.export(model.eval(), (torch.ones(1, 168),), "model.onnx",
+//!                   input_names=["past"], output_names=["ahead"], external_data=False)
 //! ```
 //!
+//! `predictor/tests/onnx/models/make.py` trains and exports an LSTM and a transformer so.
+//!
 //! **Bounds.** A file has at most [`OnnxExpert::MAX_BYTES`], a call at most
-//! [`OnnxExpert::MAX_OPERATIONS`] multiplications or divisions, counted when it is read: some tens of
-//! milliseconds on one core, and a fit asks about two dozen times. An operator unknown to `tract`, a
-//! wrong shape, an answer that is not finite or a panic inside is an error that says so, and the expert
-//! is left out. Weights are not fetched from other files.
+//! [`OnnxExpert::MAX_OPERATIONS`], multiplications, divisions and values written, counted when it is
+//! read: some tens of milliseconds on one core, and a fit asks about two dozen times. An operator unknown
+//! to `tract`, a wrong shape, an answer that is not finite or a panic inside is an error that says so, and
+//! the expert is left out. Weights are not fetched from other files.
 //!
 //! Answers may differ in the last bits between machines, so the streaming forecaster, whose decisions
 //! are replayed, does not use it.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use std::sync::Arc;
+
 use thiserror::Error;
+use tract_onnx::Onnx;
+use tract_onnx::pb::{ModelProto, TensorProto};
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::ops::Cost;
 use tract_onnx::tract_core::ops::scan::{Scan, iteration_count};
 use tract_onnx::tract_hir::infer::Factoid;
 
 use crate::long::Extra;
+
+/// Operators named in an error.
+const MOST_NAMED: usize = 8;
 
 /// Why a network cannot be used.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -47,9 +56,25 @@ pub enum OnnxError {
         /// Its size.
         bytes: usize,
     },
-    /// It cannot be read, or holds what `tract` does not know.
-    #[error("the network cannot be read: {0}; export it with fixed shapes and common operators")]
+    /// It is no network, cut short, or broken.
+    #[error("the network cannot be read: {0}; export it anew, in one file")]
     Read(String),
+    /// It keeps weights in another file.
+    #[error(
+        "the network keeps its weights in another file, {file:?}; export it in one \
+         (PyTorch: external_data=False)"
+    )]
+    Elsewhere {
+        /// Which.
+        file: String,
+    },
+    /// It needs what `tract` does not know.
+    #[error("the network needs operators that are not known here: {}; export it without them",
+        .0.join(", "))]
+    Operators(Vec<String>),
+    /// Its shapes do not fit together, or are not known beforehand.
+    #[error("the network cannot be prepared: {0}; export it with fixed shapes")]
+    Prepare(String),
     /// Inputs or outputs are not as they must be.
     #[error("{what} of the network is {found}; it must be {wanted}")]
     Shape {
@@ -66,7 +91,7 @@ pub enum OnnxError {
         OnnxExpert::MAX_OPERATIONS
     )]
     Slow {
-        /// Multiplications and divisions of a call.
+        /// Multiplications, divisions and values written.
         operations: u64,
     },
     /// It failed at work.
@@ -76,7 +101,7 @@ pub enum OnnxError {
 
 /// A network that was read and tried.
 pub struct OnnxExpert {
-    plan: TypedRunnableModel<TypedModel>,
+    plan: Arc<TypedRunnableModel>,
     input: Vec<usize>,
 }
 
@@ -91,7 +116,7 @@ impl OnnxExpert {
     pub const MAX_BYTES: usize = 32 << 20;
     /// Most steps seen, and most foreseen: a week of minutes.
     pub const MAX_STEPS: usize = 10_080;
-    /// Most multiplications and divisions of one call.
+    /// Most multiplications, divisions and values written of one call.
     pub const MAX_OPERATIONS: u64 = 50_000_000;
 
     /// Reads a network from the bytes of an ONNX file and asks it once.
@@ -118,7 +143,8 @@ impl OnnxExpert {
             let failed = |error: TractError| OnnxError::Run(format!("{error:#}"));
             let input = Tensor::from_shape(&self.input, past).map_err(failed)?;
             let output = self.plan.run(tvec!(input.into())).map_err(failed)?;
-            let ahead = output[0].as_slice::<f32>().map_err(failed)?;
+            let ahead = output[0].try_as_plain_ram().and_then(|plain| plain.as_slice::<f32>());
+            let ahead = ahead.map_err(failed)?;
             if let Some(at) = ahead.iter().position(|value| !value.is_finite()) {
                 return Err(OnnxError::Run(format!("step {at} of its answer is {}", ahead[at])));
             }
@@ -146,9 +172,13 @@ fn guarded<T>(
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(panicked)
 }
 
-fn load(mut bytes: &[u8]) -> Result<OnnxExpert, OnnxError> {
+fn load(bytes: &[u8]) -> Result<OnnxExpert, OnnxError> {
     let unreadable = |error: TractError| OnnxError::Read(format!("{error:#}"));
-    let model = tract_onnx::onnx().model_for_read(&mut bytes).map_err(unreadable)?;
+    let unprepared = |error: TractError| OnnxError::Prepare(format!("{error:#}"));
+    let framework = tract_onnx::onnx();
+    let file = framework.proto_model_for_read(&mut &*bytes).map_err(unreadable)?;
+    check_file(&framework, &file)?;
+    let model = framework.model_for_proto_model(&file).map_err(unreadable)?;
     let ports = (model.inputs.len(), model.outputs.len());
     if ports != (1, 1) {
         return Err(OnnxError::Shape {
@@ -160,14 +190,38 @@ fn load(mut bytes: &[u8]) -> Result<OnnxExpert, OnnxError> {
     let input = input_shape(&model)?;
     let fact = InferenceFact::dt_shape(f32::datum_type(), &input);
     let typed = model.with_input_fact(0, fact).and_then(InferenceModelExt::into_typed);
-    let typed = typed.and_then(|model| model.into_decluttered()).map_err(unreadable)?;
+    let typed = typed.and_then(|model| model.into_decluttered()).map_err(unprepared)?;
     check_output(&typed)?;
     let operations = operations(&typed)?;
     if operations > OnnxExpert::MAX_OPERATIONS {
         return Err(OnnxError::Slow { operations });
     }
     let plan = typed.into_optimized().and_then(|model| model.into_runnable());
-    Ok(OnnxExpert { plan: plan.map_err(unreadable)?, input })
+    Ok(OnnxExpert { plan: plan.map_err(unprepared)?, input })
+}
+
+/// What is commonly wrong with a file, said in its own words rather than the engine's.
+fn check_file(framework: &Onnx, file: &ModelProto) -> Result<(), OnnxError> {
+    let Some(graph) = &file.graph else {
+        return Err(OnnxError::Read("it holds no network".to_owned()));
+    };
+    let is_elsewhere = |tensor: &&TensorProto| !tensor.external_data.is_empty();
+    if let Some(tensor) = graph.initializer.iter().find(is_elsewhere) {
+        let location = tensor.external_data.iter().find(|entry| entry.key == "location");
+        let file = location.map_or_else(String::new, |entry| entry.value.clone());
+        return Err(OnnxError::Elsewhere { file });
+    }
+    let own: Vec<&str> =
+        file.functions.iter().filter_map(|function| function.name.as_deref()).collect();
+    let is_unknown = |operator: &&str| {
+        !framework.op_register.0.contains_key(*operator) && !own.contains(operator)
+    };
+    let operators = graph.node.iter().map(|node| node.op_type.as_str()).filter(is_unknown);
+    let mut unknown: Vec<String> = operators.map(str::to_owned).collect();
+    unknown.sort_unstable();
+    unknown.dedup();
+    unknown.truncate(MOST_NAMED);
+    if unknown.is_empty() { Ok(()) } else { Err(OnnxError::Operators(unknown)) }
 }
 
 /// The shape to ask with: the batch is one.
@@ -215,8 +269,8 @@ fn check_output(model: &TypedModel) -> Result<(), OnnxError> {
     })
 }
 
-/// Multiplications and divisions of one call; what is repeated, as recurrent layers are, counts each
-/// time. A number that is not known may be any.
+/// Multiplications, divisions and values written of one call; what is repeated, as recurrent layers are,
+/// counts each time. A number that is not known may be any.
 fn operations(model: &TypedModel) -> Result<u64, OnnxError> {
     let unreadable = |error: TractError| OnnxError::Read(format!("{error:#}"));
     let known = |count: Option<TDim>| {
@@ -230,6 +284,9 @@ fn operations(model: &TypedModel) -> Result<u64, OnnxError> {
             let times = known(iteration_count(&scan.input_mapping, &facts));
             sum = sum.saturating_add(times.saturating_mul(operations(&scan.body)?));
             continue;
+        }
+        for output in &node.outputs {
+            sum = sum.saturating_add(known(Some(output.fact.shape.volume())));
         }
         for (cost, count) in node.op.cost(&facts).map_err(unreadable)? {
             if matches!(cost, Cost::FMA(_) | Cost::Div(_)) {

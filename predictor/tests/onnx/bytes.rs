@@ -1,6 +1,9 @@
-//! ONNX files of linear networks, written by hand (the fields of `onnx.proto3`, version 8).
+//! ONNX files of small networks, written by hand (the fields of `onnx.proto3`, version 8).
 
-/// `y = x W`, or that `times` in a row.
+/// An operator: its type, its inputs, and what it writes.
+type Operator = (&'static str, Vec<String>, String);
+
+/// A network from `past` to `ahead`.
 #[derive(Clone)]
 pub(crate) struct Network {
     pub(crate) batch: Option<i64>,
@@ -8,46 +11,105 @@ pub(crate) struct Network {
     pub(crate) input_tail: Vec<i64>,
     /// The input has no batch.
     pub(crate) rank_one: bool,
-    pub(crate) times: usize,
-    pub(crate) rows: i64,
     pub(crate) columns: i64,
-    pub(crate) weights: Vec<f32>,
+    pub(crate) operators: Vec<Operator>,
+    /// Matrices by name: rows, columns, weights row by row.
+    pub(crate) matrices: Vec<(&'static str, i64, i64, Vec<f32>)>,
+    /// Weights are said to be in a file of this name.
+    pub(crate) elsewhere: Option<&'static str>,
+}
+
+/// The weight of each pair of row and column.
+fn matrix(
+    name: &'static str,
+    rows: i64,
+    columns: i64,
+    weight: impl Fn(usize, usize) -> f32,
+) -> (&'static str, i64, i64, Vec<f32>) {
+    let pairs = (0..rows as usize).flat_map(|from| (0..columns as usize).map(move |to| (from, to)));
+    (name, rows, columns, pairs.map(|(from, to)| weight(from, to)).collect())
 }
 
 impl Network {
-    pub(crate) fn linear(rows: i64, columns: i64, weight: impl Fn(usize, usize) -> f32) -> Self {
-        let all =
-            (0..rows as usize).flat_map(|from| (0..columns as usize).map(move |to| (from, to)));
+    fn new(steps: i64, columns: i64, operators: &[(&'static str, &str, &str, &str)]) -> Self {
+        let operator = |(kind, left, right, out): &(&'static str, &str, &str, &str)| {
+            (*kind, vec![(*left).to_owned(), (*right).to_owned()], (*out).to_owned())
+        };
         Self {
             batch: Some(1),
-            steps: Some(rows),
+            steps: Some(steps),
             input_tail: vec![],
             rank_one: false,
-            times: 1,
-            rows,
             columns,
-            weights: all.map(|(from, to)| weight(from, to)).collect(),
+            operators: operators.iter().map(operator).collect(),
+            matrices: vec![],
+            elsewhere: None,
         }
+    }
+
+    /// `ahead = past W`.
+    pub(crate) fn linear(rows: i64, columns: i64, weight: impl Fn(usize, usize) -> f32) -> Self {
+        let mut network = Self::new(rows, columns, &[("MatMul", "past", "w", "ahead")]);
+        network.matrices = vec![matrix("w", rows, columns, weight)];
+        network
+    }
+
+    /// `W` so many times in a row, for which it must be square.
+    pub(crate) fn repeated(self, times: usize) -> Self {
+        let name = |nth: usize| match nth {
+            0 => "past".to_owned(),
+            nth if nth == times => "ahead".to_owned(),
+            nth => format!("h{nth}"),
+        };
+        let operators =
+            (0..times).map(|nth| ("MatMul", vec![name(nth), "w".to_owned()], name(nth + 1)));
+        Self { operators: operators.collect(), ..self }
+    }
+
+    /// `1 + (past - 1) A * (past - 1) B` with the `k`-th step ahead made of those `lags` before it:
+    /// the product of two swings about one.
+    pub(crate) fn product(steps: i64, ahead: i64, lags: [usize; 2]) -> Self {
+        let mut network = Self::new(
+            steps,
+            ahead,
+            &[
+                ("Sub", "past", "one", "swing"),
+                ("MatMul", "swing", "a", "left"),
+                ("MatMul", "swing", "b", "right"),
+                ("Mul", "left", "right", "both"),
+                ("Add", "both", "one", "ahead"),
+            ],
+        );
+        let lagged = |lag: usize| {
+            move |from: usize, to: usize| f32::from(u8::from(from + lag == steps as usize + to))
+        };
+        network.matrices = vec![
+            matrix("a", steps, ahead, lagged(lags[0])),
+            matrix("b", steps, ahead, lagged(lags[1])),
+            matrix("one", 1, 1, |_, _| 1.0),
+        ];
+        network
     }
 
     pub(crate) fn bytes(&self) -> Vec<u8> {
         let mut graph = vec![];
-        for nth in 0..self.times {
-            let name = |nth: usize| if nth == 0 { "past".to_owned() } else { format!("h{nth}") };
-            let out = if nth + 1 == self.times { "ahead".to_owned() } else { name(nth + 1) };
-            let parts = [
-                text(1, &name(nth)),
-                text(1, "w"),
-                text(2, &out),
-                text(3, &format!("n{nth}")),
-                text(4, "MatMul"),
-            ];
-            graph.extend(nested(1, &parts.concat()));
+        for (kind, inputs, out) in &self.operators {
+            let inputs: Vec<u8> = inputs.iter().flat_map(|input| text(1, input)).collect();
+            graph.extend(nested(1, &[inputs, text(2, out), text(4, kind)].concat()));
         }
-        graph.extend(text(2, "linear"));
-        let raw: Vec<u8> = self.weights.iter().flat_map(|weight| weight.to_le_bytes()).collect();
-        let dims = [number(1, self.rows), number(1, self.columns), number(2, 1)].concat();
-        graph.extend(nested(5, &[dims, text(8, "w"), nested(9, &raw)].concat()));
+        graph.extend(text(2, "small"));
+        for (name, rows, columns, weights) in &self.matrices {
+            let raw: Vec<u8> = weights.iter().flat_map(|weight| weight.to_le_bytes()).collect();
+            let data = match self.elsewhere {
+                None => nested(9, &raw),
+                Some(file) => {
+                    let entry = [text(1, "location"), text(2, file)].concat();
+                    [nested(13, &entry), number(14, 1)].concat()
+                }
+            };
+            let dims = [number(1, *rows), number(1, *columns), number(2, 1)].concat();
+            graph.extend(nested(5, &[dims, text(8, name), data].concat()));
+        }
         let first = if self.rank_one { vec![] } else { vec![self.batch] };
         let tail = self.input_tail.iter().map(|length| Some(*length));
         let input: Vec<_> = first.into_iter().chain([self.steps]).chain(tail).collect();
