@@ -205,6 +205,7 @@ impl Brain {
             foreseen: Vec::new(),
             traffic: TrafficCounts::default(),
             signals: Default::default(),
+            planned: Default::default(),
         };
         Observation {
             tick: seen.ticks as u64,

@@ -1,14 +1,12 @@
 //! Demand of one service: measured, smoothed, forecast, and what of the forecast is believable.
 
-use std::collections::BTreeMap;
-
 use foreshadow_predictor::{Forecaster, HorizonScore, MIN_SCORED, SeriesSpec};
 use serde::{Deserialize, Serialize};
 
 use crate::announced::Events;
 use crate::dispersion::Dispersion;
 use crate::long_range::LongRange;
-use crate::signals::Signals;
+use crate::signals::{Signalled, Signals};
 use crate::{ForecastScore, HorizonView, LongRangeScore, QuantileSpec, ServiceSpec, SignalView};
 
 /// What a forecaster says of a service's demand, in requests per second.
@@ -119,7 +117,7 @@ impl Demand {
         arrivals: u64,
         interval_ms: u64,
         missing_ms: u64,
-        signals: &BTreeMap<String, f64>,
+        signals: &Signalled<'_>,
     ) {
         if interval_ms == 0 {
             return;
@@ -360,7 +358,7 @@ mod tests {
             let mut demand = Demand::new(&spec);
             for tick in 1..=1_200_u64 {
                 let arrived = u64::from(every > 0 && tick.is_multiple_of(every));
-                demand.observe(arrived, DEFAULT_TICK_MS, 0, &BTreeMap::new());
+                demand.observe(arrived, DEFAULT_TICK_MS, 0, &Signalled::nothing());
                 let outlook = demand.outlook(&demand.forecast(&spec.quantiles));
                 assert_eq!(outlook.distrust, None, "every {every} ticks, tick {tick}");
                 assert_eq!(outlook.horizons.len(), 4, "every {every} ticks, tick {tick}");

@@ -106,7 +106,7 @@ pub use metrics::{
 };
 pub use observation::{
     Announced, Fact, Foreseen, Health, InstanceObservation, KernelSample, LatencySummary, Meters,
-    MirrorSummary, Observation, ResourceSample, ServiceObservation,
+    MirrorSummary, Observation, Planned, ResourceSample, ServiceObservation,
 };
 pub use plan::{
     Action, Alert, AlertKind, CapacityView, Contributor, Exhaustion, HorizonView, InstanceWeight,

@@ -60,6 +60,19 @@ pub struct ServiceObservation {
     /// the backlog of a broker, the reach of a campaign.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub signals: BTreeMap<String, f64>,
+    /// What of that is known beforehand, by name: changes to come, soonest first. A signal that is not
+    /// here has no known future.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub planned: BTreeMap<String, Vec<Planned>>,
+}
+
+/// A change of a signal that is known beforehand: so it will be until the next.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Planned {
+    /// Time until then.
+    pub in_ms: u64,
+    /// The value from then on; none where nothing is known of it.
+    pub value: Option<f64>,
 }
 
 impl ServiceObservation {
@@ -79,6 +92,7 @@ impl ServiceObservation {
             foreseen: Vec::new(),
             traffic: TrafficCounts::default(),
             signals: BTreeMap::new(),
+            planned: BTreeMap::new(),
         }
     }
 }

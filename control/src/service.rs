@@ -15,6 +15,7 @@ use crate::risk::{AtRisk, Risk};
 use crate::rollback::Rollback;
 use crate::rules::{Board, Claims};
 use crate::scene::Scene;
+use crate::signals::Signalled;
 use crate::supply::Supply;
 use crate::tiers::{self, Creations};
 use crate::{
@@ -162,7 +163,8 @@ impl Service {
         let passed_ms = self.clock.advance(observation.at_ms, interval_ms);
         let now_ms = self.clock.now_ms();
         let missing_ms = passed_ms.saturating_sub(interval_ms);
-        self.demand.observe(seen.arrivals, interval_ms, missing_ms, &seen.signals);
+        let signals = Signalled { now: &seen.signals, planned: &seen.planned };
+        self.demand.observe(seen.arrivals, interval_ms, missing_ms, &signals);
         self.demand.hear(&seen.long_range, now_ms, passed_ms, &self.spec);
 
         let sighted = self.fleet.observe(&self.spec, seen, now_ms, interval_ms);

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use serde::{Deserialize, Serialize};
 
 use super::record::Record;
-use crate::{SignalState, SignalView};
+use crate::{Planned, SignalState, SignalView, is_metric_value};
 
 /// Leads that are compared, in steps; from ten on a twelfth apart.
 const LEADS: [usize; 60] = [
@@ -69,6 +69,8 @@ pub(super) struct Lead {
     pub(super) name: String,
     /// Its value in this tick, if any.
     now: Option<f64>,
+    /// What is known of it beforehand: from so many steps on, until the next.
+    planned: Vec<(usize, Option<f64>)>,
     /// Those at the ends of steps, the newest last.
     past: VecDeque<Option<f64>>,
     departure: Departure,
@@ -100,8 +102,14 @@ impl Lead {
     }
 
     /// Takes the value of a tick.
-    pub(super) fn hear(&mut self, value: Option<f64>) {
+    pub(super) fn hear(&mut self, value: Option<f64>, planned: &[Planned], step_ms: u64) {
         self.now = value;
+        let steps = |in_ms: u64| usize::try_from(in_ms.div_ceil(step_ms)).unwrap_or(usize::MAX);
+        let sane = |value: Option<f64>| value.filter(|value| is_metric_value(*value));
+        self.planned.clear();
+        self.planned.extend(planned.iter().map(|it| (steps(it.in_ms), sane(it.value))));
+        // Whoever tells it may have it in any order; of two of one time the later counts.
+        self.planned.sort_by_key(|(steps, _)| *steps);
     }
 
     /// Learns from a step that ends with the value of now, in which demand was so far from what is
@@ -161,10 +169,14 @@ impl Lead {
     }
 
     /// The value that bears on demand `steps` steps from now: so much later than the one that bears on
-    /// demand now, and the newest where that lies ahead.
+    /// demand now. Where that lies ahead it is the one that is known beforehand, or else the newest.
     pub(super) fn ahead(&self, steps: usize) -> Option<f64> {
         let lead = LEADS.get(self.chosen).copied().unwrap_or(0);
-        back(self.now, &self.past, lead.saturating_sub(steps))
+        if lead > steps {
+            return back(self.now, &self.past, lead - steps);
+        }
+        let after = self.planned.partition_point(|(from, _)| *from <= steps - lead);
+        after.checked_sub(1).map_or(self.now, |last| self.planned[last].1)
     }
 
     /// The demand `steps` steps from now by linear regression on the signal, when it is `level_rps`
@@ -196,6 +208,7 @@ impl Lead {
     /// Time passed unseen.
     pub(super) fn rest(&mut self) {
         self.past.clear();
+        self.planned.clear();
         self.now = None;
         self.records.iter_mut().for_each(Record::rest);
     }

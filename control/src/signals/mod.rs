@@ -2,7 +2,7 @@
 //!
 //! A signal often moves before demand does. By how much is learned ([`lead`]), and the forecaster is
 //! told the signal of so long ago, and at each horizon the one of so much later, as if it were known
-//! ahead. Least squares with these is one of the forecaster's experts. Most of the time no signal has
+//! ahead; where it is known what the signal will be, that is told beyond its lead. Least squares with these is one of the forecaster's experts. Most of the time no signal has
 //! anything to say, and an expert that is no better than others then has little weight when it matters.
 //! So each signal is also heard by itself when it speaks up, that is when by its own regression it
 //! expects clearly more than the forecaster does, and as far as it was right on such occasions
@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 use foreshadow_predictor::{Forecaster, MAX_REGRESSORS};
 use serde::{Deserialize, Serialize};
 
-use crate::{HorizonView, ServiceSpec, SignalView, is_metric_value};
+use crate::{HorizonView, Planned, ServiceSpec, SignalView, is_metric_value};
 use lead::{Departure, Lead};
 use record::Voice;
 
@@ -30,6 +30,28 @@ const LEAST_STEP_MS: u64 = 1_000;
 /// More than the forecaster's median by this share and by so many requests per second is clearly more.
 const CLEARLY_SHARE: f64 = 0.15;
 const CLEARLY_RPS: f64 = 1.0;
+
+/// Changes to come of one signal that are looked at: the soonest.
+const MOST_PLANNED: usize = 64;
+
+/// What is told of a service in one tick.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Signalled<'a> {
+    /// Values now, by name.
+    pub(crate) now: &'a BTreeMap<String, f64>,
+    /// Changes that are known beforehand, by name, soonest first.
+    pub(crate) planned: &'a BTreeMap<String, Vec<Planned>>,
+}
+
+#[cfg(test)]
+impl Signalled<'static> {
+    /// Nothing is told.
+    pub(crate) fn nothing() -> Self {
+        static NOW: BTreeMap<String, f64> = BTreeMap::new();
+        static PLANNED: BTreeMap<String, Vec<Planned>> = BTreeMap::new();
+        Self { now: &NOW, planned: &PLANNED }
+    }
+}
 
 /// The signals of one service between ticks.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -65,14 +87,16 @@ impl Signals {
     /// [`Forecaster::observe_with`], with horizons of `horizons_ms`.
     pub(crate) fn hear(
         &mut self,
-        told: &BTreeMap<String, f64>,
+        told: &Signalled<'_>,
         missing_ms: u64,
         horizons_ms: &[u64],
     ) -> Vec<f64> {
         let step_ms = self.step_ms.max(1);
         for lead in &mut self.leads {
             lead.miss(missing_ms / step_ms);
-            lead.hear(told.get(&lead.name).copied().filter(|value| is_metric_value(*value)));
+            let now = told.now.get(&lead.name).copied().filter(|value| is_metric_value(*value));
+            let planned = told.planned.get(&lead.name).map_or(&[][..], Vec::as_slice);
+            lead.hear(now, &planned[..planned.len().min(MOST_PLANNED)], step_ms);
         }
         let ahead = [0].iter().chain(horizons_ms);
         let known = |ahead_ms: &u64| {

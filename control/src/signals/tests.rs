@@ -1,6 +1,6 @@
 use super::record::Record;
 use super::*;
-use crate::SignalState;
+use crate::{Planned, SignalState};
 use foreshadow_predictor::SeriesSpec;
 use proptest::prelude::*;
 
@@ -26,8 +26,17 @@ impl Told {
     }
 
     fn tick(&mut self, rps: f64, told: &[(&str, f64)]) {
-        let told = told.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect();
-        let values = self.signals.hear(&told, 0, &HORIZONS_MS);
+        self.tick_of_plan(rps, told, &BTreeMap::new());
+    }
+
+    fn tick_of_plan(
+        &mut self,
+        rps: f64,
+        told: &[(&str, f64)],
+        planned: &BTreeMap<String, Vec<Planned>>,
+    ) {
+        let now = told.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect();
+        let values = self.signals.hear(&Signalled { now: &now, planned }, 0, &HORIZONS_MS);
         self.forecaster.observe_with(rps, &values);
         self.signals.learn(rps, 100, &self.forecaster);
     }
@@ -58,6 +67,30 @@ fn the_time_by_which_a_signal_leads_is_found() {
         assert!(campaign.correlation > 0.9, "{campaign:?}");
         assert!(noise.correlation < 0.3, "{noise:?}");
     }
+}
+
+#[test]
+fn what_is_known_beforehand_is_told_beyond_the_lead() {
+    // A surge with its campaign, of which a table has what is to come: nothing leads, all is known.
+    let mut told = Told::new(&["campaign"]);
+    let (mut known, mut unknown, mut before) = (0, 0, 0);
+    for tick in 0..12_000_i64 {
+        let on = surge(tick);
+        let changes = (1..1_200).filter(|ahead| surge(tick + ahead) != surge(tick + ahead - 1));
+        let change =
+            |ahead: i64| Planned { in_ms: 100 * ahead as u64, value: Some(surge(tick + ahead)) };
+        let planned = BTreeMap::from([("campaign".to_owned(), changes.map(change).collect())]);
+        told.tick_of_plan(100.0 + 300.0 * on, &[("campaign", on)], &planned);
+        if tick > 6_000 && on == 0.0 && surge(tick + 100) == 1.0 {
+            before += 1;
+            let mut lead = told.signals.leads[0].clone();
+            known += i32::from(lead.says(10, 100.0, 175.0).is_some_and(|rps| rps > 250.0));
+            lead.hear(Some(on), &[], 1_000);
+            unknown += i32::from(lead.says(10, 100.0, 175.0).is_some_and(|rps| rps > 250.0));
+        }
+    }
+    assert!(before > 300 && known > before * 8 / 10, "{known} of {before}");
+    assert_eq!(unknown, 0, "without the table nothing is known of it");
 }
 
 #[test]
@@ -156,7 +189,10 @@ proptest! {
         for (nth, (value, missing_ms)) in values.into_iter().enumerate() {
             let all = BTreeMap::from([("a".to_owned(), value), ("b".to_owned(), 1.0)]);
             let missing_ms = if nth % 40 == 39 { missing_ms } else { 0 };
-            let heard = told.signals.hear(&all, missing_ms, &HORIZONS_MS);
+            let planned = Planned { in_ms: missing_ms, value: Some(value) };
+            let planned = BTreeMap::from([("a".to_owned(), vec![planned; 70])]);
+            let signalled = Signalled { now: &all, planned: &planned };
+            let heard = told.signals.hear(&signalled, missing_ms, &HORIZONS_MS);
             prop_assert_eq!(heard.len(), 3 * (1 + HORIZONS_MS.len()));
             told.forecaster.observe_with(100.0, &heard);
             told.signals.learn(100.0, 500 + missing_ms, &told.forecaster);

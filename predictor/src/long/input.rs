@@ -23,7 +23,8 @@ impl History {
 }
 
 /// A series that may explain another, known over its past and for as far ahead as it was planned:
-/// a campaign's budget, a queue's depth, a calendar as zeros and ones.
+/// a campaign's budget, a queue's depth, a calendar as zeros and ones. One that is known only up to the
+/// end of the history counts by its lead, if it is found to have one.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Regressor {
     /// Name for display.
@@ -31,7 +32,7 @@ pub struct Regressor {
     /// Unix time of the first value, in milliseconds.
     pub start_ms: u64,
     /// One value per step of the history it goes with; `None` where nothing is known, which counts
-    /// as the series' usual value. It may begin and end before or after the history.
+    /// as the series' usual value, after the last value fading to it. It may begin and end before or after the history.
     pub values: Vec<Option<f64>>,
 }
 

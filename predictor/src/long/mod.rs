@@ -241,4 +241,19 @@ impl Model {
     pub fn regressors(&self) -> impl Iterator<Item = (&str, f64)> {
         self.effects.signals.iter().map(|signal| (signal.name.as_str(), signal.coefficient))
     }
+
+    /// Time in milliseconds by which a regressor goes ahead of the series, as it was found; 0 where it is
+    /// known ahead itself, and for those that do not matter.
+    pub fn lead_ms(&self, regressor: &str) -> u64 {
+        let signal = self.effects.signals.iter().find(|signal| signal.name == regressor);
+        signal.map_or(0, |signal| self.step_ms.saturating_mul(signal.lead as u64))
+    }
+
+    /// Lets the regressors for which `is_muted` holds have no effect on forecasts from now on, as if they
+    /// were as usual, and all others have theirs.
+    pub fn mute(&mut self, is_muted: impl Fn(&str) -> bool) {
+        for signal in &mut self.effects.signals {
+            signal.muted = is_muted(&signal.name);
+        }
+    }
 }

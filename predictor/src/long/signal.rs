@@ -6,6 +6,7 @@ use super::Model;
 use super::clean::Series;
 use super::effects::Grid;
 use super::input::Regressor;
+use super::season::dot;
 
 /// Regressors looked at.
 const MAX_SIGNALS: usize = 16;
@@ -13,6 +14,10 @@ const MAX_SIGNALS: usize = 16;
 const RIDGE: f64 = 4.0;
 /// A regressor must lessen the errors of the newest third of the history to this share.
 const WORTH: f64 = 0.97;
+/// Longest lead, in steps, of a regressor that is not known ahead; and what one must have in common with
+/// the series, relative to what it has without a lead.
+const MAX_LEAD: usize = 192;
+const BETTER: f64 = 1.05;
 /// How far from usual a regressor may be, in standard deviations.
 const FARTHEST: f64 = 4.0;
 /// Bounds of an effect, as a logarithm or in units of the series' typical size.
@@ -29,6 +34,12 @@ pub(super) struct Signal {
     /// Whether effects add to the series rather than multiply it, as they must where it can be
     /// negative.
     additive: bool,
+    /// By how many steps it goes ahead of the series.
+    #[serde(default)]
+    pub(super) lead: usize,
+    /// Whether it is to have no effect on forecasts.
+    #[serde(default)]
+    pub(super) muted: bool,
     /// Effect by step ahead.
     effects: Vec<f64>,
 }
@@ -37,6 +48,9 @@ impl Signal {
     /// The value that a forecast becomes for the step ahead (0 is the next); unchanged where the
     /// regressor is not known.
     pub(super) fn put_on(&self, value: f64, ahead: usize) -> f64 {
+        if self.muted {
+            return value;
+        }
         apply(value, self.effects.get(ahead).copied().unwrap_or(0.0), self.additive)
     }
 }
@@ -74,23 +88,23 @@ pub(super) fn signals(series: &mut Series, grid: Grid, regressors: &[Regressor])
         .map(|(at, value)| value.map_or(0.0, |value| value - means[at % period]))
         .collect();
 
-    let mut kept: Vec<(&Regressor, Vec<f64>, f64)> = Vec::new();
+    let mut kept: Vec<Kept> = Vec::new();
     for regressor in regressors.iter().take(MAX_SIGNALS) {
-        let Some(moves) = standardised(regressor, grid, period) else { continue };
+        let Some((lead, moves)) = leading(regressor, grid, period, &left) else { continue };
         if worth(&steps, &moves, &left) {
-            kept.push((regressor, moves, 0.0));
+            kept.push((regressor, lead, moves, 0.0));
         }
     }
     // Coordinate descent: a few rounds share the effect among regressors that resemble each other.
     for _ in 0..4 {
-        for (_, moves, coefficient) in &mut kept {
+        for (_, _, moves, coefficient) in &mut kept {
             let step = slope(&steps, moves, &left, *coefficient);
             steps.iter().for_each(|at| left[*at] -= step * moves[*at]);
             *coefficient += step;
         }
     }
     let mut found = Vec::new();
-    for (regressor, moves, coefficient) in kept {
+    for (regressor, lead, moves, coefficient) in kept {
         let effect = |moves: &f64| (coefficient * moves).clamp(-EFFECT, EFFECT);
         for (value, moves) in series.values.iter_mut().zip(&moves) {
             *value = apply(*value, -effect(moves), additive);
@@ -99,14 +113,55 @@ pub(super) fn signals(series: &mut Series, grid: Grid, regressors: &[Regressor])
             name: regressor.name.clone(),
             coefficient,
             additive,
+            lead,
+            muted: false,
             effects: moves[grid.length..].iter().map(effect).collect(),
         });
     }
     found
 }
 
+/// A regressor, by how many steps it goes ahead, its moves so much later, and its effect.
+type Kept<'a> = (&'a Regressor, usize, Vec<f64>, f64);
+
+/// The regressor as [`standardised`]. One that is known ahead goes with the series as it is; of any
+/// other only that is of use by which it goes ahead of the series, so that it is moved by the lead at
+/// which the two have most in common, and left out where they have most at none.
+fn leading(
+    regressor: &Regressor,
+    grid: Grid,
+    period: usize,
+    left: &[f64],
+) -> Option<(usize, Vec<f64>)> {
+    let end_ms = grid.at_ms(grid.length);
+    let ahead_ms =
+        |at: usize| regressor.start_ms.saturating_add(grid.step_ms.saturating_mul(at as u64));
+    let known = regressor.values.iter().rposition(Option::is_some)?;
+    let moves = standardised(regressor, grid, period)?;
+    if ahead_ms(known) >= end_ms {
+        return Some((0, moves));
+    }
+    let past = &moves[..grid.length];
+    let most = MAX_LEAD.min(grid.length / 4);
+    let shared = |lead: usize| dot(&past[..grid.length - lead], &left[lead..]).abs();
+    let (mut best, mut height) = (0, BETTER * shared(0));
+    for lead in 1..=most {
+        let here = shared(lead);
+        if here > height {
+            (best, height) = (lead, here);
+        }
+    }
+    if best == 0 {
+        return None;
+    }
+    let start_ms = ahead_ms(best);
+    let later = Regressor { start_ms, ..regressor.clone() };
+    Some((best, standardised(&later, grid, period)?))
+}
+
 /// The regressor over history and future, without its seasonal means, in standard deviations; zero
-/// where it is not known. `None` if it says too little.
+/// where it is not known, and after the last known value fading from it as the regressor itself does.
+/// `None` if it says too little.
 fn standardised(regressor: &Regressor, grid: Grid, period: usize) -> Option<Vec<f64>> {
     let value = |at: usize| {
         let since_ms = grid.at_ms(at).checked_sub(regressor.start_ms)?;
@@ -123,9 +178,20 @@ fn standardised(regressor: &Regressor, grid: Grid, period: usize) -> Option<Vec<
         return None;
     }
     let known_until = regressor.values.len().saturating_add(grid.length);
-    let future = (grid.length..grid.length + Model::MAX_STEPS.min(known_until)).map(centred);
+    let future = grid.length..grid.length + Model::MAX_STEPS.min(known_until);
+    let last = future.clone().rev().find(|at| value(*at).is_some()).unwrap_or(grid.length - 1);
+    let kept = dot(&past[1..], &past[..past.len() - 1]) / past.iter().map(|x| x * x).sum::<f64>();
+    let mut fading = if value(last).is_some() { centred(last) } else { 0.0 };
+    let ahead = future.map(|at| {
+        if at <= last {
+            return centred(at);
+        }
+        fading *= kept.clamp(0.0, 1.0);
+        fading
+    });
     let scaled = |x: f64| (x / deviation).clamp(-FARTHEST, FARTHEST);
-    Some(past.into_iter().chain(future).map(scaled).collect())
+    let ahead: Vec<f64> = ahead.collect();
+    Some(past.into_iter().chain(ahead).map(scaled).collect())
 }
 
 fn slot_means(values: &[Option<f64>], period: usize) -> Vec<f64> {

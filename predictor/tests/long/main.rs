@@ -4,4 +4,5 @@ mod common;
 mod effects;
 mod extra;
 mod hostile;
+mod leads;
 mod shapes;
