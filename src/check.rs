@@ -1,7 +1,7 @@
 //! `foreshadow check`: is this configuration good?
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Arguments of `foreshadow check`.
@@ -16,7 +16,7 @@ pub(crate) struct Args {
     print: bool,
 }
 
-/// Checks the file and says what it found.
+/// Checks the file, and the networks that it names, and says what it found.
 ///
 /// # Errors
 /// When standard output cannot be written.
@@ -28,6 +28,16 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::FAILURE);
         }
     };
+    let bad = config.services.iter().filter_map(|(name, service)| {
+        let file = service.forecast.onnx.as_deref()?;
+        let why = network(file).err()?;
+        Some(format!("service {name}: forecast.onnx: {}: {why}", file.display()))
+    });
+    let bad: Vec<String> = bad.collect();
+    if !bad.is_empty() {
+        writeln!(std::io::stderr(), "{}", bad.join("\n"))?;
+        return Ok(ExitCode::FAILURE);
+    }
     let mut out = crate::out::stdout();
     if args.print {
         write!(out, "{}", config.to_yaml()?)?;
@@ -37,6 +47,12 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         writeln!(out, "{}: good: {listeners}, {services}", args.file.display())?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Reads a network, which a running node leaves out of its forecasts where it cannot.
+fn network(file: &Path) -> Result<(), String> {
+    let bytes = std::fs::metadata(file).map_err(|error| error.to_string())?.len();
+    crate::node::read_network(file, bytes).map(drop)
 }
 
 fn counted(count: usize, what: &str) -> String {

@@ -129,8 +129,12 @@ pub(super) async fn forecast(
         "levels": curve.levels,
         "points": points,
         "score": curve.score,
+        "signals": curve.signals,
         "lifts": curve.lifts,
     });
+    if let Some(network) = &curve.network {
+        answer["network"] = json!(network);
+    }
     if points.is_empty() {
         let age_ms = now_ms.saturating_sub(curve.fitted_at_ms);
         answer["why"] = json!(why_over(age_ms, failure.as_deref()));

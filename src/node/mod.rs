@@ -48,6 +48,7 @@ use operator::{Orders, Request};
 use recorder::Recording;
 use view::{TickStats, View};
 
+pub(crate) use long::read_network;
 pub(crate) use start::Node;
 
 /// Name of the state database in the state directory.

@@ -17,7 +17,7 @@ use foreshadow_shadow::{Manager, ShadowInstance};
 use super::announced::announced;
 use super::decisions::Event;
 use super::long::{Calendar, LongForecasts};
-use super::metrics::{Report, Store};
+use super::metrics::{Metrics, Report, Store};
 use super::operator::Orders;
 use super::translate::{WiredService, Wiring};
 use super::view::ShadowCounts;
@@ -53,6 +53,7 @@ pub(super) struct Sources<'a> {
     /// Whether the node is ending.
     pub(super) draining: bool,
     pub(super) long: &'a LongForecasts,
+    pub(super) metrics: &'a Metrics,
 }
 
 /// When it is observed.
@@ -216,6 +217,7 @@ impl Observer {
             foreseen: Vec::new(),
             traffic,
             signals: self.reported.of_service(name, at_ms, max_age_ms),
+            planned: from.metrics.planned(name, moment.now_ms),
         }
     }
 

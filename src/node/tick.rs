@@ -163,6 +163,7 @@ impl Loop {
             mirror: &self.mirror,
             draining: self.shared.is_draining(),
             long: &self.shared.long,
+            metrics: &self.shared.metrics,
         };
         let observation = self.observer.observe(Moment { tick, at_ms, now_ms, interval }, &sources);
         self.remember_events(now_ms);

@@ -11,6 +11,7 @@ mod pending;
 pub(crate) mod read;
 mod recent;
 mod reported;
+mod reported_read;
 mod schema;
 mod scores;
 mod store;
@@ -42,6 +43,7 @@ pub(crate) use bucket::Resolution;
 pub(crate) use learned::{LearnedTurns, Restored};
 pub(crate) use read::{Query, Span};
 pub(crate) use recent::Tick;
+pub(crate) use reported_read::{Reported, ReportedName, ReportedQuery};
 pub(crate) use store::AHEAD_MS;
 
 /// Name of the history database in the state directory.
@@ -305,6 +307,25 @@ impl History {
     /// When the database cannot be read.
     pub(crate) fn spans(&self, query: &Query) -> anyhow::Result<Vec<Span>> {
         read::spans(&self.path, query)
+    }
+
+    /// Spans of one reported metric, oldest first. Blocks on the disk.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub(crate) fn reported(&self, query: &ReportedQuery) -> anyhow::Result<Vec<Reported>> {
+        reported_read::spans(&self.path, query)
+    }
+
+    /// Reported metrics of a service of which something is kept. Blocks on the disk.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub(crate) fn reported_names(
+        &self,
+        service: &ServiceName,
+    ) -> anyhow::Result<Vec<ReportedName>> {
+        reported_read::names(&self.path, service)
     }
 
     /// The last minutes of a service tick by tick, oldest first.

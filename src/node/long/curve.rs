@@ -3,6 +3,8 @@
 use foreshadow_control::{Foreseen, QuantileSpec, Sight, Told};
 use serde::Serialize;
 
+use super::heard::SignalPart;
+use super::network::Part;
 use super::score::LeadScore;
 
 /// Quantile levels of every curve, besides those that the service's decisions use.
@@ -30,9 +32,11 @@ pub(crate) struct Curve {
     pub(crate) mean: Vec<f64>,
     /// How curves before it did, by distance.
     pub(crate) score: Vec<LeadScore>,
-    /// Why the network that is configured took no part, where it did not.
+    /// What became of the network, where one is configured.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) network_failed: Option<String>,
+    pub(crate) network: Option<Part>,
+    /// Signals that were found to go with demand.
+    pub(crate) signals: Vec<SignalPart>,
     /// What repeated events did to demand.
     pub(crate) lifts: Vec<LearnedLift>,
     /// What the controller is told of it.
@@ -155,6 +159,8 @@ mod tests {
                 .collect(),
             mean: Vec::new(),
             score: Vec::new(),
+            network: None,
+            signals: Vec::new(),
             lifts: Vec::new(),
             told: Told::default(),
         }

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,7 +14,9 @@ use foreshadow_predictor::long::{Event, Extra, History, LongSpec, Model};
 use super::Reach;
 use super::calendar::{as_event, coming, upcoming};
 use super::curve::{self, Curve, LearnedLift};
-use super::network::{Network, Networks};
+use super::heard::{Claim, SignalPart, Signals};
+use super::network::{Networks, Part};
+use super::regressors::regressors;
 use super::score::Scores;
 use crate::node::Shared;
 use crate::node::history::{Query, Span};
@@ -49,6 +52,7 @@ pub(super) struct Fitter {
 }
 
 /// What a curve is made from.
+#[derive(Clone, Copy)]
 pub(super) struct Past<'a> {
     /// Spans of one length, oldest first.
     pub(super) spans: &'a [Span],
@@ -56,8 +60,10 @@ pub(super) struct Past<'a> {
     pub(super) started: &'a [Event],
     /// Announced events that have not.
     pub(super) upcoming: &'a [Event],
+    /// What moves with demand.
+    pub(super) signals: &'a Signals,
     /// One more expert.
-    pub(super) network: Option<Network>,
+    pub(super) network: Option<&'a dyn Extra>,
 }
 
 impl Fitter {
@@ -118,6 +124,9 @@ impl Fitter {
         self.due_ms.retain(|(service, _), _| config.services.contains_key(service));
         self.scores.retain(|(service, _), _| config.services.contains_key(service));
         self.failed.retain(|(service, _), _| config.services.contains_key(service));
+        self.networks.retain(|file| {
+            config.services.values().any(|service| service.forecast.onnx.as_deref() == Some(file))
+        });
         for service in config.services.keys() {
             for reach in Reach::ALL {
                 self.due_ms.entry((service.clone(), reach)).or_insert(0);
@@ -153,25 +162,7 @@ impl Fitter {
             return Ok(false);
         }
         let upcoming = upcoming(shared, service, now_ms)?;
-        let mut started = shared.history.events(service)?;
-        // What calendars say of times before they were configured explains the history of then.
-        let from_ms = spans.first().map_or(now_ms, |span| span.at_ms);
-        let before =
-            configured.forecast.last_occurrences(from_ms, now_ms).into_iter().map(as_event);
-        started.extend(before.filter(|event| event.start_ms <= now_ms));
-        started.sort_by(|a, b| (b.start_ms, &a.kind).cmp(&(a.start_ms, &b.kind)));
-        started.dedup_by(|a, b| a.start_ms == b.start_ms && a.kind == b.kind);
-        started.truncate(MOST_EVENTS);
-        let file = configured.forecast.onnx.as_deref();
-        let network = file.and_then(|file| self.networks.of(file));
-        let past = Past { spans: &spans, started: &started, upcoming: &upcoming, network };
-        let quantiles = configured.forecast.quantiles.levels();
-        let fitted = catch_unwind(AssertUnwindSafe(|| curve(&past, reach, &quantiles, now_ms)));
-        let mut curve =
-            fitted.unwrap_or_else(|_| anyhow::bail!("the model panicked; please report this"))?;
-        if let (Some(file), Some(why)) = (file, &curve.network_failed) {
-            self.networks.complain(file, why);
-        }
+        let started = started(shared, service, &configured.forecast, &spans, now_ms)?;
         let key = (service.clone(), reach);
         let scores = self.scores.entry(key).or_insert_with(|| kept(shared, service, reach, now_ms));
         let truth = |start_ms| {
@@ -179,8 +170,31 @@ impl Fitter {
             observed(&spans[at], resolution.step_ms())
         };
         scores.settle(resolution.start_ms(now_ms), resolution.step_ms(), truth);
-        scores.note(&curve, spans.last().map_or(0.0, |span| span.rps));
+        let names = &configured.forecast.signals;
+        scores.heard.retain(|signal| names.iter().any(|name| name == signal));
+        let from_ms = spans.first().map_or(now_ms, |span| span.at_ms);
+        let signals = Signals {
+            regressors: regressors(shared, service, names, reach, (from_ms, now_ms))?,
+            unheard: names.iter().filter(|name| scores.heard.is_against(name)).cloned().collect(),
+        };
+        let past = Past {
+            spans: &spans,
+            started: &started,
+            upcoming: &upcoming,
+            signals: &signals,
+            network: None,
+        };
+        let quantiles = configured.forecast.quantiles.levels();
+        let file = configured.forecast.onnx.as_deref();
+        let (mut curve, claims) =
+            asked(&mut self.networks, file, past, |past| curve(past, reach, &quantiles, now_ms))?;
+        scores.note(&curve, &claims, spans.last().map_or(0.0, |span| span.rps));
         curve.score = scores.read();
+        for part in &mut curve.signals {
+            let record = scores.heard.of(&part.signal);
+            (part.scored, part.mae_rps) = (record.scored, record.mae_rps);
+            part.mae_without_rps = record.mae_without_rps;
+        }
         match scores.written() {
             Ok(state) => shared.history.keep_scores(service, reach.as_str(), now_ms, state),
             Err(error) => tracing::warn!(%service, %error, "how curves did cannot be kept"),
@@ -188,6 +202,52 @@ impl Fitter {
         shared.long.publish(service, reach, curve, config);
         Ok(true)
     }
+}
+
+/// Fits with the network in `file`, where there is one and it can be asked.
+fn asked(
+    networks: &mut Networks,
+    file: Option<&Path>,
+    past: Past<'_>,
+    fit: impl Fn(&Past<'_>) -> anyhow::Result<(Curve, Vec<Claim>)>,
+) -> anyhow::Result<(Curve, Vec<Claim>)> {
+    let guarded = |past: &Past<'_>| {
+        let fitted = catch_unwind(AssertUnwindSafe(|| fit(past)));
+        fitted.unwrap_or_else(|_| anyhow::bail!("the model panicked; please report this"))
+    };
+    let Some(file) = file else { return guarded(&past) };
+    let now = Instant::now();
+    let (fitted, part, is_late) = match networks.of(file, now) {
+        Ok(network) => {
+            (guarded(&Past { network: Some(&network), ..past })?, None, network.is_late())
+        }
+        Err(why) => (guarded(&past)?, Some(Part::Failed(why)), false),
+    };
+    let (mut curve, claims) = fitted;
+    curve.network = part.or(curve.network);
+    if let Some(part) = &curve.network {
+        networks.note(file, part, is_late, now);
+    }
+    Ok((curve, claims))
+}
+
+/// Announced events that have started, the newest, and what calendars say of times before they were
+/// configured: it explains the history of then.
+fn started(
+    shared: &Shared,
+    service: &ServiceName,
+    configured: &foreshadow_config::Forecast,
+    spans: &[Span],
+    now_ms: u64,
+) -> anyhow::Result<Vec<Event>> {
+    let mut started = shared.history.events(service)?;
+    let from_ms = spans.first().map_or(now_ms, |span| span.at_ms);
+    let before = configured.last_occurrences(from_ms, now_ms).into_iter().map(as_event);
+    started.extend(before.filter(|event| event.start_ms <= now_ms));
+    started.sort_by(|a, b| (b.start_ms, &a.kind).cmp(&(a.start_ms, &b.kind)));
+    started.dedup_by(|a, b| a.start_ms == b.start_ms && a.kind == b.kind);
+    started.truncate(MOST_EVENTS);
+    Ok(started)
 }
 
 /// How curves did before the last start; none did where nothing of use was kept.
@@ -234,13 +294,13 @@ fn parted(started: &[Event], from_ms: u64) -> (Vec<Event>, Vec<Event>) {
     (over.collect(), running.collect())
 }
 
-/// The curve that `past` leads to.
+/// The curve that `past` leads to, and what each signal that goes with demand makes of it.
 pub(super) fn curve(
     past: &Past<'_>,
     reach: Reach,
     quantiles: &QuantileSpec,
     now_ms: u64,
-) -> anyhow::Result<Curve> {
+) -> anyhow::Result<(Curve, Vec<Claim>)> {
     let resolution = reach.resolution();
     let step_ms = resolution.step_ms();
     let history = grid(past.spans, step_ms);
@@ -251,8 +311,10 @@ pub(super) fn curve(
     };
     let from_ms = resolution.start_ms(now_ms);
     let (over, running) = parted(past.started, from_ms);
-    let network = past.network.as_deref().map(|network| network as &dyn Extra);
-    let mut model = Model::fit_with(&history, &spec, &[], &over, network)?;
+    let signals = past.signals;
+    let mut model = Model::fit_with(&history, &spec, &signals.regressors, &over, past.network)?;
+    let is_unheard = |signal: &str| signals.unheard.iter().any(|unheard| unheard == signal);
+    model.mute(is_unheard);
     let reach_ms = reach.ms().saturating_add((reach.ms() / SPARE_PART).max(2 * reach.every_ms()));
     let steps = usize::try_from(reach_ms / step_ms).unwrap_or(0);
     let told = Told::of(&model.forecast(from_ms, steps), quantiles, now_ms);
@@ -263,7 +325,17 @@ pub(super) fn curve(
         lift: lift.ratio,
         repeats: lift.repeats,
     };
-    Ok(Curve {
+    let part = |(signal, effect): (&str, f64)| SignalPart {
+        signal: signal.to_owned(),
+        effect: effect.exp(),
+        lead_ms: model.lead_ms(signal),
+        heard: !is_unheard(signal),
+        ..SignalPart::default()
+    };
+    let network = model
+        .extra()
+        .map(|extra| extra.map_or_else(|why| Part::Failed(why.to_owned()), Part::Weight));
+    let curve = Curve {
         fitted_at_ms: now_ms,
         history_from_ms: history.start_ms,
         history_spans: history.values.iter().flatten().count(),
@@ -274,10 +346,31 @@ pub(super) fn curve(
         quantiles: shown.quantiles,
         mean: shown.mean,
         score: Vec::new(),
-        network_failed: model.extra().and_then(Result::err).map(str::to_owned),
+        network,
+        signals: model.regressors().map(part).collect(),
         lifts: model.lifts().iter().map(lift).collect(),
         told,
-    })
+    };
+    let claims = claims(model, is_unheard, from_ms, steps);
+    Ok((curve, claims))
+}
+
+/// What the curve is with each signal and what it is without, those that are not heard left out of both.
+fn claims(
+    mut model: Model,
+    is_unheard: impl Fn(&str) -> bool,
+    from_ms: u64,
+    steps: usize,
+) -> Vec<Claim> {
+    let names: Vec<String> = model.regressors().map(|(name, _)| name.to_owned()).collect();
+    let claim = |signal: String| {
+        model.mute(|other| other != signal && is_unheard(other));
+        let with_rps = model.forecast(from_ms, steps).mean;
+        model.mute(|other| other == signal || is_unheard(other));
+        let without_rps = model.forecast(from_ms, steps).mean;
+        Claim { signal, with_rps, without_rps }
+    };
+    names.into_iter().map(claim).collect()
 }
 
 #[cfg(test)]

@@ -4,7 +4,9 @@
 mod calendar;
 mod curve;
 mod fit;
+mod heard;
 mod network;
+mod regressors;
 mod score;
 
 use std::collections::BTreeMap;
@@ -23,6 +25,7 @@ use super::history::Resolution;
 use fit::Fitter;
 
 pub(crate) use curve::Curve;
+pub(crate) use network::read as read_network;
 
 /// How far a curve looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

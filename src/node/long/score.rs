@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Reach;
 use super::curve::Curve;
+use super::heard::{Claim, Heard};
 
 /// Truths that running means remember.
 const MEMORY: u64 = 200;
@@ -33,6 +34,9 @@ pub(super) struct Scores {
     leads: Vec<LeadScore>,
     /// By start of the span.
     open: BTreeMap<u64, Vec<Said>>,
+    /// How what signals said turned out.
+    #[serde(default)]
+    pub(super) heard: Heard,
 }
 
 /// What one curve said of one span.
@@ -50,7 +54,7 @@ impl Scores {
         // Four distances: a twelfth, a quarter, half, and all of it.
         let leads = [12, 4, 2, 1]
             .map(|part| LeadScore { lead_ms: reach.ms() / part, ..LeadScore::default() });
-        Self { leads: leads.to_vec(), open: BTreeMap::new() }
+        Self { leads: leads.to_vec(), open: BTreeMap::new(), heard: Heard::default() }
     }
 
     /// As it is kept for the next start.
@@ -77,15 +81,20 @@ impl Scores {
         anyhow::ensure!(waiting.clone().count() <= MOST_OPEN, "too much waits for its truth");
         let known = waiting.clone().all(|said| said.lead < fresh.leads.len());
         anyhow::ensure!(known, "something waits for no distance that there is");
+        anyhow::ensure!(read.heard.is_bounded(), "too much waits of what signals said");
         Ok(read)
     }
 
-    /// Remembers what `curve` says, for when the truth comes; `last_rps` is the newest truth.
-    pub(super) fn note(&mut self, curve: &Curve, last_rps: f64) {
-        for (lead, score) in self.leads.iter().enumerate() {
-            let nth = usize::try_from(score.lead_ms / curve.step_ms.max(1))
-                .unwrap_or(usize::MAX)
-                .saturating_sub(1);
+    /// Remembers what `curve` says, and the signals of it, for when the truth comes; `last_rps` is the
+    /// newest truth.
+    pub(super) fn note(&mut self, curve: &Curve, claims: &[Claim], last_rps: f64) {
+        let nth = |lead_ms: u64| {
+            let spans = usize::try_from(lead_ms / curve.step_ms.max(1)).unwrap_or(usize::MAX);
+            spans.saturating_sub(1)
+        };
+        let nths: Vec<usize> = self.leads.iter().map(|score| nth(score.lead_ms)).collect();
+        self.heard.note(claims, &nths, curve.start_ms, curve.step_ms);
+        for (lead, nth) in nths.into_iter().enumerate() {
             let (Some(mean_rps), Some(row)) = (curve.mean.get(nth), curve.quantiles.get(nth))
             else {
                 continue;
@@ -112,6 +121,7 @@ impl Scores {
         step_ms: u64,
         truth: impl Fn(u64) -> Option<f64>,
     ) {
+        self.heard.settle(known_until_ms, step_ms, &truth);
         while let Some(entry) = self.open.first_entry() {
             if entry.key().saturating_add(step_ms) > known_until_ms {
                 return;

@@ -17,17 +17,21 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 
 use arc_swap::ArcSwap;
-use foreshadow_control::{InstanceId, MetricViews, ServiceName};
+use foreshadow_control::{InstanceId, MetricViews, Planned, ServiceName};
 
 use super::Shared;
 pub(super) use scrape::AT_ONCE;
 pub(super) use store::Store;
+pub(crate) use table::Rows;
 
 /// Asks instances, and looks up signals, for as long as the node runs.
 pub(super) fn start(shared: &Arc<Shared>) {
     scrape::start(shared);
     signals::start(shared);
 }
+
+/// The farthest horizon of forecasts that are made tick by tick.
+const PLANNED_MS: u64 = 600_000;
 
 /// Reports that may wait for the next tick.
 const WAITING: usize = 4_096;
@@ -59,7 +63,11 @@ pub(crate) struct Metrics {
     pub(crate) forecasts: ArcSwap<BTreeMap<ServiceName, MetricViews>>,
     /// How scrapes do.
     pub(crate) scrapes: Scrapes,
+    tables: ArcSwap<Tables>,
 }
+
+/// What tables say of signals, times to come included, by service and signal.
+pub(crate) type Tables = BTreeMap<(ServiceName, String), Rows>;
 
 /// Scrapes since start.
 #[derive(Debug, Default)]
@@ -91,7 +99,27 @@ impl Metrics {
     pub(super) fn new() -> (Self, Receiver<Report>) {
         let (reports, inbox) = sync_channel(WAITING);
         let forecasts = ArcSwap::default();
-        (Self { reports, forecasts, scrapes: Scrapes::default() }, inbox)
+        let tables = ArcSwap::default();
+        (Self { reports, forecasts, scrapes: Scrapes::default(), tables }, inbox)
+    }
+
+    /// What tables say of the signals of a service in the time that demand is forecast tick by tick.
+    pub(crate) fn planned(
+        &self,
+        service: &ServiceName,
+        now_ms: u64,
+    ) -> BTreeMap<String, Vec<Planned>> {
+        let tables = self.tables.load();
+        let own = tables.iter().filter(|((of, _), _)| of == service);
+        own.map(|((_, signal), rows)| (signal, rows.changes(now_ms, now_ms + PLANNED_MS)))
+            .filter(|(_, changes)| !changes.is_empty())
+            .map(|(signal, changes)| (signal.clone(), changes))
+            .collect()
+    }
+
+    /// What tables say of signals now.
+    pub(crate) fn tables(&self) -> Arc<Tables> {
+        self.tables.load_full()
     }
 
     /// Hands a report to the next tick.

@@ -10,9 +10,9 @@ use foreshadow_control::ServiceName;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::table::Table;
+use super::table::{Rows, Table};
 use super::trouble::Trouble;
-use super::{Report, Subject, fetch};
+use super::{Report, Subject, Tables, fetch};
 use crate::backtest::prometheus::{Server, understood};
 use crate::node::Shared;
 
@@ -41,6 +41,7 @@ async fn follow(shared: Arc<Shared>) {
             config.services.get(service).and_then(|service| service.signals.get(name))
         };
         looking.retain(|key, task| find(key) == Some(&task.0));
+        forget(&shared, |key| looking.contains_key(key));
         for (service, configured) in &config.services {
             for (name, signal) in &configured.signals {
                 let key = (service.clone(), name.clone());
@@ -68,7 +69,14 @@ async fn look_up(shared: Arc<Shared>, key: (ServiceName, String), signal: Signal
         let begun = Instant::now();
         let now_ms = shared.clock.now_ms();
         let found = match &signal.source {
-            SignalSource::File { .. } => in_table(&mut table, now_ms).await,
+            SignalSource::File { .. } => match in_table(&mut table).await {
+                Ok(rows) => {
+                    let value = rows.at(now_ms);
+                    publish(&shared, (service.clone(), name.clone()), rows);
+                    Ok(value.map(|value| (value, 0)))
+                }
+                Err(error) => Err(error),
+            },
             SignalSource::Prometheus { prometheus, query } => {
                 on_server(prometheus, query, signal.timeout, now_ms).await
             }
@@ -90,16 +98,38 @@ async fn look_up(shared: Arc<Shared>, key: (ServiceName, String), signal: Signal
     }
 }
 
-/// The value in force and its age, which is none: it counts until the next.
-async fn in_table(table: &mut Option<Table>, now_ms: u64) -> anyhow::Result<Option<(f64, u64)>> {
+/// What the table says. The value in force has no age: it counts until the next.
+async fn in_table(table: &mut Option<Table>) -> anyhow::Result<Rows> {
     let mut own = table.take().context("the table is being read")?;
-    let (read, value) = tokio::task::spawn_blocking(move || {
-        let value = own.value(now_ms);
-        (own, value)
+    let (read, rows) = tokio::task::spawn_blocking(move || {
+        let rows = own.rows();
+        (own, rows)
     })
     .await?;
     *table = Some(read);
-    Ok(value?.map(|value| (value, 0)))
+    rows
+}
+
+/// Lets the loop and the fits read what a table says, where that is new.
+fn publish(shared: &Shared, key: (ServiceName, String), rows: Rows) {
+    if shared.metrics.tables.load().get(&key) != Some(&rows) {
+        shared.metrics.tables.rcu(|tables| {
+            let mut tables = Tables::clone(tables);
+            tables.insert(key.clone(), rows.clone());
+            tables
+        });
+    }
+}
+
+/// Takes back tables that are not looked up any more.
+fn forget(shared: &Shared, is_kept: impl Fn(&(ServiceName, String)) -> bool) {
+    if !shared.metrics.tables.load().keys().all(&is_kept) {
+        shared.metrics.tables.rcu(|tables| {
+            let mut tables = Tables::clone(tables);
+            tables.retain(|key, _| is_kept(key));
+            tables
+        });
+    }
 }
 
 /// The newest value that a server has, summed over series, and its age.

@@ -1,5 +1,7 @@
 //! Curves of made-up weeks.
 
+use foreshadow_predictor::long::Regressor;
+
 use super::*;
 
 const DAY_MS: u64 = 86_400_000;
@@ -43,8 +45,10 @@ fn span(at_ms: u64, covered_ms: u64) -> Span {
     }
 }
 
+static NO_SIGNALS: Signals = Signals { regressors: Vec::new(), unheard: Vec::new() };
+
 fn past(spans: &[Span]) -> Past<'_> {
-    Past { spans, started: &[], upcoming: &[], network: None }
+    Past { spans, started: &[], upcoming: &[], signals: &NO_SIGNALS, network: None }
 }
 
 #[test]
@@ -53,7 +57,7 @@ fn after_two_days_the_third_morning_is_foreseen() {
     let mut known = spans(Reach::Hour, 3);
     let now_ms = morning_ms - 1_800_000;
     known.retain(|span| span.at_ms < now_ms);
-    let curve = curve(&past(&known), Reach::Hour, &QUANTILES, now_ms).unwrap();
+    let curve = curve(&past(&known), Reach::Hour, &QUANTILES, now_ms).unwrap().0;
     let points = curve.told.points(now_ms);
     let at = |minutes: u64| points.iter().find(|p| p.horizon_ms == minutes * 60_000).unwrap();
     assert!((30.0..60.0).contains(&at(10).median_rps), "{points:?}");
@@ -67,7 +71,7 @@ fn each_reach_describes_all_of_it_from_now_on() {
     for reach in Reach::ALL {
         let known = spans(reach, 15);
         let now_ms = START_MS + 15 * DAY_MS + 60_000;
-        let curve = curve(&past(&known), reach, &QUANTILES, now_ms).unwrap();
+        let curve = curve(&past(&known), reach, &QUANTILES, now_ms).unwrap().0;
         let end_ms = curve.start_ms + curve.step_ms * curve.mean.len() as u64;
         assert!(curve.start_ms <= now_ms && end_ms >= now_ms + reach.ms(), "{reach:?}");
         assert_eq!(curve.quantiles.len(), curve.mean.len());
@@ -95,8 +99,8 @@ fn curves_are_scored_when_the_truth_comes() {
         let now_ms = START_MS + now as u64 * 60_000;
         scores.settle(now_ms, 60_000, |start_ms| Some(rps(start_ms)));
         if now % 60 == 0 {
-            let curve = curve(&past(seen), Reach::Hour, &QUANTILES, now_ms).unwrap();
-            scores.note(&curve, seen[now - 1].rps);
+            let (curve, claims) = curve(&past(seen), Reach::Hour, &QUANTILES, now_ms).unwrap();
+            scores.note(&curve, &claims, seen[now - 1].rps);
         }
     }
     // What is kept for the next start goes on where it ended, with what waits for its truth.
@@ -125,9 +129,9 @@ fn what_an_event_does_is_learned_over_its_repeats_and_told_to_people_only() {
             span.rps *= 2.0;
         }
     }
-    let past = Past { spans: &known, started: &started, upcoming: &upcoming, network: None };
+    let past = Past { started: &started, upcoming: &upcoming, ..past(&known) };
     let now_ms = START_MS + 14 * DAY_MS;
-    let curve = curve(&past, Reach::Day, &QUANTILES, now_ms).unwrap();
+    let curve = curve(&past, Reach::Day, &QUANTILES, now_ms).unwrap().0;
     let lift = &curve.lifts[0];
     assert_eq!((lift.name.as_str(), lift.repeats), ("sale", 4));
     assert!((1.6..2.6).contains(&lift.lift), "{lift:?}");
@@ -146,14 +150,95 @@ fn what_an_event_does_is_learned_over_its_repeats_and_told_to_people_only() {
         }
     }
     let started = [&started[..], &upcoming].concat();
-    let past = Past { spans: &known, started: &started, upcoming: &[], network: None };
+    let past = Past { started: &started, ..super::tests::past(&known) };
     let now_ms = now_ms + 13 * 3_600_000;
-    let curve = super::curve(&past, Reach::Day, &QUANTILES, now_ms).unwrap();
+    let curve = super::curve(&past, Reach::Day, &QUANTILES, now_ms).unwrap().0;
     let at = |at_ms: u64| usize::try_from((at_ms - curve.start_ms) / curve.step_ms).unwrap();
     let during = at(now_ms + 3_600_000);
     assert!(curve.mean[during] > 1.4 * 200.0, "{}", curve.mean[during]);
     let told = curve.told.at(now_ms + 3_600_000).unwrap();
     assert!(told[1] < 1.2 * 200.0, "{told:?}");
+}
+
+/// A campaign of three hours, which doubles demand, on every third day at a time of its own; what the
+/// table says of `days` days.
+fn campaign(at_ms: u64) -> f64 {
+    let day = at_ms.saturating_sub(START_MS) / DAY_MS;
+    let begins_ms = (9 + day * 5 % 8) * 3_600_000;
+    let runs = (begins_ms..begins_ms + 3 * 3_600_000).contains(&(at_ms % DAY_MS));
+    f64::from(u8::from(day % 3 == 1 && runs))
+}
+
+/// What a table knew that reaches a day ahead of the end of `known`, and of it what is said of later.
+fn planned(known: &[Span], says: impl Fn(u64) -> f64) -> Signals {
+    let end_ms = known.last().unwrap().at_ms + 900_000;
+    let past = known.iter().map(|span| Some(campaign(span.at_ms)));
+    let ahead = (0..2 * 96).map(|nth| Some(says(end_ms + nth * 900_000)));
+    let values = past.chain(ahead).collect();
+    let start_ms = known[0].at_ms;
+    let regressor = Regressor { name: "campaign".to_owned(), start_ms, values };
+    Signals { regressors: vec![regressor], unheard: Vec::new() }
+}
+
+fn with_campaigns(days: u64) -> Vec<Span> {
+    let mut known = spans(Reach::Day, days);
+    known.iter_mut().for_each(|span| span.rps *= 1.0 + campaign(span.at_ms));
+    known
+}
+
+#[test]
+fn a_campaign_that_a_table_has_of_tomorrow_is_foreseen_today() {
+    let known = with_campaigns(28);
+    let now_ms = START_MS + 28 * DAY_MS;
+    // The 28th day has one.
+    let at_ms = (now_ms..now_ms + DAY_MS).step_by(900_000).find(|at| campaign(*at) == 1.0).unwrap();
+    let signals = planned(&known, campaign);
+    let with = |signals: &Signals| {
+        let past = Past { signals, ..past(&known) };
+        curve(&past, Reach::Day, &QUANTILES, now_ms).unwrap()
+    };
+    let (told, claims) = with(&signals);
+    let nth = usize::try_from((at_ms + 3_600_000 - told.start_ms) / told.step_ms).unwrap();
+    assert!((340.0..480.0).contains(&told.mean[nth]), "{}", told.mean[nth]);
+    assert!((300.0..520.0).contains(&told.told.at(at_ms + 3_600_000).unwrap()[1]));
+    let [part] = &told.signals[..] else { panic!("{:?}", told.signals) };
+    assert!(part.heard && part.lead_ms == 0 && part.effect > 1.05, "{part:?}");
+    assert_eq!(claims[0].with_rps[nth], told.mean[nth]);
+    assert!(claims[0].without_rps[nth] < 260.0, "{}", claims[0].without_rps[nth]);
+    // One whose record speaks against it has no effect, and goes on being judged.
+    let unheard = Signals { unheard: vec!["campaign".to_owned()], ..planned(&known, campaign) };
+    let (deaf, judged) = with(&unheard);
+    assert!(deaf.mean[nth] < 260.0 && !deaf.signals[0].heard, "{}", deaf.mean[nth]);
+    assert_eq!(judged, claims);
+}
+
+#[test]
+fn a_table_that_lies_of_tomorrow_is_not_heard_any_more() {
+    let all = with_campaigns(31);
+    let mut scores = Scores::new(Reach::Day);
+    let mut heard = Vec::new();
+    for now in (28 * 96..31 * 96).step_by(4) {
+        let known = &all[..now];
+        let now_ms = START_MS + now as u64 * 900_000;
+        scores.settle(now_ms, 900_000, |at_ms| {
+            all.iter().find(|span| span.at_ms == at_ms).map(|span| span.rps)
+        });
+        // A campaign is always about to begin, and never does.
+        let mut signals = planned(known, |at_ms| {
+            f64::from(u8::from(at_ms >= now_ms + 3_600_000)).max(campaign(at_ms))
+        });
+        if scores.heard.is_against("campaign") {
+            signals.unheard.push("campaign".to_owned());
+        }
+        heard.push(signals.unheard.is_empty());
+        let past = Past { signals: &signals, ..past(known) };
+        let (curve, claims) = curve(&past, Reach::Day, &QUANTILES, now_ms).unwrap();
+        scores.note(&curve, &claims, known[now - 1].rps);
+    }
+    assert!(heard[..6].iter().all(|heard| *heard), "it had a good past: {heard:?}");
+    assert!(heard[24..].iter().all(|heard| !heard), "{heard:?}");
+    let record = scores.heard.of("campaign");
+    assert!(record.mae_rps > 2.0 * record.mae_without_rps, "{record:?}");
 }
 
 #[test]
