@@ -140,6 +140,7 @@ impl Horizon {
         inline
             + weights
             + self.rls.memory_bytes()
+            + self.signal_rls.as_ref().map_or(0, Rls::memory_bytes)
             + self.scales.memory_bytes()
             + per_level
             + self.pending.memory_bytes()

@@ -14,7 +14,7 @@ use super::extract::{Path, limit};
 use super::operate::blocking;
 use super::read::{Answer, known_service, query};
 use crate::node::Shared;
-use crate::node::history::{self, Resolution};
+use crate::node::history::{self, ReportedName, ReportedQuery, Resolution};
 use crate::node::long::Reach;
 
 /// Spans returned at most, and when nothing is said.
@@ -65,10 +65,7 @@ pub(super) async fn of_service(
         .ok_or_else(|| {
             refused(&format!("there is no resolution {resolution:?}: use 100ms, 1s, 1m, 15m or 1h"))
         })?;
-    let instance = wanted.instance.as_deref().map_or(Ok(0), |text| {
-        let id = text.strip_prefix('i').unwrap_or(text).parse::<u64>();
-        id.map_err(|_| refused(&format!("{text:?} is no instance: write i3 or 3")))
-    })?;
+    let instance = instance(wanted.instance.as_deref())?;
     let asked = history::Query {
         service: service.clone(),
         instance,
@@ -79,6 +76,81 @@ pub(super) async fn of_service(
     };
     let spans = blocking(&shared, move |s| s.history.spans(&asked)).await?;
     Ok(Json(json!({ "service": service, "resolution": resolution, "spans": spans })))
+}
+
+/// Which part of the past of reported metrics.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WantedMetric {
+    /// The metric or signal; when absent, those are listed of which something is kept.
+    metric: Option<String>,
+    /// `1m`, `15m` or `1h`; `1m` when absent.
+    resolution: Option<String>,
+    /// An instance, such as `i3`; the service as a whole when absent.
+    instance: Option<String>,
+    /// Only from this Unix time on.
+    since_ms: Option<u64>,
+    /// Only before this Unix time.
+    until_ms: Option<u64>,
+    /// At most so many, the newest.
+    limit: Option<u32>,
+}
+
+/// The past of what a service is told, or what one of its instances reports, also one that is gone.
+pub(super) async fn of_metric(
+    State(shared): State<Arc<Shared>>,
+    Path(name): Path<String>,
+    wanted: Result<Query<WantedMetric>, QueryRejection>,
+) -> Answer {
+    let wanted = query(wanted)?;
+    let service = known_service(&shared, &name)?;
+    let Some(metric) = wanted.metric else {
+        let of = service.clone();
+        let known = blocking(&shared, move |s| s.history.reported_names(&of)).await?;
+        let shown = |known: &ReportedName| match known.instance {
+            0 => json!({ "metric": known.metric }),
+            id => json!({ "metric": known.metric, "instance": format!("i{id}") }),
+        };
+        let known: Vec<Value> = known.iter().map(shown).collect();
+        return Ok(Json(json!({ "service": service, "metrics": known })));
+    };
+    let resolution = wanted.resolution.as_deref().unwrap_or("1m");
+    let resolution = Resolution::ALL
+        .into_iter()
+        .find(|known| known.as_str() == resolution && *known != Resolution::Second)
+        .ok_or_else(|| {
+            refused(&format!("there is no resolution {resolution:?} of metrics: use 1m, 15m or 1h"))
+        })?;
+    let limit = limit(wanted.limit, DEFAULT, MOST)?;
+    let soon_ms = shared.clock.now_ms().saturating_add(history::AHEAD_MS);
+    let asked = ReportedQuery {
+        service: service.clone(),
+        instance: instance(wanted.instance.as_deref())?,
+        metric: metric.clone(),
+        resolution,
+        from_ms: wanted.since_ms.unwrap_or(0),
+        until_ms: wanted.until_ms.unwrap_or(soon_ms),
+        limit,
+    };
+    let spans = blocking(&shared, move |s| s.history.reported(&asked)).await?;
+    // There may be more before a page that is full.
+    let next = spans.first().filter(|_| spans.len() == limit as usize).map(|span| span.at_ms);
+    Ok(Json(json!({
+        "service": service,
+        "instance": wanted.instance,
+        "metric": metric,
+        "resolution": resolution,
+        "spans": spans,
+        "next_until_ms": next,
+    })))
+}
+
+/// The id that a text such as `i3` names; 0, the service as a whole, where there is none.
+fn instance(text: Option<&str>) -> Result<u64, ApiError> {
+    text.map_or(Ok(0), |text| {
+        let id = text.strip_prefix('i').unwrap_or(text).parse::<u64>();
+        id.map_err(|_| refused(&format!("{text:?} is no instance: write i3 or 3")))
+    })
 }
 
 /// How far a curve is wanted.
@@ -145,14 +217,7 @@ pub(super) async fn forecast(
 /// Why there is no curve.
 fn why_none(reach: Reach, failure: Option<&str>) -> String {
     failure.map_or_else(
-        || {
-            format!(
-                "no curve was fitted yet: it takes {} spans of {} of history, and history must be \
-                 enabled",
-                reach.least_spans(),
-                reach.resolution().as_str()
-            )
-        },
+        || format!("no curve was fitted yet: {}", reach.takes()),
         |failure| format!("no curve was fitted: {failure}"),
     )
 }

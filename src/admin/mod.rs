@@ -34,6 +34,7 @@ pub(crate) fn router(shared: Arc<Shared>, token: Option<Token>, hosts: Hosts) ->
         .route("/api/v1/services", get(read::services))
         .route("/api/v1/services/{service}/forecast", get(history::forecast))
         .route("/api/v1/services/{service}/history", get(history::of_service))
+        .route("/api/v1/services/{service}/metrics/history", get(history::of_metric))
         .route("/api/v1/instances", get(read::instances))
         .route("/api/v1/shadows", get(read::shadows))
         .route("/api/v1/fitness", get(fitness::of_all))

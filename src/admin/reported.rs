@@ -1,6 +1,7 @@
 //! Metrics that agents push, and what is known of all that is reported.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -12,7 +13,8 @@ use foreshadow_control::{
     InstanceId, MAX_METRIC, MAX_METRIC_NAME, MAX_METRICS, ServiceName, is_metric_name,
     is_metric_value,
 };
-use serde::Deserialize;
+use serde::de::{Error as _, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 
 use super::error::ApiError;
@@ -28,6 +30,7 @@ const AHEAD_MS: u64 = 60_000;
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Pushed {
+    #[serde(deserialize_with = "once_each")]
     metrics: BTreeMap<String, f64>,
     /// When it was so; absent: now.
     at_ms: Option<u64>,
@@ -36,9 +39,38 @@ pub(super) struct Pushed {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Signals {
+    #[serde(deserialize_with = "once_each")]
     signals: BTreeMap<String, f64>,
     /// When it was so; absent: now.
     at_ms: Option<u64>,
+}
+
+/// Values by name, each name once: of two that differ nobody could say which was meant.
+fn once_each<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<String, f64>, D::Error> {
+    struct OnceEach;
+
+    impl<'de> Visitor<'de> for OnceEach {
+        type Value = BTreeMap<String, f64>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object of numbers by name")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut pairs: A) -> Result<Self::Value, A::Error> {
+            let mut values = BTreeMap::new();
+            while let Some((name, value)) = pairs.next_entry::<String, f64>()? {
+                let shown: String = name.chars().take(MAX_METRIC_NAME).collect();
+                if values.insert(name, value).is_some() {
+                    return Err(A::Error::custom(format!(
+                        "{shown:?} is there twice; send it once"
+                    )));
+                }
+            }
+            Ok(values)
+        }
+    }
+
+    from.deserialize_map(OnceEach)
 }
 
 pub(super) async fn push(
@@ -152,4 +184,20 @@ fn problem(values: &BTreeMap<String, f64>) -> Option<String> {
     }
     let wrong = values.iter().find(|(_, value)| !is_metric_value(**value));
     wrong.map(|(name, value)| format!("{name} is {value}; values are from 0 to {MAX_METRIC:e}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_is_there_twice_is_refused_and_named() {
+        let read = |text: &str| serde_json::from_str::<Signals>(text);
+        let twice = read(r#"{"signals": {"backlog": 1, "reach": 2, "backlog": 3}}"#).err().unwrap();
+        assert!(twice.to_string().contains("\"backlog\" is there twice"), "{twice}");
+        let escaped = read(r#"{"signals": {"a": 1, "\u0061": 1}}"#).err().unwrap();
+        assert!(escaped.to_string().contains("\"a\" is there twice"), "{escaped}");
+        assert_eq!(read(r#"{"signals": {"a": 1, "b": 2.5}}"#).unwrap().signals.len(), 2);
+        assert!(serde_json::from_str::<Pushed>(r#"{"metrics": [1]}"#).is_err());
+    }
 }

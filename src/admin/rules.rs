@@ -111,6 +111,10 @@ fn rule_json(shared: &Shared, service: &ServiceName, rule: &RuleView) -> Value {
     let config = shared.config.load();
     let impossible = parsed.map_or_else(|_| Vec::new(), |rule| config.impossible(service, &rule));
     answer["impossible"] = json!(impossible);
+    let parsed = rule.rule.parse::<Rule>();
+    let now_ms = shared.clock.now_ms();
+    answer["unforeseen"] =
+        json!(parsed.ok().and_then(|rule| shared.long.unforeseen(service, &rule, now_ms)));
     answer
 }
 

@@ -40,6 +40,25 @@ impl Announcing {
     }
 }
 
+/// Takes out of `started` what is over at `at_ms`, and what is known no more though it has not ended; the
+/// latter is given back as what ended now.
+pub(super) fn cut_short<'a>(
+    started: &mut Vec<Event>,
+    known: impl Iterator<Item = &'a Event> + Clone,
+    at_ms: u64,
+) -> Vec<Event> {
+    started.retain(|event| event.end_ms > at_ms);
+    let is_known = |event: &Event| {
+        // An event that was changed goes on.
+        known.clone().any(|known| {
+            (known.start_ms, &known.name, &known.service)
+                == (event.start_ms, &event.name, &event.service)
+        })
+    };
+    let gone = started.extract_if(.., |event| !is_known(event));
+    gone.map(|event| Event { end_ms: at_ms, ..event }).collect()
+}
+
 /// The events that run at `at_ms`, and the soonest of those to come that ask for more than usual:
 /// an observation is built, recorded and kept every tick, and most of a calendar is far away.
 pub(super) fn announced<'a>(
@@ -62,6 +81,23 @@ pub(super) fn announced<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_event_that_is_withdrawn_while_it_runs_ends_then() {
+        let event = |name: &str, end_ms| Event {
+            service: "shop".to_owned(),
+            name: name.to_owned(),
+            start_ms: 100,
+            end_ms,
+            lift: 2.0,
+        };
+        let mut started = vec![event("over", 150), event("sale", 500), event("match", 500)];
+        let known = [event("sale", 600)];
+        let ended = cut_short(&mut started, known.iter(), 200);
+        assert_eq!(ended, [event("match", 200)]);
+        assert_eq!(started, [event("sale", 500)]);
+        assert!(cut_short(&mut started, known.iter(), 300).is_empty());
+    }
 
     #[test]
     fn what_runs_is_told_and_the_soonest_that_ask_for_more() {

@@ -14,7 +14,7 @@ use foreshadow_mirror::Mirrorer;
 use foreshadow_proxy::{DataPlane, InstanceDrain};
 use foreshadow_shadow::{Manager, ShadowInstance};
 
-use super::announced::announced;
+use super::announced::{announced, cut_short};
 use super::decisions::Event;
 use super::long::{Calendar, LongForecasts};
 use super::metrics::{Metrics, Report, Store};
@@ -107,9 +107,11 @@ impl Observer {
         self.workloads.retain(|service, _| wiring.services.contains_key(service));
     }
 
-    /// Events that have started and were not given out before, those of calendars included.
+    /// Events that have started and were not given out before, those of calendars included, and those
+    /// that were and have ended early, since they were withdrawn.
     pub(super) fn newly_started(&mut self, calendar: &Calendar, at_ms: u64) -> Vec<Event> {
-        self.started.retain(|event| event.end_ms > at_ms);
+        let known = self.events.iter().chain(calendar.values().flatten());
+        let mut changed = cut_short(&mut self.started, known, at_ms);
         let runs = |event: &&Event| event.start_ms <= at_ms && event.end_ms > at_ms;
         let new = |event: &&Event| runs(event) && !self.started.contains(event);
         let begun = |event: &&Event| event.start_ms <= at_ms;
@@ -117,7 +119,8 @@ impl Observer {
         let all = self.events.iter().chain(of_calendars);
         let started: Vec<Event> = all.filter(new).cloned().collect();
         self.started.extend(started.iter().cloned());
-        started
+        changed.extend(started);
+        changed
     }
 
     /// What is told of a service's time to come: of every service in another tick of the second.

@@ -4,6 +4,7 @@
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener};
 
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::support::{Backend, Node, Process, eventually, foreshadow, try_get};
@@ -243,7 +244,7 @@ fn signals_are_looked_up_in_tables_and_on_a_prometheus_server() {
         reach.display(),
         query_range_server(),
     );
-    let node = Node::start(&services(&[&backend], &more));
+    let mut node = Node::start(&services(&[&backend], &more));
     eventually("the rule to fire", || (rule_state(&node) == "firing").then_some(()));
     let current = |name: &str| metric(&node, name, false).and_then(|m| m["current"].as_f64());
     eventually("both to be known", || {
@@ -264,4 +265,24 @@ fn signals_are_looked_up_in_tables_and_on_a_prometheus_server() {
     std::fs::remove_file(&reach).unwrap();
     let told = |what: &str| node.process.log().contains(what).then_some(());
     eventually("the loss of the table to be told", || told("signal campaign of shop"));
+
+    // Minutes that are not over are kept when the node ends.
+    std::fs::write(&reach, "2020-01-01T00:00:00Z,2\n").unwrap();
+    node.process.signal(Signal::TERM);
+    assert_eq!(node.process.wait(), Some(0), "{}", node.process.log());
+    node.restart();
+    let past = |query: &str| node.api(&format!("/api/v1/services/shop/metrics/history{query}"));
+    let kept = past("")["metrics"].clone();
+    let expected = json!([{ "metric": "backlog" }, { "metric": "campaign" }]);
+    assert_eq!(kept, expected);
+    let backlog = past("?metric=backlog&resolution=1h&limit=5");
+    assert_eq!(backlog["spans"][0]["mean"], 600.0, "{backlog}");
+    assert_eq!(backlog["next_until_ms"], Value::Null);
+    let campaign = past("?metric=campaign&resolution=1h&limit=1");
+    assert_eq!(campaign["spans"][0]["most"], 7.0, "{campaign}");
+    assert_eq!(campaign["next_until_ms"], campaign["spans"][0]["at_ms"]);
+    let refused =
+        try_get(node.admin, "/api/v1/services/shop/metrics/history?metric=a&resolution=1s");
+    assert_eq!(refused.unwrap().status, 400);
+    assert_eq!(past("?metric=unknown")["spans"], json!([]));
 }

@@ -154,3 +154,21 @@ fn a_rule_is_tried_on_a_recording_by_api_and_command_line() {
     assert_eq!(wrong.status.code(), Some(1));
     assert!(told.contains("    demand > 20 -> hold\n             ^^"), "{told}");
 }
+
+#[test]
+fn a_rule_that_looks_farther_than_any_curve_yet_is_told_so() {
+    let primary = Backend::start(&[]);
+    let far = "    rules:\n      far: demand > 1000rps within 6h -> alert \"far\"\n      near: demand > 1000rps within 5m -> alert \"near\"\n";
+    let node = Node::start(&services(&primary, far));
+    let unforeseen = |name: &str| {
+        let all = rules(&node);
+        let rule = all.iter().find(|rule| rule["name"] == name).unwrap();
+        rule["unforeseen"].as_str().map(str::to_owned)
+    };
+    let why = unforeseen("far").unwrap();
+    assert!(why.contains("6 h ahead") && why.contains("16 spans of 15m"), "{why}");
+    assert_eq!(unforeseen("near"), None);
+    eventually("the log to say it", || {
+        node.process.log().contains("a rule cannot fire").then_some(())
+    });
+}

@@ -25,16 +25,26 @@ pub(crate) fn of_calendar(text: &str, lift: f64) -> Result<Vec<RecurringEvent>, 
         |event: &icalendar::Event, error| format!("the event {:?}: {error}", name(event));
     // Occurrences that another event of the same UID replaces, be it by nothing.
     let mut replaced: BTreeMap<&str, Vec<DateTime<Tz>>> = BTreeMap::new();
+    let mut newest: BTreeMap<Identity<'_>, Revision> = BTreeMap::new();
+    let mut revisions = Vec::new();
     for event in calendar.events() {
         let which = replaces(event, zone).map_err(|error| in_event(event, error))?;
-        if let (Some(which), Some(uid)) = (which, event.get_uid()) {
-            replaced.entry(uid).or_default().push(which);
+        let revision = revision(event).map_err(|error| in_event(event, error))?;
+        let identity = event.get_uid().map(|uid| (uid, which));
+        if let Some((uid, which)) = identity {
+            if let Some(which) = which {
+                replaced.entry(uid).or_default().push(which);
+            }
+            let known = newest.entry((uid, which)).or_default();
+            *known = revision.clone().max(std::mem::take(known));
         }
+        revisions.push((identity, revision));
     }
     let mut events = Vec::new();
-    for event in calendar.calendar_events() {
+    for (event, (identity, revision)) in calendar.calendar_events().zip(&revisions) {
+        let is_old = identity.and_then(|key| newest.get(&key)).is_some_and(|new| revision < new);
         let is_cancelled = matches!(event.event().get_status(), Some(EventStatus::Cancelled));
-        if is_cancelled {
+        if is_old || is_cancelled {
             continue;
         }
         let in_event = |error| in_event(event.event(), error);
@@ -51,6 +61,22 @@ pub(crate) fn of_calendar(text: &str, lift: f64) -> Result<Vec<RecurringEvent>, 
         events.push(event.map_err(in_event)?);
     }
     Ok(events)
+}
+
+/// What revisions of one event have in common: its UID, and which occurrence it stands in for.
+type Identity<'a> = (&'a str, Option<DateTime<Tz>>);
+
+/// How new an event is among those of its UID: its sequence, then when that was written (RFC 5545,
+/// sections 3.8.7.4 and 3.8.7.2).
+type Revision = (u64, String);
+
+fn revision(event: &icalendar::Event) -> Result<Revision, String> {
+    let text = event.property_value("SEQUENCE").unwrap_or("0").trim();
+    let sequence =
+        text.parse().map_err(|_| format!("SEQUENCE is {text:?}, not a whole number from 0 on"))?;
+    // In UTC and of one form, so that the order of texts is that of times.
+    let written = event.property_value("DTSTAMP").unwrap_or_default().trim().to_owned();
+    Ok((sequence, written))
 }
 
 /// Which occurrence of a repeating event it stands in for, if it does.
@@ -205,6 +231,31 @@ mod tests {
         let from_then_on = moved.replace("RECURRENCE-ID;", "RECURRENCE-ID;RANGE=THISANDFUTURE;");
         let error = of_calendar(&calendar(&[&from_then_on]), 1.0).unwrap_err();
         assert!(error.contains("\"moved\": RECURRENCE-ID with a RANGE"), "{error}");
+    }
+
+    #[test]
+    fn of_revisions_of_an_event_the_newest_counts_wherever_it_stands() {
+        let first = "UID:1 SUMMARY:sale DTSTART:20261023T100000Z DURATION:PT1H";
+        let later = "UID:1 SEQUENCE:2 SUMMARY:sale DTSTART:20261023T150000Z DURATION:PT1H";
+        let between = "UID:1 SEQUENCE:1 SUMMARY:sale DTSTART:20261023T120000Z DURATION:PT1H";
+        assert_eq!(found(&calendar(&[later, first, between])), named("sale", &[(15, 16)]));
+        // A revision that calls it off leaves nothing of those before it.
+        let off = "UID:1 SEQUENCE:3 SUMMARY:sale DTSTART:20261023T150000Z STATUS:CANCELLED";
+        assert_eq!(found(&calendar(&[off, first, later])), []);
+        // One occurrence that was moved twice.
+        let days =
+            "UID:2 SUMMARY:match DTSTART:20261023T100000Z DURATION:PT1H RRULE:FREQ=DAILY;COUNT=2";
+        let moved = "UID:2 SEQUENCE:2 SUMMARY:match RECURRENCE-ID:20261024T100000Z \
+                     DTSTART:20261024T200000Z DURATION:PT1H";
+        let before = "UID:2 SEQUENCE:1 SUMMARY:match RECURRENCE-ID:20261024T100000Z \
+                      DTSTART:20261024T180000Z DURATION:PT1H";
+        let expected = [named("match", &[(10, 11)]), named("match", &[(44, 45)])].concat();
+        assert_eq!(found(&calendar(&[days, moved, before])), expected);
+        // What is as new is no revision of each other.
+        let twin = first.replace("T100000Z", "T110000Z");
+        assert_eq!(found(&calendar(&[first, &twin])), named("sale", &[(10, 11), (11, 12)]));
+        let error = of_calendar(&calendar(&["UID:1 SEQUENCE:-1 DTSTART:20261023T100000Z"]), 1.0);
+        assert!(error.unwrap_err().contains("SEQUENCE is \"-1\""));
     }
 
     #[test]

@@ -141,9 +141,9 @@ table! {
 table! {
     /// A calendar file, and what its events do. An event's own X-FORESHADOW-LIFT comes first, and
     /// what its repeats were seen to do outweighs both. Cancelled events do not happen, moved
-    /// repeats where they were moved. Times without a zone are this machine's; whole days are those
-    /// of the calendar's X-WR-TIMEZONE or else this machine's. An event without an end takes an
-    /// hour.
+    /// repeats where they were moved; of revisions the newest counts (SEQUENCE). Times without a
+    /// zone are this machine's; whole days are those of the calendar's X-WR-TIMEZONE or else this
+    /// machine's. An event without an end takes an hour.
     RawCalendar {
         /// The file.
         file: FilePath = required,

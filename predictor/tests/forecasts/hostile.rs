@@ -153,6 +153,17 @@ fn a_usual_series_takes_the_memory_the_docs_say() {
 }
 
 #[test]
+fn least_squares_with_regressors_counts_in_the_memory() {
+    let bytes = |regressors| {
+        let spec = crate::common::spec(&[1_000, 5_000, 30_000, 120_000]);
+        Forecaster::with_regressors(spec, regressors).memory_bytes()
+    };
+    // Four horizons, each with a covariance of some 30 features up to its diagonal.
+    let more = bytes(8) - bytes(0);
+    assert!(more > 4 * 30 * 31 / 2 * size_of::<f64>(), "{more} bytes");
+}
+
+#[test]
 fn the_largest_spec_takes_no_more_memory_than_the_docs_say() {
     let spec = SeriesSpec {
         step_ms: 10,

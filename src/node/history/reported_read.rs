@@ -117,3 +117,52 @@ pub(super) fn names(path: &Path, service: &ServiceName) -> anyhow::Result<Vec<Re
     })?;
     rows.collect::<Result<_, _>>().context("the history of metrics cannot be read")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::schema;
+    use super::*;
+
+    #[test]
+    fn the_newest_spans_of_one_metric_are_read_and_pages_meet() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("history.db");
+        let query = |metric: &str, resolution, until_ms, limit| ReportedQuery {
+            service: ServiceName::from("shop"),
+            instance: 3,
+            metric: metric.to_owned(),
+            resolution,
+            from_ms: 60_000,
+            until_ms,
+            limit,
+        };
+        let shop = ServiceName::from("shop");
+        assert!(spans(&path, &query("cpu", Resolution::Minute, 1 << 40, 9)).unwrap().is_empty());
+        let db = schema::open(&path).unwrap();
+        db.execute_batch(
+            "INSERT INTO metric_series VALUES (1, 'shop', 0, 'backlog'), (2, 'shop', 3, 'cpu'), \
+             (3, 'other', 3, 'cpu');",
+        )
+        .unwrap();
+        for minute in 0..10 {
+            let row = params![minute * 60_000, f64::from(minute) * 20.0];
+            let sql = "INSERT INTO metrics_1m VALUES (2, ?1, 10, ?2, 0, ?2)";
+            assert_eq!(db.execute(sql, row).unwrap(), 1);
+        }
+        let read = |metric, resolution, until_ms, limit| {
+            let read = spans(&path, &query(metric, resolution, until_ms, limit)).unwrap();
+            read.iter().map(|span| (span.at_ms / 60_000, span.mean)).collect::<Vec<_>>()
+        };
+        let newest = read("cpu", Resolution::Minute, u64::MAX, 3);
+        assert_eq!(newest, [(7, 14.0), (8, 16.0), (9, 18.0)]);
+        let before = read("cpu", Resolution::Minute, newest[0].0 * 60_000, 3);
+        assert_eq!(before.last(), Some(&(6, 12.0)));
+        assert_eq!(read("cpu", Resolution::Minute, u64::MAX, 99).len(), 9, "from the second on");
+        assert!(read("cpu", Resolution::Hour, u64::MAX, 3).is_empty());
+        assert!(read("cpu", Resolution::Second, u64::MAX, 3).is_empty());
+        assert!(read("backlog", Resolution::Minute, u64::MAX, 3).is_empty());
+        let names = names(&path, &shop).unwrap();
+        let named: Vec<_> = names.iter().map(|it| (it.instance, it.metric.as_str())).collect();
+        assert_eq!(named, [(0, "backlog"), (3, "cpu")]);
+    }
+}

@@ -18,6 +18,7 @@ use super::heard::{Claim, SignalPart, Signals};
 use super::network::{Networks, Part};
 use super::regressors::regressors;
 use super::score::Scores;
+use super::unforeseen::Unforeseen;
 use crate::node::Shared;
 use crate::node::history::{Query, Span};
 
@@ -49,6 +50,7 @@ pub(super) struct Fitter {
     /// What failed last, so that it is said once.
     failed: BTreeMap<(ServiceName, Reach), String>,
     networks: Networks,
+    unforeseen: Unforeseen,
 }
 
 /// What a curve is made from.
@@ -77,6 +79,7 @@ impl Fitter {
             self.config = Some(Arc::clone(&config));
             self.calendar_due_ms = now_ms + CALENDAR_EVERY_MS;
             shared.long.calendar.store(Arc::new(coming(&config, now_ms)));
+            self.unforeseen.tell(&config, &shared.orders.load(), &shared.long, now_ms);
         }
         if !shared.history.is_kept() {
             return IDLE;

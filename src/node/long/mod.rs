@@ -8,6 +8,7 @@ mod heard;
 mod network;
 mod regressors;
 mod score;
+mod unforeseen;
 
 use std::collections::BTreeMap;
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
