@@ -4,8 +4,6 @@
 //! 1993), so that up to half of the past may be outliers. The newest values are compared by their
 //! median, so that a single outlier among them says nothing unless they are one.
 
-use std::collections::VecDeque;
-
 use serde::{Deserialize, Serialize};
 
 use super::history::History;
@@ -36,7 +34,7 @@ impl DriftSpec {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Drift {
     spec: DriftSpec,
-    newest: VecDeque<f64>,
+    newest: History,
     past: History,
     /// Values that are no longer among the newest and not yet past.
     leaving: Vec<f64>,
@@ -82,7 +80,7 @@ impl Drift {
             past: spec.past.max(DriftSpec::LEAST_PAST),
             ..spec
         };
-        Self { spec, newest: VecDeque::new(), past: History::default(), leaving: Vec::new() }
+        Self { spec, newest: History::default(), past: History::default(), leaving: Vec::new() }
     }
 
     /// Takes the next value; what is no finite number is left out.
@@ -90,26 +88,12 @@ impl Drift {
         if !value.is_finite() {
             return;
         }
-        if self.newest.len() >= self.spec.block {
-            self.leaving.extend(self.newest.pop_front());
-        }
-        self.newest.push_back(value);
+        self.leaving.extend(self.newest.push(value, self.spec.block));
         if self.leaving.len() >= self.spec.block {
             if let Some(block) = median(&mut self.leaving) {
                 self.past.push(block, self.spec.past);
             }
             self.leaving.clear();
-        }
-    }
-
-    /// The median of the newest values, once there are enough.
-    fn newest_block(&self) -> Option<f64> {
-        if self.newest.len() < self.spec.block {
-            return None;
-        }
-        match self.spec.block {
-            1 => self.newest.back().copied(),
-            _ => median(&mut self.newest.iter().copied().collect::<Vec<f64>>()),
         }
     }
 
@@ -123,7 +107,8 @@ impl Drift {
     #[must_use]
     pub fn deviation(&self) -> Option<Deviation> {
         let usual = self.usual()?;
-        let size = self.newest_block()? - usual;
+        let newest = self.newest.median().filter(|_| self.newest.len() >= self.spec.block)?;
+        let size = newest - usual;
         Deviation::of(size, self.spread(usual)?)
     }
 
@@ -139,7 +124,7 @@ impl Drift {
 
     /// Drops the newest values: what produced them has been replaced.
     pub fn interrupt(&mut self) {
-        self.newest.clear();
+        self.newest = History::default();
         self.leaving.clear();
     }
 }

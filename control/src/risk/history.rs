@@ -32,17 +32,20 @@ impl From<History> for VecDeque<f64> {
 }
 
 impl History {
-    /// Takes a finite value; the oldest leave where there would be more than `most`.
-    pub(super) fn push(&mut self, value: f64, most: usize) {
+    /// Takes a finite value; the oldest leave where there would be more than `most`. The last of them.
+    pub(super) fn push(&mut self, value: f64, most: usize) -> Option<f64> {
         debug_assert!(value.is_finite(), "the caller leaves out what is no number");
+        let mut left = None;
         while self.by_age.len() >= most.max(1) {
             let Some(oldest) = self.by_age.pop_front() else { break };
+            left = Some(oldest);
             let at = self.by_size.partition_point(|known| known.total_cmp(&oldest).is_lt());
             self.by_size.remove(at);
         }
         self.by_age.push_back(value);
         let at = self.by_size.partition_point(|known| known.total_cmp(&value).is_lt());
         self.by_size.insert(at, value);
+        left
     }
 
     pub(super) fn len(&self) -> usize {
@@ -92,7 +95,9 @@ mod tests {
         ) {
             let mut history = History::default();
             for value in &values {
-                history.push(f64::from(*value), most);
+                let before = history.by_age.front().copied();
+                let left = history.push(f64::from(*value), most);
+                prop_assert!(left.is_none() || left == before);
             }
             let kept: Vec<f64> =
                 values.iter().rev().take(most).map(|value| f64::from(*value)).collect();
@@ -111,7 +116,8 @@ mod tests {
     #[test]
     fn what_is_stored_comes_back() {
         let mut history = History::default();
-        (0..50).for_each(|n| history.push(f64::from(n * 17 % 23), 20));
+        let left = (0..50).filter_map(|n| history.push(f64::from(n * 17 % 23), 20)).count();
+        assert_eq!((left, history.len()), (30, 20));
         let text = serde_json::to_string(&history).unwrap();
         assert_eq!(serde_json::from_str::<History>(&text).unwrap(), history);
         let nothing = History::default();

@@ -4,6 +4,35 @@
 
 use std::f64::consts::{LN_2, SQRT_2};
 
+/// Factors of Horner's scheme for artanh(s) / s in the square of s: 1/21, 1/19, ..., 1.
+const ARTANH: [f64; 11] = [
+    1.0 / 21.0,
+    1.0 / 19.0,
+    1.0 / 17.0,
+    1.0 / 15.0,
+    1.0 / 13.0,
+    1.0 / 11.0,
+    1.0 / 9.0,
+    1.0 / 7.0,
+    1.0 / 5.0,
+    1.0 / 3.0,
+    1.0,
+];
+/// Factors for the series of the exponential function: 1/12, 1/11, ..., 1.
+const EXP: [f64; 12] = [
+    1.0 / 12.0,
+    1.0 / 11.0,
+    1.0 / 10.0,
+    1.0 / 9.0,
+    1.0 / 8.0,
+    1.0 / 7.0,
+    1.0 / 6.0,
+    1.0 / 5.0,
+    1.0 / 4.0,
+    1.0 / 3.0,
+    1.0 / 2.0,
+    1.0,
+];
 const MANTISSA: u64 = (1 << 52) - 1;
 const EXPONENT_OF_ONE: u64 = 1023;
 
@@ -21,7 +50,8 @@ pub(crate) fn ln(x: f64) -> f64 {
     }
     // ln m = 2 artanh((m - 1) / (m + 1)), whose argument is below 0.172.
     let s = (mantissa - 1.0) / (mantissa + 1.0);
-    let series = (0..11).rev().fold(0.0, |sum, n| sum * s * s + 1.0 / f64::from(2 * n + 1));
+    let square = s * s;
+    let series = ARTANH.iter().fold(0.0, |sum, factor| sum * square + factor);
     2.0 * s * series + exponent as f64 * LN_2
 }
 
@@ -30,7 +60,7 @@ pub(crate) fn exp(x: f64) -> f64 {
     let x = if x.is_nan() { 0.0 } else { x.clamp(-700.0, 700.0) };
     let doublings = (x / LN_2).round();
     let rest = x - doublings * LN_2;
-    let series = (1..15).rev().fold(1.0, |sum, n| 1.0 + sum * rest / f64::from(n));
+    let series = EXP.iter().fold(1.0, |sum, factor| 1.0 + sum * rest * factor);
     let exponent = (EXPONENT_OF_ONE as i64 + doublings as i64) as u64;
     series * f64::from_bits(exponent << 52)
 }

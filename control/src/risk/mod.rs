@@ -39,6 +39,7 @@ use self::math::exp;
 use self::reported::{Reported, oddest};
 use self::resources::Known;
 use self::robust::medians_of_others;
+use self::tally::Fading;
 use self::watch::Watch;
 use crate::feedback::AlarmTally;
 use crate::fleet::may_take_requests;
@@ -180,13 +181,15 @@ impl Risk {
         period_ms: u64,
         objective: f64,
     ) {
+        let fading = Fading::over(period_ms);
+        let forgiven = exp(-(period_ms as f64) / FLAP_MEMORY_MS);
         for instance in instances {
             let Some(watch) = self.watches.get_mut(&instance.instance) else { continue };
             self.level.pass(period_ms, FALSE_PER_DAY);
             watch.uses(Known::of(instance), now_ms);
             watch.reported.observe(&instance.reported, now_ms);
-            watch.flaps *= exp(-(period_ms as f64) / FLAP_MEMORY_MS);
-            if let Some(values) = watch.tally.close(&mut watch.failures) {
+            watch.flaps *= forgiven;
+            if let Some(values) = watch.tally.close(&mut watch.failures, fading) {
                 watch.drift(values);
             }
             if let Some((began_ms, moved)) = &mut watch.alarm {

@@ -65,6 +65,9 @@ impl Reported {
 /// direction; none where nothing is reported or known.
 pub(super) fn oddest(all: &[&Reported]) -> Vec<Option<Odd>> {
     let mut odd: Vec<Option<Odd>> = vec![None; all.len()];
+    if all.iter().all(|one| one.metrics.is_empty()) {
+        return odd;
+    }
     let mut names: Vec<&String> = all.iter().flat_map(|one| one.metrics.keys()).collect();
     names.sort_unstable();
     names.dedup();

@@ -7,7 +7,8 @@
 //! - A rise counts at once. A fall counts as far as it lasts for two values: a single low one cannot
 //!   be told from one that was recorded in part.
 //! - The spread is that of the series' own deviations, heeding tails ([`DriftSpec::heeds_tails`]).
-//!   What is no outlier but lasts shows in the median of ten, against the spread of such medians.
+//!   What is no outlier but lasts shows in the median of ten, against the spread of such medians;
+//!   without a forecast it is compared with the usual level.
 
 use std::collections::VecDeque;
 
@@ -111,10 +112,11 @@ impl Surprise {
             ((value - expected) / expected.max(least)).min(LARGEST)
         };
         let from_recent = part(recent);
-        let from_forecast =
-            forecast.filter(|forecast| forecast.is_finite()).map_or(from_recent, part);
+        let forecast = forecast.filter(|forecast| forecast.is_finite());
+        let from_forecast = forecast.map_or(from_recent, part);
         self.single.observe(from_forecast);
-        self.lasting.observe(from_forecast);
+        // The level just before soon explains what lasts.
+        self.lasting.observe(part(forecast.unwrap_or(usual)));
         self.before = std::mem::take(&mut self.newest);
         if let Some(single) = self.single.deviation() {
             // The spread is that of what the forecast leaves.

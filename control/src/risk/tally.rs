@@ -24,11 +24,10 @@ pub(super) struct Tally {
     retransmits: u64,
     /// Sum over ticks of requests in flight times the length of the tick.
     in_flight_ms: f64,
-    /// Of this period only: requests, failed ones, those that could not connect, and its length.
+    /// Of this period only: requests, failed ones, and those that could not connect.
     failed: u64,
     unconnected: u64,
     asked: u64,
-    period_ms: u64,
 }
 
 /// What drifts, larger being worse, each the logarithm of a ratio or time.
@@ -43,7 +42,6 @@ pub(super) struct Values {
 impl Tally {
     pub(super) fn add(&mut self, meters: &Meters, kernel: Option<&KernelSample>, elapsed_ms: u64) {
         self.elapsed_ms = self.elapsed_ms.saturating_add(elapsed_ms);
-        self.period_ms = self.period_ms.saturating_add(elapsed_ms);
         self.requests = self.requests.saturating_add(meters.requests);
         self.asked = self.asked.saturating_add(meters.requests);
         let latency = &meters.latency;
@@ -58,9 +56,9 @@ impl Tally {
     }
 
     /// Ends a period; values once enough was asked for, or after five periods with anything.
-    pub(super) fn close(&mut self, failures: &mut Failures) -> Option<Values> {
-        failures.add(self.asked, self.failed, self.unconnected, self.period_ms);
-        (self.asked, self.failed, self.unconnected, self.period_ms) = (0, 0, 0, 0);
+    pub(super) fn close(&mut self, failures: &mut Failures, fading: Fading) -> Option<Values> {
+        failures.add(self.asked, self.failed, self.unconnected, fading);
+        (self.asked, self.failed, self.unconnected) = (0, 0, 0);
         self.periods += 1;
         if self.requests < ENOUGH && self.periods < MOST_PERIODS {
             return None;
@@ -83,6 +81,20 @@ impl Tally {
     }
 }
 
+/// What a period leaves of earlier counts.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Fading {
+    now: f64,
+    lately: f64,
+}
+
+impl Fading {
+    pub(super) fn over(elapsed_ms: u64) -> Self {
+        let passed_ms = elapsed_ms as f64;
+        Self { now: exp(-passed_ms / NOW_MS), lately: exp(-passed_ms / LATELY_MS) }
+    }
+}
+
 /// Requests and failures of one instance, fading.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Failures {
@@ -94,9 +106,8 @@ pub(super) struct Failures {
 }
 
 impl Failures {
-    fn add(&mut self, asked: u64, failed: u64, unconnected: u64, elapsed_ms: u64) {
-        let passed_ms = elapsed_ms as f64;
-        let (now, lately) = (exp(-passed_ms / NOW_MS), exp(-passed_ms / LATELY_MS));
+    fn add(&mut self, asked: u64, failed: u64, unconnected: u64, fading: Fading) {
+        let Fading { now, lately } = fading;
         let (asked, failed) = (asked as f64, failed as f64);
         self.asked = self.asked * now + asked;
         self.failed = self.failed * now + failed;

@@ -1,7 +1,7 @@
 //! Instances without a world around them: scores of a day at a time.
 
 use super::*;
-use crate::{LatencySummary, Meters, Mode, RiskSignal, Role, ServiceName};
+use crate::{LatencySummary, Meters, Mode, ResourceSample, RiskSignal, Role, ServiceName};
 
 const DAY_S: u64 = 86_400;
 
@@ -339,12 +339,12 @@ fn queued(seconds: u64, queue: impl Fn(u64, u64) -> f64) -> Vec<RiskAssessment> 
 
 #[test]
 fn a_reported_metric_that_departs_is_evidence_and_no_alarm_alone() {
-    let told = queued(304, |id, at_s| if id == 1 && at_s >= 300 { 80.0 } else { 0.0 });
+    let told = queued(312, |id, at_s| if id == 1 && at_s >= 300 { 80.0 } else { 0.0 });
     let first = &told[0].contributors[0];
     assert_eq!(first.what, RiskSignal::Reported);
     assert!(first.evidence.starts_with("queue_depth"), "{first:?}");
     assert!(told[0].score > 5.0 * told[1].score && told[0].score < evidence::CLEAR, "{told:?}");
-    let shared = queued(304, |_, at_s| if at_s >= 300 { 80.0 } else { 0.0 });
+    let shared = queued(312, |_, at_s| if at_s >= 300 { 80.0 } else { 0.0 });
     assert!(shared.iter().all(|told| told.score < 0.02), "{shared:?}");
 }
 
