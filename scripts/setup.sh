@@ -25,6 +25,14 @@ need() {
     have "$1" || missing+=("$1")
 }
 
+# The tests of containers start an engine of their own, which only root can: for others they are
+# skipped, and say so.
+need_engine() {
+    [ "$(id -u)" -eq 0 ] || return 0
+    need dockerd
+    need setpriv
+}
+
 # A compiler without headers or a linker is common in small images, so it has to prove itself.
 need_c_compiler() {
     local scratch works=no
@@ -43,6 +51,10 @@ packages() {
     for tool in "${missing[@]}"; do
         case "$manager:$tool" in
         apt:cc) echo gcc libc6-dev ;;
+        apt:dockerd) echo docker.io ;;
+        apk:dockerd) echo docker-engine ;;
+        dnf:dockerd) echo moby-engine ;;
+        *:setpriv) echo util-linux ;;
         dnf:cc) echo gcc glibc-devel ;;
         apk:cc) echo gcc musl-dev ;;
         brew:cc) echo gcc ;;
@@ -146,6 +158,7 @@ for goal in "$@"; do
         need curl
         need nginx
         need python3
+        need_engine
         ;;
     check) ;;
     *)

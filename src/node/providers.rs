@@ -38,6 +38,14 @@ pub(super) fn provider(
             let made = shadow::ProcessProvider::new(Arc::clone(host), process_spec(process));
             (Arc::new(made), times)
         }
+        config::Provider::Docker(docker) => {
+            let times = Times {
+                warm_cpu: docker.cpu.warm,
+                start_timeout: docker.start_timeout,
+                stop_timeout: docker.stop_timeout,
+            };
+            (Arc::new(shadow::DockerProvider::new(host, docker_spec(docker))), times)
+        }
         config::Provider::Exec(exec) => {
             let spec = shadow::ExecSpec {
                 command: exec.command.clone(),
@@ -91,6 +99,55 @@ fn process_spec(process: &config::ProcessProvider) -> shadow::ProcessSpec {
             max_bytes: process.output.max_size,
             keep: process.output.keep,
         },
+    }
+}
+
+fn docker_spec(docker: &config::DockerProvider) -> shadow::DockerSpec {
+    let limits = &docker.limits;
+    let mount = |mount: &config::ContainerMount| shadow::MountSpec {
+        source: mount.source.clone(),
+        target: mount.target.clone(),
+        write: mount.write,
+    };
+    let ulimits = limits.ulimits.iter();
+    shadow::DockerSpec {
+        endpoint: docker.endpoint.parse().expect("the configuration has checked its form"),
+        tls: docker.tls.as_ref().map(|tls| shadow::TlsFiles {
+            ca: tls.ca.clone(),
+            cert: tls.cert.clone(),
+            key: tls.key.clone(),
+        }),
+        image: docker.image.clone(),
+        pull: match docker.pull {
+            config::Pull::Never => shadow::Pull::Never,
+            config::Pull::Missing => shadow::Pull::Missing,
+            config::Pull::Always => shadow::Pull::Always,
+        },
+        command: docker.command.clone(),
+        env: pairs(&docker.env),
+        port: docker.port,
+        publish: docker.publish,
+        network: shadow::NetworkSpec {
+            names: docker.networks.clone(),
+            aliases: docker.aliases.clone(),
+            mirror: docker.mirror.clone(),
+            isolate: docker.isolate,
+        },
+        mounts: docker.mounts.iter().map(mount).collect(),
+        user: docker.user.clone(),
+        init: docker.init,
+        limits: shadow::ContainerLimits {
+            cpu_percent: limits.cpus.map(super::translate::percent),
+            memory_bytes: limits.memory,
+            warm_memory_bytes: limits.warm_memory,
+            tasks: limits.tasks,
+            ulimits: ulimits.map(|(name, u)| (name.clone(), (u.soft, u.hard))).collect(),
+        },
+        log: docker.log.as_ref().map(|log| shadow::LogSpec {
+            driver: log.driver.clone(),
+            options: log.options.clone(),
+        }),
+        timeout: docker.timeout,
     }
 }
 

@@ -289,9 +289,9 @@ pub(super) fn shadow_services(
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
-    reason = "the configuration holds it between 0 and 1"
+    reason = "the configuration holds it between 0 and 1024"
 )]
-fn percent(share: f64) -> u32 {
+pub(super) fn percent(share: f64) -> u32 {
     ((share * 100.0).round() as u32).max(1)
 }
 

@@ -4,6 +4,7 @@
 //! them; the value is thrown away then.
 
 mod admin;
+mod docker;
 mod events;
 mod listener;
 mod metrics;

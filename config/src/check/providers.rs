@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use foreshadow_control::{PoolSpec, ServiceName};
 
+use super::docker::docker;
 use super::range::{self, HOUR_MS, MINUTE_MS};
 use super::{admin, items};
 use crate::expand::is_name;
@@ -22,6 +23,9 @@ const PLACEHOLDERS: [&str; 4] = ["port", "id", "service", "address"];
 
 pub(super) fn provider(raw: RawProvider, pool: PoolSpec, r: &mut Reader<'_>) -> Provider {
     match raw {
+        RawProvider::Docker(raw) => {
+            Provider::Docker(Box::new(docker(raw.value().unwrap_or_default(), r)))
+        }
         RawProvider::Exec(raw) => {
             Provider::Exec(Box::new(exec(raw.value().unwrap_or_default(), r)))
         }
@@ -106,7 +110,7 @@ fn limits(raw: RawProcessLimits, r: &mut Reader<'_>) -> ProcessLimits {
     }
 }
 
-fn cpu(field: Field<RawCpu>, r: &mut Reader<'_>) -> CpuShare {
+pub(super) fn cpu(field: Field<RawCpu>, r: &mut Reader<'_>) -> CpuShare {
     let raw = field.value().unwrap_or_default();
     CpuShare { warm: range::share(raw.warm, 0.01..=1.0, 0.2, r) }
 }
@@ -220,7 +224,7 @@ fn ports(field: Field<crate::raw::Ports>, pool: PoolSpec, r: &mut Reader<'_>) ->
 fn command(field: Field<List<Word>>, reachable: &mut bool, r: &mut Reader<'_>) -> Vec<String> {
     if let Field::Given(list) = &field {
         for word in &list.value.0 {
-            *reachable |= placeholders(&word.value.0, &word.place, r);
+            *reachable |= placeholders(&PLACEHOLDERS, &word.value.0, &word.place, r);
         }
     }
     program(field, r)
@@ -246,10 +250,14 @@ fn environment(
     reachable: &mut bool,
     r: &mut Reader<'_>,
 ) -> BTreeMap<String, String> {
-    variables(field, &mut |at, r| *reachable |= placeholders(&at.value.0, &at.place, r), r)
+    variables(
+        field,
+        &mut |at, r| *reachable |= placeholders(&PLACEHOLDERS, &at.value.0, &at.place, r),
+        r,
+    )
 }
 
-fn variables(
+pub(super) fn variables(
     field: Field<Map<Word>>,
     look: &mut dyn FnMut(&At<Word>, &mut Reader<'_>),
     r: &mut Reader<'_>,
@@ -272,7 +280,7 @@ fn variables(
 }
 
 /// Reports placeholders that mean nothing; says whether the text tells an instance its port.
-fn placeholders(text: &str, place: &Place, r: &mut Reader<'_>) -> bool {
+pub(super) fn placeholders(known: &[&str], text: &str, place: &Place, r: &mut Reader<'_>) -> bool {
     let mut reachable = false;
     for part in text.split('{').skip(1) {
         let Some((name, _)) = part.split_once('}') else { continue };
@@ -280,10 +288,10 @@ fn placeholders(text: &str, place: &Place, r: &mut Reader<'_>) -> bool {
         if name.is_empty() || !name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_') {
             continue;
         }
-        if PLACEHOLDERS.contains(&name) {
+        if known.contains(&name) {
             reachable |= name == "port" || name == "address";
         } else {
-            let names = PLACEHOLDERS.map(|name| format!("{{{name}}}"));
+            let names: Vec<String> = known.iter().map(|name| format!("{{{name}}}")).collect();
             let found = format!("{{{name}}}");
             let problem =
                 Problem::new(format!("{found:?}"), format!("one of {}", names.join(", ")));

@@ -6,6 +6,7 @@
 mod address;
 mod admin;
 mod calendar;
+mod docker;
 mod endpoint;
 mod events;
 mod history;
@@ -28,6 +29,9 @@ pub use address::{Cidr, CidrError};
 pub(crate) use admin::MASK;
 pub use admin::{Admin, AdminAddress, Secret, Token};
 pub(crate) use calendar::of_calendar;
+pub use docker::{
+    ContainerLimits, ContainerLog, ContainerMount, DockerProvider, EngineTls, Pull, Ulimit,
+};
 pub use endpoint::Endpoint;
 pub use events::{CalendarFile, EventRule, Occurrence, RecurringEvent};
 pub(crate) use events::{MOST_LIFT, fingerprint, read_calendar};

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
-use super::{Endpoint, Token};
+use super::{DockerProvider, Endpoint, Token};
 use crate::units;
 
 /// What makes instances.
@@ -16,6 +16,8 @@ use crate::units;
 pub enum Provider {
     /// Processes on this machine.
     Process(Box<ProcessProvider>),
+    /// Containers of a Docker Engine.
+    Docker(Box<DockerProvider>),
     /// A command that is run per step.
     Exec(Box<ExecProvider>),
     /// An HTTP endpoint that is asked per step.

@@ -5,7 +5,7 @@ use foreshadow_control::Mode;
 use super::Read;
 use crate::reader::{Problem, Reader};
 use crate::tree::Node;
-use crate::{Environment, LogFormat, LogLevel, Network, OnExit, Protocol, RetryOn, Step};
+use crate::{Environment, LogFormat, LogLevel, Network, OnExit, Protocol, Pull, RetryOn, Step};
 
 /// A value that is one of a few names.
 #[derive(Debug)]
@@ -101,6 +101,12 @@ impl Choice for Network {
     const NAME: &'static str = "Network";
     const NAMES: &'static [(&'static str, Self)] =
         &[("shared", Self::Shared), ("private", Self::Private)];
+}
+
+impl Choice for Pull {
+    const NAME: &'static str = "Pull";
+    const NAMES: &'static [(&'static str, Self)] =
+        &[("never", Self::Never), ("missing", Self::Missing), ("always", Self::Always)];
 }
 
 impl Choice for Step {

@@ -4,6 +4,7 @@
 //! JSON Schema all come from that declaration.
 
 mod choice;
+mod docker;
 mod leaf;
 mod listener;
 mod metrics;
@@ -16,6 +17,7 @@ mod shadows;
 mod text;
 
 pub(crate) use choice::*;
+pub(crate) use docker::*;
 pub(crate) use leaf::*;
 pub(crate) use listener::*;
 pub(crate) use metrics::*;

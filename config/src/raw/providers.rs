@@ -2,8 +2,8 @@
 
 use super::read::{Keys, Read, field, object, property, table};
 use super::{
-    Bytes, Count, Either, EndpointText, FilePath, List, Map, Mask, OneOf, Ports, RawCpu, RawToken,
-    Switch, Time, TokenText, Word,
+    Bytes, Count, Either, EndpointText, FilePath, List, Map, Mask, OneOf, Ports, RawCpu, RawDocker,
+    RawToken, Switch, Time, TokenText, Word,
 };
 use crate::reader::{Field, Problem, Reader};
 use crate::tree::Node;
@@ -15,12 +15,13 @@ pub(crate) enum RawProvider {
     #[default]
     None,
     Process(Box<Field<RawProcess>>),
+    Docker(Box<Field<RawDocker>>),
     Exec(Box<Field<RawExec>>),
     Webhook(Box<Field<RawWebhook>>),
 }
 
-const KINDS: [&str; 3] = ["process", "exec", "webhook"];
-const ONE: &str = "one of process, exec, webhook";
+const KINDS: [&str; 4] = ["process", "docker", "exec", "webhook"];
+const ONE: &str = "one of process, docker, exec, webhook";
 
 impl Read for RawProvider {
     fn form() -> String {
@@ -34,6 +35,7 @@ impl Read for RawProvider {
         for entry in r.entries(node, &Self::form())? {
             let found = match entry.key.as_str() {
                 "process" => Self::Process(Box::new(field(entry, r))),
+                "docker" => Self::Docker(Box::new(field(entry, r))),
                 "exec" => Self::Exec(Box::new(field(entry, r))),
                 "webhook" => Self::Webhook(Box::new(field(entry, r))),
                 _ => {
@@ -65,6 +67,8 @@ impl schemars::JsonSchema for RawProvider {
         let mut properties = serde_json::Map::new();
         let process = generator.subschema_for::<RawProcess>();
         property(&mut properties, "process", process, &["Processes on this machine."]);
+        let docker = generator.subschema_for::<RawDocker>();
+        property(&mut properties, "docker", docker, &["Containers of a Docker Engine."]);
         let exec = generator.subschema_for::<RawExec>();
         property(&mut properties, "exec", exec, &["A command that makes them, docs/providers.md."]);
         let webhook = generator.subschema_for::<RawWebhook>();

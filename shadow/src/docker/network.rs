@@ -202,7 +202,7 @@ impl Engine {
             });
             match parted.await {
                 Ok(()) => {}
-                Err(trouble) if trouble.is_absent() => {}
+                Err(trouble) if trouble.is_not_in_network() => {}
                 Err(trouble) => {
                     let what =
                         format_args!("disconnect container {container} from network {network}");

@@ -60,6 +60,11 @@ impl Trouble {
         self.status() == Some(409) && self.message().contains("already in use")
     }
 
+    /// Whether a container is not in a network that it was to leave.
+    pub(super) fn is_not_in_network(&self) -> bool {
+        self.is_absent() || self.message().contains("is not connected to")
+    }
+
     /// Whether a network is still used.
     pub(super) fn has_endpoints(&self) -> bool {
         self.message().contains("active endpoints")
@@ -195,7 +200,17 @@ fn cause(status: u16, message: &str) -> Cause {
     if says(&["already in use", "port is already allocated", "address already in use"]) {
         return Cause::Conflict;
     }
-    if says(&["executable file not found", "no such file or directory", "does not exist"]) {
+    // Whom the engine itself could not reach, such as a registry.
+    if says(&["no such host", "i/o timeout", "connection refused"]) {
+        return Cause::Unreachable;
+    }
+    if says(&[
+        "executable file not found",
+        "no such file or directory",
+        "does not exist",
+        "unable to find user",
+        "cannot assign requested address",
+    ]) {
         return Cause::Absent;
     }
     if says(&["permission denied", "unauthorized", "authorization denied", "access denied"]) {
