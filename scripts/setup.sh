@@ -30,6 +30,7 @@ need() {
 need_engine() {
     [ "$(id -u)" -eq 0 ] || return 0
     need dockerd
+    need openssl
     need setpriv
 }
 

@@ -1,8 +1,6 @@
 //! What goes wrong with a Docker Engine, shown by a fake one: each is told with what was asked, what
 //! came back and what can be done, and nothing is left or pulled that should not be.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
-
 mod support;
 
 use std::sync::Arc;
@@ -29,7 +27,10 @@ async fn an_engine_that_is_not_there_is_named() {
     let provider = fake.provider(DockerSpec { endpoint, ..fake.spec() });
     let (cause, text) = refusal(provider.create(&request(1)).await);
     assert_eq!(cause, Cause::Unreachable);
-    assert!(text.contains("the engine at unix:///nowhere/docker.sock to create container"), "{text}");
+    assert!(
+        text.contains("the engine at unix:///nowhere/docker.sock to create container"),
+        "{text}"
+    );
     assert!(text.contains("see whether it runs and the address is right"), "{text}");
 
     let spec = fake.spec();
@@ -105,12 +106,16 @@ async fn an_image_that_is_not_there_is_pulled_only_where_that_is_allowed() {
 async fn a_pull_that_is_refused_says_why() {
     for (message, wanted) in [
         ("toomanyrequests: You have reached your pull rate limit", Cause::Quota),
-        ("pull access denied for shop, repository does not exist or may require login", Cause::NoImage),
+        (
+            "pull access denied for shop, repository does not exist or may require login",
+            Cause::NoImage,
+        ),
         ("Get \"https://r/v2/\": dial tcp: lookup r: no such host", Cause::Unreachable),
         ("write /var/lib/x: no space left on device", Cause::DiskFull),
     ] {
         let fake = Fake::start(move |asked, _| {
-            let error = serde_json::json!({ "error": message, "errorDetail": { "message": message } });
+            let error =
+                serde_json::json!({ "error": message, "errorDetail": { "message": message } });
             (asked == "POST /images/create").then(|| Reply::Json(200, format!("{error}\n")))
         });
         let provider = fake.provider(DockerSpec { pull: Pull::Always, ..fake.spec() });
@@ -152,13 +157,16 @@ async fn refusals_of_an_order_are_told_and_leave_nothing() {
 
 #[tokio::test]
 async fn a_name_of_somebody_elses_is_not_taken_from_them() {
-    let taken = Reply::refused(409, "Conflict. The container name \"/x\" is already in use by \"c9\"");
+    let taken =
+        Reply::refused(409, "Conflict. The container name \"/x\" is already in use by \"c9\"");
     let conflict = {
         let taken = taken.clone();
         move |asked: &str, _| (asked == "POST /containers/create").then(|| taken.clone())
     };
     let others = move |asked: &str, before| match asked {
-        _ if asked.ends_with("-i1/json") => Some(Reply::Json(200, container(true, false).to_string())),
+        _ if asked.ends_with("-i1/json") => {
+            Some(Reply::Json(200, container(true, false).to_string()))
+        }
         _ => conflict(asked, before),
     };
     let fake = Fake::start(others);
@@ -240,7 +248,7 @@ async fn what_is_so_already_is_no_error_and_what_is_not_is_one() {
 async fn one_that_ends_at_once_is_told_with_how_and_removed() {
     let fake = Fake::start(|asked, _| {
         let ended = container(false, false).to_string();
-        (asked == "GET /containers/c1/json").then(|| Reply::Json(200, ended))
+        (asked == "GET /containers/c1/json").then_some(Reply::Json(200, ended))
     });
     let (cause, text) = refusal(fake.provider(fake.spec()).create(&request(1)).await);
     assert_eq!(cause, Cause::Failed);
@@ -281,7 +289,10 @@ async fn events_tell_how_a_container_ended() {
     let event = |action: &str, id: &str, code: &str| {
         let attributes = serde_json::json!({ "foreshadow.instance": "i1", "exitCode": code });
         let actor = serde_json::json!({ "ID": id, "Attributes": attributes });
-        format!("{}\n", serde_json::json!({ "Type": "container", "Action": action, "Actor": actor }))
+        format!(
+            "{}\n",
+            serde_json::json!({ "Type": "container", "Action": action, "Actor": actor })
+        )
     };
     // Of an earlier container of that name, for want of memory, and its end.
     let told = event("die", "c0", "1") + &event("oom", "c1", "") + &event("die", "c1", "137");
@@ -301,9 +312,7 @@ async fn nothing_is_made_before_an_engine_that_was_away_has_been_swept() {
     let fake = Fake::start(|asked, before| match asked {
         "GET /containers/json" if before == 0 => Some(Reply::refused(500, "starting")),
         "GET /containers/json" => {
-            let one = |id: &str, name: &str| {
-                serde_json::json!({ "Id": id, "State": "paused", "Labels": { "foreshadow.instance": name } })
-            };
+            let one = |id: &str, name: &str| serde_json::json!({ "Id": id, "State": "paused", "Labels": { "foreshadow.instance": name } });
             let all = serde_json::json!([one("c7", "i7"), one("c8", "i8")]);
             Some(Reply::Json(200, all.to_string()))
         }
@@ -335,7 +344,10 @@ async fn a_container_is_taken_over_only_where_it_is_what_it_was() {
         asked.ends_with("/c1/json").then(|| Reply::refused(404, "No such container: c1"))
     });
     let elsewhere = other.provider(other.spec()).adopt(&made).await.unwrap();
-    assert!(matches!(&elsewhere, Adoption::OutOfReach(why) if why.contains("endpoint")), "{elsewhere:?}");
+    assert!(
+        matches!(&elsewhere, Adoption::OutOfReach(why) if why.contains("endpoint")),
+        "{elsewhere:?}"
+    );
 
     let hung = Fake::start(|asked, _| (asked != "GET /version").then_some(Reply::Hang));
     let unseen = hung.provider(hung.spec()).adopt(&made).await.unwrap();
@@ -354,16 +366,16 @@ async fn a_container_is_taken_over_only_where_it_is_what_it_was() {
 #[tokio::test]
 async fn an_engine_behind_tls_needs_files_that_are_there() {
     let fake = Fake::start(|_, _| None);
-    let files = TlsFiles { ca: "/no/ca.pem".into(), cert: "/no/c.pem".into(), key: "/no/k.pem".into() };
+    let files =
+        TlsFiles { ca: "/no/ca.pem".into(), cert: "/no/c.pem".into(), key: "/no/k.pem".into() };
     let endpoint = "tcp://127.0.0.1:1".parse().unwrap();
     let spec = DockerSpec { endpoint, tls: Some(files), ..fake.spec() };
     let (cause, text) = refusal(fake.provider(spec).create(&request(1)).await);
     assert_eq!(cause, Cause::Absent);
     assert!(text.contains("/no/ca.pem cannot be used"), "{text}");
     let endpoint = "tcp://127.0.0.1:1".parse().unwrap();
-    let (cause, text) = refusal(
-        fake.provider(DockerSpec { endpoint, ..fake.spec() }).create(&request(1)).await,
-    );
+    let (cause, text) =
+        refusal(fake.provider(DockerSpec { endpoint, ..fake.spec() }).create(&request(1)).await);
     assert_eq!(cause, Cause::Unreachable, "{text}");
     assert!(text.contains("tcp://127.0.0.1:1"), "{text}");
 }

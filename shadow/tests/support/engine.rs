@@ -17,8 +17,11 @@ const DOWN: Duration = Duration::from_secs(20);
 
 /// An engine that runs.
 pub(crate) struct Engine {
-    child: Child,
+    child: Option<Child>,
+    path: String,
     group: String,
+    /// Options beyond those that every one has.
+    pub(crate) more: Vec<String>,
     pub(crate) socket: PathBuf,
     dir: tempfile::TempDir,
 }
@@ -46,8 +49,17 @@ impl Engine {
             return Err(format!("there is no {tool}; `make setup` installs it"));
         }
         let dir = tempfile::tempdir().map_err(|error| error.to_string())?;
-        let at = |name: &str| dir.path().join(name).display().to_string();
         let group = format!("/foreshadow-test-{}", std::process::id());
+        let socket = dir.path().join("sock");
+        let mut engine = Self { child: None, path, group, more: Vec::new(), socket, dir };
+        engine.run()?;
+        engine.import();
+        Ok(engine)
+    }
+
+    /// Starts it on what it has.
+    pub(crate) fn run(&mut self) -> Result<(), String> {
+        let at = |name: &str| self.dir.path().join(name).display().to_string();
         let log = File::create(at("log")).map_err(|error| error.to_string())?;
         // It ends with the thread of the test, whatever ends that.
         let mut command = Command::new("setpriv");
@@ -56,27 +68,43 @@ impl Engine {
             .args(["--bridge=none", "--iptables=false", "--ip6tables=false"])
             .args(["--ip-forward=false", "--ip-masq=false"])
             .args(["--data-root", &at("data"), "--exec-root", &at("exec")])
-            .args(["--pidfile", &at("pid"), "--cgroup-parent", &group])
+            .args(["--pidfile", &at("pid"), "--cgroup-parent", &self.group])
             .args(["-H", &format!("unix://{}", at("sock"))])
-            .env("PATH", &path)
+            .args(&self.more)
+            .env("PATH", &self.path)
             .stdin(Stdio::null())
             .stdout(log.try_clone().map_err(|error| error.to_string())?)
             .stderr(log);
-        let child = command.spawn().map_err(|error| format!("it cannot be run: {error}"))?;
-        let socket = dir.path().join("sock");
-        let mut engine = Self { child, group, socket, dir };
+        let mut child = command.spawn().map_err(|error| format!("it cannot be run: {error}"))?;
         let begun = Instant::now();
-        while get(&engine.socket, "/_ping").is_none_or(|(status, _)| status != 200) {
-            let ended = engine.child.try_wait().map_err(|error| error.to_string())?;
+        while get(&self.socket, "/_ping").is_none_or(|(status, _)| status != 200) {
+            let ended = child.try_wait().map_err(|error| error.to_string())?;
             if ended.is_some() || begun.elapsed() > UP {
-                let log = fs::read_to_string(engine.dir.path().join("log")).unwrap_or_default();
+                self.child = Some(child);
+                let log = fs::read_to_string(at("log")).unwrap_or_default();
                 let last: Vec<&str> = log.lines().rev().take(3).collect();
                 return Err(format!("it did not come up ({ended:?}): {}", last.join(" | ")));
             }
             std::thread::sleep(Duration::from_millis(20));
         }
-        engine.import();
-        Ok(engine)
+        self.child = Some(child);
+        Ok(())
+    }
+
+    /// Ends it as an operator would; its containers end with it.
+    pub(crate) fn stop(&mut self) {
+        let Some(mut child) = self.child.take() else { return };
+        let pid = rustix::process::Pid::from_child(&child);
+        let asked = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+        let begun = Instant::now();
+        while asked.is_ok() && begun.elapsed() < DOWN && matches!(child.try_wait(), Ok(None)) {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        if matches!(child.try_wait(), Ok(None)) {
+            println!("the test's dockerd does not end and is killed");
+            child.kill().unwrap_or_default();
+            child.wait().map(drop).unwrap_or_default();
+        }
     }
 
     /// The image, from the libraries of this machine: no registry and no network are needed.
@@ -96,6 +124,34 @@ impl Engine {
         let path = format!("/images/create?fromSrc=-&repo={repo}&tag={tag}");
         let (status, answer) = ask(&self.socket, "POST", &path, &packed).unwrap();
         assert_eq!(status, 200, "{answer}");
+    }
+
+    /// Ends it as an accident would; its containers go on.
+    pub(crate) fn crash(&mut self) {
+        let Some(mut child) = self.child.take() else { return };
+        child.kill().unwrap();
+        child.wait().unwrap();
+        // Its helper dies of that; the next one would take it for its own until it is gone.
+        let begun = Instant::now();
+        while !self.helpers("containerd --config").is_empty() {
+            assert!(begun.elapsed() < DOWN, "containerd outlives its engine");
+            self.helpers("containerd --config").into_iter().for_each(super::kill_if_there);
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        fs::remove_file(self.dir.path().join("exec/containerd/containerd.pid")).unwrap_or_default();
+    }
+
+    /// Processes of this engine whose command line begins with a path to `what`.
+    fn helpers(&self, what: &str) -> Vec<u32> {
+        let here = self.dir.path().display().to_string();
+        let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+        let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        pids.filter(|pid: &u32| {
+            let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let line = String::from_utf8_lossy(&line).replace('\0', " ");
+            line.contains(&here) && line.contains(what)
+        })
+        .collect()
     }
 
     /// Everything that Foreshadow has made there and not taken away, by name.
@@ -128,32 +184,24 @@ impl Engine {
             }
         }
     }
-
-    /// Stops it as an operator would, or as an accident would; its containers may stay.
-    pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
-    }
 }
 
 impl Drop for Engine {
     fn drop(&mut self) {
         self.clear();
-        let pid = rustix::process::Pid::from_child(&self.child);
-        let asked = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
-        let begun = Instant::now();
-        while asked.is_ok() && begun.elapsed() < DOWN && matches!(self.child.try_wait(), Ok(None)) {
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        if matches!(self.child.try_wait(), Ok(None)) {
-            println!("the test's dockerd does not end and is killed");
-            self.child.kill().unwrap_or_default();
-            self.child.wait().map(drop).unwrap_or_default();
-        }
+        self.stop();
+        // One that could not be asked may have left those that hold its containers.
+        self.helpers("containerd").into_iter().for_each(super::kill_if_there);
         let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
         let here = self.dir.path().display().to_string();
         let below = mounts.lines().filter_map(|line| line.split(' ').nth(1));
         for mount in below.filter(|path| path.starts_with(&here)) {
-            Command::new("umount").args(["-l", mount]).status().map(drop).unwrap_or_default();
+            Command::new("umount")
+                .args(["-l", mount])
+                .stderr(Stdio::null())
+                .status()
+                .map(drop)
+                .unwrap_or_default();
         }
         for controller in fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten() {
             fs::remove_dir(controller.path().join(self.group.trim_start_matches('/')))

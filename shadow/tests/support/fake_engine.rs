@@ -59,7 +59,9 @@ pub(crate) fn default(asked: &str) -> Reply {
         "GET /containers/json" | "GET /networks" => Reply::Json(200, "[]".to_owned()),
         "POST /containers/create" => Reply::Json(201, r#"{"Id": "c1", "Warnings": []}"#.to_owned()),
         "GET /containers/c1/json" => json(container(true, false)),
-        "GET /containers/c1/logs" => Reply::Raw(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n".to_vec()),
+        "GET /containers/c1/logs" => {
+            Reply::Raw(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n".to_vec())
+        }
         _ => Reply::Json(204, String::new()),
     }
 }
@@ -132,7 +134,8 @@ async fn answer(mut stream: UnixStream, script: Arc<Script>, log: Arc<Mutex<Vec<
         Reply::Json(status, body) => {
             let length = body.len();
             let head = format!("HTTP/1.1 {status} X\r\nContent-Type: application/json\r\n");
-            let length = if status == 204 { String::new() } else { format!("Content-Length: {length}\r\n") };
+            let length =
+                if status == 204 { String::new() } else { format!("Content-Length: {length}\r\n") };
             (format!("{head}{length}Connection: close\r\n\r\n{body}").into_bytes(), false)
         }
         Reply::Raw(bytes) => (bytes, false),

@@ -216,6 +216,15 @@ pub(crate) fn kill(pid: u32) {
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
 }
 
+/// The same for one that may have ended meanwhile.
+pub(crate) fn kill_if_there(pid: u32) {
+    let pid = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+    match rustix::process::kill_process(pid, rustix::process::Signal::KILL) {
+        Ok(()) | Err(rustix::io::Errno::SRCH) => {}
+        Err(error) => panic!("process {pid:?} cannot be ended: {error}"),
+    }
+}
+
 /// Does what the environment says; returns at once in the test itself.
 pub(crate) fn play_role() {
     match std::env::var(ROLE).as_deref() {
