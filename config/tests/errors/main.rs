@@ -1,5 +1,6 @@
 //! What is said of wrong configurations: everything at once, and where.
 
+mod docker;
 mod ten;
 
 use foreshadow_config::{Config, Errors, Format, parse};
@@ -140,58 +141,6 @@ fn figures_that_do_not_fit_each_other_are_refused() {
         (
             "shadows: { provider: { exec: { command: [a] }, webhook: { url: 'http://a:1' } } }",
             "found webhook beside exec, expected one of",
-        ),
-        ("shadows: { provider: { docker: { image: a } } }", "found no \"port\""),
-        ("shadows: { provider: { docker: { port: 1 } } }", "found no \"image\""),
-        ("shadows: { provider: { docker: { image: a, port: 0 } } }", "at least 1"),
-        ("shadows: { provider: { docker: { image: 'a b', port: 1 } } }", "such as shop:1.4"),
-        (
-            "shadows: { provider: { docker: { image: a, port: 1, pull: allways } } }",
-            "did you mean \"always\"?",
-        ),
-        (
-            "shadows: { provider: { docker: { image: a, port: 1, endpoint: 'ssh://me@there' } } }",
-            "expected unix:///PATH or tcp://HOST:PORT",
-        ),
-        (
-            "shadows: { provider: { docker: { image: a, port: 1, endpoint: /run/docker.sock } } }",
-            "found \"/run/docker.sock\", expected unix:///PATH",
-        ),
-        (
-            "shadows: { provider: { docker: { image: a, port: 1, tls: { ca: a, cert: b, key: c } } } }",
-            "found tls for unix:///var/run/docker.sock",
-        ),
-        (
-            "shadows: { provider: { docker: { image: a, port: 1, command: ['{address}'] } } }",
-            "expected one of {port}, {id}, {service}",
-        ),
-        (
-            "shadows: { provider: { docker: { image: a, port: 1, aliases: [b], isolate: off } } }",
-            "found aliases with isolate: off, expected isolate: on",
-        ),
-        (
-            "shadows: { provider: { docker: { image: a, port: 1, mirror: b, publish: 127.0.0.1 } } }",
-            "found publish beside isolate: on, expected one of them",
-        ),
-        (
-            "shadows: { provider: { docker: { image: a, port: 1, networks: [host] } } }",
-            "found \"host\", expected a network with addresses",
-        ),
-        (
-            "shadows: { provider: { docker: { image: a, port: 1, mounts: [{ source: ./x, target: /x }] } } }",
-            "an absolute path or a volume's name",
-        ),
-        (
-            "shadows: { provider: { docker: { image: a, port: 1, limits: { warm_memory: 8MiB } } } }",
-            "warm_memory without memory",
-        ),
-        (
-            "shadows: { provider: { docker: { image: a, port: 1, limits: { ulimits: { nofiles: 9 } } } } }",
-            "did you mean \"nofile\"?",
-        ),
-        (
-            "shadows: { provider: { docker: { image: a, port: 1, limits: { ulimits: { core: { soft: 2, hard: 1 } } } } } }",
-            "found soft 2 above hard 1",
         ),
         ("shadows: { provider: { exec: {} } }", "found no \"command\""),
         ("shadows: { provider: { exec: { command: [] } } }", "found an empty list"),

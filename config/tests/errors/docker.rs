@@ -1,0 +1,56 @@
+//! What is refused of containers.
+
+use crate::only_error;
+
+#[test]
+fn containers_that_could_not_be_made_are_refused_where_they_are_written() {
+    for (docker, message) in [
+        ("{ image: a }", "found no \"port\""),
+        ("{ port: 1 }", "found no \"image\""),
+        ("{ image: a, port: 0 }", "at least 1"),
+        ("{ image: 'a b', port: 1 }", "such as shop:1.4"),
+        ("{ image: a, port: 1, pull: allways }", "did you mean \"always\"?"),
+        (
+            "{ image: a, port: 1, endpoint: 'ssh://me@there' }",
+            "expected unix:///PATH or tcp://HOST:PORT",
+        ),
+        (
+            "{ image: a, port: 1, endpoint: /run/docker.sock }",
+            "found \"/run/docker.sock\", expected unix:///PATH",
+        ),
+        (
+            "{ image: a, port: 1, tls: { ca: a, cert: b, key: c } }",
+            "found tls for unix:///var/run/docker.sock",
+        ),
+        (
+            "{ image: a, port: 1, command: ['{address}'] }",
+            "expected one of {port}, {id}, {service}",
+        ),
+        (
+            "{ image: a, port: 1, aliases: [b], isolate: off }",
+            "found aliases with isolate: off, expected isolate: on",
+        ),
+        (
+            "{ image: a, port: 1, mirror: b, publish: 127.0.0.1 }",
+            "found publish beside isolate: on, expected one of them",
+        ),
+        (
+            "{ image: a, port: 1, networks: [host] }",
+            "found \"host\", expected a network with addresses",
+        ),
+        (
+            "{ image: a, port: 1, mounts: [{ source: ./x, target: /x }] }",
+            "an absolute path or a volume's name",
+        ),
+        ("{ image: a, port: 1, limits: { warm_memory: 8MiB } }", "warm_memory without memory"),
+        ("{ image: a, port: 1, limits: { ulimits: { nofiles: 9 } } }", "did you mean \"nofile\"?"),
+        (
+            "{ image: a, port: 1, limits: { ulimits: { core: { soft: 2, hard: 1 } } } }",
+            "found soft 2 above hard 1",
+        ),
+    ] {
+        let text = format!("shadows: {{ provider: {{ docker: {docker} }} }}");
+        let found = only_error("", &text);
+        assert!(found.contains(message), "{docker}: {found}");
+    }
+}
