@@ -310,7 +310,7 @@ fn an_endpoint_has_one_token() {
     };
     let (here, token) = ("url: 'http://a:1/x'", "token: tokentoken");
     let with_token = format!("{here}, {token}");
-    for second in [here.to_owned(), format!("url: 'http://a:1/x/', token: othertoken")] {
+    for second in [here.to_owned(), "url: 'http://a:1/x/', token: othertoken".to_owned()] {
         let found = errors(&file(&with_token, &second), Format::Yaml);
         assert_eq!(found.len(), 1, "{found:#?}");
         assert!(found[0].0.ends_with("services.b.shadows.provider.webhook.url"), "{found:#?}");

@@ -118,7 +118,7 @@ fn what_a_signal_says_is_neither_early_nor_late() {
     let came = |step: usize| 200.0 + step.checked_sub(LEAD).map_or(0.0, value);
     let (mut lead, mut demand) = (Lead::new("campaign", 0), Departure::default());
     for step in 0..8_000 {
-        lead.hear(Some(value(step)));
+        lead.hear(Some(value(step)), &[], 1_000);
         let departure = demand.take(came(step));
         lead.learn(departure, demand.spread());
         if step > 7_900 {
