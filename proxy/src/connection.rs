@@ -36,6 +36,10 @@ pub(crate) struct Connection {
     /// Microseconds for which the answer under way may pause; 0 for as long as the deadline allows.
     stall_us: AtomicU64,
     watch: Watch,
+    /// Whether it has become a tunnel.
+    tunnel: AtomicBool,
+    /// Whether the request was answered for good while its client waits to be asked for the body.
+    unasked: AtomicBool,
     /// A [`Verdict`].
     verdict: AtomicU8,
     /// Whether a request is under way.
@@ -56,6 +60,8 @@ pub(crate) enum Verdict {
     Malformed,
     /// Its time was over while the client still sent it.
     LateReading,
+    /// Its body was not asked for, the answer is complete, and the client went on waiting.
+    Unasked,
     /// Its backend fell while the answer was awaited, and another was claimed for it.
     Recalled,
 }
@@ -71,6 +77,8 @@ impl Connection {
             deadline_us: AtomicU64::new(0),
             stall_us: AtomicU64::new(0),
             watch: Watch::default(),
+            tunnel: AtomicBool::new(false),
+            unasked: AtomicBool::new(false),
             verdict: AtomicU8::new(Verdict::Fine as u8),
             busy: AtomicBool::new(false),
         }
@@ -111,7 +119,18 @@ impl Connection {
         self.stall_us.store(micros(stall.min(FAR)), Ordering::Relaxed);
     }
 
-    /// Lifts the limits: a connection that has become a tunnel has none.
+    /// The other protocol was granted: from now on it is a tunnel, which has no limits.
+    pub(crate) fn open_tunnel(&self) {
+        self.clear_deadline();
+        self.tunnel.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it is a tunnel to the end.
+    pub(crate) fn is_tunnel(&self) -> bool {
+        self.tunnel.load(Ordering::Relaxed)
+    }
+
+    /// Lifts the limits.
     pub(crate) fn clear_deadline(&self) {
         self.watch.stop();
         self.stall_us.store(0, Ordering::Relaxed);
@@ -150,7 +169,11 @@ impl Connection {
             },
             Verdict::LateWriting => Some(self.client_stall()),
             // Reads of a body are limited by the engine.
-            Verdict::LateReading | Verdict::Recalled | Verdict::Malformed | Verdict::Fine => None,
+            Verdict::LateReading
+            | Verdict::Unasked
+            | Verdict::Recalled
+            | Verdict::Malformed
+            | Verdict::Fine => None,
         }
     }
 
@@ -167,9 +190,20 @@ impl Connection {
         }
     }
 
+    /// The answer is complete, and nobody will ask the client for the body that it holds back.
+    pub(crate) fn leave_unasked(&self) {
+        self.unasked.store(true, Ordering::Relaxed);
+    }
+
+    /// See [`Connection::leave_unasked`].
+    pub(crate) fn is_unasked(&self) -> bool {
+        self.unasked.load(Ordering::Relaxed)
+    }
+
     /// Forgets what was found about the previous request.
     pub(crate) fn begin(&self) {
         self.clear_deadline();
+        self.unasked.store(false, Ordering::Relaxed);
         self.verdict.store(Verdict::Fine as u8, Ordering::Relaxed);
     }
 
@@ -186,7 +220,8 @@ impl Connection {
             2 => Verdict::LateWriting,
             3 => Verdict::Malformed,
             4 => Verdict::LateReading,
-            5 => Verdict::Recalled,
+            5 => Verdict::Unasked,
+            6 => Verdict::Recalled,
             _ => Verdict::Fine,
         }
     }

@@ -5,6 +5,8 @@
 //! engine flushes, which saves a `send` per answer. The deadline of the whole request is kept here
 //! too, since the engine waits on this stream whatever else it waits on.
 
+mod engine;
+
 use std::fmt;
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
@@ -14,13 +16,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use async_trait::async_trait;
 use bytes::{Buf, BytesMut};
-use pingora::protocols::raw_connect::ProxyDigest;
-use pingora::protocols::{
-    GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl,
-    TimingDigest, UniqueID, UniqueIDType,
-};
+use pingora::protocols::SocketDigest;
 use rustix::net::{RecvFlags, recv};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Interest, ReadBuf};
 use tokio::net::TcpStream;
@@ -42,6 +39,10 @@ const LINGER_BYTES: usize = 256 * 1024;
 /// How long that may take.
 const LINGER: Duration = Duration::from_secs(1);
 
+/// How long the backend's end of a tunnel may be silent once the client has closed its sending side.
+/// The engine ends a tunnel with the first of its ends, so the backend hears of it only then.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
 /// A client connection with one request exposed at a time.
 pub(crate) struct ClientStream {
     socket: TcpStream,
@@ -51,6 +52,8 @@ pub(crate) struct ClientStream {
     input: BytesMut,
     /// Bytes of the current head that are still in `input`.
     head_left: usize,
+    /// Whether any of the body was handed out.
+    body_begun: bool,
     bounds: Bounds,
     half_closed: bool,
     hangup: Hangup,
@@ -71,6 +74,7 @@ impl ClientStream {
             digest,
             input: BytesMut::new(),
             head_left: 0,
+            body_begun: false,
             bounds: Bounds::Done,
             half_closed: false,
             hangup: Hangup::default(),
@@ -144,6 +148,7 @@ impl ClientStream {
     pub(crate) fn begin(&mut self, mut head: Head) {
         head.settle_host(&mut self.input);
         self.head_left = head.len;
+        self.body_begun = false;
         self.bounds = Bounds::from(head.framing);
         self.quiet = None;
     }
@@ -246,6 +251,35 @@ impl ClientStream {
         Poll::Pending
     }
 
+    /// Whether the end of what the client sends is not the end of what it is sent.
+    fn outlives_client(&self) -> bool {
+        self.connection.is_tunnel() && !self.connection.listener().spec().abort_on_close
+    }
+
+    /// Ready with the end of the stream once the backend has been silent for long enough.
+    fn poll_last_words(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_write_out(cx))?;
+        if self.hangup.poll(cx, &self.socket).is_ready() {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+        }
+        // Writes take it back.
+        let (_, since) = *self.quiet.get_or_insert_with(|| (Verdict::Fine, Instant::now()));
+        ready!(self.alarm.poll_until(cx, since + LAST_WORDS));
+        Poll::Ready(Ok(()))
+    }
+
+    /// Ready once a client that was answered has had the time to send its body unasked.
+    fn poll_unasked(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        if let Poll::Ready(Err(error)) = self.poll_write_out(cx) {
+            return Poll::Ready(error);
+        }
+        // Writes take it back.
+        let (_, since) = *self.quiet.get_or_insert_with(|| (Verdict::Unasked, Instant::now()));
+        ready!(self.alarm.poll_until(cx, since + LINGER));
+        self.connection.condemn(Verdict::Unasked);
+        Poll::Ready(io::ErrorKind::TimedOut.into())
+    }
+
     /// Hands out buffered bytes of the head, then of the body.
     fn take(&mut self, buf: &mut ReadBuf<'_>) -> io::Result<()> {
         let room = buf.remaining().min(self.input.len());
@@ -254,6 +288,7 @@ impl ClientStream {
             self.head_left -= count;
             count
         } else {
+            self.body_begun = true;
             self.bounds.admit(&self.input[..room]).map_err(|malformed| {
                 self.connection.condemn(Verdict::Malformed);
                 io::Error::new(io::ErrorKind::InvalidData, malformed.0)
@@ -292,9 +327,13 @@ impl AsyncRead for ClientStream {
         }
         if this.input.is_empty() {
             match this.poll_receive(cx, READ_SIZE) {
+                Poll::Ready(Ok(0)) if this.outlives_client() => return this.poll_last_words(cx),
                 Poll::Ready(Ok(0)) => return Poll::Ready(Ok(())),
                 Poll::Ready(Ok(_)) => {}
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending if this.connection.is_unasked() && !this.body_begun => {
+                    return this.poll_unasked(cx).map(Err);
+                }
                 Poll::Pending => {
                     // Of a tunnel that is not open yet, it is the backend that is awaited.
                     let tunnel = matches!(this.bounds, Bounds::Open);
@@ -355,42 +394,5 @@ impl fmt::Debug for ClientStream {
             .field("bounds", &self.bounds)
             .field("half_closed", &self.half_closed)
             .finish_non_exhaustive()
-    }
-}
-
-#[async_trait]
-impl Shutdown for ClientStream {
-    async fn shutdown(&mut self) {
-        if let Err(error) = self.close().await {
-            tracing::debug!(peer = %self.connection.peer(), %error, "closing a connection");
-        }
-    }
-}
-
-impl UniqueID for ClientStream {
-    fn id(&self) -> UniqueIDType {
-        self.socket.as_raw_fd()
-    }
-}
-
-impl Ssl for ClientStream {}
-
-impl Peek for ClientStream {}
-
-impl GetTimingDigest for ClientStream {
-    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
-        Vec::new()
-    }
-}
-
-impl GetProxyDigest for ClientStream {
-    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
-        None
-    }
-}
-
-impl GetSocketDigest for ClientStream {
-    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
-        Some(Arc::clone(&self.digest))
     }
 }

@@ -106,7 +106,7 @@ fn reply_to(error: &Error, ctx: &RequestCtx) -> Option<(u16, &'static str)> {
         Some(Verdict::LateWaiting | Verdict::LateWriting | Verdict::Recalled) => {
             return Some((504, "the backend took too long"));
         }
-        Some(Verdict::LateReading) => {
+        Some(Verdict::LateReading | Verdict::Unasked) => {
             return Some((408, "the request body did not arrive in time"));
         }
         Some(Verdict::Malformed) => return Some((400, "malformed request body")),

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use foreshadow_control::InstanceId;
+use http::header::{EXPECT, HeaderValue};
 use http::{HeaderMap, Method, StatusCode, Uri};
 use pingora::http::RequestHeader;
 use tokio::time::Instant;
@@ -32,6 +33,8 @@ pub(crate) struct RequestCtx {
     pub(super) stale_seen: bool,
     /// Whether the next attempt must not use a pooled connection.
     pub(super) fresh: bool,
+    /// Whether the client has sent it to its last byte.
+    pub(super) sent: bool,
     /// How the last attempt failed.
     pub(super) failure: Option<Answer>,
     /// Whether an answer before the final one was passed on.
@@ -78,6 +81,7 @@ impl RequestCtx {
             tried: Vec::new(),
             stale_seen: false,
             fresh: false,
+            sent: false,
             failure: None,
             interim: false,
             status: 0,
@@ -104,6 +108,7 @@ impl RequestCtx {
     /// The request is sent to its last byte: from now on the first byte of the answer is due.
     /// If it is `repeatable` it may be taken back from a backend that falls meanwhile.
     pub(super) fn await_first_byte(&mut self, shared: &Arc<Shared>, repeatable: bool) {
+        self.sent = true;
         let now = Instant::now();
         if let (Some(attempt), 0) = (&mut self.attempt, self.status) {
             attempt.guard.sent(shared.clock.at_ms(now.into_std()));
@@ -127,9 +132,22 @@ impl RequestCtx {
         }
         let (Some(connection), Some(service)) = (&self.connection, &self.service) else { return };
         if status == StatusCode::SWITCHING_PROTOCOLS {
-            connection.clear_deadline();
+            connection.open_tunnel();
         } else {
             connection.limit_answer(self.deadline, service.policy().stall_timeout);
+        }
+    }
+
+    /// The final answer has ended. Where the client waits to be told to send its body, which nobody
+    /// did, it waits in vain.
+    pub(super) fn answer_complete(&self, request: &RequestHeader) {
+        let asks = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"100-continue");
+        if let Some(connection) = &self.connection
+            && !self.sent
+            && !self.interim
+            && request.headers.get(EXPECT).is_some_and(asks)
+        {
+            connection.leave_unasked();
         }
     }
 }

@@ -82,6 +82,12 @@ impl Engine {
             error.set_retry(true);
             return error;
         }
+        if verdict(ctx) == Some(Verdict::Unasked) {
+            // It was answered: only the body is missing, which nobody asked for.
+            let status = ctx.status;
+            self.end_attempt(session, ctx, Answer::Status(status));
+            return error;
+        }
         let Some(answer) = blame(&error, ctx) else {
             // The client is gone or at fault: dropping the attempt counts it as aborted.
             ctx.attempt = None;
@@ -194,6 +200,10 @@ fn is_shortage(error: &Error) -> bool {
     false
 }
 
+fn verdict(ctx: &RequestCtx) -> Option<Verdict> {
+    ctx.connection.as_ref().map(|connection| connection.verdict())
+}
+
 /// Where the request goes, if it was taken back here because its backend had fallen.
 fn take_claim(ctx: &RequestCtx) -> Option<Arc<Claim>> {
     let connection = ctx.connection.as_ref()?;
@@ -202,10 +212,14 @@ fn take_claim(ctx: &RequestCtx) -> Option<Arc<Claim>> {
 
 /// What an error says of the backend; `None` when it is the client's doing or ours.
 fn blame(error: &Error, ctx: &RequestCtx) -> Option<Answer> {
-    match ctx.connection.as_ref().map(|connection| connection.verdict()) {
+    match verdict(ctx) {
         Some(Verdict::LateWaiting) => return Some(Answer::Timeout),
         Some(
-            Verdict::LateReading | Verdict::LateWriting | Verdict::Malformed | Verdict::Recalled,
+            Verdict::LateReading
+            | Verdict::LateWriting
+            | Verdict::Malformed
+            | Verdict::Unasked
+            | Verdict::Recalled,
         ) => return None,
         Some(Verdict::Fine) | None => {}
     }

@@ -226,7 +226,23 @@ impl ProxyHttp for Engine {
         if is_last(session) {
             session.set_keepalive(None);
         }
+        if !ctx.sent && sound::is_head_alone(&session.req_header().method, response) {
+            ctx.answer_complete(session.req_header());
+        }
         Ok(())
+    }
+
+    fn response_body_filter(
+        &self,
+        session: &mut Session,
+        _body: &mut Option<Bytes>,
+        end_of_stream: bool,
+        ctx: &mut RequestCtx,
+    ) -> Result<Option<Duration>> {
+        if end_of_stream {
+            ctx.answer_complete(session.req_header());
+        }
+        Ok(None)
     }
 
     fn fail_to_connect(

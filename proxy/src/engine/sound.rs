@@ -42,6 +42,13 @@ pub(super) fn check(response: &ResponseHeader, asked_upgrade: bool) -> Result<()
     Ok(())
 }
 
+/// Whether the head is all of an answer to `method`.
+pub(super) fn is_head_alone(method: &Method, response: &ResponseHeader) -> bool {
+    *method == Method::HEAD
+        || matches!(response.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
+        || response.headers.get(CONTENT_LENGTH).is_some_and(|length| length.as_bytes() == b"0")
+}
+
 /// Of these a coding delimits nothing, and is not passed on.
 fn has_no_content(status: StatusCode) -> bool {
     status.is_informational() || status == StatusCode::NO_CONTENT

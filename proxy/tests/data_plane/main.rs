@@ -12,3 +12,4 @@ mod recall;
 mod slowness;
 mod streams;
 mod support;
+mod tunnels;

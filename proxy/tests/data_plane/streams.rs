@@ -182,6 +182,14 @@ async fn interim_answers_and_expectations_pass() {
     let mut client = rig.client().await;
     client.send(format!("{}\r\n", head.replace("/length", "/status/403"))).await;
     assert_eq!(client.answer().await.header("connection"), Some("close"));
+    // Long before the time that the client has for its body is over, and it was answered.
+    client.closed().await.unwrap();
+    until("the answer counted", || {
+        rig.plane.drain_meters();
+        rig.plane.totals()[0].instances[0].meters.client_errors == 1
+    })
+    .await;
+    assert_eq!(rig.plane.totals()[0].instances[0].aborted, 0);
 
     let hinting = Backend::raw(|mut stream, _| async move {
         let reply = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n\
