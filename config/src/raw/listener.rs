@@ -11,7 +11,7 @@ table! {
     RawListener {
         /// Unique name for logs and metrics. Default: the address.
         name: Text,
-        /// IP address and port; :8080 and *:8080 are every IPv4 address.
+        /// IP address and port; :8080 and *:8080 are every IPv4 address, localhost is 127.0.0.1.
         address: ListenAddress = required,
         /// What is spoken there. Default: http.
         protocol: OneOf<Protocol>,

@@ -43,7 +43,7 @@ table! {
 table! {
     /// The admin API and metrics.
     RawAdmin {
-        /// IP address and port, or unix:/path. Default: 127.0.0.1:9900.
+        /// IP address and port (localhost is 127.0.0.1), or unix:/path. Default: 127.0.0.1:9900.
         address: AdminPlace,
         /// The bearer token that callers must send; required unless the address is loopback or a
         /// Unix socket. The token itself, or a table that says where to find it.

@@ -59,7 +59,7 @@ table! {
 table! {
     /// An instance that always runs.
     RawPrimary {
-        /// IP address and port.
+        /// IP address and port; localhost is 127.0.0.1, other names are not resolved.
         address: BackendAddress = required,
         /// Where it runs. Default: no zone.
         zone: Text,
