@@ -15,7 +15,7 @@ const STEP_MS: u64 = 300_000;
 /// One value at a time against the whole of the recording without faults, whose series have heavy
 /// tails and no peers. Half a percent, of latency or of requests, is the least that counts, for the
 /// simple detector too.
-const SPEC: DriftSpec = DriftSpec { block: 1, past: 600, least_spread: 0.02, heeds_tails: true };
+const SPEC: DriftSpec = DriftSpec { block: 1, past: 600, least_spread: 0.005, heeds_tails: true };
 /// Steps of a window: two to know the present level by, and four that are judged.
 const LEVEL: usize = 2;
 const JUDGED: usize = 4;

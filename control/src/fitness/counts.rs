@@ -12,6 +12,8 @@ pub(super) const HALF_LIFE_S: u32 = 900;
 const KEPT_PER_S: f64 = 0.999_230_132_966_8;
 /// A gap this long, 40 half-lives, leaves nothing.
 const FORGOTTEN_S: u64 = 36_000;
+/// What is left of so little is nothing: shares of it would be those of a request long ago.
+const LEAST: f64 = 0.5;
 
 /// Requests and answers of one tick by what matters to mirroring. All counts are deltas.
 ///
@@ -135,6 +137,12 @@ impl Sums {
         let kept = if seconds >= FORGOTTEN_S { 0.0 } else { power(KEPT_PER_S, seconds) };
         for sum in self.each() {
             *sum *= kept;
+        }
+        if self.requests < LEAST {
+            *self = Self { compared: self.compared, agreed: self.agreed, ..Self::default() };
+        }
+        if self.compared < LEAST {
+            (self.compared, self.agreed) = (0.0, 0.0);
         }
     }
 }

@@ -144,6 +144,19 @@ fn the_past_weighs_half_after_a_half_life() {
 }
 
 #[test]
+fn a_service_that_fell_silent_is_said_to_be_silent() {
+    let mut workload = Workload::default();
+    workload.observe(&seen(20, plain(3), vec![shadow(1, 5, 4)]), 100);
+    for _ in 0..7 * 900 {
+        workload.observe(&seen(0, TrafficCounts::default(), vec![shadow(1, 5, 4)]), 1_000);
+    }
+    let fitness = workload.assess(TENTH);
+    assert_eq!(fitness.evidence.requests + fitness.evidence.compared, 0.0);
+    assert_eq!((fitness.verdict, fitness.shares.agreement), (FitnessVerdict::Unknown, None));
+    assert!(fitness.reasons.iter().any(|r| r.text == "no request was seen lately"), "{fitness:?}");
+}
+
+#[test]
 fn copies_count_once_and_again_when_an_instance_begins_anew() {
     let mut workload = Workload::default();
     let mut tick = |shadows: Vec<InstanceObservation>| {
