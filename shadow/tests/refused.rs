@@ -18,7 +18,7 @@ use foreshadow_control::{Action, Fact, Tier};
 use foreshadow_shadow::{
     Confinement, Facility, ProcessProvider, ProcessSpec, Provider as _, Sweep,
 };
-use support::{confined as provider, host, is_root, request, role, shop, start, until};
+use support::{confined as provider, host, is_root, not_tested, request, role, shop, start, until};
 
 #[test]
 fn role_entry() {
@@ -69,7 +69,7 @@ fn played(mut command: Command, name: &str, dir: &Path) -> Option<String> {
     let output = command.output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     if !said.contains("role begun") {
-        println!("NOT TESTED: {name}: {}", String::from_utf8_lossy(&output.stderr));
+        not_tested(name, &String::from_utf8_lossy(&output.stderr));
         return None;
     }
     let complaint = String::from_utf8_lossy(&output.stderr);

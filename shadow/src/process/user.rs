@@ -21,10 +21,15 @@ pub(super) fn account(user: &str, group: Option<&str>) -> Result<Account, Provid
     let unknown = |what: &str, name: &str, remedy: &str| {
         ProviderError::Other(format!("there is no {what} {name:?} on this machine; {remedy}"))
     };
+    let failed = |name: &str| {
+        let name = format!("{name:?} in the databases of users and groups");
+        move |code| ProviderError::io("look up", name)(std::io::Error::from_raw_os_error(code))
+    };
     let entry = match user.parse::<u32>() {
         Ok(uid) => user_by_id(uid),
         Err(_) => user_by_name(user),
-    };
+    }
+    .map_err(failed(user))?;
     let uid = match (&entry, user.parse::<u32>()) {
         (Some(entry), _) => entry.uid,
         (None, Ok(uid)) => uid,
@@ -35,7 +40,7 @@ pub(super) fn account(user: &str, group: Option<&str>) -> Result<Account, Provid
     let gid = match (group, &entry) {
         (Some(group), _) => match group.parse() {
             Ok(gid) => gid,
-            Err(_) => group_by_name(group).ok_or_else(|| {
+            Err(_) => group_by_name(group).map_err(failed(group))?.ok_or_else(|| {
                 unknown("group", group, "create it, or correct the provider's `group`")
             })?,
         },
@@ -55,8 +60,11 @@ struct Entry {
     home: String,
 }
 
-fn user_by_name(name: &str) -> Option<Entry> {
-    let name = CString::new(name).ok()?;
+/// What a database said: an entry, that there is none, or the errno of why it cannot be asked.
+type Asked<T> = Result<Option<T>, libc::c_int>;
+
+fn user_by_name(name: &str) -> Asked<Entry> {
+    let Ok(name) = CString::new(name) else { return Ok(None) };
     passwd(|entry, buffer, found| {
         #[expect(unsafe_code, reason = "only the C library asks all user databases")]
         // SAFETY: the name ends with NUL, and the others are valid for the time of the call, the
@@ -67,7 +75,7 @@ fn user_by_name(name: &str) -> Option<Entry> {
     })
 }
 
-fn user_by_id(uid: u32) -> Option<Entry> {
+fn user_by_id(uid: u32) -> Asked<Entry> {
     passwd(|entry, buffer, found| {
         #[expect(unsafe_code, reason = "only the C library asks all user databases")]
         // SAFETY: all are valid for the time of the call, the buffer for the length that is given.
@@ -81,7 +89,7 @@ type Passwd = *mut libc::passwd;
 
 fn passwd(
     mut ask: impl FnMut(Passwd, &mut [libc::c_char], *mut Passwd) -> libc::c_int,
-) -> Option<Entry> {
+) -> Asked<Entry> {
     let mut buffer = vec![0; 1024];
     loop {
         #[expect(unsafe_code, reason = "a C structure of numbers and pointers to be filled in")]
@@ -89,23 +97,34 @@ fn passwd(
         let mut entry: libc::passwd = unsafe { std::mem::zeroed() };
         let mut found: Passwd = std::ptr::null_mut();
         match ask(&raw mut entry, &mut buffer, &raw mut found) {
-            0 if found.is_null() => return None,
-            0 => {
-                return Some(Entry {
+            0 if !found.is_null() => {
+                return Ok(Some(Entry {
                     uid: entry.pw_uid,
                     gid: entry.pw_gid,
                     name: text(entry.pw_name),
                     home: text(entry.pw_dir),
-                });
+                }));
             }
-            libc::ERANGE if buffer.len() < LARGEST => buffer.resize(buffer.len() * 4, 0),
-            _ => return None,
+            code => match after(code, buffer.len())? {
+                Some(larger) => buffer.resize(larger, 0),
+                None => return Ok(None),
+            },
         }
     }
 }
 
-fn group_by_name(name: &str) -> Option<u32> {
-    let name = CString::new(name).ok()?;
+/// What an answer without an entry means: a larger buffer is to be tried, there is no entry, or it
+/// cannot be told. Some databases say the second by an error (getpwnam(3), ERRORS).
+fn after(code: libc::c_int, buffer: usize) -> Asked<usize> {
+    match code {
+        libc::ERANGE if buffer < LARGEST => Ok(Some(buffer * 4)),
+        0 | libc::ENOENT | libc::ESRCH | libc::EBADF | libc::EPERM => Ok(None),
+        code => Err(code),
+    }
+}
+
+fn group_by_name(name: &str) -> Asked<u32> {
+    let Ok(name) = CString::new(name) else { return Ok(None) };
     let mut buffer: Vec<libc::c_char> = vec![0; 4096];
     loop {
         #[expect(unsafe_code, reason = "a C structure of numbers and pointers to be filled in")]
@@ -125,10 +144,11 @@ fn group_by_name(name: &str) -> Option<u32> {
             )
         };
         match result {
-            0 if found.is_null() => return None,
-            0 => return Some(entry.gr_gid),
-            libc::ERANGE if buffer.len() < LARGEST => buffer.resize(buffer.len() * 4, 0),
-            _ => return None,
+            0 if !found.is_null() => return Ok(Some(entry.gr_gid)),
+            code => match after(code, buffer.len())? {
+                Some(larger) => buffer.resize(larger, 0),
+                None => return Ok(None),
+            },
         }
     }
 }
@@ -156,6 +176,19 @@ mod tests {
         assert_eq!(account("0", Some("root")).unwrap(), root);
         let stranger = account("4000000000", Some("4000000001")).unwrap();
         assert_eq!(stranger, Account { uid: 4_000_000_000, gid: 4_000_000_001, known: None });
+    }
+
+    #[test]
+    fn a_database_that_cannot_be_asked_is_no_answer() {
+        let mut asked = Vec::new();
+        let busy = |_: Passwd, buffer: &mut [libc::c_char], _: *mut Passwd| {
+            asked.push(buffer.len());
+            if asked.len() < 3 { libc::ERANGE } else { libc::EMFILE }
+        };
+        assert_eq!(passwd(busy).err(), Some(libc::EMFILE));
+        assert_eq!(asked, [1_024, 4_096, 16_384]);
+        assert!(matches!(passwd(|_, _, _| libc::ENOENT), Ok(None)));
+        assert_eq!(passwd(|_, _, _| libc::ERANGE).err(), Some(libc::ERANGE), "it never ends");
     }
 
     #[test]

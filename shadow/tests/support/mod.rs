@@ -328,11 +328,20 @@ pub(crate) fn spawn_foreshadow(dir: &Path, tiers: &str, line: &str) -> std::proc
     child
 }
 
+/// Says that something was left out. Where changes are judged, as root, everything must be there that
+/// it takes: then it is a failure, since a test that tests nothing looks like one that passed.
+pub(crate) fn not_tested(what: &str, why: &str) {
+    let text = format!("NOT TESTED: {what}: {why}");
+    println!("{text}");
+    let judged = std::env::var("NEXTEST_PROFILE").is_ok_and(|profile| profile == "ci");
+    assert!(!(judged && rustix::process::geteuid().is_root()), "{text}");
+}
+
 /// Whether this test runs as root; says so where it does not.
 pub(crate) fn is_root(test: &str) -> bool {
     let root = rustix::process::geteuid().is_root();
     if !root {
-        println!("NOT TESTED, since only root can: {test}");
+        not_tested(test, "only root can");
     }
     root
 }
