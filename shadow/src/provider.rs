@@ -167,7 +167,8 @@ pub trait Provider: Send + Sync + 'static {
         Ok(())
     }
 
-    /// Saves its state, so that others can begin from it; it goes on as before.
+    /// Saves its state, so that others can begin from it; it goes on as before. The manager makes no
+    /// use of it yet.
     ///
     /// # Errors
     /// When it could not be saved; then nothing of it is left behind.
@@ -175,7 +176,8 @@ pub trait Provider: Send + Sync + 'static {
         Err(ProviderError::unsupported(self.name(), "snapshot"))
     }
 
-    /// Removes a snapshot. Removing one that is not there is no error.
+    /// Removes a snapshot. Removing one that is not there is no error. The manager makes no use of it
+    /// yet.
     ///
     /// # Errors
     /// When it may still be there.

@@ -8,7 +8,7 @@ mod support;
 
 use std::time::Duration;
 
-use conformance::subjects::{FRONT, TOKEN, opened, plain_host, serve};
+use conformance::subjects::{FRONT, TOKEN, opened, plain_host, python, sample, serve};
 use conformance::{crash, steps};
 use foreshadow_control::{Action, InstanceId, Tier};
 use foreshadow_shadow::{
@@ -183,4 +183,51 @@ async fn a_quota_and_a_wrong_token_are_told_by_the_sample() {
     let text = error.to_string();
     assert!(text.contains("401 Unauthorized: a bearer token is needed"), "{text}");
     assert!(!text.contains("another-token"), "{text}");
+}
+
+/// The sample's list while an order is under way, and what it keeps of instances long gone.
+#[test]
+fn the_sample_command_lists_what_is_being_made_and_forgets_what_is_long_gone() {
+    use std::io::Write as _;
+    let dir = tempfile::tempdir().unwrap();
+    let place = dir.path().join("owner");
+    let ask = |operation: &str, more: &str| -> serde_json::Value {
+        let run = python();
+        let mut command = std::process::Command::new(&run[0]);
+        command.args(&run[1..]).arg(sample("exec.py")).arg(dir.path());
+        command.args(["--", "true", operation]);
+        let (stdin, stdout) = (std::process::Stdio::piped(), std::process::Stdio::piped());
+        let mut child = command.stdin(stdin).stdout(stdout).spawn().unwrap();
+        let document = format!("{{\"owner\": \"owner\"{more}}}");
+        child.stdin.take().unwrap().write_all(document.as_bytes()).unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        serde_json::from_slice(&output.stdout).unwrap_or_default()
+    };
+    let state = || ask("list", "")["instances"][0]["state"].as_str().unwrap().to_owned();
+
+    // As `create` leaves it between the record and the process.
+    std::fs::create_dir(&place).unwrap();
+    let record =
+        r#"{"instance": "i7", "service": "shop", "address": "127.0.0.1:7", "state": "running"}"#;
+    std::fs::write(place.join("i7.json"), record).unwrap();
+    let lock = std::fs::File::create(place.join("i7.lock")).unwrap();
+    lock.lock().unwrap();
+    assert_eq!(state(), "starting");
+    lock.unlock().unwrap();
+    assert_eq!(state(), "ended");
+
+    for name in ["i1.gone", "i1.lock", "i2.gone", "i2.lock"] {
+        std::fs::write(place.join(name), "").unwrap();
+    }
+    let long_ago = std::time::SystemTime::now() - Duration::from_secs(25 * 3_600);
+    let old = std::fs::File::options().write(true).open(place.join("i1.gone")).unwrap();
+    old.set_modified(long_ago).unwrap();
+    ask("destroy", ", \"instance\": \"i7\"");
+    let mut left: Vec<_> = std::fs::read_dir(&place)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    left.sort();
+    assert_eq!(left, ["i2.gone", "i2.lock", "i7.gone", "i7.lock"]);
 }

@@ -11,6 +11,7 @@ What an instance should keep it writes below the directory in $DATA; that is wha
 Replace `start`, `pids` and the signals by calls to your own platform; the rest is the contract.
 """
 
+import contextlib
 import errno
 import fcntl
 import json
@@ -25,6 +26,8 @@ import time
 
 # Set for every instance, so that it is found again whatever happened to this program meanwhile.
 KEY = "EXAMPLE_INSTANCE"
+# How long it is remembered that an instance was destroyed: longer than an order can be under way.
+REMEMBERED_S = 24 * 3600
 
 
 class Refused(Exception):
@@ -49,8 +52,28 @@ class Place:
         return self.dir / (name + suffix)
 
     def record(self, instance):
-        path = self.path(instance, ".json")
-        return json.loads(path.read_text()) if path.exists() else None
+        try:
+            return json.loads(self.path(instance, ".json").read_text())
+        except FileNotFoundError:
+            return None  # perhaps since a moment ago
+
+    @contextlib.contextmanager
+    def order(self, instance):
+        """One order at a time for an instance, whichever process or thread carries it out."""
+        with open(self.path(instance, ".lock"), "a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def ordered(self, instance):
+        """Whether an order for it is under way."""
+        try:
+            with open(self.path(instance, ".lock")) as lock:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return False
+        except BlockingIOError:
+            return True
+        return False
 
     def write(self, record):
         path = self.path(record["instance"], ".json")
@@ -140,18 +163,26 @@ class Place:
         while process.poll() is None and process.pid not in self.pids(instance):
             time.sleep(0.001)
 
-    def shown(self, record):
+    def shown(self, record, made=True):
+        """An instance in an answer; one that may not be made yet has not ended for that."""
         pids = self.pids(record["instance"])
-        state = record["state"] if pids else "ended"
+        state = record["state"] if pids else "ended" if made else "starting"
         log = self.path(record["instance"], ".log")
         lines = log.read_text(errors="replace").splitlines()[-10:] if log.exists() else []
         # The first process is the one that was started; Foreshadow sees it end at once.
-        first = {"pid": min(pids)} if pids else {"detail": "its process is gone"}
+        gone = {"detail": "its process is gone"} if made else {}
+        first = {"pid": min(pids)} if pids else gone
         return {**record, "state": state, "log": lines, **first}
 
     def list(self, _):
-        records = [json.loads(path.read_text()) for path in sorted(self.dir.glob("*.json"))]
-        return {"instances": [self.shown(record) for record in records]}
+        instances = []
+        for path in sorted(self.dir.glob("*.json")):
+            # Asked before the record is read and its processes are: what is under way then is seen.
+            making = self.ordered(path.stem) and not self.path(path.stem, ".gone").exists()
+            record = self.record(path.stem)
+            if record:
+                instances.append(self.shown(record, made=not making))
+        return {"instances": instances}
 
     def freeze(self, ask):
         self.set_state(ask["instance"], "frozen", signal.SIGSTOP)
@@ -191,6 +222,15 @@ class Place:
         shutil.rmtree(self.path(instance, ".data"), ignore_errors=True)
         self.path(instance, ".log").unlink(missing_ok=True)
         self.path(instance, ".json").unlink(missing_ok=True)
+        self.forget()
+
+    def forget(self):
+        """Removes what only remembers instances that were destroyed long ago."""
+        for gone in self.dir.glob("*.gone"):
+            with contextlib.suppress(FileNotFoundError):
+                if time.time() - gone.stat().st_mtime > REMEMBERED_S:
+                    gone.with_suffix(".lock").unlink(missing_ok=True)
+                    gone.unlink()
 
 
 def main():
@@ -204,10 +244,8 @@ def main():
     try:
         if operation not in operations:
             raise Refused("unsupported", f"{operation} is not done here")
-        with open(place.path(ask.get("instance", "list"), ".lock"), "a") as lock:
-            # One order at a time for an instance; lists wait for nobody.
-            if "instance" in ask:
-                fcntl.flock(lock, fcntl.LOCK_EX)
+        # Lists wait for nobody.
+        with place.order(ask["instance"]) if "instance" in ask else contextlib.nullcontext():
             answer = getattr(place, operation)(ask)
     except Refused as refused:
         print(json.dumps({"error": {"kind": refused.kind, "message": str(refused)}}))

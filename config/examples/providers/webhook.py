@@ -58,8 +58,8 @@ class Functions(Place):
             raise Refused("failed", f"there is no instance {ask['instance']}")
         (data / "concurrency").write_text(str(ask["concurrency"]))
 
-    def shown(self, record):
-        shown = super().shown(record)
+    def shown(self, record, made=True):
+        shown = super().shown(record, made)
         # Elsewhere a process means nothing; its end is told by the list.
         shown.pop("pid", None)
         return shown
@@ -75,7 +75,7 @@ class Functions(Place):
 
 
 def handler(base, command, token):
-    locks = {}
+    creating = threading.Lock()
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def serve(self):
@@ -100,11 +100,12 @@ def handler(base, command, token):
             place = Functions(base, ask["owner"], command)
             # One order at a time for an instance; lists wait for nobody. New ones are counted, so
             # they are made one after the other.
-            names = ["all", ask["instance"]] if operation == "create" else [ask.get("instance")]
             try:
                 with contextlib.ExitStack() as held:
-                    for name in filter(None, names):
-                        held.enter_context(locks.setdefault(name, threading.Lock()))
+                    if operation == "create":
+                        held.enter_context(creating)
+                    if "instance" in ask:
+                        held.enter_context(place.order(ask["instance"]))
                     answer = getattr(place, operation)(ask)
                 self.answer(204 if answer is None else 200, answer)
             except Refused as refused:
