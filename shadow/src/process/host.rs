@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use foreshadow_control::InstanceId;
+use foreshadow_control::{InstanceId, ServiceName};
 use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
@@ -56,6 +56,8 @@ pub struct ProcessHost {
     pub(crate) commands: Commands,
     pub(crate) engines: Engines,
     live: Mutex<BTreeMap<InstanceId, Arc<Live>>>,
+    /// What failed creations left behind and could not be ended yet, with its service.
+    unended: Mutex<BTreeMap<InstanceId, ServiceName>>,
 }
 
 /// What the registry keeps of a process.
@@ -92,6 +94,7 @@ impl ProcessHost {
             commands: Commands::new(&marker),
             engines: Engines::default(),
             live: Mutex::default(),
+            unended: Mutex::default(),
             marker,
         }))
     }
@@ -154,16 +157,45 @@ impl ProcessHost {
         .await
     }
 
+    /// Refuses to make more of a service while what it left behind cannot be ended: each failure could
+    /// leave one more.
+    pub(crate) fn check_unended(&self, service: &ServiceName) -> Result<(), ProviderError> {
+        let unended = self.unended();
+        let left = unended.iter().find(|(_, of)| *of == service).map(|(id, _)| *id);
+        left.map_or(Ok(()), |id| {
+            let problem = "it could not be made, and what it left behind cannot be ended yet; no \
+                           more are made for this service before (see the log)";
+            Err(ProviderError::Handle { instance: id, problem: problem.to_owned() })
+        })
+    }
+
     /// The same, again and again until it succeeds: what may still run must keep its port, and
     /// nobody else knows of it before the sweep of the next start.
-    pub(crate) async fn clear_later(self: Arc<Self>, id: InstanceId, port: u16) {
-        let mut pause = CLEAR_AGAIN.0;
+    pub(crate) fn clear_later(self: &Arc<Self>, id: InstanceId, service: ServiceName, port: u16) {
+        self.unended().insert(id, service);
+        tokio::spawn(Arc::clone(self).clear_until_done(id, port));
+    }
+
+    fn unended(&self) -> std::sync::MutexGuard<'_, BTreeMap<InstanceId, ServiceName>> {
+        self.unended.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn clear_until_done(self: Arc<Self>, id: InstanceId, port: u16) {
+        let (mut pause, mut failures) = (CLEAR_AGAIN.0, 0_u32);
         loop {
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(CLEAR_AGAIN.1);
             match self.clear(id, port).await {
-                Ok(()) => return,
-                Err(error) => tracing::warn!(instance = %id, %error, "still cannot be ended"),
+                Ok(()) => {
+                    self.unended().remove(&id);
+                    return;
+                }
+                Err(error) => {
+                    failures = failures.saturating_add(1);
+                    if failures.is_power_of_two() {
+                        tracing::warn!(instance = %id, %error, failures, "still cannot be ended");
+                    }
+                }
             }
         }
     }
@@ -319,13 +351,19 @@ mod tests {
         let error = provider.create(&request).await.unwrap_err().to_string();
         assert!(error.contains("cgroup.procs"), "the cause, not what came after it: {error}");
         assert!(host.ports.reserve(&(port..=port)).is_err(), "it may still run");
+        let next = CreateRequest { id: InstanceId(8), ..request };
+        let other = ServiceName::from("other");
+        let error = provider.create(&next).await.unwrap_err().to_string();
+        assert!(error.starts_with("i7: it could not be made"), "{error}");
+        host.check_unended(&other).unwrap();
 
         std::fs::remove_file(&obstacle).unwrap();
         let deadline = std::time::Instant::now() + Duration::from_secs(20);
-        while host.ports.reserve(&(port..=port)).is_err() {
-            assert!(std::time::Instant::now() < deadline, "the port is given back");
+        while host.check_unended(&next.service).is_err() {
+            assert!(std::time::Instant::now() < deadline, "it is ended at last");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         assert!(!obstacle.parent().unwrap().exists());
+        assert!(host.ports.reserve(&(port..=port)).is_ok(), "the port is given back");
     }
 }

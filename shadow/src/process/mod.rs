@@ -137,6 +137,7 @@ impl Provider for ProcessProvider {
         if request.from.is_some() {
             return Err(ProviderError::unsupported(self.name(), "begin from a snapshot"));
         }
+        self.host.check_unended(&request.service)?;
         let (host, ports) = (Arc::clone(&self.host), self.spec.ports.clone());
         let port = blocking(move || host.ports.reserve(&ports)).await?;
         let (host, spec, wanted) = (Arc::clone(&self.host), self.spec.clone(), request.clone());
@@ -169,7 +170,7 @@ impl Provider for ProcessProvider {
                         service = %request.service, instance = %request.id, error = %left,
                         "what a failed creation left behind cannot be ended; trying again"
                     );
-                    tokio::spawn(Arc::clone(&self.host).clear_later(request.id, port));
+                    self.host.clear_later(request.id, request.service.clone(), port);
                 }
                 Err(error)
             }
