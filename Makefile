@@ -9,6 +9,8 @@ export PATH := $(HOME)/.cargo/bin:$(PATH)
 
 # Options for the demo: make demo DEMO_ARGS='--json demo.json'
 DEMO_ARGS ?=
+# What shadows of the demo are: process, or docker, on an engine that is started for it and ended after it.
+PROVIDER ?= process
 # Options for the tests: make test TEST_ARGS='-p foreshadow-mirror'
 TEST_ARGS ?=
 # Options for criterion: make bench BENCH_ARGS='pick --quick'
@@ -23,9 +25,9 @@ setup: ## Install everything that any target needs
 	@scripts/setup.sh build test check
 
 demo: ## Build the optimised binary and watch it act on a real load, 3 minutes
-	@scripts/setup.sh build
+	@scripts/setup.sh build $(if $(filter docker,$(PROVIDER)),engine)
 	cargo build --profile demo --locked --bin foreshadow
-	cargo run --profile demo --locked --quiet --bin foreshadow -- demo $(DEMO_ARGS)
+	$(if $(filter docker,$(PROVIDER)),scripts/demo-docker.sh) cargo run --profile demo --locked --quiet --bin foreshadow -- demo $(DEMO_ARGS)
 
 test: ## Run the doctests, then all other tests
 	@scripts/setup.sh build test

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what is missing for the goals given (build, test, check); does nothing when all is there.
+# Installs what is missing for the goals given (build, engine, test, check); does nothing when all is there.
 #
 # System packages are installed with apt where we are root on Debian or Ubuntu. Anywhere else the
 # script says exactly what to install and ends with status 1.
@@ -161,9 +161,10 @@ for goal in "$@"; do
         need python3
         need_engine
         ;;
+    engine) need_engine ;;
     check) ;;
     *)
-        say "unknown goal '$goal', expected build, test or check"
+        say "unknown goal '$goal', expected build, engine, test or check"
         exit 2
         ;;
     esac

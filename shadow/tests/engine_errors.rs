@@ -268,7 +268,7 @@ async fn an_end_is_seen_although_the_stream_of_events_breaks() {
         // Each break but the last; then it is quiet, and the list says what was missed.
         "GET /events" => torn.get(before).cloned(),
         "GET /containers/json" => {
-            let state = if before >= 4 { "exited" } else { "running" };
+            let state = if before >= 2 { "exited" } else { "running" };
             let one = serde_json::json!([{
                 "Id": "c1", "State": state, "Status": "Exited (137) 2 seconds ago",
                 "Labels": { "foreshadow.instance": "i1" },

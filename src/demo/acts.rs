@@ -1,7 +1,6 @@
 //! One run of the script against one scene.
 
 use std::net::SocketAddr;
-use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -13,7 +12,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::api::Decision;
-use super::scene::{Orphans, SERVICE, Scene};
+use super::scene::{Orphans, SERVICE, Scene, Stage};
 use super::script::{OBJECTIVE_MS, Script};
 use super::view::{Display, Live};
 use super::watch::{Answers, Sample, Watcher, name_of, now_ms};
@@ -53,12 +52,12 @@ pub(super) struct Take {
 pub(super) async fn play(
     mode: Mode,
     script: &Script,
-    dir: &Path,
+    stage: &Stage<'_>,
     display: &mut Display,
     mut stop: watch::Receiver<bool>,
     keep: bool,
 ) -> anyhow::Result<(Take, Option<Scene>)> {
-    let mut scene = Scene::start(mode, dir, keep).await?;
+    let mut scene = Scene::start(mode, stage, keep).await?;
     let mut watcher = Watcher::new(Client::new(scene.admin));
     ready(&mut scene, &mut watcher, &mut stop).await?;
     let primaries: Vec<_> = scene.primaries.iter().map(|p| (p.name.clone(), p.address)).collect();

@@ -28,8 +28,8 @@ use tokio::sync::watch as channel;
 use acts::{Take, play};
 use figures::Figures;
 use report::Report;
-use scene::Scene;
 pub(crate) use scene::end_with_demo;
+use scene::{Scene, Stage};
 use script::Script;
 use view::Display;
 
@@ -45,6 +45,10 @@ pub(crate) struct Args {
     /// One line per second instead of the live view, as without a terminal.
     #[arg(long)]
     plain: bool,
+    /// Make shadows as containers of the Docker Engine there (unix:///PATH), which has the image and the
+    /// network of scripts/demo-docker.sh.
+    #[arg(long, value_name = "ENDPOINT")]
+    docker: Option<String>,
     /// Leave out the comparison with mode `observe`; then the exit code cannot be 0.
     #[arg(long)]
     fast: bool,
@@ -70,7 +74,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let script = Script::new()?;
     let dir = tempfile::Builder::new().prefix("foreshadow-demo-").tempdir()?;
     let plain = args.plain || !std::io::stdout().is_terminal();
-    let played = runtime.block_on(perform(args, &script, dir.path(), plain));
+    let stage = Stage { dir: dir.path(), docker: args.docker.as_deref() };
+    let played = runtime.block_on(perform(args, &script, &stage, plain));
     let Played { act, observe, kept } = match played {
         Ok(played) => played,
         Err(error) => {
@@ -103,7 +108,7 @@ struct Played {
 async fn perform(
     args: &Args,
     script: &Script,
-    dir: &std::path::Path,
+    stage: &Stage<'_>,
     plain: bool,
 ) -> anyhow::Result<Played> {
     let stop = stopped()?;
@@ -112,16 +117,16 @@ async fn perform(
     // What is kept is the node that acts, so with --keep it comes last.
     let first = if args.keep && !args.fast { Mode::Observe } else { Mode::Act };
     let (one, kept) =
-        play(first, script, dir, &mut display, stop.clone(), args.keep && args.fast).await?;
+        play(first, script, stage, &mut display, stop.clone(), args.keep && args.fast).await?;
     if args.fast {
         return Ok(Played { act: one, observe: None, kept });
     }
     display.next_run();
     if first == Mode::Act {
-        let (two, _) = play(Mode::Observe, script, dir, &mut display, stop, false).await?;
+        let (two, _) = play(Mode::Observe, script, stage, &mut display, stop, false).await?;
         return Ok(Played { act: one, observe: Some(two), kept: None });
     }
-    let (two, kept) = play(Mode::Act, script, dir, &mut display, stop, true).await?;
+    let (two, kept) = play(Mode::Act, script, stage, &mut display, stop, true).await?;
     Ok(Played { act: two, observe: Some(one), kept })
 }
 

@@ -20,6 +20,10 @@ const PARENT: &str = "FORESHADOW_DEMO_PARENT";
 const START_PATIENCE: Duration = Duration::from_secs(20);
 const STOP_PATIENCE: Duration = Duration::from_secs(15);
 
+/// What scripts/demo-docker.sh makes: the libraries that this program needs, and a network.
+const DOCKER_IMAGE: &str = "foreshadow-demo/libraries:1";
+const DOCKER_NETWORK: &str = "foreshadow-demo";
+
 /// Name of the one service.
 pub(super) const SERVICE: &str = "shop";
 
@@ -41,6 +45,15 @@ pub(crate) fn end_with_demo() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Where scenes are set.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Stage<'a> {
+    /// Files of all scenes.
+    pub(super) dir: &'a Path,
+    /// The engine whose containers shadows are; processes where there is none.
+    pub(super) docker: Option<&'a str>,
+}
+
 /// A primary and its process.
 #[derive(Debug)]
 pub(super) struct Primary {
@@ -58,6 +71,8 @@ pub(super) struct Scene {
     pub(super) admin: SocketAddr,
     pub(super) primaries: Vec<Primary>,
     node: Option<Child>,
+    /// The engine whose containers the shadows are; processes where there is none.
+    docker: Option<String>,
     /// What runs does not end with this process.
     outlives: bool,
     kept: bool,
@@ -67,13 +82,13 @@ pub(super) struct Scene {
 pub(super) type Orphans = Vec<u32>;
 
 impl Scene {
-    /// Starts the primaries and the node in `mode`, with files in `dir`. Unless they are to be
+    /// Starts the primaries and the node in `mode`, on `stage`. Unless they are to be
     /// kept they end with this process, whatever ends it.
     ///
     /// # Errors
     /// When a process cannot be started or a backend does not open its port.
-    pub(super) async fn start(mode: Mode, dir: &Path, keep: bool) -> anyhow::Result<Self> {
-        let dir = dir.join(mode.to_string());
+    pub(super) async fn start(mode: Mode, stage: &Stage<'_>, keep: bool) -> anyhow::Result<Self> {
+        let dir = stage.dir.join(mode.to_string());
         std::fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
         let (proxy, admin) = free_addresses()?;
         let mut scene = Self {
@@ -83,6 +98,7 @@ impl Scene {
             admin,
             primaries: Vec::new(),
             node: None,
+            docker: stage.docker.map(str::to_owned),
             outlives: keep,
             kept: false,
         };
@@ -139,10 +155,7 @@ impl Scene {
     }
 
     fn config_text(&self, mode: Mode) -> anyhow::Result<String> {
-        let program = serde_json::to_string(&std::env::current_exe()?)?;
-        let mark = serde_json::to_string(&self.mark())?;
-        let flags: Vec<String> = backend_flags().iter().map(|f| format!("\"{f}\"")).collect();
-        let flags = flags.join(", ");
+        let provider = self.provider_text()?;
         let primaries: Vec<String> =
             self.primaries.iter().map(|p| format!("\"{}\"", p.address)).collect();
         Ok(format!(
@@ -164,11 +177,7 @@ services:
       pool: {{ shadow: 1, warm: 1, max: 8 }}
       mirror: {{ share: 5% }}
       provider:
-        process:
-          command: [{program}, testbed, backend, --listen, \"{{address}}\", --name, \"shadow-{{id}}\",
-            --startup, 1.5s, --warmup, 3s, --cold-factor, \"2\", {flags}]
-          env: {{ {MARK}: {mark} }}
-          stop_timeout: 2s
+{provider}
 admin:
   address: {admin}
 state_dir: state
@@ -177,6 +186,36 @@ drain_timeout: 5s
             proxy = self.proxy,
             admin = self.admin,
             primaries = primaries.join(", "),
+        ))
+    }
+
+    /// What makes shadows.
+    fn provider_text(&self) -> anyhow::Result<String> {
+        let program = serde_json::to_string(&std::env::current_exe()?)?;
+        let mark = serde_json::to_string(&self.mark())?;
+        let flags: Vec<String> = backend_flags().iter().map(|f| format!("\"{f}\"")).collect();
+        let flags = flags.join(", ");
+        let rest = format!(
+            "\
+testbed, backend, --listen, \"{listen}\", --name, \"shadow-{{id}}\",
+            --startup, 1.5s, --warmup, 3s, --cold-factor, \"2\", {flags}]
+          env: {{ {MARK}: {mark} }}
+          stop_timeout: 2s",
+            listen = if self.docker.is_some() { "0.0.0.0:{port}" } else { "{address}" },
+        );
+        let Some(endpoint) = &self.docker else {
+            return Ok(format!("        process:\n          command: [{program}, {rest}"));
+        };
+        Ok(format!(
+            "        docker:
+          endpoint: {endpoint}
+          image: {DOCKER_IMAGE}
+          networks: [{DOCKER_NETWORK}]
+          port: 8080
+          init: on
+          mounts: [{{ source: {program}, target: /foreshadow }}]
+          command: [/foreshadow, {rest}",
+            endpoint = serde_json::to_string(endpoint)?,
         ))
     }
 
