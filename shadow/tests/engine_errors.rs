@@ -331,6 +331,26 @@ async fn nothing_is_made_before_an_engine_that_was_away_has_been_swept() {
 }
 
 #[tokio::test]
+async fn what_an_earlier_run_had_ordered_is_removed_when_it_comes_late() {
+    let fake = Fake::start(|asked, before| {
+        let one = |id: &str, name: &str| serde_json::json!({ "Id": id, "State": "created", "Labels": { "foreshadow.instance": name } });
+        // Ours from the third look on, and beside it one that nobody here ordered.
+        let all = if before >= 2 { vec![one("c1", "i9"), one("c5", "i5")] } else { Vec::new() };
+        (asked == "GET /containers/json")
+            .then(|| Reply::Json(200, serde_json::json!(all).to_string()))
+    });
+    let provider = fake.provider(fake.spec());
+    let what = Sweep { keep: Vec::new(), lost: vec![InstanceId(5)] };
+    assert_eq!(provider.sweep(&what).await.unwrap(), 0, "nothing is there yet");
+    provider.create(&request(9)).await.unwrap();
+    support::until("the late one is removed", || {
+        (fake.count("DELETE /containers/c5") > 0).then_some(())
+    })
+    .await;
+    assert_eq!(fake.count("DELETE /containers/c1"), 0, "ours stays");
+}
+
+#[tokio::test]
 async fn a_container_is_taken_over_only_where_it_is_what_it_was() {
     let fake = Fake::start(|_, _| None);
     let made = fake.provider(fake.spec()).create(&request(1)).await.unwrap();
