@@ -204,8 +204,12 @@ impl Drop for Engine {
                 .unwrap_or_default();
         }
         for controller in fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten() {
-            fs::remove_dir(controller.path().join(self.group.trim_start_matches('/')))
-                .unwrap_or_default();
+            let group = controller.path().join(self.group.trim_start_matches('/'));
+            // Those of containers stay where their engine crashed.
+            for below in fs::read_dir(&group).into_iter().flatten().flatten() {
+                fs::remove_dir(below.path()).unwrap_or_default();
+            }
+            fs::remove_dir(group).unwrap_or_default();
         }
     }
 }
