@@ -1,10 +1,10 @@
 //! Thresholds that are chosen on all series but the one they are tried on: kept as they are, and
 //! steered by false alarms as these become known.
 
-use foreshadow_control::risk::AlarmLevel;
 use serde::Serialize;
 
 use crate::episodes::{Figures, Matching, figures, quartiles};
+use crate::level::AlarmLevel;
 
 /// How far, as a logarithm, a threshold is steered at most.
 const LEAST_ADDED: f64 = -1.6;

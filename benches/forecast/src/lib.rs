@@ -8,6 +8,7 @@ mod episodes;
 mod evaluate;
 mod held_out;
 mod labelled;
+mod level;
 mod parse;
 mod petshop;
 mod reliability;

@@ -74,12 +74,6 @@ const FAMILIES: [&[RiskSignal]; 4] = [
     &[RiskSignal::DiskTrend, RiskSignal::DiskLeft],
 ];
 
-/// The probability at which an alarm begins where false ones added so much to the log-odds it takes.
-pub(super) fn raise_at(added: f64) -> f64 {
-    let odds = RAISE / (1.0 - RAISE) * exp(added);
-    odds / (1.0 + odds)
-}
-
 /// What is odd of one instance beyond its peers.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Findings {
@@ -204,8 +198,8 @@ impl Evidence {
 
     /// What is told of metrics that mean nothing to anybody here.
     fn reported(&mut self, odd: &Odd, compared: f64) {
-        let Surprised { spreads, lasts, rises } = odd.surprised;
-        let notable = Surprised { spreads: NOTABLE, lasts, rises };
+        let Surprised { spreads, lasts, rises, .. } = odd.surprised;
+        let notable = Surprised { spreads: NOTABLE, ..odd.surprised };
         let worth = compared * (odd.surprised.log_odds() - notable.log_odds());
         self.add(RiskSignal::Reported, worth, || {
             format!(

@@ -10,7 +10,6 @@ mod calibration;
 mod drift;
 mod evidence;
 mod history;
-mod level;
 mod math;
 mod relief;
 mod reported;
@@ -29,12 +28,11 @@ use serde::{Deserialize, Serialize};
 
 pub use self::calibration::Calibration;
 pub use self::drift::{Deviation, Drift, DriftSpec};
-pub use self::level::AlarmLevel;
 pub(crate) use self::relief::AtRisk;
 pub use self::surprise::{Surprise, Surprised};
 pub use self::trend::{Line, Trend};
 
-use self::evidence::{DRIFTS, Evidence, Findings, Peers, raise_at, stalled_share};
+use self::evidence::{DRIFTS, Evidence, Findings, Peers, stalled_share};
 use self::math::exp;
 use self::reported::{Reported, oddest};
 use self::resources::Known;
@@ -58,15 +56,11 @@ const SCORED_EVERY_MS: u64 = 10_000;
 /// was moved away and the failure it would have caused may have been avoided.
 const OUTCOME_WEIGHT: f64 = 0.5;
 const AVOIDED_WEIGHT: f64 = 0.125;
-/// False alarms that an instance may have a day before it takes more for one, and by how much more
-/// at most, in log-odds: an alarm is then raised at 0.9.
-const FALSE_PER_DAY: f64 = 1.0;
-const MOST_ADDED: f64 = 2.2;
 /// An alarm needs scores of a second each, as many in a row.
 const PERSISTENT: u32 = 3;
 
 /// The risk of all instances of one service.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Risk {
     since_period_ms: u64,
     #[serde(with = "crate::as_pairs")]
@@ -76,26 +70,6 @@ pub(crate) struct Risk {
     /// What became of alarms.
     #[serde(default)]
     alarms: AlarmTally,
-    /// What false ones added to what an alarm takes.
-    #[serde(default = "level")]
-    level: AlarmLevel,
-}
-
-fn level() -> AlarmLevel {
-    AlarmLevel::new(0.0, MOST_ADDED)
-}
-
-impl Default for Risk {
-    fn default() -> Self {
-        Self {
-            since_period_ms: 0,
-            watches: BTreeMap::new(),
-            far: Calibration::default(),
-            soon: Calibration::default(),
-            alarms: AlarmTally::default(),
-            level: level(),
-        }
-    }
 }
 
 impl Risk {
@@ -185,7 +159,6 @@ impl Risk {
         let forgiven = exp(-(period_ms as f64) / FLAP_MEMORY_MS);
         for instance in instances {
             let Some(watch) = self.watches.get_mut(&instance.instance) else { continue };
-            self.level.pass(period_ms, FALSE_PER_DAY);
             watch.uses(Known::of(instance), now_ms);
             watch.reported.observe(&instance.reported, now_ms);
             watch.flaps *= forgiven;
@@ -197,10 +170,6 @@ impl Risk {
                 let over = now_ms.saturating_sub(*began_ms) > RiskAssessment::HORIZON_MS;
                 if over && !watch.relief.is_alarmed() {
                     self.alarms.came_to_nothing(*moved);
-                    // What was done something against may have been none.
-                    if !*moved {
-                        self.level.false_alarm();
-                    }
                     watch.alarm = None;
                 }
             }
@@ -228,7 +197,6 @@ impl Risk {
         }
         let findings = self.findings(&able);
         let peers = self.peers(&able, objective);
-        let raise = raise_at(self.level.added());
         for ((id, findings), peers) in able.iter().zip(findings).zip(peers) {
             let Some(watch) = self.watches.get_mut(id) else { continue };
             let evidence = Evidence::of(watch, &findings, peers);
@@ -254,7 +222,7 @@ impl Risk {
             });
             let score = self.far.probability(far);
             let was_alarmed = watch.relief.is_alarmed();
-            watch.relief.follow(score, raise, PERSISTENT, now_ms);
+            watch.relief.follow(score, PERSISTENT, now_ms);
             if watch.relief.is_alarmed() && !was_alarmed {
                 watch.alarm.get_or_insert((now_ms, false));
             }

@@ -8,7 +8,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Risk;
-use super::evidence::CLEAR;
+use super::evidence::{CLEAR, RAISE};
 use super::robust::ramp;
 use crate::InstanceId;
 use crate::fleet::Member;
@@ -47,9 +47,9 @@ impl Default for Relief {
 }
 
 impl Relief {
-    /// Follows the score with hysteresis; `raise` is what it takes for an alarm.
-    pub(super) fn follow(&mut self, score: f64, raise: f64, persistent: u32, now_ms: u64) {
-        if score >= raise {
+    /// Follows the score with hysteresis.
+    pub(super) fn follow(&mut self, score: f64, persistent: u32, now_ms: u64) {
+        if score >= RAISE {
             self.above = self.above.saturating_add(1);
             self.last_above_ms = now_ms;
             self.alarmed |= self.above >= persistent;

@@ -74,15 +74,15 @@ pub(super) fn oddest(all: &[&Reported]) -> Vec<Option<Odd>> {
     for name in names {
         let now: Vec<Option<Surprised>> =
             all.iter().map(|one| one.metrics.get(name)?.surprise.now()).collect();
-        let signed = |now: &Surprised| if now.rises { now.spreads } else { -now.spreads };
+        let signed = |now: &Surprised| if now.rises { now.size } else { -now.size };
         let own: Vec<Option<f64>> = now.iter().map(|now| now.as_ref().map(signed)).collect();
         let shared = medians_of_others(&own);
         for ((now, shared), odd) in now.into_iter().zip(shared).zip(&mut odd) {
             let Some(now) = now else { continue };
             let shared = shared.map_or(0.0, |shared| if now.rises { shared } else { -shared });
-            let spreads = (now.spreads - shared.max(0.0)).max(0.0);
-            if odd.as_ref().is_none_or(|odd| spreads > odd.surprised.spreads) {
-                *odd = Some(Odd { name: name.clone(), surprised: Surprised { spreads, ..now } });
+            let surprised = now.beyond(shared.max(0.0));
+            if odd.as_ref().is_none_or(|odd| surprised.spreads > odd.surprised.spreads) {
+                *odd = Some(Odd { name: name.clone(), surprised });
             }
         }
     }

@@ -35,7 +35,7 @@ const LEAST_LEVEL: f64 = 0.05;
 /// Values larger than this are taken for it: nothing that is measured is.
 const LARGEST: f64 = 1e100;
 
-/// One series of non-negative values and its deviations, in bounded memory: 9 KB.
+/// One series of non-negative values and its deviations, in bounded memory: 10 KB.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Surprise {
     single: Drift,
@@ -45,6 +45,8 @@ pub struct Surprise {
     /// Deviation of the newest value in spreads, and of the one before.
     newest: f64,
     before: f64,
+    /// That of the newest value as a part of what was expected.
+    size: f64,
 }
 
 /// How surprising the newest value is.
@@ -52,6 +54,8 @@ pub struct Surprise {
 pub struct Surprised {
     /// Robust standard deviations, either way, of what is larger: the newest, or what lasts.
     pub spreads: f64,
+    /// The same as a part of what was expected.
+    pub size: f64,
     /// Whether it is what lasts.
     pub lasts: bool,
     /// Whether it is a rise.
@@ -65,6 +69,13 @@ const SURPRISING: (f64, f64) = (8.0, 5.0);
 const ASTONISHING: (f64, f64) = (24.0, 1.4);
 
 impl Surprised {
+    /// What is left of it without what is shared, as a part of what was expected.
+    #[must_use]
+    pub fn beyond(&self, shared: f64) -> Self {
+        let left = 1.0 - ramp(shared, 0.0, self.size.max(f64::MIN_POSITIVE));
+        Self { spreads: self.spreads * left, size: self.size * left, ..*self }
+    }
+
     /// By how much the log-odds of a failure are higher than where nothing surprises; 0 to 6.4.
     #[must_use]
     pub fn log_odds(&self) -> f64 {
@@ -86,6 +97,7 @@ impl Default for Surprise {
             level: History::default(),
             newest: 0.0,
             before: 0.0,
+            size: 0.0,
         }
     }
 }
@@ -122,6 +134,7 @@ impl Surprise {
             // The spread is that of what the forecast leaves.
             let unexplained = nearer_to_nothing(from_forecast, from_recent);
             self.newest = (unexplained / single.spread()).clamp(-LARGEST, LARGEST);
+            self.size = unexplained;
         }
     }
 
@@ -133,10 +146,12 @@ impl Surprise {
             true => self.newest,
             false => nearer_to_nothing(self.newest, self.before),
         };
-        let lasting = self.lasting.deviation().map_or(0.0, |lasting| lasting.spreads);
+        let lasting = self.lasting.deviation();
+        let (lasting, lasting_size) = lasting.map_or((0.0, 0.0), |now| (now.spreads, now.size));
         let lasts = lasting.abs() > single.abs();
-        let larger = if lasts { lasting } else { single };
-        Some(Surprised { spreads: larger.abs(), lasts, rises: larger >= 0.0 })
+        let (larger, size) = if lasts { (lasting, lasting_size) } else { (single, self.size) };
+        let (spreads, size) = (larger.abs(), size.abs());
+        Some(Surprised { spreads, size, lasts, rises: larger >= 0.0 })
     }
 
     /// Drops what belongs to the values just before: what produced them has been replaced.
@@ -144,7 +159,7 @@ impl Surprise {
         self.single.interrupt();
         self.lasting.interrupt();
         self.recent.clear();
-        (self.newest, self.before) = (0.0, 0.0);
+        (self.newest, self.before, self.size) = (0.0, 0.0, 0.0);
     }
 }
 

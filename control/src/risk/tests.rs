@@ -300,8 +300,8 @@ fn slowing(calm_s: u64, seconds: u64, times: impl Fn(u64) -> f64) -> Vec<RiskAss
 }
 
 #[test]
-fn what_slows_down_over_an_hour_is_seen_though_every_minute_looks_like_the_last() {
-    let told = slowing(3_900, 3_000, |passed_s| 1.0 + 1.5 * passed_s as f64 / 3_000.0);
+fn what_slows_down_over_minutes_is_seen_though_every_one_looks_like_the_last() {
+    let told = slowing(3_900, 1_500, |passed_s| 1.0 + 2.0 * passed_s as f64 / 1_500.0);
     assert!(told[0].score >= evidence::RAISE, "{:?}", told[0]);
     assert_eq!(told[0].contributors[0].what, RiskSignal::Latency);
     assert!(told[0].contributors[0].evidence.contains("of an hour"), "{:?}", told[0]);
@@ -349,21 +349,6 @@ fn a_reported_metric_that_departs_is_evidence_and_no_alarm_alone() {
 }
 
 #[test]
-fn alarms_that_came_to_nothing_make_the_next_one_harder_within_bounds() {
-    let mut risk = Risk::new("shop");
-    assert_eq!(evidence::raise_at(risk.level.added()), evidence::RAISE);
-    (0..100).for_each(|_| risk.level.false_alarm());
-    let harder = evidence::raise_at(risk.level.added());
-    assert!((0.89..0.91).contains(&harder), "{harder}");
-    // Two full pieces of evidence are heard all the same, whatever was learned of earlier ones.
-    let mut calibration = Calibration::default();
-    (0..10_000).for_each(|_| calibration.learn(1.0, false, 1.0));
-    assert!(calibration.probability(6.5) > harder);
-    (0..100).for_each(|_| risk.level.pass(86_400_000, FALSE_PER_DAY));
-    assert_eq!(evidence::raise_at(risk.level.added()), evidence::RAISE);
-}
-
-#[test]
 fn what_was_learned_before_longer_scales_were_known_is_taken_over() {
     let mut risk = Risk::new("shop");
     let mut chance = Chance(3);
@@ -372,7 +357,6 @@ fn what_was_learned_before_longer_scales_were_known_is_taken_over() {
         risk.observe(&seen(instances), at_s * 1_000, 1_000, 0.001);
     }
     let mut stored = serde_json::to_value(&risk).unwrap();
-    stored.as_object_mut().unwrap().remove("level");
     let watch = stored["watches"][0][1].as_object_mut().unwrap();
     watch.remove("slow_drifts");
     watch.remove("reported");

@@ -57,14 +57,15 @@ pub(super) struct Watch {
     pub(super) alarm: Option<(u64, bool)>,
 }
 
-fn drifts(block: usize, past: usize, heeds_tails: bool) -> [Drift; 4] {
+fn drifts(block: usize, past: usize) -> [Drift; 4] {
     DRIFTS.each_ref().map(|kind: &DriftKind| {
-        Drift::new(DriftSpec { block, past, least_spread: kind.least_spread, heeds_tails })
+        let least_spread = kind.least_spread;
+        Drift::new(DriftSpec { block, past, least_spread, heeds_tails: false })
     })
 }
 
 fn slow_drifts() -> [Drift; 4] {
-    drifts(SLOW_BLOCK, SLOW_PAST, true)
+    drifts(SLOW_BLOCK, SLOW_PAST)
 }
 
 impl Watch {
@@ -72,7 +73,7 @@ impl Watch {
         Self {
             tally: Tally::default(),
             failures: Failures::default(),
-            drifts: drifts(BLOCK, PAST, false),
+            drifts: drifts(BLOCK, PAST),
             slow_drifts: slow_drifts(),
             memory: Trend::default(),
             disk: Trend::default(),
