@@ -1,5 +1,7 @@
 //! Demand of one service: measured, smoothed, forecast, and what of the forecast is believable.
 
+mod shortfall;
+
 use foreshadow_predictor::{Forecaster, HorizonScore, MIN_SCORED, SeriesSpec};
 use serde::{Deserialize, Serialize};
 
@@ -8,6 +10,7 @@ use crate::dispersion::Dispersion;
 use crate::long_range::LongRange;
 use crate::signals::{Signalled, Signals};
 use crate::{ForecastScore, HorizonView, LongRangeScore, QuantileSpec, ServiceSpec, SignalView};
+use shortfall::Shortfalls;
 
 /// What a forecaster says of a service's demand, in requests per second.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -66,6 +69,9 @@ pub(crate) struct Demand {
     long_range: LongRange,
     #[serde(default)]
     signals: Signals,
+    /// How far demand came to lie above medians, where an upper quantile commits.
+    #[serde(default)]
+    shortfalls: Option<Shortfalls>,
 }
 
 /// The forecast as the laws may use it.
@@ -101,6 +107,7 @@ impl Demand {
             until_review: REVIEW_TICKS,
             long_range: LongRange::default(),
             signals,
+            shortfalls: None,
         }
     }
 
@@ -157,7 +164,15 @@ impl Demand {
         spec: &ServiceSpec,
     ) {
         let levels = spec.quantiles.levels();
-        self.long_range.set(spec.tick_ms, spec.quantiles.commit > 0.5);
+        // A lower bound commits for what is sure; there no spike is reckoned with.
+        let by_record = spec.quantiles.commit > 0.5;
+        self.long_range.set(spec.tick_ms, by_record);
+        if by_record {
+            let shortfalls = self.shortfalls.get_or_insert_default();
+            shortfalls.observe(now_ms, self.now_rps, elapsed_ms);
+        } else {
+            self.shortfalls = None;
+        }
         self.long_range.observe(now_ms, self.now_rps, elapsed_ms, told, &levels);
     }
 
@@ -167,6 +182,7 @@ impl Demand {
         self.observed_ms = 0;
         self.long_range.rest();
         self.signals.rest();
+        self.shortfalls.iter_mut().for_each(Shortfalls::rest);
     }
 
     fn review(&mut self) {
@@ -242,6 +258,10 @@ impl Demand {
             .collect();
         outlook.horizons.sort_by_key(|h| h.horizon_ms);
         self.signals.raise(&mut outlook.horizons, most);
+        let level = self.forecaster.spec().levels.last().copied().unwrap_or(1.0);
+        if let Some(shortfalls) = &mut self.shortfalls {
+            shortfalls.raise(&mut outlook.horizons, level, most);
+        }
         if outlook.horizons.is_empty() {
             outlook.distrust = Some("demand stayed below its lowest quantile too often");
         }
