@@ -232,6 +232,27 @@ fn what_others_may_see_holds_no_secret_and_nothing_out_of_the_environment() {
 }
 
 #[test]
+fn secrets_of_every_provider_are_covered() {
+    for (kind, more) in [
+        ("process", ""),
+        ("exec", ""),
+        (
+            "docker",
+            ", image: shop, port: 80, log: { driver: splunk, options: { splunk-token: hidden } }",
+        ),
+    ] {
+        let text = format!(
+            "listeners: [{{ address: ':80', routes: [{{ service: s }}] }}]\n\
+             services: {{ s: {{ primaries: ['127.0.0.1:1'], shadows: {{ provider: {{ {kind}: {{ \
+             command: [shop, '--port={{port}}', --token=hidden], env: {{ PASSWORD: hidden }}{more} }} }} }} }} }}\n"
+        );
+        let config = parse(&text, Format::Yaml, "config.yaml", &|_| None).unwrap();
+        let shown = config.masked().to_string();
+        assert!(!shown.contains("hidden") && shown.contains("PASSWORD"), "{kind}: {shown}");
+    }
+}
+
+#[test]
 fn errors_for_others_leave_out_what_came_out_of_the_environment() {
     let env = |name: &str| (name == "SWITCH").then(|| "hidden-value".to_owned());
     for service in [

@@ -89,8 +89,8 @@ fn within(path: &str, outer: &str) -> bool {
 }
 
 impl Config {
-    /// The configuration with every default, for those who may not know its secrets: tokens and
-    /// the environment of shadows are `***`, so are values of flags in their commands whose names
+    /// The configuration with every default, for those who may not know its secrets: tokens,
+    /// the environment of shadows and the options of their logs are `***`, so are values of flags in their commands whose names
     /// speak of a secret, and what came out of `${VAR}` is shown as `${VAR}`.
     #[must_use]
     pub fn masked(&self) -> Value {
@@ -101,11 +101,13 @@ impl Config {
             *token = Value::String(MASK.to_owned());
         }
         for service in shown["services"].as_object_mut().into_iter().flat_map(|s| s.values_mut()) {
-            for kind in ["process", "exec"] {
-                let env = service.pointer_mut(&format!("/shadows/provider/{kind}/env"));
-                let variables = env.and_then(Value::as_object_mut);
-                for value in variables.into_iter().flat_map(|env| env.values_mut()) {
-                    *value = Value::String(MASK.to_owned());
+            for kind in ["process", "exec", "docker"] {
+                for table in ["env", "log/options"] {
+                    let table = service.pointer_mut(&format!("/shadows/provider/{kind}/{table}"));
+                    let values = table.and_then(Value::as_object_mut);
+                    for value in values.into_iter().flat_map(|table| table.values_mut()) {
+                        *value = Value::String(MASK.to_owned());
+                    }
                 }
                 let command = service.pointer_mut(&format!("/shadows/provider/{kind}/command"));
                 cover_flags(command.and_then(Value::as_array_mut).map_or(&mut [][..], |c| c));
@@ -125,7 +127,8 @@ fn cover_flags(words: &mut [Value]) {
     for word in words {
         let Value::String(text) = word else { continue };
         let flag = text.starts_with('-');
-        if std::mem::take(&mut covered) && !flag {
+        // A secret may begin with a dash, as a base64 one for the web may.
+        if std::mem::take(&mut covered) && !text.starts_with("--") {
             MASK.clone_into(text);
             continue;
         }
@@ -165,7 +168,9 @@ mod tests {
             "80",
             "-c",
             "echo token=x y",
-            "tokens.txt"
+            "tokens.txt",
+            "--password",
+            "-s3cret"
         ]);
         cover_flags(command.as_array_mut().unwrap());
         let expected = serde_json::json!([
@@ -181,7 +186,9 @@ mod tests {
             "80",
             "-c",
             "echo token=x y",
-            "tokens.txt"
+            "tokens.txt",
+            "--password",
+            "***"
         ]);
         assert_eq!(command, expected);
     }
