@@ -29,9 +29,9 @@ fn mean_rps<'a>(beliefs: impl Iterator<Item = &'a Belief>) -> Option<f64> {
     for belief in beliefs {
         let precision = 1.0 / (belief.error * belief.error + ALIKE * ALIKE);
         total += precision;
-        sum += precision * belief.rps.ln();
+        sum += precision * libm::log(belief.rps);
     }
-    (total > 0.0).then(|| (sum / total).exp())
+    (total > 0.0).then(|| libm::exp(sum / total))
 }
 
 /// An estimate drawn towards its peers', the more the less certain it is (James and Stein 1961):
@@ -39,5 +39,7 @@ fn mean_rps<'a>(beliefs: impl Iterator<Item = &'a Belief>) -> Option<f64> {
 pub(crate) fn shrunk_rps(belief: &Belief, typical_rps: f64) -> f64 {
     let own = 1.0 / (belief.error * belief.error).max(1e-6);
     let peers = 1.0 / (ALIKE * ALIKE);
-    ((own * belief.rps.max(1e-3).ln() + peers * typical_rps.ln()) / (own + peers)).exp()
+    libm::exp(
+        (own * libm::log(belief.rps.max(1e-3)) + peers * libm::log(typical_rps)) / (own + peers),
+    )
 }

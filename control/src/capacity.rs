@@ -197,11 +197,11 @@ impl CapacityModel {
         let jump = self.jumped.take();
         if !self.is_jump(before, now, count) {
             if let Some(jump) = jump {
-                self.waver.observe((jump.latency_ms / before.latency_ms).ln(), 0.0);
+                self.waver.observe(libm::log(jump.latency_ms / before.latency_ms), 0.0);
             }
             return Change::None;
         }
-        let size = (now.latency_ms / before.latency_ms).ln().abs();
+        let size = libm::log(now.latency_ms / before.latency_ms).abs();
         let is_plain = count >= MANY && size > PLAIN_DEVIATIONS * self.waver.variance().sqrt();
         if jump.is_none() && !is_plain {
             self.jumped = Some(Jump { before, latency_ms: now.latency_ms });
@@ -261,7 +261,7 @@ impl CapacityModel {
         }
         if rps <= CALM * service.seen_at_rps {
             let chance = self.noise / count * (1.0 + 1.0 / service.windows);
-            self.waver.observe((latency_ms / service.mean_ms).ln(), chance);
+            self.waver.observe(libm::log(latency_ms / service.mean_ms), chance);
             service.windows = (service.windows + 1.0).min(BASE_WINDOWS);
             let pace = 1.0 / service.windows;
             service.mean_ms += pace * (latency_ms - service.mean_ms);
@@ -306,7 +306,7 @@ impl CapacityModel {
             let least_rps = rps.max(1_000.0 / service.mean_ms) * 1.005;
             // Waits are approximated to about a fifth.
             let model_error = 0.2 * (wait(rps, saturation.value()) - 1.0).min(inflation);
-            let error = error.hypot(wavers).hypot(model_error);
+            let error = libm::hypot(libm::hypot(error, wavers), model_error);
             saturation.update_through(inflation, error, least_rps, |c| {
                 wait(rps, c) / wait(service.seen_at_rps, c)
             });
@@ -342,9 +342,9 @@ impl CapacityModel {
     fn share_within(&self, objective: &Objective) -> f64 {
         let Some(service) = self.service else { return 1.0 };
         let quantile = objective.latency_quantile.clamp(0.5, 0.9999);
-        let sigma_squared = self.scv.ln_1p();
+        let sigma_squared = libm::log1p(self.scv);
         let z = normal_quantile(quantile);
-        let tail_ms = service.mean_ms * (z * sigma_squared.sqrt() - sigma_squared / 2.0).exp();
+        let tail_ms = service.mean_ms * libm::exp(z * sigma_squared.sqrt() - sigma_squared / 2.0);
         let budget_ms = objective.latency_ms - tail_ms;
         if budget_ms.is_nan() || budget_ms <= 0.0 {
             return HOPELESS_OBJECTIVE_SHARE;
@@ -382,7 +382,7 @@ impl CapacityModel {
             error: if self.apart_windows > 0 {
                 APART_ERROR
             } else {
-                saturation.error().hypot(SYSTEMATIC_ERROR)
+                libm::hypot(saturation.error(), SYSTEMATIC_ERROR)
             },
         })
     }
@@ -392,6 +392,6 @@ impl CapacityModel {
 ///
 /// Abramowitz and Stegun, Handbook of Mathematical Functions (1964), formula 26.2.22.
 fn normal_quantile(quantile: f64) -> f64 {
-    let t = (-2.0 * (1.0 - quantile).ln()).sqrt();
+    let t = (-2.0 * libm::log(1.0 - quantile)).sqrt();
     t - (2.30753 + 0.27061 * t) / (1.0 + 0.99229 * t + 0.04481 * t * t)
 }

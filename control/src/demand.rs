@@ -143,9 +143,9 @@ impl Demand {
         if self.observed_ms == 0 {
             self.now_rps = rps;
         } else {
-            self.now_rps += (1.0 - (-elapsed_ms / SMOOTHING_MS).exp()) * (rps - self.now_rps);
+            self.now_rps += (1.0 - libm::exp(-elapsed_ms / SMOOTHING_MS)) * (rps - self.now_rps);
         }
-        let faded = self.peak_rps * (-elapsed_ms / PEAK_MEMORY_MS).exp();
+        let faded = self.peak_rps * libm::exp(-elapsed_ms / PEAK_MEMORY_MS);
         self.peak_rps = faded.max(self.now_rps);
         self.observed_ms = self.observed_ms.saturating_add(interval_ms + missing_ms);
         self.until_review = self.until_review.saturating_sub(1);

@@ -41,7 +41,7 @@ impl Dispersion {
         }
         let difference = arrivals - before;
         let sample = (difference * difference / sum).min(MOST_OF_A_TICK);
-        let gain = 1.0 - (-interval_ms / MEMORY_MS).exp();
+        let gain = 1.0 - libm::exp(-interval_ms / MEMORY_MS);
         self.estimate += gain * (sample - self.estimate);
         self.ratio = self.estimate.clamp(1.0, MOST);
     }

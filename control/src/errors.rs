@@ -57,7 +57,7 @@ impl Default for Errors {
 impl Errors {
     /// Takes the counts of one tick.
     pub(crate) fn observe(&mut self, meters: &Meters, elapsed_ms: u64) {
-        let keep = (-(elapsed_ms as f64) / MEMORY_MS).exp();
+        let keep = libm::exp(-(elapsed_ms as f64) / MEMORY_MS);
         self.requests = self.requests * keep + meters.requests as f64;
         self.failed = self.failed * keep + meters.failed() as f64;
     }

@@ -33,13 +33,13 @@ fn vague() -> f64 {
 impl Estimate {
     /// A first measurement, with its relative standard error.
     pub(crate) fn new(value: f64, error: f64) -> Self {
-        Self { ln: value.max(1e-6).ln(), variance: error * error, above: error * error }
+        Self { ln: libm::log(value.max(1e-6)), variance: error * error, above: error * error }
     }
 
     /// Another measurement, with its relative standard error.
     pub(crate) fn update(&mut self, value: f64, error: f64) {
         let gain = self.variance / (self.variance + error * error);
-        self.ln += gain * (value.max(1e-6).ln() - self.ln);
+        self.ln += gain * (libm::log(value.max(1e-6)) - self.ln);
         self.variance *= 1.0 - gain;
         self.above /= 1.0 + self.above / (error * error);
     }
@@ -58,12 +58,12 @@ impl Estimate {
         expected: impl Fn(f64) -> f64,
     ) {
         let misfit = |ln: f64| {
-            let residual = (expected(ln.exp()) - measured) / error;
+            let residual = (expected(libm::exp(ln)) - measured) / error;
             let surprise = (ln - self.ln) * (ln - self.ln) / self.variance;
-            let tail = f64::midpoint(STRAY, 1.0) * (residual * residual / STRAY).ln_1p();
+            let tail = f64::midpoint(STRAY, 1.0) * libm::log1p(residual * residual / STRAY);
             tail + 0.5 * surprise
         };
-        let least = least.max(1e-6).ln();
+        let least = libm::log(least.max(1e-6));
         let deviation = self.variance.sqrt();
         let low = (self.ln - 3.5 * deviation).max(least);
         let high = (self.ln + 3.5 * deviation).max(low + 0.2);
@@ -73,7 +73,7 @@ impl Estimate {
         // What a deviation upwards would change, in errors of the measurement, as far as the
         // measurement does not speak for it.
         let now = self.ln.max(least);
-        let residual = |ln: f64| ((expected(ln.exp()) - measured) / error).abs();
+        let residual = |ln: f64| ((expected(libm::exp(ln)) - measured) / error).abs();
         let told = (residual(now + self.above.sqrt()) - residual(now)).max(0.0);
         self.above = (self.above / (1.0 + told * told)).max(LEAST_VARIANCE);
         self.ln = mean;
@@ -93,23 +93,23 @@ impl Estimate {
 
     /// The quantity is now `factor` of what it was, give or take the relative `error`.
     pub(crate) fn scale(&mut self, factor: f64, error: f64) {
-        self.ln += factor.ln();
+        self.ln += libm::log(factor);
         self.variance = (self.variance + error * error).min(MAX_VARIANCE);
         self.above = (self.above + error * error).min(MAX_VARIANCE);
     }
 
     pub(crate) fn value(&self) -> f64 {
-        self.ln.exp()
+        libm::exp(self.ln)
     }
 
     /// Lower end of the 95 % interval, what is wrong with all measurements counted in.
     pub(crate) fn lower(&self, systematic: f64) -> f64 {
-        (self.ln - 2.0 * self.error().hypot(systematic)).exp()
+        libm::exp(self.ln - 2.0 * libm::hypot(self.error(), systematic))
     }
 
     /// Upper end of the 95 % interval, likewise.
     pub(crate) fn upper(&self, systematic: f64) -> f64 {
-        (self.ln + 2.0 * self.variance.max(self.above).sqrt().hypot(systematic)).exp()
+        libm::exp(self.ln + 2.0 * libm::hypot(self.variance.max(self.above).sqrt(), systematic))
     }
 }
 
@@ -121,7 +121,7 @@ fn moments(low: f64, high: f64, misfit: &impl Fn(f64) -> f64) -> (f64, f64) {
     let best = misfits.iter().map(|(_, misfit)| *misfit).fold(f64::INFINITY, f64::min);
     let (mut mass, mut first, mut second) = (0.0, 0.0, 0.0);
     for (ln, misfit) in misfits {
-        let density = (best - misfit).exp();
+        let density = libm::exp(best - misfit);
         mass += density;
         first += density * ln;
         second += density * ln * ln;

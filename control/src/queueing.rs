@@ -23,7 +23,7 @@ pub(crate) fn wait_ratio(utilisation: f64, slots: f64, variability: f64) -> f64 
 
 /// Probability that a request waits at all, as Sakasegawa's formula implies it.
 fn wait_probability(rho: f64, slots: f64) -> f64 {
-    rho.powf((2.0 * (slots + 1.0)).sqrt() - 1.0)
+    libm::pow(rho, (2.0 * (slots + 1.0)).sqrt() - 1.0)
 }
 
 /// The utilisation at which the mean wait is `ratio` service times, when `busy_slots` are busy on
@@ -62,7 +62,8 @@ pub(crate) fn utilisation_within(
     let slots = slots.max(1.0);
     let mean_wait_ms = (service_ms * variability / slots).max(1e-9);
     bisect(0.05, MAX_UTILISATION, |rho| {
-        let late = wait_probability(rho, slots) * (-budget_ms * (1.0 - rho) / mean_wait_ms).exp();
+        let late =
+            wait_probability(rho, slots) * libm::exp(-budget_ms * (1.0 - rho) / mean_wait_ms);
         late <= 1.0 - quantile
     })
 }

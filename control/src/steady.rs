@@ -38,7 +38,7 @@ impl Steady {
             self.slow_rps = asked_rps;
             return self.set(asked_rps);
         };
-        let keep = (-(elapsed_ms as f64) / SLOW_MS).exp();
+        let keep = libm::exp(-(elapsed_ms as f64) / SLOW_MS);
         self.slow_rps = asked_rps + keep * (self.slow_rps - asked_rps);
         let highest_rps = level_rps.max(self.slow_rps);
         let band_rps = SIGNIFICANT * outlook.chance_rps(highest_rps);

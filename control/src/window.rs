@@ -171,8 +171,8 @@ impl Window {
             return None;
         }
         // 1.2816 is the 90th percentile of the standard normal distribution.
-        let sigma = (self.p90_ms / self.p50_ms).ln() / 1.2816;
-        Some((sigma * sigma).exp_m1().min(4.0))
+        let sigma = libm::log(self.p90_ms / self.p50_ms) / 1.2816;
+        Some(libm::expm1(sigma * sigma).min(4.0))
     }
 }
 

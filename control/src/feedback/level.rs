@@ -54,18 +54,18 @@ impl Place {
 /// Rosenblatt 1971).
 fn normal_score(level: f64) -> f64 {
     let level = level.clamp(EDGE, 1.0 - EDGE);
-    4.91 * (level.powf(0.14) - (1.0 - level).powf(0.14))
+    4.91 * (libm::pow(level, 0.14) - libm::pow(1.0 - level, 0.14))
 }
 
 /// The logarithm of a level's odds.
 pub(super) fn log_odds(level: f64) -> f64 {
     let level = level.clamp(EDGE, 1.0 - EDGE);
-    (level / (1.0 - level)).ln()
+    libm::log(level / (1.0 - level))
 }
 
 /// The level of such odds.
 pub(super) fn level_of(log_odds: f64) -> f64 {
-    (1.0 / (1.0 + (-log_odds).exp())).clamp(EDGE, 1.0 - EDGE)
+    (1.0 / (1.0 + libm::exp(-log_odds))).clamp(EDGE, 1.0 - EDGE)
 }
 
 #[cfg(test)]
