@@ -91,7 +91,8 @@ pub struct Backend {
     answered: AtomicBool,
     /// How often it went down or was ejected.
     fallen: AtomicU32,
-    /// When it last fell or was found up again by checks; 0 for never.
+    /// When it last fell or came back: found up by checks, taken back by ejection, or no longer taken
+    /// to refuse; 0 for never.
     turned_ms: AtomicU64,
     active: ActiveHealth,
     meters: BackendMeters,
@@ -272,7 +273,7 @@ impl Backend {
             _ => {}
         }
         if came_up && self.refused.swap(false, Relaxed) {
-            self.ejection.close(now_ms, &self.service.slots);
+            self.take_back(now_ms);
         }
     }
 
@@ -281,7 +282,7 @@ impl Backend {
         if !accepted {
             self.active.start_over();
         } else if self.active.passes_again(rise) && self.refused.swap(false, Relaxed) {
-            self.ejection.close(now_ms, &self.service.slots);
+            self.take_back(now_ms);
         }
     }
 
@@ -314,12 +315,22 @@ impl Backend {
             self.active.start_over();
         }
         let was_ejected = !good && self.ejection.is_ejected();
+        let was_closed = self.ejection.is_closed();
         self.ejection.record(verdict, started_ms, now_ms, &policy.ejection, &self.service.slots);
         if good {
-            self.heard_from();
+            if !was_closed && self.ejection.is_closed() {
+                self.turned(now_ms);
+            }
+            self.heard_from(now_ms);
         } else if !was_ejected && self.ejection.is_ejected() {
             self.fell(now_ms);
         }
+    }
+
+    /// It accepts connections again.
+    fn take_back(&self, now_ms: u64) {
+        self.ejection.close(now_ms, &self.service.slots);
+        self.turned(now_ms);
     }
 
     fn turned(&self, now_ms: u64) {
@@ -334,11 +345,12 @@ impl Backend {
     }
 
     /// A request was answered. Looks before it writes, so that the line stays shared.
-    fn heard_from(&self) {
+    fn heard_from(&self, now_ms: u64) {
         if !self.answered.load(Relaxed) {
             self.answered.store(true, Relaxed);
         }
         if self.refused.load(Relaxed) && self.ejection.is_closed() {
+            self.turned(now_ms);
             self.refused.store(false, Relaxed);
         }
     }

@@ -43,6 +43,7 @@ impl Service {
 mod tests {
     use super::*;
     use crate::backend::Clock;
+    use crate::backend::outcome::{Answer, Outcome};
     use crate::backend::registry::Registry;
     use crate::health::verdict::CheckFailure;
     use crate::meters::WorkerId;
@@ -118,6 +119,38 @@ mod tests {
         check(&service, 1, true, 60);
         assert_eq!(claims(&service, &[], 5_059), [3]);
         assert_eq!(claims(&service, &[], 5_060), [2, 3]);
+    }
+
+    /// A request to the second backend, sent and ended at once.
+    fn answered(service: &Service, answer: Answer, now_ms: u64) {
+        let latency = std::time::Duration::from_millis(1);
+        let outcome = Outcome { answer, latency, bytes_in: 0, bytes_out: 0, retry: false };
+        service.backends()[1].begin(WorkerId(0), now_ms).finish(&outcome, now_ms);
+    }
+
+    #[test]
+    fn whoever_has_just_been_taken_back_by_ejection_takes_nothing() {
+        let service = service();
+        (0..5).for_each(|_| answered(&service, Answer::Status(503), 10));
+        assert!(service.backends()[1].is_ejected());
+        // The first ejection lasts 5.5 s at most, and then trials decide.
+        for _ in 0..3 {
+            assert!(service.backends()[1].admit(20_000));
+            answered(&service, Answer::Status(200), 20_000);
+        }
+        assert!(service.backends()[1].is_sound());
+        assert_eq!(claims(&service, &[], 24_999), [3]);
+        assert_eq!(claims(&service, &[], 25_000), [2, 3]);
+    }
+
+    #[test]
+    fn whoever_has_just_stopped_to_refuse_takes_nothing() {
+        let service = service();
+        answered(&service, Answer::ConnectRefused, 10);
+        service.backends()[1].tried_again(true, 1, 20_000);
+        assert!(service.backends()[1].is_sound());
+        assert_eq!(claims(&service, &[], 24_999), [3]);
+        assert_eq!(claims(&service, &[], 25_000), [2, 3]);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Tunnels of which one end has closed its sending side.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Semaphore;
@@ -58,9 +58,7 @@ async fn a_client_that_has_said_all_hears_the_rest() {
         hear(&mut client).await;
     }
     words.close();
-    let begun = Instant::now();
     assert_eq!(client.closed().await, Ok(()));
-    assert!(begun.elapsed() < Duration::from_secs(5), "the backend's end ends it");
 }
 
 #[tokio::test]
@@ -76,12 +74,27 @@ async fn a_backend_with_nothing_more_to_say_is_not_waited_for() {
 
 #[tokio::test]
 async fn listeners_that_take_an_end_for_a_farewell_end_the_tunnel() {
-    let (backend, _words) = speaker().await;
+    let (backend, words) = speaker().await;
     let policy = foreshadow_proxy::UpstreamPolicy::default();
     let rig = Rig::tuned(policy, &[backend.address], |spec| spec.abort_on_close = true).await;
     let mut client = tunnel(&rig).await;
-    let begun = Instant::now();
     client.stream.shutdown().await.unwrap();
-    assert_eq!(client.closed().await, Ok(()));
-    assert!(begun.elapsed() < Duration::from_secs(5));
+    // A backend that goes on speaking keeps any other tunnel open.
+    let talk = async {
+        loop {
+            words.add_permits(1);
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    let hear = async {
+        let mut heard = [0_u8; 64];
+        while matches!(client.stream.read(&mut heard).await, Ok(1..)) {}
+    };
+    within("the end of the tunnel", async {
+        tokio::select! {
+            () = talk => {}
+            () = hear => {}
+        }
+    })
+    .await;
 }
