@@ -20,9 +20,10 @@
 //!
 //! **Bounds.** A file has at most [`OnnxExpert::MAX_BYTES`], a call at most
 //! [`OnnxExpert::MAX_OPERATIONS`], multiplications, divisions and values written, counted when it is
-//! read: some tens of milliseconds on one core, and a fit asks about two dozen times. An operator unknown
-//! to `tract`, a wrong shape, an answer that is not finite or a panic inside is an error that says so, and
-//! the expert is left out. Weights are not fetched from other files.
+//! read: some tens of milliseconds on one core, and a fit asks about two dozen times. No operator may write
+//! more values than that, not even one whose answer is always the same. An operator unknown to `tract` or
+//! with a network inside (`If`, `Loop`, `Scan`; `LSTM` and `GRU` have none), a wrong shape, an answer that
+//! is not finite or a panic inside is an error that says so, and the expert is left out. Weights are not fetched from other files.
 //!
 //! Answers may differ in the last bits between machines, so the streaming forecaster, whose decisions
 //! are replayed, does not use it.
@@ -33,11 +34,12 @@ use std::sync::Arc;
 
 use thiserror::Error;
 use tract_onnx::Onnx;
-use tract_onnx::pb::{ModelProto, TensorProto};
+use tract_onnx::pb::{ModelProto, NodeProto, TensorProto};
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::ops::Cost;
 use tract_onnx::tract_core::ops::scan::{Scan, iteration_count};
 use tract_onnx::tract_hir::infer::Factoid;
+use tract_onnx::tract_hir::internal::InferenceNode;
 
 use crate::long::Extra;
 
@@ -189,7 +191,12 @@ fn load(bytes: &[u8]) -> Result<OnnxExpert, OnnxError> {
     }
     let input = input_shape(&model)?;
     let fact = InferenceFact::dt_shape(f32::datum_type(), &input);
-    let typed = model.with_input_fact(0, fact).and_then(InferenceModelExt::into_typed);
+    let model = model.with_input_fact(0, fact).map_err(unprepared)?;
+    let largest = largest(model.clone()).map_err(unprepared)?;
+    if largest > OnnxExpert::MAX_OPERATIONS {
+        return Err(OnnxError::Slow { operations: largest });
+    }
+    let typed = model.into_typed();
     let typed = typed.and_then(|model| model.into_decluttered()).map_err(unprepared)?;
     check_output(&typed)?;
     let operations = operations(&typed)?;
@@ -218,6 +225,12 @@ fn check_file(framework: &Onnx, file: &ModelProto) -> Result<(), OnnxError> {
     };
     let operators = graph.node.iter().map(|node| node.op_type.as_str()).filter(is_unknown);
     let mut unknown: Vec<String> = operators.map(str::to_owned).collect();
+    // What is in there cannot be measured before the engine works it out.
+    let inner = file.functions.iter().flat_map(|function| &function.node);
+    let has_graph =
+        |node: &&NodeProto| node.attribute.iter().any(|a| a.g.is_some() || !a.graphs.is_empty());
+    let holding = graph.node.iter().chain(inner).filter(has_graph);
+    unknown.extend(holding.map(|node| format!("{} with a network inside", node.op_type)));
     unknown.sort_unstable();
     unknown.dedup();
     unknown.truncate(MOST_NAMED);
@@ -267,6 +280,47 @@ fn check_output(model: &TypedModel) -> Result<(), OnnxError> {
         found: format!("{fact:?}"),
         wanted: "[batch, ahead] with at most 10080 steps ahead, of 32-bit floats",
     })
+}
+
+/// Most values that one operator writes, found before any is worked out: the engine works out what does
+/// not depend on the input while it prepares a network, and a few bytes can say that this is vast. What
+/// lies behind the first that writes too many is not looked at.
+fn largest(mut model: InferenceModel) -> TractResult<u64> {
+    let mut largest = 0;
+    // What no answer needs is worked out as well.
+    let outlets = |node: &InferenceNode| {
+        let id = node.id;
+        (0..node.outputs.len()).map(move |slot| OutletId::new(id, slot))
+    };
+    model.outputs = model.nodes().iter().flat_map(outlets).collect();
+    for id in model.eval_order()? {
+        let node = model.node(id);
+        let mut op = node.op.clone();
+        let seen = op.observe_outlets(&model, node)?;
+        let seen = seen.iter().map(|outlet| model.outlet_fact(*outlet).cloned());
+        let seen: TVec<InferenceFact> = seen.collect::<TractResult<_>>()?;
+        let (inputs, outputs) = model.node_facts(id)?;
+        let shapes = op.infer_facts(inputs.clone(), outputs.clone(), seen.iter().collect())?.1;
+        largest = shapes.iter().map(volume).fold(largest, u64::max);
+        if largest > OnnxExpert::MAX_OPERATIONS {
+            break;
+        }
+        let written = op.infer(inputs, outputs, seen.iter().collect())?.1;
+        for (slot, fact) in written.into_iter().enumerate() {
+            model.set_outlet_fact(OutletId::new(id, slot), fact)?;
+        }
+    }
+    Ok(largest)
+}
+
+/// Values of a tensor; zero while its shape is not known.
+fn volume(fact: &InferenceFact) -> u64 {
+    let Some(shape) = fact.shape.concretize() else { return 0 };
+    let length = |dim: &TDim| dim.to_i64().ok().and_then(|dim| u64::try_from(dim).ok());
+    shape
+        .iter()
+        .try_fold(1_u64, |volume, dim| Some(volume.saturating_mul(length(dim)?)))
+        .unwrap_or(0)
 }
 
 /// Multiplications, divisions and values written of one call; what is repeated, as recurrent layers are,

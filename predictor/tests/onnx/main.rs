@@ -192,6 +192,17 @@ fn what_takes_too_long_is_refused() {
 }
 
 #[test]
+fn a_small_file_that_says_vast_things_is_refused_before_they_are_worked_out() {
+    let mut network = echo(1.0);
+    let inputs = ["column", "row"].map(str::to_owned).to_vec();
+    network.operators.push(("MatMul", inputs, "vast".to_owned()));
+    network.matrices.push(("column", 20_000, 1, vec![1.0; 20_000]));
+    network.matrices.push(("row", 1, 20_000, vec![1.0; 20_000]));
+    let error = OnnxExpert::read(&network.bytes()).unwrap_err();
+    assert_eq!(error, OnnxError::Slow { operations: 400_000_000 });
+}
+
+#[test]
 fn no_bytes_make_it_panic() {
     let whole = echo(1.0).bytes();
     for cut in (0..whole.len()).step_by(7) {
