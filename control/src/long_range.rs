@@ -97,6 +97,7 @@ impl LongRange {
             track.settle(now_ms, self.tick_ms, self.smoothed_rps, quantiles);
         }
         self.told = self.credible(told);
+        let most_rps = self.most_rps();
         for point in &mut self.told {
             let place = |tracks: &[Track]| {
                 tracks.binary_search_by_key(&point.horizon_ms, |track| track.horizon_ms)
@@ -120,8 +121,13 @@ impl LongRange {
                     at
                 }
             };
-            *point = self.tracks[at].say(*point, now_ms, self.smoothed_rps);
+            *point = self.tracks[at].say(*point, now_ms, self.smoothed_rps, most_rps);
         }
+    }
+
+    /// The most that is believed.
+    fn most_rps(&self) -> f64 {
+        CREDIBLE * self.peak_rps + CREDIBLE_START_RPS
     }
 
     /// The points that can be calculated with, in order, scaled to the day.
@@ -137,7 +143,7 @@ impl LongRange {
             (self.smoothed_rps + SCALE_START_RPS) / (expected_rps + SCALE_START_RPS)
         });
         let scale = scale.clamp(1.0 / MOST_SCALE, MOST_SCALE);
-        let most = CREDIBLE * self.peak_rps + CREDIBLE_START_RPS;
+        let most = self.most_rps();
         let mut points: Vec<DemandHorizon> = told
             .into_iter()
             .filter(|p| (1..=FARTHEST_MS).contains(&p.horizon_ms))
@@ -156,8 +162,8 @@ impl LongRange {
     }
 
     /// Says how far ticks are apart, and whether what is told joins the forecaster's horizons in the
-    /// way that has served best, instead of by a fixed rule. That pays where an upper quantile commits: a lower bound waits for a rise that
-    /// history tells until it has come for the most part of a minute.
+    /// way that has served best, instead of by a fixed rule. That pays where an upper quantile commits:
+    /// a lower bound waits for a rise that history tells until it has come for the most part of a minute.
     pub(crate) fn set(&mut self, tick_ms: u64, by_record: bool) {
         self.tick_ms = tick_ms;
         self.by_record = by_record;
@@ -166,11 +172,12 @@ impl LongRange {
     /// Joins `horizons` with what is told of their time, and adds what is told beyond the last of
     /// them, as far as it is believed.
     ///
-    /// Within them that is done in the way that has served best (`merge`). Until that is known, median and upper quantile are averaged where both agree, that is where the median
-    /// told lies in the band of the forecaster (Vincent averaging; Lichtendahl, Grushka-Cockayne and
-    /// Winkler 2013): the higher of two bands would be too wide. Else the higher counts: a rise at a certain time of day shows in no arrivals before,
-    /// and the kept history does not know when in its minute it comes, so it is expected from the
-    /// first point at or after the horizon on. Beyond them, at twice the last what is told counts
+    /// Within them that is done in the way that has served best (`merge`). Until that is known, median
+    /// and upper quantile are averaged where both agree, that is where the median told lies in the band of
+    /// the forecaster (Vincent averaging; Lichtendahl, Grushka-Cockayne and Winkler 2013): the higher of
+    /// two bands would be too wide. Else the higher counts: a rise at a certain time of day shows in no
+    /// arrivals before, and the kept history does not know when in its minute it comes, so it is expected
+    /// from the first point at or after the horizon on. Beyond them, at twice the last what is told counts
     /// half, at ten times nine tenths.
     pub(crate) fn extend(&mut self, horizons: &mut Vec<HorizonView>) {
         for near in horizons.iter_mut() {

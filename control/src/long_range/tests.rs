@@ -105,6 +105,18 @@ fn nonsense_is_not_heard() {
 }
 
 #[test]
+fn no_record_lifts_a_bound_above_what_is_credible() {
+    let mut long = LongRange::default();
+    for tick in 0..12_000_u64 {
+        // Far too little is told, so that the upper bound is moved up.
+        long.observe(tick * 100, 100.0, 100, &[point(60_000, 10.0)], &QUANTILES);
+    }
+    long.observe(1_200_000, 100.0, 100, &[point(60_000, 180.0)], &QUANTILES);
+    let upper_rps = long.told[0].upper_rps;
+    assert!((upper_rps - 210.0).abs() < 0.1, "{upper_rps}, not above twice the peak and ten");
+}
+
+#[test]
 fn a_day_above_the_expected_lifts_the_next_minutes_most() {
     let mut long = LongRange::default();
     let told = [point(0, 100.0), point(60_000, 100.0), point(3_600_000, 100.0)];

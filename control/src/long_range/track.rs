@@ -70,14 +70,17 @@ impl Track {
         (self.horizon_ms / MOST_PENDING).max(LEAST_STRIDE_MS)
     }
 
-    /// The point as it is heard, its bounds moved by what came of earlier ones; remembers it.
+    /// The point as it is heard, its bounds moved by what came of earlier ones, to `most_rps` at most;
+    /// remembers it.
     pub(super) fn say(
         &mut self,
         told: DemandHorizon,
         now_ms: u64,
         naive_rps: f64,
+        most_rps: f64,
     ) -> DemandHorizon {
-        let told = self.spread.around(told);
+        let mut told = self.spread.around(told);
+        told.upper_rps = told.upper_rps.min(most_rps).max(told.median_rps);
         let due_ms = now_ms.saturating_add(self.horizon_ms);
         let newest = self.pending.back().map(|p| p.due_ms);
         if newest.is_none_or(|newest_ms| due_ms >= newest_ms.saturating_add(self.stride_ms())) {

@@ -20,8 +20,8 @@ const STEP: f64 = 0.02;
 const FADE: f64 = 0.0005;
 /// A smaller probability says that nothing speaks for a failure, and what becomes of it teaches nothing
 /// about what speaks for one: the many instances that go on as always must not drown out the few of
-/// which something was said. What is left out depends on the prediction only, never on the outcome,
-/// so that it does not bias what is learned.
+/// which something was said. What is left out depends on the evidence only, before any correction, and so
+/// on no outcome, neither this one nor earlier ones: that would bias what is learned.
 const LEAST: f64 = 0.05;
 /// Log-odds beyond which nothing is said for certain.
 const MOST_LOG_ODDS: f64 = 4.6;
@@ -54,10 +54,10 @@ impl Calibration {
         if !log_odds.is_finite() {
             return;
         }
-        let predicted = self.probability(log_odds);
-        if predicted < LEAST {
+        if Self::default().probability(log_odds) < LEAST {
             return;
         }
+        let predicted = self.probability(log_odds);
         let surprise = f64::from(u8::from(failed)) - predicted;
         let step = STEP * ramp(weight, 0.0, 1.0) * surprise;
         self.intercept =
@@ -93,6 +93,16 @@ mod tests {
             calibration.learn(0.0, nth % 2 == 0, 1.0);
         }
         assert!((calibration.probability(0.0) - 0.5).abs() < 0.05, "{calibration:?}");
+    }
+
+    #[test]
+    fn earlier_outcomes_do_not_decide_what_is_learned_from() {
+        let mut calibration = Calibration::default();
+        (0..10_000).for_each(|_| calibration.learn(-2.0, false, 1.0));
+        assert!(calibration.probability(-2.0) < LEAST, "{calibration:?}");
+        let before = calibration;
+        calibration.learn(-2.0, true, 1.0);
+        assert!(calibration.probability(-2.0) > before.probability(-2.0), "{calibration:?}");
     }
 
     proptest! {

@@ -2,8 +2,10 @@
 //!
 //! A signal often moves before demand does. By how much is learned ([`lead`]), and the forecaster is
 //! told the signal of so long ago, and at each horizon the one of so much later, as if it were known
-//! ahead; where it is known what the signal will be, that is told beyond its lead. Least squares with these is one of the forecaster's experts. Most of the time no signal has
-//! anything to say, and an expert that is no better than others then has little weight when it matters.
+//! ahead; where it is known what the signal will be, that is told beyond its lead. Least squares with
+//! these is one of the forecaster's experts. Most of the time no signal has anything to say, and an
+//! expert that is no better than others then has little weight when it matters.
+//!
 //! So each signal is also heard by itself when it speaks up, that is when by its own regression it
 //! expects clearly more than the forecaster does, and as far as it was right on such occasions
 //! ([`record`]): a specialist that sleeps otherwise (Freund, Schapire, Singer and Warmuth 1997, "Using
