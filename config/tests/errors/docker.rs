@@ -1,6 +1,8 @@
 //! What is refused of containers.
 
-use crate::only_error;
+use foreshadow_config::Format;
+
+use crate::{errors, only_error, read};
 
 #[test]
 fn containers_that_could_not_be_made_are_refused_where_they_are_written() {
@@ -52,5 +54,37 @@ fn containers_that_could_not_be_made_are_refused_where_they_are_written() {
         let text = format!("shadows: {{ provider: {{ docker: {docker} }} }}");
         let found = only_error("", &text);
         assert!(found.contains(message), "{docker}: {found}");
+    }
+}
+
+#[test]
+fn an_engine_is_reached_in_one_way_by_all_services() {
+    let file = |first: &str, second: &str| {
+        let of = |name: &str, at: u8, docker: &str| {
+            format!(
+                "  {name}:\n    primaries: ['127.0.0.1:{at}']\n    \
+                 shadows: {{ provider: {{ docker: {{ image: a, port: 1, {docker} }} }} }}\n"
+            )
+        };
+        format!(
+            "listeners: [{{ address: ':80', routes: [{{ service: a }}] }}]\nservices:\n{}{}",
+            of("a", 1, first),
+            of("b", 2, second)
+        )
+    };
+    let here = "endpoint: 'tcp://a:1'";
+    let with_tls = format!("{here}, tls: {{ ca: /a, cert: /b, key: /c }}");
+    for second in [here, "endpoint: 'tcp://a:1/', tls: { ca: /a, cert: /b, key: /d }"] {
+        let found = errors(&file(&with_tls, second), Format::Yaml);
+        assert_eq!(found.len(), 1, "{found:#?}");
+        assert!(found[0].0.ends_with("services.b.shadows.provider.docker.endpoint"), "{found:#?}");
+        assert!(found[0].1.contains("tcp://a:1 with another tls than that of \"a\""), "{found:#?}");
+    }
+    for (first, second) in [
+        (with_tls.as_str(), with_tls.as_str()),
+        (here, here),
+        (with_tls.as_str(), "endpoint: 'tcp://a:2'"),
+    ] {
+        read(&file(first, second), Format::Yaml).unwrap();
     }
 }
