@@ -38,6 +38,8 @@ pub(super) struct Runner {
     stable: bool,
     retry_at: Option<Instant>,
     retries: u32,
+    /// A step to [`Tier::Full`] failed and was not taken back: it may be where callers meet it.
+    pub(super) half_raised: bool,
     next_check: Option<Instant>,
     usage_at: Instant,
     /// Processor time used, and when that was read.
@@ -75,6 +77,7 @@ impl Runner {
             stable: false,
             retry_at: None,
             retries: 0,
+            half_raised: false,
             next_check: None,
             usage_at: Instant::now() + USAGE_EVERY,
             cpu_read: None,
@@ -99,6 +102,7 @@ impl Runner {
             }
             let step = if self.retry_at.is_some() { None } else { self.machine.begin() };
             let outcome = match step {
+                None if self.half_raised && self.retry_at.is_none() => self.lower().await,
                 None => self.idle().await,
                 Some(Tier::Cold) => return self.end().await,
                 Some(to) => self.step(to).await,

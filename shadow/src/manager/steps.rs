@@ -55,15 +55,27 @@ impl Runner {
                 self.verify(&handle, to).await
             }
             (Tier::Warm, Tier::Full) => {
-                resize(&*provider, &handle, CpuShare::Unlimited).await.map_err(stays)?;
-                provider.set_activated(&handle, true).await.map_err(stays)?;
+                if let Err(error) = raise(&*provider, &handle).await {
+                    self.half_raised = true;
+                    if let Err(left) = self.lower().await {
+                        let left = left.into_text();
+                        tracing::warn!(instance = %self.id, error = left, "a failed step is not taken back yet");
+                    }
+                    return Err(stays(error));
+                }
+                self.half_raised = false;
                 self.verify(&handle, to).await
             }
             (_, Tier::Warm) => {
                 provider.set_activated(&handle, false).await.map_err(stays)?;
                 resize(&*provider, &handle, warm).await.map_err(stays)
             }
-            (_, Tier::Shadow) => freeze(&*provider, &handle).await.map_err(stays),
+            (_, Tier::Shadow) => {
+                // A paused one must not answer to the primary's name.
+                provider.set_activated(&handle, false).await.map_err(stays)?;
+                self.half_raised = false;
+                freeze(&*provider, &handle).await.map_err(stays)
+            }
             // The rest is bookkeeping: who gets requests is decided by weights.
             _ => Ok(()),
         }
@@ -150,6 +162,17 @@ impl Runner {
         }
     }
 
+    /// Takes back what a failed step to [`Tier::Full`] may have done.
+    pub(super) async fn lower(&mut self) -> Result<(), StepError> {
+        let to = Tier::Warm;
+        let Some(handle) = self.handle.clone() else { return Ok(()) };
+        let lowered =
+            restore(&*self.settings.provider, &handle, to, self.settings.warm_cpu_percent).await;
+        lowered.map_err(|error| StepError::Stays { to, error: error.to_string() })?;
+        self.half_raised = false;
+        Ok(())
+    }
+
     /// Brings an instance that was taken over into the state its tier asks for: the run before
     /// may have ended in the middle of a step.
     pub(super) async fn settle(&mut self) {
@@ -184,6 +207,12 @@ pub(super) fn tell_gaps(settings: &ServiceShadows) {
     if !can.resize {
         tracing::warn!(%service, provider, "its provider cannot resize: warm shadows have full size");
     }
+}
+
+/// Full size first: it is met by callers from then on.
+async fn raise(provider: &dyn Provider, handle: &Handle) -> Result<(), ProviderError> {
+    resize(provider, handle, CpuShare::Unlimited).await?;
+    provider.set_activated(handle, true).await
 }
 
 async fn restore(

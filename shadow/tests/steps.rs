@@ -1,0 +1,193 @@
+//! Steps that fail in the middle, and providers that are slow for one service: shown by a provider
+//! that does as it is told.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use foreshadow_control::{Action, Fact, InstanceId, ServiceName, Tier};
+use foreshadow_shadow::{
+    Adoption, Capabilities, CpuShare, CreateRequest, Diagnosis, ExitDetail, Handle, Manager,
+    ManagerSettings, Provider, ProviderError, Readiness, ServiceShadows, Sweep,
+};
+use tokio::time::Instant;
+
+/// What it was told, and where its instances are.
+#[derive(Default)]
+struct Told {
+    /// Making one does not end.
+    hangs: AtomicBool,
+    /// Activating one does so, and fails all the same.
+    half: AtomicBool,
+    /// One that is activated stays so.
+    sticks: AtomicBool,
+    active: Mutex<BTreeSet<InstanceId>>,
+    frozen: Mutex<BTreeSet<InstanceId>>,
+    full: Mutex<BTreeSet<InstanceId>>,
+}
+
+impl Told {
+    fn put(set: &Mutex<BTreeSet<InstanceId>>, id: InstanceId, is: bool) {
+        let mut set = set.lock().unwrap();
+        if is { set.insert(id) } else { set.remove(&id) };
+    }
+
+    fn is(set: &Mutex<BTreeSet<InstanceId>>) -> bool {
+        !set.lock().unwrap().is_empty()
+    }
+}
+
+#[async_trait]
+impl Provider for Told {
+    fn name(&self) -> &'static str {
+        "told"
+    }
+    fn fingerprint(&self) -> String {
+        String::new()
+    }
+    fn capabilities(&self) -> Capabilities {
+        Capabilities { freeze: true, resize: true, snapshot: false }
+    }
+    async fn create(&self, request: &CreateRequest) -> Result<Handle, ProviderError> {
+        if self.hangs.load(Ordering::Relaxed) {
+            std::future::pending::<()>().await;
+        }
+        Ok(Handle {
+            id: request.id,
+            service: request.service.clone(),
+            address: "127.0.0.1:9".parse().unwrap(),
+            pid: None,
+            state: String::new(),
+        })
+    }
+    async fn freeze(&self, handle: &Handle) -> Result<(), ProviderError> {
+        assert!(!self.active.lock().unwrap().contains(&handle.id), "callers meet a paused one");
+        Self::put(&self.frozen, handle.id, true);
+        Ok(())
+    }
+    async fn thaw(&self, handle: &Handle) -> Result<(), ProviderError> {
+        Self::put(&self.frozen, handle.id, false);
+        Ok(())
+    }
+    async fn set_share(&self, handle: &Handle, share: CpuShare) -> Result<(), ProviderError> {
+        Self::put(&self.full, handle.id, share == CpuShare::Unlimited);
+        Ok(())
+    }
+    async fn set_activated(&self, handle: &Handle, activated: bool) -> Result<(), ProviderError> {
+        if !activated && self.sticks.load(Ordering::Relaxed) {
+            return Err(ProviderError::Other("it stays".to_owned()));
+        }
+        Self::put(&self.active, handle.id, activated);
+        if activated && self.half.load(Ordering::Relaxed) {
+            return Err(ProviderError::Other("the second network is full".to_owned()));
+        }
+        Ok(())
+    }
+    async fn destroy(&self, _: &Handle, _: Duration) -> Result<(), ProviderError> {
+        Ok(())
+    }
+    async fn adopt(&self, _: &Handle) -> Result<Adoption, ProviderError> {
+        Ok(Adoption::Running)
+    }
+    async fn exited(&self, _: &Handle) -> ExitDetail {
+        std::future::pending().await
+    }
+    async fn diagnose(&self, _: &Handle) -> Diagnosis {
+        Diagnosis::default()
+    }
+    async fn sweep(&self, _: &Sweep) -> Result<usize, ProviderError> {
+        Ok(0)
+    }
+}
+
+struct Ready;
+
+#[async_trait]
+impl Readiness for Ready {
+    async fn ready(&self, _: &ServiceName, _: SocketAddr) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+fn shop() -> ServiceName {
+    ServiceName::from("shop")
+}
+
+async fn manager(dir: &tempfile::TempDir, services: &[(&str, &Arc<Told>)]) -> Manager {
+    let services = services.iter().map(|(name, provider)| {
+        let provider = Arc::clone(provider) as Arc<dyn Provider>;
+        let mut service = ServiceShadows::new(ServiceName::from(*name), provider);
+        (service.max, service.parked_check) = (8, None);
+        service
+    });
+    let settings = ManagerSettings {
+        state_dir: dir.path().to_owned(),
+        services: services.collect(),
+        janitors: Vec::new(),
+        concurrent_creates: 2,
+    };
+    Manager::start(settings, Arc::new(Ready)).await.unwrap()
+}
+
+/// Waits, on the paused clock, until something is so.
+async fn until(what: &str, mut so: impl FnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs(600);
+    while !so() {
+        assert!(Instant::now() < end, "never came about: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// The only shadow of a manager, at that tier and nowhere on the way.
+fn rests(manager: &Manager, tier: Tier) -> bool {
+    manager.snapshot().iter().any(|one| one.tier == tier && one.moving_to.is_none())
+}
+
+async fn failed_on_the_way_to_full(manager: &Manager) -> InstanceId {
+    manager.apply(&shop(), &[Action::Create { tier: Tier::Warm }]);
+    until("it is warm", || rests(manager, Tier::Warm)).await;
+    let instance = manager.snapshot()[0].id;
+    manager.apply(&shop(), &[Action::Move { instance, tier: Tier::Full }]);
+    let failed = |(_, fact): &(ServiceName, Fact)| {
+        matches!(fact, Fact::StepFailed { to: Tier::Full, error, .. } if error.contains("second"))
+    };
+    until("the step fails", || manager.take_facts().iter().any(failed)).await;
+    instance
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_activation_that_failed_half_way_is_taken_back() {
+    let (dir, provider) = (tempfile::tempdir().unwrap(), Arc::new(Told::default()));
+    provider.half.store(true, Ordering::Relaxed);
+    let manager = manager(&dir, &[("shop", &provider)]).await;
+    let instance = failed_on_the_way_to_full(&manager).await;
+    assert!(!Told::is(&provider.active) && !Told::is(&provider.full));
+    manager.apply(&shop(), &[Action::Move { instance, tier: Tier::Shadow }]);
+    until("it is parked", || rests(&manager, Tier::Shadow) && Told::is(&provider.frozen)).await;
+    provider.half.store(false, Ordering::Relaxed);
+    manager.apply(&shop(), &[Action::Move { instance, tier: Tier::Full }]);
+    until("it is activated", || rests(&manager, Tier::Full) && Told::is(&provider.active)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_taken_back_is_tried_again_and_not_paused_before() {
+    for target in [Tier::Warm, Tier::Shadow] {
+        let (dir, provider) = (tempfile::tempdir().unwrap(), Arc::new(Told::default()));
+        provider.half.store(true, Ordering::Relaxed);
+        let manager = manager(&dir, &[("shop", &provider)]).await;
+        provider.sticks.store(true, Ordering::Relaxed);
+        let instance = failed_on_the_way_to_full(&manager).await;
+        assert!(Told::is(&provider.active));
+        manager.apply(&shop(), &[Action::Move { instance, tier: target }]);
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert!(Told::is(&provider.active) && !Told::is(&provider.frozen));
+        provider.sticks.store(false, Ordering::Relaxed);
+        until("it is taken back", || rests(&manager, target) && !Told::is(&provider.active)).await;
+        assert!(!Told::is(&provider.full) || target == Tier::Shadow);
+    }
+}
