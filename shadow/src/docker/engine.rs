@@ -25,6 +25,9 @@ const LIBRARY_S: u64 = 24 * 60 * 60;
 const OLDEST: ClientVersion = ClientVersion { major_version: 1, minor_version: 40 };
 /// For what is asked beside the steps of an instance.
 pub(super) const ASIDE: Duration = Duration::from_secs(30);
+/// How long a start waits for an engine, for each of its two questions: a balancer that serves is
+/// worth more than one that waits for its provider.
+pub(super) const AT_START: Duration = Duration::from_secs(3);
 
 /// The engines that providers of this process lead to.
 #[derive(Default)]
@@ -75,6 +78,7 @@ impl Engines {
                 nudge: Arc::default(),
                 kept: Mutex::default(),
                 pending: tokio::sync::Mutex::new(false),
+                stuck: Mutex::default(),
                 networks: tokio::sync::Mutex::default(),
             })
         });
@@ -100,6 +104,8 @@ pub(crate) struct Engine {
     pub(super) kept: Mutex<Option<BTreeSet<InstanceId>>>,
     /// Whether a sweep is still to be carried out. Held over it, so that nothing is made meanwhile.
     pub(super) pending: tokio::sync::Mutex<bool>,
+    /// Services of which something is left that could not be removed; absent while that is not known.
+    pub(super) stuck: Mutex<Option<BTreeSet<String>>>,
     /// Networks of ours with the instances that need them. Held while one is made or removed, as
     /// the engine would make two of one name.
     pub(super) networks: tokio::sync::Mutex<BTreeMap<String, BTreeSet<InstanceId>>>,
@@ -126,6 +132,8 @@ impl Line {
 pub(super) struct Seen {
     pub(super) id: InstanceId,
     pub(super) container: String,
+    /// Empty where its label was taken from it.
+    pub(super) service: String,
     pub(super) runs: bool,
     /// Whether it has run and does no more.
     pub(super) ended: bool,
@@ -212,11 +220,14 @@ impl Engine {
             self.call(ASIDE, |docker| async move { docker.list_containers(Some(options)).await });
         let listed = listed.await.map_err(|t| t.told(self.asked("list our containers")))?;
         let seen = listed.into_iter().filter_map(|one| {
-            let id = instance(one.labels.as_ref()?.get(body::INSTANCE)?)?;
+            let labels = one.labels.as_ref()?;
+            let id = instance(labels.get(body::INSTANCE)?)?;
+            let service = labels.get(body::SERVICE).cloned().unwrap_or_default();
             let state = one.state.map(|state| state.to_string()).unwrap_or_default();
             Some(Seen {
                 id,
                 container: one.id?,
+                service,
                 runs: matches!(state.as_str(), "running" | "paused" | "restarting" | "stopping"),
                 ended: matches!(state.as_str(), "exited" | "dead" | "removing"),
                 status: one.status.unwrap_or(state),

@@ -9,6 +9,7 @@ use bollard::query_parameters::{
 use foreshadow_control::InstanceId;
 use futures_util::StreamExt as _;
 
+use super::engine::AT_START;
 use super::network::Joined;
 use super::spec::Pull;
 use super::told::Trouble;
@@ -225,7 +226,8 @@ impl DockerProvider {
         state: State,
     ) -> Result<Adoption, ProviderError> {
         let elsewhere = state.place != self.engine.place;
-        let found = match self.engine.inspect(&state.container, self.spec.timeout).await {
+        let patience = self.spec.timeout.min(AT_START);
+        let found = match self.engine.inspect(&state.container, patience).await {
             Ok(found) => found,
             Err(trouble) if trouble.is_absent() && !elsewhere => {
                 return Ok(Adoption::Gone("its engine does not know its container".to_owned()));

@@ -23,7 +23,7 @@ pub use self::spec::{
     ContainerLimits, DockerSpec, EngineEndpoint, LogSpec, MountSpec, NetworkSpec, Pull, TlsFiles,
 };
 
-use self::engine::Engine;
+use self::engine::{AT_START, Engine};
 use self::network::Joined;
 use crate::error::ProviderError;
 use crate::process::ProcessHost;
@@ -111,13 +111,13 @@ impl Provider for DockerProvider {
     }
 
     async fn create(&self, request: &CreateRequest) -> Result<Handle, ProviderError> {
-        self.engine.clean().await?;
+        self.engine.clean(Some(&request.service)).await?;
         self.engine.mine.add(request.id);
         match self.make(request).await {
             Ok(handle) => Ok(handle),
             Err(failed) => {
                 if failed.may_be_there {
-                    self.engine.undo(request.id).await;
+                    self.engine.undo(request.id, &request.service).await;
                 } else {
                     self.engine.disown(request.id).await;
                 }
@@ -196,16 +196,20 @@ impl Provider for DockerProvider {
     async fn sweep(&self, what: &Sweep) -> Result<usize, ProviderError> {
         self.engine.order(what).await;
         Engine::follow(&self.engine);
-        match self.engine.clean().await {
-            Ok(ended) => Ok(ended),
-            Err(error) => {
-                // A balancer that serves is worth more than one that waits for its provider.
-                tracing::error!(
-                    provider = self.name(), %error,
-                    "what earlier runs left behind cannot be seen or ended yet; nothing new is made there before"
-                );
-                Ok(0)
-            }
-        }
-    }
-}
+        let engine = Arc::clone(&self.engine);
+        // A task of its own, since what is under way is not to be broken off.
+        let work = tokio::spawn(async move { engine.clean(None).await });
+        let why = match tokio::time::timeout(AT_START, work).await {
+            Ok(Ok(Ok(ended))) => return Ok(ended),
+            Ok(Ok(Err(error))) => error.to_string(),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "it takes too long to be waited for".to_owned(),
+        };
+        tracing::error!(
+            provider = self.name(),
+            error = why,
+            "what earlier runs left behind cannot be seen or ended yet; nothing new is made before it is \
+             seen, nor of the same service before it is ended"
+        );
+        Ok(0)
+    }}

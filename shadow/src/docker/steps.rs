@@ -50,11 +50,7 @@ impl DockerProvider {
     ) -> Result<(), ProviderError> {
         let limits = &self.spec.limits;
         let memory = match (share, limits.warm_memory_bytes, limits.memory_bytes) {
-            (CpuShare::Percent(_), Some(warm), _) if self.fits(container, warm).await => Some(warm),
-            (CpuShare::Percent(_), Some(warm), _) => {
-                tracing::info!(instance = %id, warm_bytes = warm, "uses too much memory to be given less");
-                None
-            }
+            (CpuShare::Percent(_), Some(warm), _) => self.less_memory(id, container, warm).await,
             (CpuShare::Unlimited, Some(_), full) => full,
             (_, None, _) => None,
         };
@@ -83,20 +79,33 @@ impl DockerProvider {
         updated.await.map_err(|trouble| trouble.told(asked()))
     }
 
-    /// Whether a limit leaves a quarter of it free: below what is in use the kernel of one version
-    /// refuses it, and that of another kills.
-    async fn fits(&self, container: &str, bytes: u64) -> bool {
+    /// The limit of the warm tier, if it leaves a quarter of it free: below what is in use the kernel
+    /// of one version refuses it, and that of another kills.
+    async fn less_memory(&self, id: InstanceId, container: &str, warm: u64) -> Option<u64> {
         let options = StatsOptionsBuilder::new().stream(false).one_shot(true).build();
         let stats = self.engine.call(self.spec.timeout, |docker| async move {
             let mut stats = std::pin::pin!(docker.stats(container, Some(options)));
             stats.next().await.transpose()
         });
-        match stats.await {
-            Ok(Some(stats)) => {
-                let used = stats.memory_stats.and_then(|memory| memory.usage);
-                used.is_some_and(|used| used <= bytes / 4 * 3)
+        let asked = || self.engine.asked(format_args!("show what container {container} uses"));
+        let stats = match stats.await {
+            Ok(stats) => stats,
+            Err(trouble) => {
+                let error = trouble.told(asked());
+                tracing::warn!(instance = %id, %error, "its memory stays as it is: what it uses is not known");
+                return None;
             }
-            Ok(None) | Err(_) => false,
+        };
+        match stats.and_then(|stats| stats.memory_stats?.usage) {
+            Some(used) if used <= warm / 4 * 3 => Some(warm),
+            Some(used) => {
+                tracing::info!(instance = %id, warm_bytes = warm, used_bytes = used, "uses too much memory to be given less");
+                None
+            }
+            None => {
+                tracing::warn!(instance = %id, "its memory stays as it is: its engine does not say what it uses");
+                None
+            }
         }
     }
 

@@ -141,7 +141,7 @@ impl Engine {
         engine.watched().take(&watched, &list);
         // With nobody left to know what is ours, nothing is known to be nobody's.
         if Arc::strong_count(engine) > 1 {
-            engine.reap(&list).await?;
+            engine.reap(&list).await?.failed()?;
         }
         Ok(())
     }

@@ -1,0 +1,128 @@
+//! What a start does with a Docker Engine, shown by a fake one: what is taken over, what is removed, and
+//! what is waited for.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod support;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use foreshadow_control::{InstanceId, ServiceName};
+use foreshadow_shadow::{Adoption, CreateRequest, DockerSpec, Provider as _, Sweep};
+use support::fake_engine::{Fake, Reply, default};
+use support::request;
+use tokio::time::Instant;
+
+#[tokio::test]
+async fn nothing_is_made_before_an_engine_that_was_away_has_been_swept() {
+    let fake = Fake::start(|asked, before| match asked {
+        "GET /containers/json" if before == 0 => Some(Reply::refused(500, "starting")),
+        "GET /containers/json" => {
+            let one = |id: &str, name: &str| serde_json::json!({ "Id": id, "State": "paused", "Labels": { "foreshadow.instance": name } });
+            let all = serde_json::json!([one("c7", "i7"), one("c8", "i8")]);
+            Some(Reply::Json(200, all.to_string()))
+        }
+        _ => None,
+    });
+    let provider = Arc::new(fake.provider(fake.spec()));
+    let what = Sweep { keep: vec![InstanceId(7)], lost: vec![InstanceId(8)] };
+    // What follows events may look first, so either look may be the one that is refused.
+    provider.sweep(&what).await.expect("a start does not wait for it");
+    provider.create(&request(9)).await.unwrap();
+    let asked = fake.asked();
+    let at = |what: &str| asked.iter().position(|one| one == what);
+    let (swept, made) = (at("DELETE /containers/c8"), at("POST /containers/create"));
+    assert!(swept.is_some() && swept < made, "{asked:?}");
+    assert_eq!(at("DELETE /containers/c7"), None, "{asked:?}");
+}
+
+#[tokio::test]
+async fn what_an_earlier_run_had_ordered_is_removed_when_it_comes_late() {
+    let fake = Fake::start(|asked, before| {
+        let one = |id: &str, name: &str| serde_json::json!({ "Id": id, "State": "created", "Labels": { "foreshadow.instance": name } });
+        // Ours from the third look on, and beside it one that nobody here ordered.
+        let all = if before >= 2 { vec![one("c1", "i9"), one("c5", "i5")] } else { Vec::new() };
+        (asked == "GET /containers/json")
+            .then(|| Reply::Json(200, serde_json::json!(all).to_string()))
+    });
+    let provider = fake.provider(fake.spec());
+    let what = Sweep { keep: Vec::new(), lost: vec![InstanceId(5)] };
+    assert_eq!(provider.sweep(&what).await.unwrap(), 0, "nothing is there yet");
+    provider.create(&request(9)).await.unwrap();
+    support::until("the late one is removed", || {
+        (fake.count("DELETE /containers/c5") > 0).then_some(())
+    })
+    .await;
+    assert_eq!(fake.count("DELETE /containers/c1"), 0, "ours stays");
+}
+
+#[tokio::test]
+async fn a_container_is_taken_over_only_where_it_is_what_it_was() {
+    let fake = Fake::start(|_, _| None);
+    let made = fake.provider(fake.spec()).create(&request(1)).await.unwrap();
+    assert_eq!(fake.provider(fake.spec()).adopt(&made).await.unwrap(), Adoption::Running);
+    let mut moved = made.clone();
+    moved.address = "10.9.8.6:8080".parse().unwrap();
+    let gone = fake.provider(fake.spec()).adopt(&moved).await.unwrap();
+    assert!(matches!(&gone, Adoption::Gone(why) if why.contains("now 10.9.8.7:8080")), "{gone:?}");
+
+    let other = Fake::start(|asked, _| {
+        asked.ends_with("/c1/json").then(|| Reply::refused(404, "No such container: c1"))
+    });
+    let elsewhere = other.provider(other.spec()).adopt(&made).await.unwrap();
+    assert!(
+        matches!(&elsewhere, Adoption::OutOfReach(why) if why.contains("endpoint")),
+        "{elsewhere:?}"
+    );
+
+    let hung = Fake::start(|asked, _| (asked != "GET /version").then_some(Reply::Hang));
+    let unseen = hung.provider(hung.spec()).adopt(&made).await.unwrap();
+    assert!(matches!(unseen, Adoption::OutOfReach(_)), "{unseen:?}");
+    let before = Fake::start(|asked, _| match default(asked) {
+        Reply::Json(..) if asked.ends_with("/c1/json") => Some(Reply::refused(500, "starting")),
+        _ => None,
+    });
+    let mut here: serde_json::Value = serde_json::from_str(&made.state).unwrap();
+    here["place"] = before.provider(before.spec()).place().into();
+    let here = foreshadow_shadow::Handle { state: here.to_string(), ..made };
+    let taken = before.provider(before.spec()).adopt(&here).await.unwrap();
+    assert_eq!(taken, Adoption::Running, "it ran when it was last seen");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_does_not_wait_for_an_engine_that_hangs() {
+    let fake = Fake::start(|_, _| None);
+    let made = fake.provider(fake.spec()).create(&request(1)).await.unwrap();
+    let hung = Fake::start(|_, _| Some(Reply::Hang));
+    let provider = hung.provider(DockerSpec { timeout: Duration::from_secs(3_600), ..hung.spec() });
+    let here = serde_json::json!({ "place": provider.place(), "container": "c1" });
+    let here = foreshadow_shadow::Handle { state: here.to_string(), ..made };
+    let begun = Instant::now();
+    assert_eq!(provider.adopt(&here).await.unwrap(), Adoption::Running);
+    let what = Sweep { keep: vec![InstanceId(1)], lost: Vec::new() };
+    assert_eq!(provider.sweep(&what).await.unwrap(), 0);
+    let waited = begun.elapsed();
+    assert!(waited <= Duration::from_secs(7), "{waited:?} on the paused clock");
+}
+
+#[tokio::test]
+async fn what_cannot_be_removed_holds_up_its_own_service_only() {
+    let fake = Fake::start(|asked, _| match asked {
+        "GET /containers/json" => {
+            let one = |id: &str, name: &str| serde_json::json!({ "Id": id, "State": "running", "Labels": { "foreshadow.instance": name, "foreshadow.service": "shop" } });
+            let all = serde_json::json!([one("c7", "i7"), one("c8", "i8")]);
+            Some(Reply::Json(200, all.to_string()))
+        }
+        "DELETE /containers/c7" => Some(Reply::refused(500, "device or resource busy")),
+        _ => None,
+    });
+    let provider = fake.provider(fake.spec());
+    let what = Sweep { keep: Vec::new(), lost: vec![InstanceId(7), InstanceId(8)] };
+    assert_eq!(provider.sweep(&what).await.unwrap(), 0);
+    assert!(fake.count("DELETE /containers/c8") > 0, "one that is stuck keeps none from its end");
+    let error = provider.create(&request(9)).await.unwrap_err().to_string();
+    assert!(error.contains("c7") && error.contains("busy"), "{error}");
+    let other = CreateRequest { service: ServiceName::from("other"), ..request(10) };
+    provider.create(&other).await.unwrap();
+}
