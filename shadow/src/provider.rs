@@ -218,4 +218,10 @@ pub trait Provider: Send + Sync + 'static {
     /// # Errors
     /// When something found could not be ended.
     async fn sweep(&self, what: &Sweep) -> Result<usize, ProviderError>;
+
+    /// Whether the last [`Provider::sweep`] has been carried out, not put off: until then nothing that
+    /// it was to end may be forgotten.
+    fn is_swept(&self) -> bool {
+        true
+    }
 }

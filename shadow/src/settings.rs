@@ -20,7 +20,8 @@ pub struct ManagerSettings {
     /// One provider of each kind that may have made instances in earlier runs; it ends those
     /// whose service is no longer configured and sweeps what a crash left behind.
     pub janitors: Vec<Arc<dyn Provider>>,
-    /// Instances being made at the same time over all services; further ones wait their turn.
+    /// Instances of one service being made at the same time, and a quarter of those of all services;
+    /// further ones wait their turn, so that a provider that is slow for one holds no other up.
     /// Becoming ready does not count, so that an instance that hangs holds nobody up.
     pub concurrent_creates: usize,
 }

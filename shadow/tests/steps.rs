@@ -13,8 +13,9 @@ use async_trait::async_trait;
 use foreshadow_control::{Action, Fact, InstanceId, ServiceName, Tier};
 use foreshadow_shadow::{
     Adoption, Capabilities, CpuShare, CreateRequest, Diagnosis, ExitDetail, Handle, Manager,
-    ManagerSettings, Provider, ProviderError, Readiness, ServiceShadows, Sweep,
+    ManagerSettings, OnExit, Provider, ProviderError, Readiness, ServiceShadows, Sweep,
 };
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 /// What it was told, and where its instances are.
@@ -26,6 +27,16 @@ struct Told {
     half: AtomicBool,
     /// One that is activated stays so.
     sticks: AtomicBool,
+    /// Ending one does not end.
+    ends_slowly: AtomicBool,
+    /// One of those that run ends by itself.
+    ended: Notify,
+    /// A sweep does not come about.
+    away: AtomicBool,
+    /// What sweeps were to keep and to end.
+    swept: Mutex<Vec<Sweep>>,
+    /// What became of instances of an earlier run, where they do not run.
+    adoption: Mutex<Option<Adoption>>,
     active: Mutex<BTreeSet<InstanceId>>,
     frozen: Mutex<BTreeSet<InstanceId>>,
     full: Mutex<BTreeSet<InstanceId>>,
@@ -34,7 +45,11 @@ struct Told {
 impl Told {
     fn put(set: &Mutex<BTreeSet<InstanceId>>, id: InstanceId, is: bool) {
         let mut set = set.lock().unwrap();
-        if is { set.insert(id) } else { set.remove(&id) };
+        if is {
+            set.insert(id)
+        } else {
+            set.remove(&id)
+        };
     }
 
     fn is(set: &Mutex<BTreeSet<InstanceId>>) -> bool {
@@ -89,19 +104,27 @@ impl Provider for Told {
         Ok(())
     }
     async fn destroy(&self, _: &Handle, _: Duration) -> Result<(), ProviderError> {
+        if self.ends_slowly.load(Ordering::Relaxed) {
+            std::future::pending::<()>().await;
+        }
         Ok(())
     }
     async fn adopt(&self, _: &Handle) -> Result<Adoption, ProviderError> {
-        Ok(Adoption::Running)
+        Ok(self.adoption.lock().unwrap().clone().unwrap_or(Adoption::Running))
     }
     async fn exited(&self, _: &Handle) -> ExitDetail {
-        std::future::pending().await
+        self.ended.notified().await;
+        ExitDetail("ended by itself".to_owned())
     }
     async fn diagnose(&self, _: &Handle) -> Diagnosis {
         Diagnosis::default()
     }
-    async fn sweep(&self, _: &Sweep) -> Result<usize, ProviderError> {
+    async fn sweep(&self, what: &Sweep) -> Result<usize, ProviderError> {
+        self.swept.lock().unwrap().push(what.clone());
         Ok(0)
+    }
+    fn is_swept(&self) -> bool {
+        !self.away.load(Ordering::Relaxed)
     }
 }
 
@@ -153,9 +176,7 @@ async fn failed_on_the_way_to_full(manager: &Manager) -> InstanceId {
     until("it is warm", || rests(manager, Tier::Warm)).await;
     let instance = manager.snapshot()[0].id;
     manager.apply(&shop(), &[Action::Move { instance, tier: Tier::Full }]);
-    let failed = |(_, fact): &(ServiceName, Fact)| {
-        matches!(fact, Fact::StepFailed { to: Tier::Full, error, .. } if error.contains("second"))
-    };
+    let failed = |(_, fact): &(ServiceName, Fact)| matches!(fact, Fact::StepFailed { to: Tier::Full, error, .. } if error.contains("second"));
     until("the step fails", || manager.take_facts().iter().any(failed)).await;
     instance
 }
@@ -190,4 +211,78 @@ async fn what_cannot_be_taken_back_is_tried_again_and_not_paused_before() {
         until("it is taken back", || rests(&manager, target) && !Told::is(&provider.active)).await;
         assert!(!Told::is(&provider.full) || target == Tier::Shadow);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_provider_that_is_slow_for_one_service_holds_no_other_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let (slow, quick) = (Arc::new(Told::default()), Arc::new(Told::default()));
+    slow.hangs.store(true, Ordering::Relaxed);
+    let manager = manager(&dir, &[("slow", &slow), ("shop", &quick)]).await;
+    let create = Action::Create { tier: Tier::Shadow };
+    manager.apply(&ServiceName::from("slow"), &[(); 8].map(|()| create.clone()));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    manager.apply(&shop(), &[create]);
+    until("the other's is made", || rests(&manager, Tier::Shadow)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pool_full_of_what_is_being_ended_is_asked_again_after_a_while() {
+    let (dir, provider) = (tempfile::tempdir().unwrap(), Arc::new(Told::default()));
+    provider.ends_slowly.store(true, Ordering::Relaxed);
+    let manager = manager(&dir, &[("shop", &provider)]).await;
+    let create = Action::Create { tier: Tier::Shadow };
+    manager.apply(&shop(), &[(); 8].map(|()| create.clone()));
+    let parked = || manager.snapshot().iter().filter(|i| i.tier == Tier::Shadow).count();
+    until("all are parked", || parked() == 8).await;
+    provider.ended.notify_one();
+    until("one has ended", || manager.snapshot().len() == 7).await;
+    drop(manager.take_facts());
+    manager.apply(&shop(), &[create]);
+    let facts = manager.take_facts();
+    let waits = |(_, fact): &(ServiceName, Fact)| {
+        matches!(fact, Fact::StepFailed { instance: None, error, retry_in_ms: 1_000, .. }
+            if error.contains("1 of them are being ended"))
+    };
+    assert!(facts.iter().any(waits), "{facts:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_not_swept_yet_is_not_forgotten_and_what_is_out_of_reach_is_kept() {
+    let (dir, provider) = (tempfile::tempdir().unwrap(), Arc::new(Told::default()));
+    let start = async || {
+        let told = Arc::clone(&provider) as Arc<dyn Provider>;
+        let mut service = ServiceShadows::new(shop(), told);
+        (service.parked_check, service.on_exit) = (None, OnExit::Keep);
+        let settings = ManagerSettings {
+            state_dir: dir.path().to_owned(),
+            services: vec![service],
+            janitors: Vec::new(),
+            concurrent_creates: 2,
+        };
+        Manager::start(settings, Arc::new(Ready)).await.unwrap()
+    };
+    let manager = start().await;
+    manager.apply(&shop(), &[Action::Create { tier: Tier::Shadow }]);
+    until("it is parked", || rests(&manager, Tier::Shadow)).await;
+    let id = manager.snapshot()[0].id;
+    manager.shutdown().await;
+    drop(manager);
+    let mut told = Vec::new();
+    for (adoption, away) in [
+        (Adoption::OutOfReach("elsewhere".to_owned()), false),
+        (Adoption::Gone("not seen".to_owned()), true),
+        (Adoption::Gone("not seen".to_owned()), false),
+        (Adoption::Running, false),
+    ] {
+        *provider.adoption.lock().unwrap() = Some(adoption);
+        provider.away.store(away, Ordering::Relaxed);
+        let manager = start().await;
+        assert!(manager.snapshot().is_empty());
+        manager.shutdown().await;
+        told.push(provider.swept.lock().unwrap().pop().unwrap());
+    }
+    let of =
+        |keep: &[InstanceId], lost: &[InstanceId]| Sweep { keep: keep.into(), lost: lost.into() };
+    assert_eq!(told, [of(&[id], &[]), of(&[], &[id]), of(&[], &[id]), of(&[], &[])]);
 }

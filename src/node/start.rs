@@ -44,7 +44,8 @@ const ADMIN_END: Duration = Duration::from_secs(1);
 const SHADOW_LOGS: &str = "logs";
 /// Orders that may wait for the next tick.
 const ORDERS: usize = 64;
-/// Shadows being started at once: each start is a burst of work on a machine that serves.
+/// Shadows of one service being started at once, a quarter of what all may: each start is a burst of
+/// work on a machine that serves.
 const CREATES: usize = 4;
 
 /// A node that serves.

@@ -212,4 +212,8 @@ impl Provider for DockerProvider {
              seen, nor of the same service before it is ended"
         );
         Ok(0)
-    }}
+    }
+    fn is_swept(&self) -> bool {
+        self.engine.pending.try_lock().is_ok_and(|pending| !*pending)
+    }
+}

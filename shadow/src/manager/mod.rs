@@ -6,6 +6,7 @@
 
 mod ready;
 mod replace;
+mod room;
 mod runner;
 mod start;
 mod steps;
@@ -19,6 +20,7 @@ use foreshadow_control::{Action, Fact, InstanceId, ServiceName, Tier};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 
+use self::room::Refusal;
 use self::runner::Runner;
 use crate::backoff::Backoff;
 use crate::error::ShadowError;
@@ -45,6 +47,7 @@ struct Inner {
     registry: Registry,
     readiness: Arc<dyn Readiness>,
     creates: Semaphore,
+    creates_each: usize,
     /// Runners that have not finished.
     running: watch::Sender<usize>,
     /// Set once nobody waits for shadows to end by themselves any more.
@@ -72,6 +75,8 @@ struct Pool {
     restarts: u64,
     /// Outdated instances that may be ended now; see `replace`.
     replacements: u32,
+    /// Turns to make an instance; see [`ManagerSettings::concurrent_creates`].
+    creates: Option<Arc<Semaphore>>,
 }
 
 /// One shadow as the manager sees it.
@@ -237,13 +242,7 @@ impl Manager {
             state.services.get(service).cloned().ok_or_else(|| {
                 Refusal::now(format!("service {service} has no provider of shadows"))
             })?;
-        let existing = state.entries.values().filter(|e| e.view.service == *service).count();
-        if existing >= settings.max as usize {
-            let max = settings.max;
-            return Err(Refusal::now(format!(
-                "{existing} shadows exist and the pool's max is {max}"
-            )));
-        }
+        state.has_room(service, settings.max)?;
         let pool = state.pools.entry(service.clone()).or_default();
         let retry_in = pool.backoff.remaining(now);
         if !retry_in.is_zero() {
@@ -269,18 +268,6 @@ impl Manager {
         drop(state);
         inner.spawn(runner);
         Ok(())
-    }
-}
-
-/// Why an action was not taken, and for how long the like will not be.
-struct Refusal {
-    error: String,
-    retry_in: Duration,
-}
-
-impl Refusal {
-    fn now(error: String) -> Self {
-        Self { error, retry_in: Duration::ZERO }
     }
 }
 
@@ -357,6 +344,14 @@ impl Inner {
     fn spawn(&self, runner: Runner) {
         self.running.send_modify(|running| *running += 1);
         self.runtime.spawn(runner.run());
+    }
+
+    /// The turns of one service to make an instance.
+    fn creates_of(&self, service: &ServiceName) -> Arc<Semaphore> {
+        let mut state = self.lock();
+        let pool = state.pools.entry(service.clone()).or_default();
+        let turns = || Arc::new(Semaphore::new(self.creates_each));
+        Arc::clone(pool.creates.get_or_insert_with(turns))
     }
 
     /// Changes what is seen of a shadow, if it is still there.

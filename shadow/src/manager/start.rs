@@ -31,6 +31,9 @@ pub(super) struct Found {
 /// Name of the database in the state directory, shared with the other parts.
 const DATABASE: &str = "foreshadow.db";
 
+/// Services that may use up all their turns to make instances before others have to wait.
+const SLOW_SERVICES: usize = 4;
+
 pub(super) async fn start(
     settings: ManagerSettings,
     readiness: Arc<dyn Readiness>,
@@ -41,13 +44,17 @@ pub(super) async fn start(
     settings.services.iter().for_each(steps::tell_gaps);
     let services =
         settings.services.into_iter().map(|s| (s.service.clone(), Arc::new(s))).collect();
+    let creates_each = settings.concurrent_creates.clamp(1, Semaphore::MAX_PERMITS);
     let inner = Arc::new(Inner {
         state: Mutex::new(State { services, ..State::default() }),
         facts: Facts::default(),
         ids,
         registry,
         readiness,
-        creates: Semaphore::new(settings.concurrent_creates.max(1)),
+        creates: Semaphore::new(
+            creates_each.saturating_mul(SLOW_SERVICES).min(Semaphore::MAX_PERMITS),
+        ),
+        creates_each,
         running: watch::channel(0).0,
         hurry: watch::channel(false).0,
         runtime: tokio::runtime::Handle::current(),
@@ -75,12 +82,15 @@ pub(super) async fn start(
                 runners.push(*runner);
             }
             Fate::Lost => forgotten.push((id, provider)),
-            Fate::Remembered => {}
+            // Another service may lead to the place it is in: the sweep there is not its end.
+            Fate::Remembered => {
+                kept.insert(id);
+            }
         }
     }
-    sweep(&inner, &settings.janitors, &kept, &forgotten).await?;
-    // Only now is it sure that nothing of these runs.
-    for (id, _) in forgotten {
+    let put_off = sweep(&inner, &settings.janitors, &kept, &forgotten).await?;
+    // Only now is it sure that nothing of these runs; what was not swept is looked at by a later start.
+    for (id, _) in forgotten.into_iter().filter(|(_, kind)| !put_off.contains(kind.as_str())) {
         inner.registry.ended(id).await?;
     }
     {
@@ -164,13 +174,14 @@ async fn adopt(inner: &Arc<Inner>, janitors: &[Arc<dyn Provider>], row: Row) -> 
     }
 }
 
-/// Lets every provider end what is not among the instances taken over, each place once.
+/// Lets every provider end what is not among the instances taken over, each place once; returns the
+/// kinds of those that have not done so yet.
 async fn sweep(
     inner: &Inner,
     janitors: &[Arc<dyn Provider>],
     kept: &BTreeSet<InstanceId>,
     lost: &[(InstanceId, String)],
-) -> Result<(), ShadowError> {
+) -> Result<BTreeSet<&'static str>, ShadowError> {
     let mut providers: Vec<Arc<dyn Provider>> = janitors.to_vec();
     for settings in inner.lock().services.values() {
         let same = |known: &Arc<dyn Provider>| {
@@ -187,13 +198,20 @@ async fn sweep(
             keep: kept.iter().copied().collect(),
             lost: of_kind.map(|(id, _)| *id).collect(),
         };
-        sweeps.spawn(async move { (provider.name(), provider.sweep(&what).await) });
+        sweeps.spawn(async move {
+            let ended = provider.sweep(&what).await;
+            (provider.name(), ended, provider.is_swept())
+        });
     }
-    for (provider, ended) in sweeps.join_all().await {
+    let mut put_off = BTreeSet::new();
+    for (provider, ended, is_swept) in sweeps.join_all().await {
         let ended = ended?;
+        if !is_swept {
+            put_off.insert(provider);
+        }
         if ended > 0 {
             tracing::warn!(provider, ended, "ended what a crash had left behind");
         }
     }
-    Ok(())
+    Ok(put_off)
 }

@@ -96,8 +96,11 @@ impl Runner {
         intent.await.map_err(|e| lost(e.to_string()))?;
         let tier = self.orders.borrow().target;
         let request = CreateRequest { id: self.id, service, tier, from: None };
+        let turns = self.inner.creates_of(&request.service);
         for attempt in 1.. {
             let handle = {
+                // One's own turn first: what waits for it must not take one from the others.
+                let _own = turns.acquire().await;
                 let _permit = self.inner.creates.acquire().await;
                 provider.create(&request).await.map_err(|e| lost(e.to_string()))?
             };

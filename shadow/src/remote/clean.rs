@@ -64,6 +64,11 @@ impl Place {
         self.token.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Whether what a start left there has been cleaned up.
+    pub(super) fn is_swept(&self) -> bool {
+        self.swept.try_lock().is_ok_and(|swept| swept.is_none())
+    }
+
     fn failed(&self) -> MutexGuard<'_, BTreeSet<InstanceId>> {
         self.failed.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -200,4 +200,7 @@ impl Provider for Remote {
         self.core.transport.settle().await?;
         Ok(Core::sweep(&self.core, what.clone()).await)
     }
+    fn is_swept(&self) -> bool {
+        self.core.place.is_swept()
+    }
 }
