@@ -1,8 +1,6 @@
 //! What a start does with a Docker Engine, shown by a fake one: what is taken over, what is removed, and
 //! what is waited for.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
-
 mod support;
 
 use std::sync::Arc;

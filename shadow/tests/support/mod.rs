@@ -6,6 +6,7 @@
 #![allow(dead_code, reason = "each test binary uses its own part of this")]
 
 pub(crate) mod engine;
+pub(crate) mod exec;
 pub(crate) mod fake_engine;
 
 use std::fs;

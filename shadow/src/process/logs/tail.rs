@@ -33,8 +33,8 @@ pub(super) fn aged(path: &Path, age: u32) -> PathBuf {
 
 impl Rotation {
     /// Copies the end of the file aside, as much as a file may have and one look more: the instance
-    /// goes on writing to the same one, which is emptied then. It may have any length, at no cost to the instance: a
-    /// hole takes no room where it is, and would take all of it in a copy.
+    /// goes on writing to the same one, which is emptied then. It may have any length, at no cost to
+    /// the instance: a hole takes no room where it is, and would take all of it in a copy.
     fn set_aside(&self, mut file: &File, len: u64) -> io::Result<()> {
         let Some(oldest) = self.bounds.keep.checked_sub(1) else { return Ok(()) };
         for age in (1..=oldest).rev() {
