@@ -1,7 +1,7 @@
 //! `foreshadow check`: is this configuration good?
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// Arguments of `foreshadow check`.
@@ -30,7 +30,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     };
     let bad = config.services.iter().filter_map(|(name, service)| {
         let file = service.forecast.onnx.as_deref()?;
-        let why = network(file).err()?;
+        // A running node leaves it out of its forecasts.
+        let why = crate::node::read_network(file).err()?;
         Some(format!("service {name}: forecast.onnx: {}: {why}", file.display()))
     });
     let bad: Vec<String> = bad.collect();
@@ -47,12 +48,6 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         writeln!(out, "{}: good: {listeners}, {services}", args.file.display())?;
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// Reads a network, which a running node leaves out of its forecasts where it cannot.
-fn network(file: &Path) -> Result<(), String> {
-    let bytes = std::fs::metadata(file).map_err(|error| error.to_string())?.len();
-    crate::node::read_network(file, bytes).map(drop)
 }
 
 fn counted(count: usize, what: &str) -> String {

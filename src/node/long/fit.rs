@@ -177,7 +177,7 @@ impl Fitter {
         scores.heard.retain(|signal| names.iter().any(|name| name == signal));
         let from_ms = spans.first().map_or(now_ms, |span| span.at_ms);
         let signals = Signals {
-            regressors: regressors(shared, service, names, reach, (from_ms, now_ms))?,
+            regressors: regressors(shared, service, names, reach, (from_ms, now_ms)),
             unheard: names.iter().filter(|name| scores.heard.is_against(name)).cloned().collect(),
         };
         let past = Past {

@@ -10,17 +10,15 @@ use crate::node::Shared;
 use crate::node::history::{Reported, ReportedQuery, Resolution};
 use crate::node::metrics::Rows;
 
-/// The signals of a service that are named, from `from_ms` to as far ahead as a curve looks.
-///
-/// # Errors
-/// When what was kept cannot be read.
+/// The signals of a service that are named, from `from_ms` to as far ahead as a curve looks. One of which
+/// what was kept cannot be read is left out.
 pub(super) fn regressors(
     shared: &Shared,
     service: &ServiceName,
     names: &[String],
     reach: Reach,
     (from_ms, now_ms): (u64, u64),
-) -> anyhow::Result<Vec<Regressor>> {
+) -> Vec<Regressor> {
     let resolution = reach.resolution();
     let tables = shared.metrics.tables();
     let mut regressors = Vec::new();
@@ -33,7 +31,15 @@ pub(super) fn regressors(
             from_ms,
             until_ms: resolution.start_ms(now_ms),
             limit: u32::MAX,
-        })?;
+        });
+        let kept = match kept {
+            Ok(kept) => kept,
+            Err(error) => {
+                let reach = reach.as_str();
+                tracing::warn!(%service, signal = name, reach, "a fit does without: {error:#}");
+                continue;
+            }
+        };
         let table = tables.get(&(service.clone(), name.clone()));
         let until_ms = now_ms.saturating_add(2 * reach.ms());
         let values = values(&kept, table, resolution, (from_ms, now_ms, until_ms));
@@ -42,7 +48,7 @@ pub(super) fn regressors(
             regressors.push(Regressor { name: name.clone(), start_ms, values });
         }
     }
-    Ok(regressors)
+    regressors
 }
 
 /// Of each span the mean that was kept of it, else what the table says: of the past before the signal was

@@ -110,7 +110,8 @@ impl Metrics {
         now_ms: u64,
     ) -> BTreeMap<String, Vec<Planned>> {
         let tables = self.tables.load();
-        let own = tables.iter().filter(|((of, _), _)| of == service);
+        let first = (service.clone(), String::new());
+        let own = tables.range(first..).take_while(|((of, _), _)| of == service);
         own.map(|((_, signal), rows)| (signal, rows.changes(now_ms, now_ms + PLANNED_MS)))
             .filter(|(_, changes)| !changes.is_empty())
             .map(|(signal, changes)| (signal.clone(), changes))
@@ -128,5 +129,30 @@ impl Metrics {
             TrySendError::Full(_) => Refused::Full,
             TrySendError::Disconnected(_) => Refused::Ended,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_planned_is_that_of_the_service_alone() {
+        let (metrics, _inbox) = Metrics::new();
+        let rows = |value| Rows::of(&[(5_000, Some(value))]);
+        let of = |(service, signal, value): (&str, &str, f64)| {
+            ((ServiceName::from(service), signal.to_owned()), rows(value))
+        };
+        let tables = [
+            ("shop", "queue", 1.0),
+            ("api", "queue", 2.0),
+            ("shop", "campaign", 3.0),
+            ("shop2", "queue", 4.0),
+        ];
+        metrics.tables.store(Arc::new(tables.map(of).into()));
+        let planned = metrics.planned(&"shop".into(), 1_000);
+        let told: Vec<_> = planned.iter().map(|(name, told)| (name.as_str(), told[0])).collect();
+        let change = |value| Planned { in_ms: 4_000, value: Some(value) };
+        assert_eq!(told, [("campaign", change(3.0)), ("queue", change(1.0))]);
     }
 }

@@ -61,6 +61,7 @@ async fn look_up(shared: Arc<Shared>, key: (ServiceName, String), signal: Signal
     let (service, name) = key;
     let source = format!("signal {name} of {service}");
     let mut trouble = Trouble::default();
+    let mut told = Instant::now();
     let mut table = match &signal.source {
         SignalSource::File { file } => Some(Table::new(file.clone())),
         SignalSource::Prometheus { .. } => None,
@@ -73,9 +74,16 @@ async fn look_up(shared: Arc<Shared>, key: (ServiceName, String), signal: Signal
                 Ok(rows) => {
                     let value = rows.at(now_ms);
                     publish(&shared, (service.clone(), name.clone()), rows);
+                    told = begun;
                     Ok(value.map(|value| (value, 0)))
                 }
-                Err(error) => Err(error),
+                Err(error) => {
+                    if told.elapsed() >= max_age(&shared, &service) {
+                        let key = (service.clone(), name.clone());
+                        forget(&shared, |published| *published != key);
+                    }
+                    Err(error)
+                }
             },
             SignalSource::Prometheus { prometheus, query } => {
                 on_server(prometheus, query, signal.timeout, now_ms).await
@@ -96,6 +104,12 @@ async fn look_up(shared: Arc<Shared>, key: (ServiceName, String), signal: Signal
         }
         sleep_until(begun + signal.interval).await;
     }
+}
+
+/// How long metrics of a service count.
+fn max_age(shared: &Shared, service: &ServiceName) -> Duration {
+    let config = shared.config.load();
+    config.services.get(service).map_or(Duration::ZERO, |service| service.metrics.max_age)
 }
 
 /// What the table says. The value in force has no age: it counts until the next.
@@ -121,7 +135,7 @@ fn publish(shared: &Shared, key: (ServiceName, String), rows: Rows) {
     }
 }
 
-/// Takes back tables that are not looked up any more.
+/// Takes back tables that are not looked up any more, or could not be read for too long.
 fn forget(shared: &Shared, is_kept: impl Fn(&(ServiceName, String)) -> bool) {
     if !shared.metrics.tables.load().keys().all(&is_kept) {
         shared.metrics.tables.rcu(|tables| {
