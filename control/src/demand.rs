@@ -169,7 +169,7 @@ impl Demand {
         self.long_range.set(spec.tick_ms, by_record);
         if by_record {
             let shortfalls = self.shortfalls.get_or_insert_default();
-            shortfalls.observe(now_ms, self.now_rps, elapsed_ms);
+            shortfalls.observe(now_ms, self.now_rps, elapsed_ms, spec.tick_ms);
         } else {
             self.shortfalls = None;
         }

@@ -46,6 +46,7 @@
 mod alerts;
 mod announced;
 mod as_pairs;
+mod awaited;
 mod belief;
 mod capacity;
 mod clock;

@@ -8,19 +8,15 @@
 //! split conformal prediction on one-sided residuals (Vovk, Gammerman and Shafer 2005, *Algorithmic Learning in
 //! a Random World*, section 2.2) with a memory of days. A quantile that keeps what it says is left alone.
 
-use std::collections::VecDeque;
-
 use serde::{Deserialize, Serialize};
 
 use crate::HorizonView;
+use crate::awaited::{Awaited, Pending, stride_ms};
 
 /// Nearer horizons see so many truths that their quantiles are as often exceeded as they say.
 const LEAST_HORIZON_MS: u64 = 30_000;
 /// Horizons with a record.
 const MOST_HORIZONS: usize = 8;
-/// Forecasts of one horizon that wait for their truth, and the least time between two of them.
-const MOST_PENDING: u64 = 32;
-const LEAST_STRIDE_MS: u64 = 10_000;
 /// What came is smoothed with this part of the horizon as its time constant.
 const SMOOTHED_PART: u64 = 20;
 /// What is remembered: all days of a week alike.
@@ -45,7 +41,7 @@ pub(super) struct Shortfalls {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Shortfall {
     horizon_ms: u64,
-    pending: VecDeque<Said>,
+    pending: Pending<Said>,
     smoothed_rps: f64,
     /// In requests per second, and relative to demand when the forecast was made.
     absolute: Tail,
@@ -62,11 +58,21 @@ struct Said {
     size_rps: f64,
 }
 
+impl Awaited for Said {
+    fn due_ms(&self) -> u64 {
+        self.due_ms
+    }
+}
+
 impl Shortfalls {
-    /// Takes the demand of this tick and holds what is due against it.
-    pub(super) fn observe(&mut self, now_ms: u64, now_rps: f64, elapsed_ms: u64) {
+    /// Takes the demand of this tick, `elapsed_ms` after the last one though `tick_ms` were planned, and
+    /// holds what is due against it.
+    pub(super) fn observe(&mut self, now_ms: u64, now_rps: f64, elapsed_ms: u64, tick_ms: u64) {
         (self.now_ms, self.now_rps) = (now_ms, now_rps);
-        self.horizons.iter_mut().for_each(|horizon| horizon.settle(now_ms, now_rps, elapsed_ms));
+        for horizon in &mut self.horizons {
+            horizon.smooth(now_rps, elapsed_ms);
+            horizon.settle(now_ms, tick_ms);
+        }
     }
 
     /// Raises an upper quantile, which is that of `level`, to what experience asks for where it was
@@ -109,13 +115,9 @@ fn horizon_of(
 
 impl Shortfall {
     fn new(horizon_ms: u64, now_rps: f64) -> Self {
-        let (pending, tail) = (VecDeque::new(), Tail::default());
+        let (pending, tail) = (Pending::default(), Tail::default());
         let (absolute, relative) = (tail.clone(), tail);
         Self { horizon_ms, pending, smoothed_rps: now_rps, absolute, relative, exceeded: 0.0 }
-    }
-
-    fn stride_ms(&self) -> u64 {
-        (self.horizon_ms / MOST_PENDING).max(LEAST_STRIDE_MS)
     }
 
     /// Time constant of what came, which is as late.
@@ -125,28 +127,26 @@ impl Shortfall {
 
     fn keep(&mut self, now_ms: u64, view: &HorizonView, size_rps: f64) {
         let due_ms = now_ms.saturating_add(self.horizon_ms).saturating_add(self.smoothing_ms());
-        let newest_ms = self.pending.back().map(|said| said.due_ms);
-        if newest_ms.is_none_or(|newest_ms| due_ms >= newest_ms.saturating_add(self.stride_ms())) {
-            let HorizonView { median_rps, upper_rps, .. } = *view;
-            self.pending.push_back(Said { due_ms, median_rps, upper_rps, size_rps });
-        }
+        let HorizonView { median_rps, upper_rps, .. } = *view;
+        let said = Said { due_ms, median_rps, upper_rps, size_rps };
+        self.pending.keep(said, stride_ms(self.horizon_ms));
     }
 
-    fn settle(&mut self, now_ms: u64, now_rps: f64, elapsed_ms: u64) {
+    fn smooth(&mut self, now_rps: f64, elapsed_ms: u64) {
         let elapsed_ms = elapsed_ms as f64;
         let share = elapsed_ms / (elapsed_ms + self.smoothing_ms() as f64).max(1.0);
         self.smoothed_rps += share * (now_rps - self.smoothed_rps);
-        let stride_ms = self.stride_ms();
-        let keep = 1.0 - stride_ms as f64 / MEMORY_MS as f64;
-        while let Some(said) = self.pending.pop_front_if(|said| said.due_ms <= now_ms) {
-            // After a leap of the clock the truth of that time was not seen.
-            if now_ms - said.due_ms < stride_ms {
-                let above_rps = self.smoothed_rps - said.median_rps;
-                self.absolute.add(above_rps, keep);
-                self.relative.add(above_rps / said.size_rps, keep);
-                let exceeds = self.smoothed_rps > said.upper_rps;
-                self.exceeded = self.exceeded * keep + f64::from(u8::from(exceeds));
-            }
+    }
+
+    fn settle(&mut self, now_ms: u64, tick_ms: u64) {
+        let apart_ms = stride_ms(self.horizon_ms).max(tick_ms);
+        let keep = 1.0 - (apart_ms as f64 / MEMORY_MS as f64).min(1.0);
+        while let Some(said) = self.pending.next_due(now_ms, apart_ms) {
+            let above_rps = self.smoothed_rps - said.median_rps;
+            self.absolute.add(above_rps, keep);
+            self.relative.add(above_rps / said.size_rps, keep);
+            let exceeds = self.smoothed_rps > said.upper_rps;
+            self.exceeded = self.exceeded * keep + f64::from(u8::from(exceeds));
         }
     }
 
@@ -230,10 +230,14 @@ mod tests {
 
     /// The upper quantile at 600 s after `hours` of `demand` by the second, forecast to stay at 100.
     fn after(hours: u64, demand: impl Fn(u64) -> f64) -> f64 {
+        after_ticks_of(10_000, hours, demand)
+    }
+
+    fn after_ticks_of(tick_ms: u64, hours: u64, demand: impl Fn(u64) -> f64) -> f64 {
         let mut shortfalls = Shortfalls::default();
         let mut upper_rps = 0.0;
-        for tick in 0..hours * 360 {
-            shortfalls.observe(tick * 10_000, demand(tick * 10), 10_000);
+        for tick in 0..hours * 3_600_000 / tick_ms {
+            shortfalls.observe(tick * tick_ms, demand(tick * tick_ms / 1_000), tick_ms, tick_ms);
             let mut views = [view(100.0)];
             shortfalls.raise(&mut views, 0.99, 1e9);
             upper_rps = views[0].upper_rps;
@@ -252,12 +256,21 @@ mod tests {
     }
 
     #[test]
+    fn a_record_is_kept_however_far_ticks_are_apart() {
+        let spike = |s: u64| if s % 43_200 < 1_200 { 400.0 } else { 100.0 };
+        for tick_ms in [100, 18_700, 60_000] {
+            let upper_rps = after_ticks_of(tick_ms, 49, spike);
+            assert!((350.0..450.0).contains(&upper_rps), "{tick_ms} ms: {upper_rps}");
+        }
+    }
+
+    #[test]
     fn a_quantile_that_keeps_what_it_says_is_left_alone() {
         let mut shortfalls = Shortfalls::default();
         for tick in 0..20_000_u64 {
             // Above 400, where the upper quantile lies, in one of a hundred cases; mostly at 390.
             let rps = if tick % 6_000 < 60 { 410.0 } else { 390.0 };
-            shortfalls.observe(tick * 10_000, rps, 10_000);
+            shortfalls.observe(tick * 10_000, rps, 10_000, 10_000);
             let mut views = [HorizonView { upper_rps: 400.0, ..view(100.0) }];
             shortfalls.raise(&mut views, 0.99, 1e9);
             assert_eq!(views[0].upper_rps, 400.0, "{tick}");
@@ -273,7 +286,7 @@ mod tests {
     fn what_grows_with_demand_asks_for_little_where_there_is_little() {
         let mut shortfalls = Shortfalls::default();
         let asked = |shortfalls: &mut Shortfalls, tick: u64, rps: f64| {
-            shortfalls.observe(tick * 10_000, rps, 10_000);
+            shortfalls.observe(tick * 10_000, rps, 10_000, 10_000);
             let mut views = [view(rps)];
             shortfalls.raise(&mut views, 0.9, 1e9);
             views[0].upper_rps
@@ -290,7 +303,7 @@ mod tests {
     fn a_truth_that_was_not_seen_says_nothing() {
         let mut shortfalls = Shortfalls::default();
         shortfalls.raise(&mut [view(100.0)], 0.99, 1e9);
-        shortfalls.observe(3_600_000, 500.0, 10_000);
+        shortfalls.observe(3_600_000, 500.0, 10_000, 10_000);
         assert!(shortfalls.horizons[0].pending.is_empty());
         assert_eq!(shortfalls.horizons[0].absolute.total, 0.0);
     }

@@ -6,11 +6,10 @@
 //! certain time of day may pay once a day only. What is told above all that the forecaster thinks
 //! likely has a record of its own: quiet hours say nothing about a morning.
 
-use std::collections::VecDeque;
-
 use serde::{Deserialize, Serialize};
 
-use super::track::{LEAST_STRIDE_MS, MOST_PENDING, is_seen, pinball};
+use super::track::pinball;
+use crate::awaited::{Awaited, Pending, stride_ms};
 use crate::demand::DemandHorizon;
 use crate::{HorizonView, QuantileSpec};
 
@@ -25,7 +24,7 @@ const WAYS: usize = 3;
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Merge {
     pub(super) horizon_ms: u64,
-    pending: VecDeque<Said>,
+    pending: Pending<Said>,
     /// Where a rise is told, and where not.
     rise: Record,
     usual: Record,
@@ -38,6 +37,12 @@ struct Said {
     ways: [[f64; 3]; WAYS],
 }
 
+impl Awaited for Said {
+    fn due_ms(&self) -> u64 {
+        self.due_ms
+    }
+}
+
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 struct Record {
     scored: u64,
@@ -48,21 +53,14 @@ struct Record {
 impl Merge {
     pub(super) fn new(horizon_ms: u64) -> Self {
         let (rise, usual) = (Record::default(), Record::default());
-        Self { horizon_ms, pending: VecDeque::new(), rise, usual }
-    }
-
-    fn stride_ms(&self) -> u64 {
-        (self.horizon_ms / MOST_PENDING).max(LEAST_STRIDE_MS)
+        Self { horizon_ms, pending: Pending::default(), rise, usual }
     }
 
     /// Remembers what each way says now.
     pub(super) fn keep(&mut self, near: &HorizonView, told: &DemandHorizon, now_ms: u64) {
         let due_ms = now_ms.saturating_add(self.horizon_ms);
-        let newest_ms = self.pending.back().map(|said| said.due_ms);
-        if newest_ms.is_none_or(|newest_ms| due_ms >= newest_ms.saturating_add(self.stride_ms())) {
-            let (is_rise, ways) = (is_rise(near, told), ways(near, told));
-            self.pending.push_back(Said { due_ms, is_rise, ways });
-        }
+        let said = Said { due_ms, is_rise: is_rise(near, told), ways: ways(near, told) };
+        self.pending.keep(said, stride_ms(self.horizon_ms));
     }
 
     /// Holds what is due against what came.
@@ -73,12 +71,10 @@ impl Merge {
         truth_rps: f64,
         quantiles: &QuantileSpec,
     ) {
-        let stride_ms = self.stride_ms();
-        while let Some(said) = self.pending.pop_front_if(|said| said.due_ms <= now_ms) {
-            if is_seen(said.due_ms, now_ms, stride_ms, tick_ms) {
-                let record = if said.is_rise { &mut self.rise } else { &mut self.usual };
-                record.add(&said.ways, truth_rps, quantiles, MEMORY_MS / stride_ms);
-            }
+        let apart_ms = stride_ms(self.horizon_ms).max(tick_ms);
+        while let Some(said) = self.pending.next_due(now_ms, apart_ms) {
+            let record = if said.is_rise { &mut self.rise } else { &mut self.usual };
+            record.add(&said.ways, truth_rps, quantiles, MEMORY_MS / apart_ms);
         }
     }
 

@@ -1,7 +1,7 @@
 //! What is made of what history tells.
 
-use super::track::MOST_PENDING;
 use super::*;
+use crate::awaited::MOST_PENDING;
 
 const QUANTILES: QuantileSpec = QuantileSpec { prepare: 0.9, warm: 0.5, commit: 0.1 };
 

@@ -1,10 +1,9 @@
 //! The record of one horizon: what was told, what came, and how far it is believed.
 
-use std::collections::VecDeque;
-
 use serde::{Deserialize, Serialize};
 
 use super::spread::Spread;
+use crate::awaited::{Awaited, Pending, stride_ms};
 use crate::demand::DemandHorizon;
 use crate::{LongRangeScore, QuantileSpec};
 
@@ -17,16 +16,12 @@ const MEMORY: u64 = 60;
 const WORST_RATIO: f64 = 1.25;
 const HARMLESS_SHARE: f64 = 0.05;
 const HARMLESS_RPS: f64 = 0.25;
-/// Predictions of one horizon that wait for their truth.
-pub(super) const MOST_PENDING: u64 = 32;
-/// Least time between two of them.
-pub(super) const LEAST_STRIDE_MS: u64 = 10_000;
 
 /// The record of one horizon.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Track {
     pub(super) horizon_ms: u64,
-    pub(super) pending: VecDeque<Prediction>,
+    pub(super) pending: Pending<Prediction>,
     scored: u64,
     /// Means over the last truths: loss of what was told, of "same as now", and the truth.
     loss: f64,
@@ -43,6 +38,12 @@ pub(super) struct Prediction {
     naive_rps: f64,
 }
 
+impl Awaited for Prediction {
+    fn due_ms(&self) -> u64 {
+        self.due_ms
+    }
+}
+
 /// How far a horizon is believed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Voice {
@@ -57,17 +58,13 @@ impl Track {
     pub(super) fn new(horizon_ms: u64) -> Self {
         Self {
             horizon_ms,
-            pending: VecDeque::new(),
+            pending: Pending::default(),
             scored: 0,
             loss: 0.0,
             naive_loss: 0.0,
             size_rps: 0.0,
             spread: Spread::default(),
         }
-    }
-
-    fn stride_ms(&self) -> u64 {
-        (self.horizon_ms / MOST_PENDING).max(LEAST_STRIDE_MS)
     }
 
     /// The point as it is heard, its bounds moved by what came of earlier ones, to `most_rps` at most;
@@ -82,10 +79,8 @@ impl Track {
         let mut told = self.spread.around(told);
         told.upper_rps = told.upper_rps.min(most_rps).max(told.median_rps);
         let due_ms = now_ms.saturating_add(self.horizon_ms);
-        let newest = self.pending.back().map(|p| p.due_ms);
-        if newest.is_none_or(|newest_ms| due_ms >= newest_ms.saturating_add(self.stride_ms())) {
-            self.pending.push_back(Prediction { due_ms, told, naive_rps });
-        }
+        let stride_ms = stride_ms(self.horizon_ms);
+        self.pending.keep(Prediction { due_ms, told, naive_rps }, stride_ms);
         told
     }
 
@@ -96,11 +91,8 @@ impl Track {
         truth_rps: f64,
         quantiles: &QuantileSpec,
     ) {
-        let stride_ms = self.stride_ms();
-        while let Some(due) = self.pending.pop_front_if(|p| p.due_ms <= now_ms) {
-            if !is_seen(due.due_ms, now_ms, stride_ms, tick_ms) {
-                continue;
-            }
+        let seen_ms = stride_ms(self.horizon_ms).max(tick_ms);
+        while let Some(due) = self.pending.next_due(now_ms, seen_ms) {
             self.spread.learn(&due.told, truth_rps, quantiles);
             let levels = [quantiles.commit, quantiles.warm, quantiles.prepare];
             let told = [due.told.lower_rps, due.told.median_rps, due.told.upper_rps];
@@ -135,12 +127,6 @@ impl Track {
             Voice::Full
         }
     }
-}
-
-/// Whether the truth of `due_ms` is the one of this tick: after a leap of the clock it was not seen.
-/// Ticks may be farther apart than predictions, as in the simulation of months.
-pub(super) fn is_seen(due_ms: u64, now_ms: u64, stride_ms: u64, tick_ms: u64) -> bool {
-    now_ms - due_ms < stride_ms.max(tick_ms)
 }
 
 /// Loss of a quantile that fell `short` of the truth (negative when it lay above).

@@ -1,10 +1,9 @@
 //! What a signal said of one horizon when it spoke up, and what came.
 
-use std::collections::VecDeque;
-
 use serde::{Deserialize, Serialize};
 
 use crate::SignalScore;
+use crate::awaited::{Awaited, Pending};
 
 /// Occasions that the record remembers.
 const MEMORY: u32 = 4;
@@ -24,7 +23,7 @@ const MOST_PENDING: u64 = 64;
 pub(super) struct Record {
     /// The horizon and what is said of it now, if anything is.
     pub(super) told: Option<(u64, f64)>,
-    pending: VecDeque<Said>,
+    pending: Pending<Said>,
     /// The occasion under way.
     open: Occasion,
     occasions: u32,
@@ -38,6 +37,12 @@ struct Said {
     due_ms: u64,
     rps: f64,
     without_rps: f64,
+}
+
+impl Awaited for Said {
+    fn due_ms(&self) -> u64 {
+        self.due_ms
+    }
 }
 
 /// Sums over the truths of one occasion.
@@ -70,21 +75,13 @@ impl Record {
         self.told = said_rps.map(|rps| (horizon_ms, rps));
         let Some(rps) = said_rps else { return };
         let due_ms = now_ms.saturating_add(horizon_ms);
-        let stride_ms = horizon_ms / MOST_PENDING;
-        let newest_ms = self.pending.back().map(|said| said.due_ms);
-        if newest_ms.is_none_or(|newest_ms| due_ms >= newest_ms.saturating_add(stride_ms)) {
-            self.pending.push_back(Said { due_ms, rps, without_rps });
-        }
+        self.pending.keep(Said { due_ms, rps, without_rps }, horizon_ms / MOST_PENDING);
     }
 
     /// Compares what was said of now, the end of a step of `step_ms` or a little more, with the demand
     /// that came.
     pub(super) fn settle(&mut self, now_ms: u64, step_ms: u64, truth_rps: f64) {
-        while let Some(due) = self.pending.pop_front_if(|said| said.due_ms <= now_ms) {
-            // After a leap of the clock the truth of that time was not seen.
-            if now_ms - due.due_ms >= step_ms.saturating_mul(2) {
-                continue;
-            }
+        while let Some(due) = self.pending.next_due(now_ms, step_ms.saturating_mul(2)) {
             self.open.truths = self.open.truths.saturating_add(1);
             self.open.error += (truth_rps - due.rps).abs();
             self.open.error_without += (truth_rps - due.without_rps).abs();
