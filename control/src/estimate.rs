@@ -159,7 +159,7 @@ mod tests {
 
     #[test]
     fn one_stray_measurement_does_not_jump_into_a_steep_corner() {
-        let steep = |value: f64| 1.0 + (value / 100.0).powi(-12) / (1.0 - 99.0 / value);
+        let steep = |value: f64| 1.0 + libm::pow(value / 100.0, -12.0) / (1.0 - 99.0 / value);
         let mut estimate = Estimate::new(250.0, 0.7);
         estimate.update_through(1.1, 0.05, 100.0, steep);
         assert!(estimate.value() > 150.0, "{}", estimate.value());
@@ -169,7 +169,7 @@ mod tests {
     #[test]
     fn what_is_not_smaller_may_still_be_much_larger() {
         // A wait that begins at 90 only: its absence excludes what is below and nothing above.
-        let wait = |value: f64| 1.0 + (90.0 / value).powi(12);
+        let wait = |value: f64| 1.0 + libm::pow(90.0 / value, 12.0);
         let mut estimate = Estimate::new(150.0, 0.7);
         for _ in 0..30 {
             estimate.update_through(1.0, 0.05, 80.0, wait);

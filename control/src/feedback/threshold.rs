@@ -131,7 +131,7 @@ mod tests {
             threshold.pass(600_000);
             random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             let unit = (random >> 11) as f64 / (1u64 << 53) as f64;
-            let too_few = unit > threshold.level(start).powf(1.5);
+            let too_few = unit > libm::pow(threshold.level(start), 1.5);
             threshold.settle(if too_few { Ordering::Less } else { Ordering::Greater }, start);
             if nth >= 5_000 {
                 exceeded += u32::from(too_few);

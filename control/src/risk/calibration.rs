@@ -6,7 +6,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::math::exp;
 use super::robust::ramp;
 
 /// Bounds of the intercept, in log-odds: odds change by a factor of e^1.5 = 4.5 at most.
@@ -46,7 +45,7 @@ impl Calibration {
         let log_odds = if log_odds.is_finite() { log_odds } else { 0.0 };
         let corrected = self.intercept + self.slope * log_odds;
         let bounded = corrected.clamp(-MOST_LOG_ODDS, MOST_LOG_ODDS);
-        1.0 / (1.0 + exp(-bounded))
+        1.0 / (1.0 + libm::exp(-bounded))
     }
 
     /// Takes one outcome; `weight`, 0 to 1, says how much it tells.

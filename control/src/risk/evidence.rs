@@ -9,7 +9,6 @@
 //! (`calibration`).
 
 use super::drift::Deviation;
-use super::math::exp;
 use super::reported::Odd;
 use super::robust::ramp;
 use super::surprise::Surprised;
@@ -189,7 +188,7 @@ impl Evidence {
             };
             format!(
                 "{what} is {:.1} times its own past{} beyond its peers', {:.0} spreads",
-                exp(deviation.size.min(20.0)),
+                libm::exp(deviation.size.min(20.0)),
                 if is_slow { " of an hour" } else { "" },
                 deviation.spreads.min(1e3)
             )

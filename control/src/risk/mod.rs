@@ -10,7 +10,6 @@ mod calibration;
 mod drift;
 mod evidence;
 mod history;
-mod math;
 mod relief;
 mod reported;
 mod resources;
@@ -33,7 +32,6 @@ pub use self::surprise::{Surprise, Surprised};
 pub use self::trend::{Line, Trend};
 
 use self::evidence::{DRIFTS, Evidence, Findings, Peers, stalled_share};
-use self::math::exp;
 use self::reported::{Reported, oddest};
 use self::resources::Known;
 use self::robust::medians_of_others;
@@ -156,7 +154,7 @@ impl Risk {
         objective: f64,
     ) {
         let fading = Fading::over(period_ms);
-        let forgiven = exp(-(period_ms as f64) / FLAP_MEMORY_MS);
+        let forgiven = libm::exp(-(period_ms as f64) / FLAP_MEMORY_MS);
         for instance in instances {
             let Some(watch) = self.watches.get_mut(&instance.instance) else { continue };
             watch.uses(Known::of(instance), now_ms);

@@ -2,7 +2,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::math::{exp, ln};
 use crate::{KernelSample, Meters};
 
 /// Requests a value is made of; with fewer the next period is added.
@@ -73,10 +72,10 @@ impl Tally {
         // Time in the instance by Little's law: what hangs counts, though it is never answered.
         let residence_ms = (full.in_flight_ms + 0.5 * elapsed_ms) / (requests + 1.0);
         Some(Values {
-            latency: (latency_ms > 1e-6).then(|| ln(latency_ms)),
-            residence: Some(ln(residence_ms.max(1e-6))),
-            unanswered: Some(ln((requests + 1.0) / (answered + 1.0))),
-            retransmits: Some(ln((full.retransmits as f64 + 0.5) / (requests + 10.0))),
+            latency: (latency_ms > 1e-6).then(|| libm::log(latency_ms.min(f64::MAX))),
+            residence: Some(libm::log(residence_ms.clamp(1e-6, f64::MAX))),
+            unanswered: Some(libm::log((requests + 1.0) / (answered + 1.0))),
+            retransmits: Some(libm::log((full.retransmits as f64 + 0.5) / (requests + 10.0))),
         })
     }
 }
@@ -91,7 +90,7 @@ pub(super) struct Fading {
 impl Fading {
     pub(super) fn over(elapsed_ms: u64) -> Self {
         let passed_ms = elapsed_ms as f64;
-        Self { now: exp(-passed_ms / NOW_MS), lately: exp(-passed_ms / LATELY_MS) }
+        Self { now: libm::exp(-passed_ms / NOW_MS), lately: libm::exp(-passed_ms / LATELY_MS) }
     }
 }
 

@@ -44,7 +44,7 @@ fn second(chance: &mut Chance, rps: f64, latency_ms: f64, failing: f64) -> Meter
     let requests = (rps + rps.sqrt() * chance.normal()).max(0.0).round();
     // A tenth of the seconds has a pause of its own in it, of two to four times the latency.
     let pause = if chance.unit() < 0.1 { 1.0 + chance.unit() } else { 1.0 };
-    let mean_ms = latency_ms * pause * (0.5 / requests.max(1.0).sqrt() * chance.normal()).exp();
+    let mean_ms = latency_ms * pause * libm::exp(0.5 / requests.max(1.0).sqrt() * chance.normal());
     let wavers = (requests * failing * (1.0 - failing)).sqrt() * chance.normal();
     let failed = (requests * failing + wavers + chance.unit()).clamp(0.0, requests) as u64;
     let in_flight = (requests * mean_ms / 1_000.0 + chance.unit()).floor();
@@ -80,7 +80,7 @@ fn alarms_of_calm(seconds: u64, seed: u64) -> usize {
     let mut risk = Risk::new("shop");
     let (mut alarms, mut before) = (0, Vec::<bool>::new());
     for at_s in 0..seconds {
-        let day = (at_s as f64 / DAY_S as f64 * std::f64::consts::TAU).sin();
+        let day = libm::sin(at_s as f64 / DAY_S as f64 * std::f64::consts::TAU);
         // What the service shares: a daily wave, and five bad minutes of a database every hour.
         let shared = if at_s % 3_600 < 300 { 2.5 } else { 1.0 };
         let latency_ms = 20.0 * (1.0 + 0.3 * day) * shared;

@@ -115,7 +115,7 @@ proptest! {
             let full_rps = world.nature.primary_rps();
             let mut tell = lie.map(liar);
             for tick in 0..600 {
-                let wave = (f64::from(tick) / 300.0 * std::f64::consts::TAU).cos();
+                let wave = libm::cos(f64::from(tick) / 300.0 * std::f64::consts::TAU);
                 let rps = full_rps * (0.7 - 0.4 * wave);
                 match &mut tell {
                     Some(tell) => drop(world.step_told(rps, tell)),

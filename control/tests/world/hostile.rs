@@ -61,7 +61,7 @@ pub(crate) fn liar(lie: Lie) -> impl FnMut(&ServiceName, DemandForecast) -> Dema
             Lie::UpsideDown => each(&mut |h| std::mem::swap(&mut h.lower_rps, &mut h.upper_rps)),
             Lie::Silent => forecast.horizons.clear(),
             Lie::Noise(_) => each(&mut |h| {
-                let rps = 10f64.powf(random.unit() * 620.0 - 310.0);
+                let rps = libm::pow(10.0, random.unit() * 620.0 - 310.0);
                 (h.lower_rps, h.median_rps, h.upper_rps) = (rps, rps, rps);
             }),
         }
@@ -80,7 +80,7 @@ fn run_told(
     let full_rps = world.nature.primary_rps();
     let mut plans = Vec::new();
     for tick in 0..600 {
-        let wave = (f64::from(tick) / 300.0 * std::f64::consts::TAU).cos();
+        let wave = libm::cos(f64::from(tick) / 300.0 * std::f64::consts::TAU);
         plans.push(world.step_told(full_rps * (0.7 - 0.4 * wave), &mut tell).1);
     }
     (world, plans)

@@ -131,7 +131,7 @@ impl Lie {
         for point in &mut told {
             let factor = match self {
                 Self::Times(factor) => factor,
-                Self::Noise => 10f64.powf(random.unit() * 40.0 - 20.0),
+                Self::Noise => libm::pow(10.0, random.unit() * 40.0 - 20.0),
                 _ => 1.0,
             };
             (point.lower_rps, point.median_rps, point.upper_rps) = match self {

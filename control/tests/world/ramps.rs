@@ -174,7 +174,7 @@ fn an_hour_of_tides_is_served_well() {
     world.nature.service_ms *= 2.0;
     let tide = |ms: u64| {
         let angle = ms as f64 / 600_000.0 * std::f64::consts::TAU;
-        full_rps * (0.75 - 0.45 * angle.cos())
+        full_rps * (0.75 - 0.45 * libm::cos(angle))
     };
     let mut orders = 0;
     let look = |_: &mut World, _: &Observation, plan: &Plan| {

@@ -26,13 +26,14 @@ impl Random {
     }
 
     pub(crate) fn exponential(&mut self, mean: f64) -> f64 {
-        -mean * self.unit().ln()
+        -mean * libm::log(self.unit())
     }
 
     /// Lognormal with the given mean and coefficient of variation.
     pub(crate) fn lognormal(&mut self, mean: f64, cv: f64) -> f64 {
-        let sigma_squared = (cv * cv).ln_1p();
-        let normal = (-2.0 * self.unit().ln()).sqrt() * (std::f64::consts::TAU * self.unit()).cos();
-        mean * (sigma_squared.sqrt() * normal - sigma_squared / 2.0).exp()
+        let sigma_squared = libm::log1p(cv * cv);
+        let normal =
+            (-2.0 * libm::log(self.unit())).sqrt() * libm::cos(std::f64::consts::TAU * self.unit());
+        mean * libm::exp(sigma_squared.sqrt() * normal - sigma_squared / 2.0)
     }
 }
