@@ -8,7 +8,7 @@ mod checked;
 mod diagnostic;
 mod expand;
 mod faults;
-mod file;
+pub mod file;
 mod raw;
 mod reader;
 mod tree;

@@ -203,31 +203,11 @@ impl Aside {
 pub(crate) fn read(file: &Path) -> Result<Network, String> {
     use foreshadow_predictor::onnx::OnnxExpert;
 
-    let bytes = contents(file, OnnxExpert::MAX_BYTES as u64)?;
+    let unreadable = |error: std::io::Error| format!("it cannot be read: {error}");
+    let bytes = foreshadow_config::file::read_whole(file, OnnxExpert::MAX_BYTES as u64)
+        .map_err(unreadable)?;
     let expert = OnnxExpert::read(&bytes).map_err(|error| error.to_string())?;
     Ok(Arc::new(expert))
-}
-
-/// The bytes of a file, `most` at most however long it says it is. A pipe or a device is none: it may
-/// keep its reader waiting, or never end.
-///
-/// # Errors
-/// Why it cannot be read.
-#[cfg(any(test, feature = "onnx"))]
-fn contents(file: &Path, most: u64) -> Result<Vec<u8>, String> {
-    use std::io::Read;
-
-    let unreadable = |error: std::io::Error| format!("it cannot be read: {error}");
-    if !std::fs::metadata(file).map_err(unreadable)?.is_file() {
-        return Err("it is no file; give the path of one".to_owned());
-    }
-    let opened = std::fs::File::open(file).map_err(unreadable)?;
-    let mut bytes = Vec::new();
-    opened.take(most.saturating_add(1)).read_to_end(&mut bytes).map_err(unreadable)?;
-    if bytes.len() as u64 > most {
-        return Err(format!("it has more than {most} bytes; export it smaller"));
-    }
-    Ok(bytes)
 }
 
 /// Says that this build cannot.
@@ -267,19 +247,6 @@ mod tests {
         assert!(networks.said.is_empty());
         networks.retain(|_| false);
         assert!(networks.read.is_empty());
-    }
-
-    #[test]
-    fn only_files_are_read_and_not_beyond_the_most() {
-        let (dir, file) = file();
-        std::fs::write(&file, b"1234").unwrap();
-        assert_eq!(contents(&file, 4).unwrap(), b"1234");
-        assert!(contents(&file, 3).unwrap_err().contains("more than 3 bytes"));
-        // A file that says it has no bytes, and has.
-        assert!(contents(Path::new("/proc/self/stat"), 4).unwrap_err().contains("more than 4"));
-        for none in [dir.path(), Path::new("/dev/zero")] {
-            assert!(contents(none, 4).unwrap_err().contains("no file"));
-        }
     }
 
     /// Answers when it is let.

@@ -93,11 +93,10 @@ impl Table {
     /// # Errors
     /// When the file cannot be read, is too long, or has no row.
     pub(super) fn rows(&mut self) -> anyhow::Result<Rows> {
-        let path = self.path.display();
-        let about = std::fs::metadata(&self.path).with_context(|| format!("cannot read {path}"))?;
+        let about = std::fs::metadata(&self.path)
+            .with_context(|| format!("cannot read {}", self.path.display()))?;
         let state = (about.modified()?, about.len());
         if self.read != Some(state) {
-            ensure!(state.1 <= LONGEST, "{path} is longer than {} MiB", LONGEST >> 20);
             self.rows = Rows(read(&self.path)?.into());
             self.read = Some(state);
         }
@@ -106,8 +105,8 @@ impl Table {
 }
 
 fn read(path: &Path) -> anyhow::Result<Vec<(u64, Option<f64>)>> {
-    let text =
-        std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let text = foreshadow_config::file::read_text(path, LONGEST)
+        .with_context(|| format!("cannot read {}", path.display()))?;
     let rows = rows(&text);
     ensure!(
         !rows.is_empty(),
@@ -185,6 +184,8 @@ mod tests {
         assert_eq!(value(&mut table).unwrap(), Some(1.0));
         std::fs::write(&path, "1700000000,1\n1800000000,25\n").unwrap();
         assert_eq!(value(&mut table).unwrap(), Some(25.0));
+        let device = value(&mut Table::new("/dev/zero".into())).unwrap_err();
+        assert!(format!("{device:#}").contains("not a regular file"), "{device:#}");
         std::fs::write(&path, "nothing\n").unwrap();
         assert!(value(&mut table).unwrap_err().to_string().contains("no line with a time"));
     }
