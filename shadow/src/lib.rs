@@ -7,6 +7,7 @@
 
 mod backoff;
 mod docker;
+mod end;
 mod error;
 mod facts;
 mod hash;

@@ -2,18 +2,17 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+#[path = "support/logged.rs"]
+mod logged;
 mod support;
 
-use std::fmt::Debug;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use foreshadow_control::{Action, Tier};
 use foreshadow_shadow::{Facility, ProcessSpec};
 use support::{Bench, exists, role, until};
-use tracing::field::{Field, Visit};
-use tracing::span::{Attributes, Id, Record};
-use tracing::{Event, Metadata, Subscriber};
+
+use self::logged::Logged;
 
 #[test]
 fn role_entry() {
@@ -79,48 +78,19 @@ async fn one_that_does_not_listen_is_killed() {
     }
 }
 
-/// Collects what instances wrote.
-struct Collector(Arc<Mutex<Vec<String>>>);
-
-#[derive(Default)]
-struct Fields(String);
-
-impl Visit for Fields {
-    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        self.0.push_str(&format!("{field}={value:?};"));
-    }
-}
-
-impl Subscriber for Collector {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.target() == "foreshadow::instance"
-    }
-    fn new_span(&self, _: &Attributes<'_>) -> Id {
-        Id::from_u64(1)
-    }
-    fn record(&self, _: &Id, _: &Record<'_>) {}
-    fn record_follows_from(&self, _: &Id, _: &Id) {}
-    fn event(&self, event: &Event<'_>) {
-        let mut fields = Fields::default();
-        event.record(&mut fields);
-        self.0.lock().unwrap().push(fields.0);
-    }
-    fn enter(&self, _: &Id) {}
-    fn exit(&self, _: &Id) {}
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn what_it_writes_is_logged_with_its_service_and_id_and_kept_for_a_while() {
-    let lines = Arc::new(Mutex::new(Vec::new()));
-    tracing::subscriber::set_global_default(Collector(Arc::clone(&lines))).unwrap();
+    let logged = Logged::new(|metadata| metadata.target() == "foreshadow::instance");
+    tracing::subscriber::set_global_default(logged.clone()).unwrap();
+    let lines = || logged.lines().into_iter().map(|(_, text)| text);
     let script = r#"echo "to stdout"; printf 'bad \377 text, no end' >&2; exec "$0" "$@""#;
     let mut bench = Bench::new(Facility::Auto, wrapped(script, &[]), |_| {}).await;
     let made = bench.create(Tier::Shadow).await;
     let wanted = format!("message=to stdout;service=shop;instance={};", made.id);
-    until("the line is logged", || lines.lock().unwrap().contains(&wanted).then_some(())).await;
+    until("the line is logged", || lines().any(|line| line == wanted).then_some(())).await;
     bench.apply(Action::Destroy { instance: made.id });
     until("it is gone", || bench.manager.snapshot().is_empty().then_some(())).await;
-    let all = lines.lock().unwrap().concat();
+    let all: String = lines().collect();
     assert!(all.contains("bad \u{fffd} text, no end"), "{all}");
     let kept = bench.dir.path().join(format!("logs/ended-{}.log", made.id));
     assert!(std::fs::read(kept).unwrap().starts_with(b"to stdout\n"));

@@ -3,8 +3,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+#[path = "support/paused.rs"]
+mod paused;
+
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -13,10 +15,11 @@ use async_trait::async_trait;
 use foreshadow_control::{Action, Fact, InstanceId, ServiceName, Tier};
 use foreshadow_shadow::{
     Adoption, Capabilities, CpuShare, CreateRequest, Diagnosis, ExitDetail, Handle, Manager,
-    ManagerSettings, OnExit, Provider, ProviderError, Readiness, ServiceShadows, Sweep,
+    OnExit, Provider, ProviderError, ServiceShadows, Sweep,
 };
 use tokio::sync::Notify;
-use tokio::time::Instant;
+
+use self::paused::{pool, shop, until};
 
 /// What it was told, and where its instances are.
 #[derive(Default)]
@@ -128,42 +131,11 @@ impl Provider for Told {
     }
 }
 
-struct Ready;
-
-#[async_trait]
-impl Readiness for Ready {
-    async fn ready(&self, _: &ServiceName, _: SocketAddr) -> Result<(), String> {
-        Ok(())
-    }
-}
-
-fn shop() -> ServiceName {
-    ServiceName::from("shop")
-}
-
 async fn manager(dir: &tempfile::TempDir, services: &[(&str, &Arc<Told>)]) -> Manager {
-    let services = services.iter().map(|(name, provider)| {
-        let provider = Arc::clone(provider) as Arc<dyn Provider>;
-        let mut service = ServiceShadows::new(ServiceName::from(*name), provider);
-        (service.max, service.parked_check) = (8, None);
-        service
+    let pools = services.iter().map(|(name, provider)| {
+        pool(ServiceName::from(*name), Arc::clone(provider) as Arc<dyn Provider>, 8)
     });
-    let settings = ManagerSettings {
-        state_dir: dir.path().to_owned(),
-        services: services.collect(),
-        janitors: Vec::new(),
-        concurrent_creates: 2,
-    };
-    Manager::start(settings, Arc::new(Ready)).await.unwrap()
-}
-
-/// Waits, on the paused clock, until something is so.
-async fn until(what: &str, mut so: impl FnMut() -> bool) {
-    let end = Instant::now() + Duration::from_secs(600);
-    while !so() {
-        assert!(Instant::now() < end, "never came about: {what}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    paused::manager(dir.path(), pools.collect(), 2).await
 }
 
 /// The only shadow of a manager, at that tier and nowhere on the way.
@@ -252,15 +224,8 @@ async fn what_is_not_swept_yet_is_not_forgotten_and_what_is_out_of_reach_is_kept
     let (dir, provider) = (tempfile::tempdir().unwrap(), Arc::new(Told::default()));
     let start = async || {
         let told = Arc::clone(&provider) as Arc<dyn Provider>;
-        let mut service = ServiceShadows::new(shop(), told);
-        (service.parked_check, service.on_exit) = (None, OnExit::Keep);
-        let settings = ManagerSettings {
-            state_dir: dir.path().to_owned(),
-            services: vec![service],
-            janitors: Vec::new(),
-            concurrent_creates: 2,
-        };
-        Manager::start(settings, Arc::new(Ready)).await.unwrap()
+        let kept = ServiceShadows { on_exit: OnExit::Keep, ..pool(shop(), told, 4) };
+        paused::manager(dir.path(), vec![kept], 2).await
     };
     let manager = start().await;
     manager.apply(&shop(), &[Action::Create { tier: Tier::Shadow }]);

@@ -2,22 +2,26 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-use std::net::SocketAddr;
+#[path = "support/logged.rs"]
+mod logged;
+#[path = "support/paused.rs"]
+mod paused;
+
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use foreshadow_control::{Action, Fact, ServiceName, Tier};
 use foreshadow_shadow::{
     Adoption, Capabilities, CpuShare, CreateRequest, Diagnosis, ExitDetail, Handle, Manager,
-    ManagerSettings, Provider, ProviderError, Readiness, ServiceShadows, ShadowInstance, Sweep,
+    Provider, ProviderError, ShadowInstance, Sweep,
 };
 use tokio::sync::watch;
-use tokio::time::Instant;
-use tracing::field::{Field, Visit};
-use tracing::span::{Attributes, Id, Record};
-use tracing::{Event, Level, Metadata, Subscriber};
+use tracing::Level;
+
+use self::logged::Logged;
+use self::paused::{pool, shop, until};
 
 /// Makes what can be asked to end by itself, and ends nothing while it is stuck.
 struct Stuck {
@@ -90,42 +94,13 @@ impl Provider for Stuck {
     }
 }
 
-struct Ready;
-
-#[async_trait]
-impl Readiness for Ready {
-    async fn ready(&self, _: &ServiceName, _: SocketAddr) -> Result<(), String> {
-        Ok(())
-    }
-}
-
-fn shop() -> ServiceName {
-    ServiceName::from("shop")
-}
-
 async fn manager(dir: &tempfile::TempDir, provider: &Arc<Stuck>) -> Manager {
-    let mut service = ServiceShadows::new(shop(), Arc::clone(provider) as Arc<dyn Provider>);
-    (service.max, service.parked_check) = (2, None);
-    let settings = ManagerSettings {
-        state_dir: dir.path().to_owned(),
-        services: vec![service],
-        janitors: Vec::new(),
-        concurrent_creates: 4,
-    };
-    Manager::start(settings, Arc::new(Ready)).await.unwrap()
+    let stuck = Arc::clone(provider) as Arc<dyn Provider>;
+    paused::manager(dir.path(), vec![pool(shop(), stuck, 2)], 4).await
 }
 
-/// Waits, on the paused clock, until the shadows are as wanted.
 async fn shadows(manager: &Manager, wanted: impl Fn(&[ShadowInstance]) -> bool) {
-    let end = Instant::now() + Duration::from_secs(600);
-    loop {
-        let all = manager.snapshot();
-        if wanted(&all) {
-            return;
-        }
-        assert!(Instant::now() < end, "never came about: {all:?}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    until("shadows are as wanted", || wanted(&manager.snapshot())).await;
 }
 
 async fn two_parked(manager: &Manager) {
@@ -165,39 +140,9 @@ async fn what_cannot_be_ended_keeps_its_place_so_that_nothing_piles_up() {
     assert_eq!(provider.made(), 4);
 }
 
-/// Counts what is logged as an error.
-#[derive(Clone, Default)]
-struct Errors(Arc<Mutex<Vec<String>>>);
-
-struct Fields(String);
-
-impl Visit for Fields {
-    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
-        self.0 += &format!("{field}={value:?};");
-    }
-}
-
-impl Subscriber for Errors {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        *metadata.level() == Level::ERROR
-    }
-    fn new_span(&self, _: &Attributes<'_>) -> Id {
-        Id::from_u64(1)
-    }
-    fn record(&self, _: &Id, _: &Record<'_>) {}
-    fn record_follows_from(&self, _: &Id, _: &Id) {}
-    fn event(&self, event: &Event<'_>) {
-        let mut fields = Fields(String::new());
-        event.record(&mut fields);
-        self.0.lock().unwrap().push(fields.0);
-    }
-    fn enter(&self, _: &Id) {}
-    fn exit(&self, _: &Id) {}
-}
-
 #[tokio::test(start_paused = true)]
 async fn an_hour_of_failing_is_told_now_and_then_and_alarmed_once() {
-    let errors = Errors::default();
+    let errors = Logged::new(|metadata| *metadata.level() == Level::ERROR);
     let _listening = tracing::subscriber::set_default(errors.clone());
     let dir = tempfile::tempdir().unwrap();
     let provider = Stuck::new();
@@ -209,7 +154,7 @@ async fn an_hour_of_failing_is_told_now_and_then_and_alarmed_once() {
 
     let tries = provider.asked.load(Ordering::Relaxed);
     assert!((300..=400).contains(&tries), "it is tried every 10 s: {tries}");
-    let told = errors.0.lock().unwrap().clone();
+    let told: Vec<String> = errors.lines().into_iter().map(|(_, text)| text).collect();
     assert!((5..=10).contains(&told.len()), "{told:#?}");
     assert!(told[0].contains("tries=1;") && told[0].contains("error=\"not now\""), "{told:#?}");
     let count = |text: &String| -> u32 {

@@ -294,13 +294,19 @@ mod tests {
         .await
     }
 
-    #[tokio::test]
-    async fn a_directory_that_is_made_anew_under_its_old_number_is_watched() {
+    /// A directory with a file in it, and what keeps both.
+    fn directory() -> (tempfile::TempDir, PathBuf, PathBuf) {
         let root = tempfile::tempdir().unwrap();
         let dir = root.path().join("config");
         let path = dir.join("f.yaml");
         std::fs::create_dir(&dir).unwrap();
         std::fs::write(&path, "").unwrap();
+        (root, dir, path)
+    }
+
+    #[tokio::test]
+    async fn a_directory_that_is_made_anew_under_its_old_number_is_watched() {
+        let (_root, dir, path) = directory();
         let looks = looks(&path);
         for _ in 0..3 {
             // File systems that give the number out again do so at once.
@@ -312,11 +318,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_directory_that_somebody_holds_is_followed_when_it_is_made_anew() {
-        let root = tempfile::tempdir().unwrap();
-        let dir = root.path().join("config");
-        let path = dir.join("f.yaml");
-        std::fs::create_dir(&dir).unwrap();
-        std::fs::write(&path, "").unwrap();
+        let (_root, dir, path) = directory();
         let looks = looks(&path);
         // As a shell does whose working directory it is: nothing is told of its end until then.
         let held = std::fs::File::open(&dir).unwrap();

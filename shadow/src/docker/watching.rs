@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use super::body;
 use super::engine::{Engine, Seen, instance};
 use super::told::Trouble;
+use crate::end::End;
 use crate::error::{Cause, ProviderError};
 use crate::remote::shorten;
 
@@ -36,7 +37,7 @@ pub(super) struct Watched {
 }
 
 struct One {
-    ended: watch::Sender<Option<String>>,
+    end: End,
     container: String,
     /// Whether the kernel has killed something in it for want of memory.
     starved: bool,
@@ -44,7 +45,7 @@ struct One {
 
 impl Watched {
     pub(super) fn ended(&self, id: InstanceId) -> Option<watch::Receiver<Option<String>>> {
-        self.all.get(&id).map(|one| one.ended.subscribe())
+        self.all.get(&id).map(|one| one.end.wait())
     }
 
     pub(super) fn forget(&mut self, id: InstanceId) {
@@ -52,24 +53,17 @@ impl Watched {
     }
 
     fn insert(&mut self, id: InstanceId, container: String) {
-        let ended = watch::channel(None).0;
-        self.all.insert(id, One { ended, container, starved: false });
+        self.all.insert(id, One { end: End::default(), container, starved: false });
     }
 
     fn end(&mut self, id: InstanceId, how: String) {
         if let Some(one) = self.all.get(&id) {
-            one.ended.send_if_modified(|ended| {
-                let first = ended.is_none();
-                if first {
-                    *ended = Some(how);
-                }
-                first
-            });
+            one.end.tell(how);
         }
     }
 
     fn running(&self) -> BTreeSet<InstanceId> {
-        let running = self.all.iter().filter(|(_, one)| one.ended.borrow().is_none());
+        let running = self.all.iter().filter(|(_, one)| !one.end.is_told());
         running.map(|(id, _)| *id).collect()
     }
 

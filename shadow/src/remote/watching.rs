@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::Core;
 use super::contract::{Condition, List, Listed, shorten};
+use crate::end::End;
 use crate::process::procfs::Identity;
 use crate::process::signals;
 use crate::provider::{CpuShare, Handle};
@@ -36,7 +37,7 @@ pub(super) struct Watched {
 }
 
 struct One {
-    ended: watch::Sender<Option<String>>,
+    end: End,
     share: CpuShare,
     /// In how many lists in a row it was missing, and since when.
     missing: Option<(u32, Instant)>,
@@ -44,7 +45,7 @@ struct One {
 
 impl Watched {
     pub(super) fn ended(&self, id: InstanceId) -> Option<watch::Receiver<Option<String>>> {
-        self.all.get(&id).map(|one| one.ended.subscribe())
+        self.all.get(&id).map(|one| one.end.wait())
     }
 
     pub(super) fn share(&self, id: InstanceId) -> CpuShare {
@@ -63,18 +64,12 @@ impl Watched {
 
     fn end(&mut self, id: InstanceId, how: String) {
         if let Some(one) = self.all.get(&id) {
-            one.ended.send_if_modified(|ended| {
-                let first = ended.is_none();
-                if first {
-                    *ended = Some(how);
-                }
-                first
-            });
+            one.end.tell(how);
         }
     }
 
     fn running(&self) -> Vec<InstanceId> {
-        let running = self.all.iter().filter(|(_, one)| one.ended.borrow().is_none());
+        let running = self.all.iter().filter(|(_, one)| !one.end.is_told());
         running.map(|(id, _)| *id).collect()
     }
 
@@ -116,7 +111,7 @@ impl Core {
     /// a number alone may be another's after a restart.
     pub(super) fn watch(core: &Arc<Self>, handle: &Handle, process: Option<&Identity>) {
         let share = CpuShare::Unlimited;
-        let one = One { ended: watch::channel(None).0, share, missing: None };
+        let one = One { end: End::default(), share, missing: None };
         let poll = {
             let mut watched = core.lock();
             watched.all.insert(handle.id, one);
@@ -230,7 +225,7 @@ mod tests {
         let start = Instant::now();
         let at = |ms: u64| start + Duration::from_millis(ms);
         let id = InstanceId(7);
-        let one = One { ended: watch::channel(None).0, share: CpuShare::Unlimited, missing: None };
+        let one = One { end: End::default(), share: CpuShare::Unlimited, missing: None };
         let mut watched = Watched::default();
         watched.all.insert(id, one);
         let none = List::default();
@@ -244,7 +239,7 @@ mod tests {
         assert!(!take(&none, 6_000), "counted anew");
         assert!(!take(&none, 10_999) && take(&none, 11_000));
         let mut late = Watched::default();
-        let one = One { ended: watch::channel(None).0, share: CpuShare::Unlimited, missing: None };
+        let one = One { end: End::default(), share: CpuShare::Unlimited, missing: None };
         late.all.insert(id, one);
         late.take(&[id], &none, at(0), MISSING_FOR);
         assert!(!late.running().is_empty(), "one list is not enough, whenever it comes");

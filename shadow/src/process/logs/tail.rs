@@ -187,16 +187,18 @@ pub(super) fn printable(bytes: &[u8]) -> String {
 }
 
 #[cfg(test)]
+#[path = "../../../tests/support/logged.rs"]
+mod logged;
+
+#[cfg(test)]
 mod tests {
     use std::fs::OpenOptions;
     use std::io::Write as _;
-    use std::sync::{Arc, Mutex};
     use std::time::Duration;
 
-    use tracing::field::{Field, Visit};
-    use tracing::span::{Attributes, Id, Record};
-    use tracing::{Event, Level, Metadata, Subscriber};
+    use tracing::Level;
 
+    use super::logged::Logged;
     use super::*;
 
     fn tail(dir: &Path, text: &[u8]) -> Tail {
@@ -207,44 +209,14 @@ mod tests {
         Tail::new(ServiceName::from("shop"), file, rotation, 0, Instant::now())
     }
 
-    /// Keeps what is logged: the level, and all fields with their values.
-    #[derive(Clone, Default)]
-    struct Kept(Arc<Mutex<Vec<(Level, String)>>>);
-
-    struct Fields(String);
-
-    impl Visit for Fields {
-        fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
-            self.0 += &format!("{field}={value:?} ");
-        }
-    }
-
-    impl Subscriber for Kept {
-        fn enabled(&self, _: &Metadata<'_>) -> bool {
-            true
-        }
-        fn new_span(&self, _: &Attributes<'_>) -> Id {
-            Id::from_u64(1)
-        }
-        fn record(&self, _: &Id, _: &Record<'_>) {}
-        fn record_follows_from(&self, _: &Id, _: &Id) {}
-        fn event(&self, event: &Event<'_>) {
-            let mut fields = Fields(String::new());
-            event.record(&mut fields);
-            self.0.lock().unwrap().push((*event.metadata().level(), fields.0));
-        }
-        fn enter(&self, _: &Id) {}
-        fn exit(&self, _: &Id) {}
-    }
-
     #[test]
     fn a_flood_is_thinned_and_how_much_is_missing_is_said() {
         let dir = tempfile::tempdir().unwrap();
         let start = Instant::now();
-        let kept = Kept::default();
+        let logged = Logged::new(|_| true);
         // 640 kB/s for ten seconds, in lines of 64 bytes.
         let flood = format!("{}\n", "x".repeat(63)).repeat(1_000);
-        tracing::subscriber::with_default(kept.clone(), || {
+        tracing::subscriber::with_default(logged.clone(), || {
             let mut tail = tail(dir.path(), b"");
             tail.rotation.bounds.max_bytes = 1 << 30;
             let mut writer =
@@ -255,7 +227,7 @@ mod tests {
             }
             tail.finish(InstanceId(1), start + Duration::from_secs(10));
         });
-        let kept = kept.0.lock().unwrap();
+        let kept = logged.lines();
         let logged = kept.iter().filter(|(level, _)| *level == Level::INFO).count();
         assert!((1_400..=1_500).contains(&logged), "{logged}");
         let told: Vec<&String> =
