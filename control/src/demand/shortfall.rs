@@ -36,6 +36,8 @@ pub(super) struct Shortfalls {
     horizons: Vec<Shortfall>,
     now_ms: u64,
     now_rps: f64,
+    #[serde(default)]
+    tick_ms: u64,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -68,9 +70,9 @@ impl Shortfalls {
     /// Takes the demand of this tick, `elapsed_ms` after the last one though `tick_ms` were planned, and
     /// holds what is due against it.
     pub(super) fn observe(&mut self, now_ms: u64, now_rps: f64, elapsed_ms: u64, tick_ms: u64) {
-        (self.now_ms, self.now_rps) = (now_ms, now_rps);
+        (self.now_ms, self.now_rps, self.tick_ms) = (now_ms, now_rps, tick_ms);
         for horizon in &mut self.horizons {
-            horizon.smooth(now_rps, elapsed_ms);
+            horizon.smooth(now_rps, elapsed_ms, tick_ms);
             horizon.settle(now_ms, tick_ms);
         }
     }
@@ -84,7 +86,7 @@ impl Shortfalls {
             else {
                 return;
             };
-            horizon.keep(self.now_ms, view, size_rps);
+            horizon.keep(self.now_ms, self.tick_ms, view, size_rps);
             if let Some(above_rps) = horizon.above_rps(level, size_rps) {
                 view.upper_rps = view.upper_rps.max((view.median_rps + above_rps).min(most_rps));
             }
@@ -120,21 +122,24 @@ impl Shortfall {
         Self { horizon_ms, pending, smoothed_rps: now_rps, absolute, relative, exceeded: 0.0 }
     }
 
-    /// Time constant of what came, which is as late.
-    fn smoothing_ms(&self) -> u64 {
-        self.horizon_ms / SMOOTHED_PART
+    /// Time constant of what came, which is as late: none within a tick, or the truth of the next but one
+    /// would be taken for that of the next.
+    fn smoothing_ms(&self, tick_ms: u64) -> u64 {
+        let part_ms = self.horizon_ms / SMOOTHED_PART;
+        if part_ms < tick_ms { 0 } else { part_ms }
     }
 
-    fn keep(&mut self, now_ms: u64, view: &HorizonView, size_rps: f64) {
-        let due_ms = now_ms.saturating_add(self.horizon_ms).saturating_add(self.smoothing_ms());
+    fn keep(&mut self, now_ms: u64, tick_ms: u64, view: &HorizonView, size_rps: f64) {
+        let late_ms = self.smoothing_ms(tick_ms);
+        let due_ms = now_ms.saturating_add(self.horizon_ms).saturating_add(late_ms);
         let HorizonView { median_rps, upper_rps, .. } = *view;
         let said = Said { due_ms, median_rps, upper_rps, size_rps };
         self.pending.keep(said, stride_ms(self.horizon_ms));
     }
 
-    fn smooth(&mut self, now_rps: f64, elapsed_ms: u64) {
+    fn smooth(&mut self, now_rps: f64, elapsed_ms: u64, tick_ms: u64) {
         let elapsed_ms = elapsed_ms as f64;
-        let share = elapsed_ms / (elapsed_ms + self.smoothing_ms() as f64).max(1.0);
+        let share = elapsed_ms / (elapsed_ms + self.smoothing_ms(tick_ms) as f64).max(1.0);
         self.smoothed_rps += share * (now_rps - self.smoothed_rps);
     }
 
@@ -261,6 +266,22 @@ mod tests {
         for tick_ms in [100, 18_700, 60_000] {
             let upper_rps = after_ticks_of(tick_ms, 49, spike);
             assert!((350.0..450.0).contains(&upper_rps), "{tick_ms} ms: {upper_rps}");
+        }
+    }
+
+    #[test]
+    fn what_is_due_at_a_tick_is_held_against_that_of_this_tick() {
+        let tick_ms = 20_000;
+        let mut shortfalls = Shortfalls::default();
+        for tick in 0..10_000_u64 {
+            // Told exactly two ticks ahead, though never the same for long.
+            let rps = |tick: u64| if tick.is_multiple_of(3) { 400.0 } else { 100.0 };
+            shortfalls.observe(tick * tick_ms, rps(tick), tick_ms, tick_ms);
+            let upper_rps = rps(tick + 2) + 1.0;
+            let said = HorizonView { horizon_ms: 40_000, upper_rps, ..view(rps(tick + 2)) };
+            let mut views = [said];
+            shortfalls.raise(&mut views, 0.99, 1e9);
+            assert_eq!(views[0].upper_rps, upper_rps, "{tick}");
         }
     }
 
