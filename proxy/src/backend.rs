@@ -316,8 +316,12 @@ impl Backend {
         }
         let was_ejected = !good && self.ejection.is_ejected();
         let was_closed = self.ejection.is_closed();
-        self.ejection.record(verdict, started_ms, now_ms, &policy.ejection, &self.service.slots);
-        if good {
+        let slots = &self.service.slots;
+        let spared = self.ejection.record(verdict, started_ms, now_ms, &policy.ejection, slots);
+        if spared {
+            // It takes requests for want of others, not since it is well.
+            self.turned(now_ms);
+        } else if good {
             if !was_closed && self.ejection.is_closed() {
                 self.turned(now_ms);
             }

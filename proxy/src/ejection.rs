@@ -82,6 +82,16 @@ pub(crate) struct Ejection {
     word: AtomicU64,
 }
 
+/// What came of a transition.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Change {
+    /// It is not allowed.
+    Refused,
+    Made,
+    /// No slot was left for an ejection.
+    Spared,
+}
+
 impl Ejection {
     pub(crate) fn new() -> Self {
         let closed = State::Closed { since_ms: 0, failures: 0, level: 0 };
@@ -104,7 +114,8 @@ impl Ejection {
         matches!(self.state(), State::Closed { .. })
     }
 
-    /// Takes note of how a request ended.
+    /// Takes note of how a request ended. True where the backend deserves ejection and is spared, since the
+    /// service can do without no more of them.
     pub(crate) fn record(
         &self,
         verdict: Verdict,
@@ -112,16 +123,17 @@ impl Ejection {
         now_ms: u64,
         policy: &EjectionPolicy,
         slots: &EjectionSlots,
-    ) {
+    ) -> bool {
         let untroubled = matches!(self.state(), State::Closed { failures: 0, .. });
         if untroubled && verdict == Verdict::Success {
-            return;
+            return false;
         }
         let jitter = rand::random::<f64>();
         let definitive = verdict == Verdict::Refused;
-        self.change(slots, definitive, now_ms, |state| {
+        let change = self.change(slots, definitive, now_ms, |state| {
             Some(state.after_outcome(verdict, started_ms, now_ms, jitter, policy))
         });
+        change == Change::Spared
     }
 
     /// Lets one request through, if the state allows it.
@@ -131,7 +143,9 @@ impl Ejection {
         policy: &EjectionPolicy,
         slots: &EjectionSlots,
     ) -> bool {
-        self.change(slots, false, now_ms, |state| state.after_admission(now_ms, policy))
+        let change =
+            self.change(slots, false, now_ms, |state| state.after_admission(now_ms, policy));
+        change != Change::Refused
     }
 
     /// Lets time pass, so that an ejection ends even where no request asks for the backend.
@@ -157,34 +171,32 @@ impl Ejection {
     }
 
     /// Applies a transition, and keeps the number of slots taken equal to that of ejected
-    /// backends. False when the transition is not allowed.
+    /// backends.
     fn change(
         &self,
         slots: &EjectionSlots,
         definitive: bool,
         now_ms: u64,
         transition: impl Fn(State) -> Option<State>,
-    ) -> bool {
+    ) -> Change {
         let mut word = self.word.load(Acquire);
         loop {
             let old = State::unpack(word);
-            let Some(mut new) = transition(old) else { return false };
+            let Some(mut new) = transition(old) else { return Change::Refused };
             if new == old {
-                return true;
+                return Change::Made;
             }
-            let mut took = false;
-            if new.is_ejected() && !old.is_ejected() {
-                took = slots.take(definitive);
-                if !took {
-                    new = State::spared(now_ms, old.level());
-                }
+            let falls = new.is_ejected() && !old.is_ejected();
+            let took = falls && slots.take(definitive);
+            if falls && !took {
+                new = State::spared(now_ms, old.level());
             }
             match self.word.compare_exchange_weak(word, new.pack(), AcqRel, Acquire) {
                 Ok(_) => {
                     if old.is_ejected() && !new.is_ejected() {
                         slots.give_back();
                     }
-                    return true;
+                    return if falls && !took { Change::Spared } else { Change::Made };
                 }
                 Err(newer) => {
                     if took {
@@ -263,9 +275,9 @@ mod tests {
                 let backend = &backends[which];
                 let before = slots.ejected();
                 match event {
-                    0 => backend.record(Verdict::Success, now_ms, now_ms, &POLICY, &slots),
-                    1 => backend.record(Verdict::Failure, now_ms, now_ms, &POLICY, &slots),
-                    2 => backend.record(Verdict::Refused, now_ms, now_ms, &POLICY, &slots),
+                    0 => { backend.record(Verdict::Success, now_ms, now_ms, &POLICY, &slots); }
+                    1 => { backend.record(Verdict::Failure, now_ms, now_ms, &POLICY, &slots); }
+                    2 => { backend.record(Verdict::Refused, now_ms, now_ms, &POLICY, &slots); }
                     3 => backend.close(now_ms, &slots),
                     4 => backend.wait(now_ms, &POLICY, &slots),
                     _ => { backend.admit(now_ms, &POLICY, &slots); }

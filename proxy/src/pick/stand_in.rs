@@ -123,9 +123,26 @@ mod tests {
 
     /// A request to the second backend, sent and ended at once.
     fn answered(service: &Service, answer: Answer, now_ms: u64) {
+        answered_by(service, 1, answer, now_ms);
+    }
+
+    fn answered_by(service: &Service, at: usize, answer: Answer, now_ms: u64) {
         let latency = std::time::Duration::from_millis(1);
         let outcome = Outcome { answer, latency, bytes_in: 0, bytes_out: 0, retry: false };
-        service.backends()[1].begin(WorkerId(0), now_ms).finish(&outcome, now_ms);
+        service.backends()[at].begin(WorkerId(0), now_ms).finish(&outcome, now_ms);
+    }
+
+    #[test]
+    fn whoever_is_spared_for_want_of_others_takes_nothing() {
+        let service = service();
+        (0..5).for_each(|_| answered(&service, Answer::Status(503), 10));
+        assert!(service.backends()[1].admit(20_000));
+        (0..5).for_each(|_| answered_by(&service, 2, Answer::Status(503), 20_000));
+        assert!(service.backends()[2].is_ejected());
+        answered(&service, Answer::Status(503), 20_001);
+        assert!(!service.backends()[1].is_ejected(), "one of three may be");
+        assert_eq!(claims(&service, &[], 20_001), Vec::<u64>::new(), "its trial has just failed");
+        assert_eq!(claims(&service, &[], 25_001), [2]);
     }
 
     #[test]
