@@ -23,7 +23,8 @@
 //! read: some tens of milliseconds on one core, and a fit asks about two dozen times. No operator may write
 //! more values than that, not even one whose answer is always the same. An operator unknown to `tract` or
 //! with a network inside (`If`, `Loop`, `Scan`; `LSTM` and `GRU` have none), a wrong shape, an answer that
-//! is not finite or a panic inside is an error that says so, and the expert is left out. Weights are not fetched from other files.
+//! is not finite or a panic inside is an error that says so, and the expert is left out. Weights are not
+//! fetched from other files.
 //!
 //! Answers may differ in the last bits between machines, so the streaming forecaster, whose decisions
 //! are replayed, does not use it.
@@ -192,9 +193,9 @@ fn load(bytes: &[u8]) -> Result<OnnxExpert, OnnxError> {
     let input = input_shape(&model)?;
     let fact = InferenceFact::dt_shape(f32::datum_type(), &input);
     let model = model.with_input_fact(0, fact).map_err(unprepared)?;
-    let largest = largest(model.clone()).map_err(unprepared)?;
-    if largest > OnnxExpert::MAX_OPERATIONS {
-        return Err(OnnxError::Slow { operations: largest });
+    let written = written(model.clone()).map_err(unprepared)?;
+    if written > OnnxExpert::MAX_OPERATIONS {
+        return Err(OnnxError::Slow { operations: written });
     }
     let typed = model.into_typed();
     let typed = typed.and_then(|model| model.into_decluttered()).map_err(unprepared)?;
@@ -282,11 +283,11 @@ fn check_output(model: &TypedModel) -> Result<(), OnnxError> {
     })
 }
 
-/// Most values that one operator writes, found before any is worked out: the engine works out what does
-/// not depend on the input while it prepares a network, and a few bytes can say that this is vast. What
-/// lies behind the first that writes too many is not looked at.
-fn largest(mut model: InferenceModel) -> TractResult<u64> {
-    let mut largest = 0;
+/// Values that all operators write, found before any is worked out: the engine works out what does not
+/// depend on the input while it prepares a network, and keeps it, and a few bytes can say that this is
+/// vast. What lies behind those that write too many is not looked at.
+fn written(mut model: InferenceModel) -> TractResult<u64> {
+    let mut written = 0_u64;
     // What no answer needs is worked out as well.
     let outlets = |node: &InferenceNode| {
         let id = node.id;
@@ -301,16 +302,16 @@ fn largest(mut model: InferenceModel) -> TractResult<u64> {
         let seen: TVec<InferenceFact> = seen.collect::<TractResult<_>>()?;
         let (inputs, outputs) = model.node_facts(id)?;
         let shapes = op.infer_facts(inputs.clone(), outputs.clone(), seen.iter().collect())?.1;
-        largest = shapes.iter().map(volume).fold(largest, u64::max);
-        if largest > OnnxExpert::MAX_OPERATIONS {
+        written = shapes.iter().map(volume).fold(written, u64::saturating_add);
+        if written > OnnxExpert::MAX_OPERATIONS {
             break;
         }
-        let written = op.infer(inputs, outputs, seen.iter().collect())?.1;
-        for (slot, fact) in written.into_iter().enumerate() {
+        let found = op.infer(inputs, outputs, seen.iter().collect())?.1;
+        for (slot, fact) in found.into_iter().enumerate() {
             model.set_outlet_fact(OutletId::new(id, slot), fact)?;
         }
     }
-    Ok(largest)
+    Ok(written)
 }
 
 /// Values of a tensor; zero while its shape is not known.

@@ -90,7 +90,8 @@ pub(super) fn signals(series: &mut Series, grid: Grid, regressors: &[Regressor])
 
     let mut kept: Vec<Kept> = Vec::new();
     for regressor in regressors.iter().take(MAX_SIGNALS) {
-        let Some((lead, moves)) = leading(regressor, grid, period, &left) else { continue };
+        let until = steps.get(older(&steps)).map_or(0, |at| *at);
+        let Some((lead, moves)) = leading(regressor, grid, period, &left, until) else { continue };
         if worth(&steps, &moves, &left) {
             kept.push((regressor, lead, moves, 0.0));
         }
@@ -126,12 +127,14 @@ type Kept<'a> = (&'a Regressor, usize, Vec<f64>, f64);
 
 /// The regressor as [`standardised`]. One that is known ahead goes with the series as it is; of any
 /// other only that is of use by which it goes ahead of the series, so that it is moved by the lead at
-/// which the two have most in common, and left out where they have most at none.
+/// which the two have most in common before `until`, and left out where they have most at none: what comes
+/// after that judges it.
 fn leading(
     regressor: &Regressor,
     grid: Grid,
     period: usize,
     left: &[f64],
+    until: usize,
 ) -> Option<(usize, Vec<f64>)> {
     let end_ms = grid.at_ms(grid.length);
     let ahead_ms =
@@ -142,8 +145,8 @@ fn leading(
         return Some((0, moves));
     }
     let past = &moves[..grid.length];
-    let most = MAX_LEAD.min(grid.length / 4);
-    let shared = |lead: usize| dot(&past[..grid.length - lead], &left[lead..]).abs();
+    let most = MAX_LEAD.min(until / 4);
+    let shared = |lead: usize| dot(&past[..until - lead], &left[lead..until]).abs();
     let (mut best, mut height) = (0, BETTER * shared(0));
     for lead in 1..=most {
         let here = shared(lead);
@@ -215,9 +218,14 @@ fn slope(steps: &[usize], moves: &[f64], left: &[f64], already: f64) -> f64 {
     (shared - RIDGE * already) / (squares + RIDGE)
 }
 
+/// How many of the steps are older: what is found in those is judged by the others.
+fn older(steps: &[usize]) -> usize {
+    steps.len() / 3 * 2
+}
+
 /// Whether the slope of the older two thirds lessens the errors of the newest third.
 fn worth(steps: &[usize], moves: &[f64], left: &[f64]) -> bool {
-    let (older, newer) = steps.split_at(steps.len() / 3 * 2);
+    let (older, newer) = steps.split_at(older(steps));
     if newer.len() < 8 {
         return false;
     }

@@ -200,6 +200,13 @@ fn a_small_file_that_says_vast_things_is_refused_before_they_are_worked_out() {
     network.matrices.push(("row", 1, 20_000, vec![1.0; 20_000]));
     let error = OnnxExpert::read(&network.bytes()).unwrap_err();
     assert_eq!(error, OnnxError::Slow { operations: 400_000_000 });
+    let mut network = echo(1.0);
+    network.matrices.push(("block", 1_000, 1_000, vec![1.0; 1_000_000]));
+    for nth in 0..300 {
+        network.operators.push(("Neg", vec!["block".to_owned()], format!("negative{nth}")));
+    }
+    let error = OnnxExpert::read(&network.bytes()).unwrap_err();
+    assert!(matches!(error, OnnxError::Slow { operations } if operations > 50_000_000), "{error}");
 }
 
 #[test]
