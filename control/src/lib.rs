@@ -13,7 +13,8 @@
 //!    whole forecast unusable, the rest is cut at ten times the recent peak, and horizons whose
 //!    lowest quantile proved too high are left out. What models of kept history expect beyond its
 //!    last horizon is added as far as their record speaks for them (`long_range`); signals that lead
-//!    demand are heard in the same way (`signals`). What an operator has announced (`announced`) is laid over both, usable or not.
+//!    demand are heard in the same way (`signals`). What an operator has announced (`announced`) is laid
+//!    over both, usable or not.
 //! 3. *Instances* (`fleet`, `capacity`, `queueing`): meters of instances that take requests go
 //!    into their capacity models; facts into lead times and back-offs (`provider`). Those that
 //!    vanished are forgotten.

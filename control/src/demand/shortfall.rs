@@ -4,9 +4,11 @@
 //! learns: on demand with rare spikes they are exceeded several times as often as they say. Experience needs
 //! no model: so high above the median demand came to lie in one of a hundred cases. Spikes of a machine
 //! are of one size whatever came before, those of a crowd grow with it, so it is kept both in requests per
-//! second and relative to demand, and the lesser of the two is the floor under the upper quantile. That is
-//! split conformal prediction on one-sided residuals (Vovk, Gammerman and Shafer 2005, *Algorithmic Learning in
-//! a Random World*, section 2.2) with a memory of days. A quantile that keeps what it says is left alone.
+//! second and relative to demand, and the lesser of the two is the floor under the upper quantile. Each is
+//! the quantile of one-sided residuals as in split conformal prediction (Vovk, Gammerman and Shafer 2005,
+//! *Algorithmic Learning in a Random World*, section 2.2), without its guarantee: what is old fades, truths
+//! depend on each other, and both bounds may fail apart, so that up to twice as many truths lie above the
+//! lesser. That is also when a quantile is raised; one that keeps what it says is left alone.
 
 use serde::{Deserialize, Serialize};
 
@@ -50,6 +52,9 @@ struct Shortfall {
     relative: Tail,
     /// Truths above the upper quantile, those of long ago counting less.
     exceeded: f64,
+    /// When the last truth was known.
+    #[serde(default)]
+    last_ms: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
@@ -119,7 +124,8 @@ impl Shortfall {
     fn new(horizon_ms: u64, now_rps: f64) -> Self {
         let (pending, tail) = (Pending::default(), Tail::default());
         let (absolute, relative) = (tail.clone(), tail);
-        Self { horizon_ms, pending, smoothed_rps: now_rps, absolute, relative, exceeded: 0.0 }
+        let (smoothed_rps, exceeded, last_ms) = (now_rps, 0.0, None);
+        Self { horizon_ms, pending, smoothed_rps, absolute, relative, exceeded, last_ms }
     }
 
     /// Time constant of what came, which is as late: none within a tick, or the truth of the next but one
@@ -145,8 +151,12 @@ impl Shortfall {
 
     fn settle(&mut self, now_ms: u64, tick_ms: u64) {
         let apart_ms = stride_ms(self.horizon_ms).max(tick_ms);
-        let keep = 1.0 - (apart_ms as f64 / MEMORY_MS as f64).min(1.0);
         while let Some(said) = self.pending.next_due(now_ms, apart_ms) {
+            let since_ms = self
+                .last_ms
+                .replace(now_ms)
+                .map_or(apart_ms, |last_ms| now_ms.saturating_sub(last_ms));
+            let keep = 1.0 - (since_ms as f64 / MEMORY_MS as f64).min(1.0);
             let above_rps = self.smoothed_rps - said.median_rps;
             self.absolute.add(above_rps, keep);
             self.relative.add(above_rps / said.size_rps, keep);
