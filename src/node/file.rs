@@ -40,13 +40,13 @@ pub(crate) fn read(path: &Path, known: Option<Fingerprint>) -> FileRead {
 }
 
 /// Work that may hang with the file system: one at a time, on a thread of its own.
-pub(super) struct Aside<T> {
+pub(in crate::node) struct Aside<T> {
     patience: Duration,
     running: Option<JoinHandle<T>>,
 }
 
 impl<T: Send + 'static> Aside<T> {
-    pub(super) fn new(patience: Duration) -> Self {
+    pub(in crate::node) fn new(patience: Duration) -> Self {
         Self { patience, running: None }
     }
 
@@ -55,7 +55,7 @@ impl<T: Send + 'static> Aside<T> {
     ///
     /// # Errors
     /// When it, or what was begun before, is not done in time.
-    pub(super) async fn run(
+    pub(in crate::node) async fn run(
         &mut self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> anyhow::Result<T> {

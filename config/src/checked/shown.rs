@@ -89,9 +89,9 @@ fn within(path: &str, outer: &str) -> bool {
 }
 
 impl Config {
-    /// The configuration with every default, for those who may not know its secrets: tokens,
-    /// the environment of shadows and the options of their logs are `***`, so are values of flags in their commands whose names
-    /// speak of a secret, and what came out of `${VAR}` is shown as `${VAR}`.
+    /// The configuration with every default, for those who may not know its secrets: tokens, the
+    /// environment of shadows and the options of their logs are `***`, so are values of flags in their
+    /// commands whose names speak of a secret, and what came out of `${VAR}` is shown as `${VAR}`.
     #[must_use]
     pub fn masked(&self) -> Value {
         let mut shown = serde_json::to_value(self).expect("plain values have a form in JSON");

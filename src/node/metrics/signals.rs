@@ -1,7 +1,8 @@
 //! Looks up figures of services elsewhere: in tables, and on Prometheus servers.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -15,6 +16,7 @@ use super::trouble::Trouble;
 use super::{Report, Subject, Tables, fetch};
 use crate::backtest::prometheus::{Server, understood};
 use crate::node::Shared;
+use crate::node::file::Aside;
 
 /// How often it is looked what is configured.
 const LOOK: Duration = Duration::from_millis(250);
@@ -61,24 +63,23 @@ async fn look_up(shared: Arc<Shared>, key: (ServiceName, String), signal: Signal
     let (service, name) = key;
     let source = format!("signal {name} of {service}");
     let mut trouble = Trouble::default();
-    let mut told = Instant::now();
-    let mut table = match &signal.source {
-        SignalSource::File { file } => Some(Table::new(file.clone())),
-        SignalSource::Prometheus { .. } => None,
-    };
+    let mut failing: Option<Instant> = None;
+    let mut tables = Aside::new(signal.timeout);
+    let table = Arc::default();
     loop {
         let begun = Instant::now();
         let now_ms = shared.clock.now_ms();
         let found = match &signal.source {
-            SignalSource::File { .. } => match in_table(&mut table).await {
+            SignalSource::File { file } => match in_table(&mut tables, &table, file).await {
                 Ok(rows) => {
                     let value = rows.at(now_ms);
                     publish(&shared, (service.clone(), name.clone()), rows);
-                    told = begun;
+                    failing = None;
                     Ok(value.map(|value| (value, 0)))
                 }
                 Err(error) => {
-                    if told.elapsed() >= max_age(&shared, &service) {
+                    let since = *failing.get_or_insert(begun);
+                    if since.elapsed() >= max_age(&shared, &service) {
                         let key = (service.clone(), name.clone());
                         forget(&shared, |published| *published != key);
                     }
@@ -112,16 +113,19 @@ fn max_age(shared: &Shared, service: &ServiceName) -> Duration {
     config.services.get(service).map_or(Duration::ZERO, |service| service.metrics.max_age)
 }
 
-/// What the table says. The value in force has no age: it counts until the next.
-async fn in_table(table: &mut Option<Table>) -> anyhow::Result<Rows> {
-    let mut own = table.take().context("the table is being read")?;
-    let (read, rows) = tokio::task::spawn_blocking(move || {
-        let rows = own.rows();
-        (own, rows)
-    })
-    .await?;
-    *table = Some(read);
-    rows
+/// What the table says. The value in force has no age: it counts until the next. A read that hangs with
+/// the file system is one that fails, and no other begins beside it.
+async fn in_table(
+    aside: &mut Aside<anyhow::Result<Rows>>,
+    table: &Arc<Mutex<Option<Table>>>,
+    file: &Path,
+) -> anyhow::Result<Rows> {
+    let (table, file) = (Arc::clone(table), file.to_owned());
+    let read = move || {
+        let mut table = table.lock().unwrap_or_else(PoisonError::into_inner);
+        table.get_or_insert_with(|| Table::new(file)).rows()
+    };
+    aside.run(read).await?
 }
 
 /// Lets the loop and the fits read what a table says, where that is new.
