@@ -6,6 +6,7 @@ use crate::boa::{Boa, absolute_slope, loss_saved, slope_saved};
 use crate::check::{self, Checked};
 use crate::conformal::silent;
 use crate::math::exp_neg;
+use crate::touch::touch;
 
 /// Learning rate, per unit of the bounded loss.
 const ETA: f64 = 3.0;
@@ -214,6 +215,13 @@ impl Mixture {
     /// Heap memory, in bytes.
     pub(crate) fn memory_bytes(&self) -> usize {
         size_of_val(&*self.fast.weights) + self.slow.memory_bytes() + self.judge.memory_bytes()
+    }
+
+    /// See [`touch`].
+    pub(crate) fn touch(&self) {
+        touch(&self.fast.weights, |weight| *weight);
+        self.slow.touch();
+        self.judge.touch();
     }
 
     pub(crate) fn weights(&self) -> impl Iterator<Item = f64> {

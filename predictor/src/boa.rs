@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::check::{self, Checked};
 use crate::math::exp_neg;
+use crate::touch::touch;
 
 /// What regrets and their variances lose per truth: about two thousand truths are remembered.
 const FADE: f32 = 1.0 / 2_000.0;
@@ -77,6 +78,11 @@ impl Boa {
 
     pub(crate) fn weights(&self) -> impl Iterator<Item = f64> {
         self.records.iter().map(|record| f64::from(record.weight))
+    }
+
+    /// See [`touch`].
+    pub(crate) fn touch(&self) {
+        touch(&self.records, |record| record.weight);
     }
 
     /// Truths so far.

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::check::{self, Checked};
 use crate::math::normal_quantile;
+use crate::touch::touch;
 
 /// Step of the quantile tracker, in scales.
 const STEP: f64 = 0.03;
@@ -117,6 +118,11 @@ impl Band {
         };
         let trackers = levels.iter().map(tracker).collect();
         Self { trackers, scale: 1.0, worst: 0.0, truths: 0.0, pace }
+    }
+
+    /// See [`touch`].
+    pub(crate) fn touch(&self) {
+        touch(&self.trackers, |tracker| tracker.offset);
     }
 
     /// The width to use: `sigma` times the scale, but not more than an ordinary error can be, which is

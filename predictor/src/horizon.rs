@@ -15,6 +15,7 @@ use crate::scales::{SEASON_BINS, Scales, VIEWS};
 use crate::score::HorizonScore;
 use crate::sight::{Came, Sight, Target, stride};
 use crate::signals::SIGNAL_FEATURES;
+use crate::touch::touch;
 use crate::{HorizonForecast, SeriesSpec};
 
 /// Point forecasts stay below this many times the largest recent rate, plus the trend's growth.
@@ -154,6 +155,17 @@ impl Horizon {
     /// Steps until a prediction made now has met its truth.
     pub(crate) fn reach_steps(&self) -> u64 {
         self.delay
+    }
+
+    /// See [`touch`].
+    pub(crate) fn touch(&self) {
+        self.pending.touch();
+        self.mixture.touch();
+        self.rls.touch();
+        self.band.touch();
+        self.scales.touch();
+        let HorizonScore { coverage, pinball, naive_pinball, .. } = &self.score;
+        [coverage, pinball, naive_pinball].iter().for_each(|losses| touch(losses, |loss| *loss));
     }
 
     /// The experts' weights, "same as now" first.

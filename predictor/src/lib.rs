@@ -40,6 +40,7 @@ mod series;
 mod sight;
 mod signals;
 mod spec;
+mod touch;
 mod window;
 
 pub use forecast::{Forecast, HorizonForecast};

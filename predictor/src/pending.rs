@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::check::{self, Checked};
+use crate::touch::touch;
 
 /// Predictions made at even distances in time, each a row of numbers, in a ring: by when it has gone
 /// round, the oldest one has met its truth and gives its place to the next. So what is learned from
@@ -29,6 +30,13 @@ impl Pending {
         if self.at >= self.rows.len() {
             self.at = 0;
         }
+    }
+
+    /// Reads what [`turn`](Self::turn) will go on to; see [`touch`].
+    pub(crate) fn touch(&self) {
+        let after = self.at + self.row_len;
+        let next = if after < self.rows.len() { after } else { 0 };
+        touch(&self.rows[next..][..self.row_len], |number| *number);
     }
 
     /// The row whose turn it is; none when nothing was predicted then.

@@ -65,6 +65,11 @@ impl Scales {
         }
     }
 
+    /// See [`touch`](crate::touch).
+    pub(crate) fn touch(&self) {
+        self.boa.touch();
+    }
+
     /// Heap memory, in bytes.
     pub(crate) fn memory_bytes(&self) -> usize {
         self.boa.memory_bytes() + size_of_val(&*self.bins) + size_of_val(&*self.bin_truths)

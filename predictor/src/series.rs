@@ -195,6 +195,7 @@ impl Forecaster {
     }
 
     fn step_with(&mut self, value: f64) {
+        self.touch();
         let value = Some(value).filter(|value| (0.0..=MAX_VALUE).contains(value));
         self.advance(value);
         let news = value.is_some() && (self.level.changed() || self.waking());
@@ -293,6 +294,13 @@ impl Forecaster {
 
     fn scores(&self) -> impl Iterator<Item = &HorizonScore> + Clone {
         self.horizons.iter().map(Horizon::score)
+    }
+
+    /// See [`touch`](crate::touch).
+    fn touch(&self) {
+        self.experts.touch(&self.window);
+        let due = self.horizons.iter().filter(|horizon| horizon.visited(self.step + 1));
+        due.for_each(Horizon::touch);
     }
 
     /// Lets one step pass and learns from it.

@@ -178,6 +178,13 @@ impl Experts {
         told + Seasonal::MAX_BYTES + self.periods.memory_bytes()
     }
 
+    /// See [`touch`](crate::touch).
+    pub(crate) fn touch(&self, window: &Window) {
+        self.feature_steps.iter().for_each(|steps| window.touch(*steps));
+        self.seasonals.iter().for_each(Seasonal::touch);
+        self.periods.touch();
+    }
+
     pub(crate) fn observe(&mut self, seen: &Seen) {
         self.ewmas.iter_mut().for_each(|ewma| ewma.observe(seen));
         self.holts.iter_mut().for_each(|holt| holt.observe(seen));

@@ -1,5 +1,7 @@
 //! Finds a period that nobody told of, a little work per step.
 
+use std::hint::black_box;
+
 use serde::{Deserialize, Serialize};
 
 use crate::check::{self, Checked};
@@ -73,6 +75,15 @@ impl Periods {
     pub(super) fn memory_bytes(&self) -> usize {
         let scale = |scale: &Scale| size_of_val(&*scale.roots) + size_of_val(&*scale.correlations);
         self.scales.iter().map(scale).sum::<usize>() + size_of_val(&*self.known)
+    }
+
+    /// See [`touch`](crate::touch).
+    pub(super) fn touch(&self) {
+        for scale in &self.scales {
+            let next = scale.head + 1 + scale.pairs;
+            let places = [next, next + scale.lag];
+            black_box(places.map(|place| scale.roots[place % BLOCKS]));
+        }
     }
 
     /// Takes one step; a period, in steps, when one is believed that was not before.

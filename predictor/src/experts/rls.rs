@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::check::{self, Checked};
+use crate::touch::touch;
 
 /// The trace of the covariance stays below this many times its start, whatever is forgotten.
 const MAX_TRACE: f64 = 10.0;
@@ -53,6 +54,12 @@ impl Rls {
             forgetting: 1.0 - 1.0 / memory,
             error: 0.0,
         }
+    }
+
+    /// See [`touch`].
+    pub(crate) fn touch(&self) {
+        touch(&self.weights, |weight| *weight);
+        touch(&self.covariance, |entry| *entry);
     }
 
     /// Heap memory, in bytes.

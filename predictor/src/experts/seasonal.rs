@@ -1,5 +1,7 @@
 //! Ratio to a seasonal profile.
 
+use std::hint::black_box;
+
 use serde::{Deserialize, Serialize};
 
 use super::Seen;
@@ -129,6 +131,11 @@ impl Seasonal {
         let shifted = (i128::from(self.phase_ms) + i128::from(by_ms)).rem_euclid(period);
         self.phase_ms = shifted as u64;
         self.enter_bin();
+    }
+
+    /// See [`touch`](crate::touch).
+    pub(crate) fn touch(&self) {
+        black_box((self.profile[self.bin], self.cycles[self.bin]));
     }
 
     /// Memory, in bytes.
