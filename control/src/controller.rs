@@ -30,14 +30,14 @@ impl Controller {
     /// Takes new specs; what was learned of services and instances that remain is kept.
     pub fn configure(&mut self, specs: Vec<ServiceSpec>) {
         let mut former = std::mem::take(&mut self.services);
-        for spec in specs {
+        for (turn, spec) in (0..).zip(specs) {
             let name = spec.name.clone();
             let service = match former.remove(&name) {
                 Some(mut service) => {
-                    service.configure(spec);
+                    service.configure(spec, turn);
                     service
                 }
-                None => Service::new(spec),
+                None => Service::new(spec, turn),
             };
             self.services.insert(name, service);
         }

@@ -93,10 +93,11 @@ pub(crate) struct Outlook {
 }
 
 impl Demand {
-    pub(crate) fn new(spec: &ServiceSpec) -> Self {
+    /// `turn` is another one for each of many services; see [`Forecaster::in_turn`].
+    pub(crate) fn new(spec: &ServiceSpec, turn: u64) -> Self {
         let series = series(spec);
         let signals = Signals::new(spec, series.horizons_ms.len());
-        let forecaster = Forecaster::with_regressors(series, signals.count());
+        let forecaster = Forecaster::with_regressors(series, signals.count()).in_turn(turn);
         Self {
             forecaster,
             now_rps: 0.0,
@@ -375,7 +376,7 @@ mod tests {
         let spec = spec();
         // A request every so many ticks; 0 is never.
         for every in [0, 1_000, 100, 10] {
-            let mut demand = Demand::new(&spec);
+            let mut demand = Demand::new(&spec, 0);
             for tick in 1..=1_200_u64 {
                 let arrived = u64::from(every > 0 && tick.is_multiple_of(every));
                 demand.observe(arrived, DEFAULT_TICK_MS, 0, &Signalled::nothing());

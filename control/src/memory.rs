@@ -54,12 +54,14 @@ impl Controller {
     /// When the service is not configured.
     pub fn recall(&mut self, memory: Memory, gap_ms: u64) -> Result<Recalled, RecallError> {
         let Memory(mut former) = memory;
-        let Some(service) = self.services.get_mut(&former.spec().name) else {
-            return Err(RecallError::Unconfigured(former.spec().name.clone()));
+        let name = &former.spec().name;
+        let turn = self.services.keys().take_while(|other| *other < name).count() as u64;
+        let Some(service) = self.services.get_mut(name) else {
+            return Err(RecallError::Unconfigured(name.clone()));
         };
         let spec = service.spec().clone();
         let forecasts = !former.must_restart_for(&spec);
-        former.configure(spec);
+        former.configure(spec, turn);
         former.resume(gap_ms);
         *service = former;
         Ok(if forecasts { Recalled::Whole } else { Recalled::WithoutForecast })

@@ -67,9 +67,11 @@ pub(crate) struct Service {
 }
 
 impl Service {
-    pub(crate) fn new(spec: ServiceSpec) -> Self {
+    /// `turn` is another one for each of many services, so that the arithmetic of all does not fall
+    /// into one tick.
+    pub(crate) fn new(spec: ServiceSpec, turn: u64) -> Self {
         Self {
-            demand: Demand::new(&spec),
+            demand: Demand::new(&spec, turn),
             rules: Board::new(&spec),
             risk: Risk::new(spec.name.as_str()),
             spec,
@@ -93,9 +95,10 @@ impl Service {
         &self.spec
     }
 
-    pub(crate) fn configure(&mut self, spec: ServiceSpec) {
+    /// Takes another spec; `turn` as in [`new`](Self::new).
+    pub(crate) fn configure(&mut self, spec: ServiceSpec, turn: u64) {
         if self.demand.must_restart_for(&spec) {
-            self.demand = Demand::new(&spec);
+            self.demand = Demand::new(&spec, turn);
         }
         if self.spec.evaluation_window_ms != spec.evaluation_window_ms {
             self.rollback.restart();

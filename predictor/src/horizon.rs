@@ -124,6 +124,11 @@ impl Horizon {
         }
     }
 
+    /// Moves all visits by `steps`.
+    pub(crate) fn put_off(&mut self, steps: u64) {
+        self.phase = (self.phase + steps % self.stride) % self.stride;
+    }
+
     /// Whether it is visited at `step`.
     pub(crate) fn visited(&self, step: u64) -> bool {
         step % self.stride == self.phase

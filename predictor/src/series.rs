@@ -171,6 +171,19 @@ impl Forecaster {
         }
     }
 
+    /// The same, looking at its far horizons `turn` steps later; once it has seen something, as it is.
+    ///
+    /// Far horizons are visited every few steps (see [`Forecaster`], cost). Of many series fed in the
+    /// same tick, each with a turn of its own (0, 1, 2 and so on), some visit theirs at every tick, so
+    /// that ticks cost about the same.
+    #[must_use]
+    pub fn in_turn(mut self, turn: u64) -> Self {
+        if self.step == 0 {
+            self.horizons.iter_mut().for_each(|horizon| horizon.put_off(turn));
+        }
+        self
+    }
+
     /// Takes the value of one step, a rate per second (for a count: count x 1000 / `step_ms`).
     ///
     /// NaN, infinite, negative and absurd (above 1e9) values count as missing: the level is held,

@@ -7,4 +7,5 @@ mod hostile;
 mod regressors;
 mod replay;
 mod shapes;
+mod turns;
 mod waking;

@@ -32,7 +32,9 @@ fn main() {
         state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
         (state >> 57) as f64 * 10.0
     };
-    let mut models = vec![Forecaster::new(spec); MODELS];
+    // As the controller makes them for its services: each with another turn.
+    let of_turn = |turn| Forecaster::new(spec.clone()).in_turn(turn);
+    let mut models: Vec<Forecaster> = (0..MODELS as u64).map(of_turn).collect();
     for model in &mut models {
         (0..WARM_UP_TICKS).for_each(|_| model.observe(next()));
     }
