@@ -4,18 +4,22 @@
 //! says how busy the instance is (see `queueing`), and so where its capacity lies, long before it
 //! is reached. An inflation that could be chance only bounds capacity from below.
 
+mod change;
+mod processor;
+
 use serde::{Deserialize, Serialize};
 
 use crate::belief::Belief;
 use crate::estimate::Estimate;
 use crate::latency::{Change, Former, Jump, Service};
-use crate::queueing::{service_time_ms, utilisation_from_wait, utilisation_within, wait_ratio};
+use crate::queueing::{normal_quantile, utilisation_from_wait, utilisation_within, wait_ratio};
 use crate::waver::Waver;
 use crate::window::Window;
-use crate::{Meters, Objective};
+use crate::{Meters, Objective, ResourceSample};
+use processor::Processor;
 
-/// An estimate with a smaller relative standard error is used as such.
-const IDENTIFIED: f64 = 0.25;
+/// The error reported while capacity is only bounded.
+const BOUNDED_ERROR: f64 = 0.5;
 /// Demand beyond what was ever seen that starts something while capacity is only bounded: more
 /// than the chance that demand of a few seconds differs by, less than a ramp gains in a lead time.
 const GROWTH: f64 = 1.3;
@@ -23,8 +27,6 @@ const GROWTH: f64 = 1.3;
 const CHANCE: f64 = 2.5;
 /// What all windows of an instance share: the formula, and the latency at low load.
 const SYSTEMATIC_ERROR: f64 = 0.15;
-/// After an abrupt change an instance is an individual for this many windows.
-const APART_WINDOWS: u32 = 60;
 /// The error reported meanwhile: small, so that peers do not talk the change away.
 const APART_ERROR: f64 = 0.05;
 /// Windows that the latency at low load is averaged over.
@@ -36,14 +38,10 @@ const CLEARLY_LOWER: f64 = 0.8;
 /// Before anything tells, saturation is taken to lie at this multiple of the throughput seen.
 const VAGUE_GUESS: f64 = 2.5;
 const VAGUE_ERROR: f64 = 0.7;
+/// Relative error of what processors are said to allow.
+const PROCESSOR_ERROR: f64 = 0.15;
 /// Inflation assumed possible even where none is seen: what bounds capacity from below.
 const UNSEEN_INFLATION: f64 = 0.05;
-/// A latency that changes by this factor at unchanged throughput is a change of the server.
-const ABRUPT: f64 = 1.3;
-/// And by so many standard deviations of what latency wavers by.
-const WAVER_DEVIATIONS: f64 = 3.0;
-/// By so many it is believed at once, by less when the next window says so, too.
-const PLAIN_DEVIATIONS: f64 = 5.0;
 /// Answers with which a window tells something even at a load that is hardly higher.
 const MANY: f64 = 100.0;
 /// Part of the utilisation allowed where the objective is below the service's own tail.
@@ -80,6 +78,8 @@ pub(crate) struct CapacityModel {
     /// Most of what it was asked in the last window failed for being too much.
     #[serde(default)]
     overwhelmed: bool,
+    #[serde(default)]
+    processor: Processor,
 }
 
 impl CapacityModel {
@@ -111,6 +111,11 @@ impl CapacityModel {
         self.interrupt();
     }
 
+    /// Takes what was seen of its processors in one tick, before its meters.
+    pub(crate) fn look_into(&mut self, seen: &ResourceSample, elapsed_ms: u64) {
+        self.processor.add(seen, elapsed_ms);
+    }
+
     /// Takes the meters of one tick.
     pub(crate) fn observe(&mut self, meters: &Meters, elapsed_ms: u64, objective: &Objective) {
         self.window.add(meters, elapsed_ms);
@@ -123,6 +128,7 @@ impl CapacityModel {
             self.learn(&window, objective);
         } else {
             self.former = None;
+            self.processor.interrupt();
         }
     }
 
@@ -130,6 +136,7 @@ impl CapacityModel {
     pub(crate) fn interrupt(&mut self) {
         self.window = Window::default();
         (self.former, self.jumped) = (None, None);
+        self.processor.interrupt();
         self.overwhelmed = false;
     }
 
@@ -155,6 +162,12 @@ impl CapacityModel {
                 self.learn_inflation(latency_ms, rps, window.count());
             }
             self.learn_proven(rps, misses, window.elapsed_s());
+        }
+        self.processor.learn(rps);
+        if let (Some(saturation), Some(limit)) = (&mut self.saturation, self.processor.limit_rps())
+        {
+            saturation.bound(limit, PROCESSOR_ERROR);
+            self.unsaturated_rps = self.unsaturated_rps.min(limit);
         }
         self.former = Some(now);
         self.objective_share = self.share_within(objective);
@@ -186,65 +199,19 @@ impl CapacityModel {
         }
     }
 
-    /// Latency that jumps at unchanged throughput, and stays, means slower (or faster again) slots,
-    /// not fuller ones: capacity scales with the service time that explains it. Whether it stays
-    /// the next window says; until then nothing is learned, and a jump that did not was wavering.
-    fn follow_abrupt_change(&mut self, now: Former, count: f64) -> Change {
-        let Some(before) = self.jumped.map(|jump| jump.before).or(self.former) else {
-            return Change::None;
-        };
-        let Some(service) = self.service else { return Change::None };
-        let jump = self.jumped.take();
-        if !self.is_jump(before, now, count) {
-            if let Some(jump) = jump {
-                self.waver.observe(libm::log(jump.latency_ms / before.latency_ms), 0.0);
-            }
-            return Change::None;
-        }
-        let size = libm::log(now.latency_ms / before.latency_ms).abs();
-        let is_plain = count >= MANY && size > PLAIN_DEVIATIONS * self.waver.variance().sqrt();
-        if jump.is_none() && !is_plain {
-            self.jumped = Some(Jump { before, latency_ms: now.latency_ms });
-            return Change::Suspected;
-        }
-        let known_rps = self.known_saturation_rps();
-        let slots = known_rps * service.mean_ms / 1_000.0;
-        let changed_ms = service_time_ms(now.latency_ms, now.rps, slots, self.variability());
-        let scale = service.mean_ms / changed_ms;
-        self.service = Some(Service { mean_ms: changed_ms, seen_at_rps: now.rps, windows: 3.0 });
-        self.unsaturated_rps *= scale;
-        self.proven_rps *= scale.min(1.0);
-        if scale < 1.0 && self.identified().is_none() {
-            // A change tells little of where the limit was, but that it is another one now.
-            self.saturation = Some(Estimate::new(known_rps, 0.2));
-        }
-        if let Some(saturation) = &mut self.saturation {
-            saturation.scale(scale, 0.05);
-        }
-        self.apart_windows = APART_WINDOWS;
-        Change::Confirmed
-    }
-
-    fn is_jump(&self, before: Former, now: Former, count: f64) -> bool {
-        let busy = before.rps > 0.85 * self.known_saturation_rps();
-        let young = self.service.is_none_or(|s| s.windows < 3.0);
-        let chance = 6.0 * (self.noise / count).sqrt();
-        let wavers = WAVER_DEVIATIONS * self.waver.variance().sqrt();
-        let (latency_ms, before_ms) = (now.latency_ms, before.latency_ms);
-        let noise_ms = latency_ms.min(before_ms) * chance.max(wavers);
-        if before.saturated || busy || young || (latency_ms - before_ms).abs() < noise_ms {
-            return false;
-        }
-        (latency_ms > ABRUPT * before_ms && now.rps < 1.1 * before.rps)
-            || (latency_ms * ABRUPT < before_ms && now.rps > 0.9 * before.rps)
-    }
-
     fn known_saturation_rps(&self) -> f64 {
         self.identified().map_or(self.unsaturated_rps, |s| s.value())
     }
 
-    fn identified(&self) -> Option<Estimate> {
-        self.saturation.filter(|s| self.expected || s.error() < IDENTIFIED)
+    /// What saturation throughput is at least, as far as all that was seen does not speak against it.
+    fn bound_rps(&self) -> f64 {
+        self.saturation
+            .as_ref()
+            .map_or(self.unsaturated_rps, |s| s.value().min(self.unsaturated_rps))
+    }
+
+    fn identified(&self) -> Option<&Estimate> {
+        self.saturation.as_ref().filter(|s| self.expected || s.is_identified())
     }
 
     /// Follows the latency at low load; at higher load only as far as the wait does not explain it.
@@ -355,24 +322,22 @@ impl CapacityModel {
 
     /// What is believed now; nothing before the first window with requests in it.
     ///
-    /// `target` is the utilisation instances are filled to. Where capacity is only bounded from
-    /// below, an instance is believed to carry, at that target, a little more than it has proven:
-    /// steady load starts nothing, growth beyond what was ever seen does.
+    /// From what is only bounded to what is known it goes over as the error falls: a step between the
+    /// two would move load with every second window.
     pub(crate) fn belief(&self, target: f64) -> Option<Belief> {
-        let bound = (self.unsaturated_rps * self.objective_share).max(self.proven_rps);
-        let Some(saturation) = self.identified() else {
-            let chance_rps = CHANCE * self.proven_rps.sqrt();
-            let grown_rps = (GROWTH * self.proven_rps).max(self.proven_rps + chance_rps);
-            let leaned_on = bound.max(grown_rps / target);
-            return (bound > 0.0).then_some(Belief {
-                rps: leaned_on,
-                lower_rps: bound,
-                upper_rps: None,
-                error: if self.apart_windows > 0 { APART_ERROR } else { 2.0 * IDENTIFIED },
-            });
-        };
+        let bounded = self.bounded(target);
+        let Some(saturation) = &self.saturation else { return bounded };
+        let part = if self.expected { 1.0 } else { saturation.known_part() };
         let learned_rps = (saturation.value() * self.objective_share).max(self.proven_rps);
-        let rps = learned_rps;
+        let rps = match &bounded {
+            Some(bounded) if part < 1.0 => {
+                libm::exp(part * libm::log(learned_rps) + (1.0 - part) * libm::log(bounded.rps))
+            }
+            _ => learned_rps,
+        };
+        if self.identified().is_none() {
+            return bounded.map(|bounded| Belief { rps, ..bounded });
+        }
         let ends = [saturation.lower(SYSTEMATIC_ERROR), saturation.upper(SYSTEMATIC_ERROR)];
         let [lower_rps, upper_rps] = ends.map(|end| end * self.objective_share);
         Some(Belief {
@@ -386,12 +351,25 @@ impl CapacityModel {
             },
         })
     }
-}
 
-/// Quantile of the standard normal distribution above the median, within 0.005.
-///
-/// Abramowitz and Stegun, Handbook of Mathematical Functions (1964), formula 26.2.22.
-fn normal_quantile(quantile: f64) -> f64 {
-    let t = (-2.0 * libm::log(1.0 - quantile)).sqrt();
-    t - (2.30753 + 0.27061 * t) / (1.0 + 0.99229 * t + 0.04481 * t * t)
+    /// What is leaned on where capacity is only bounded from below.
+    ///
+    /// `target` is the utilisation instances are filled to. At that target an instance is believed to
+    /// carry a little more than it has proven: steady load starts nothing, growth beyond what was
+    /// ever seen does.
+    fn bounded(&self, target: f64) -> Option<Belief> {
+        let bound = (self.bound_rps() * self.objective_share).max(self.proven_rps);
+        let chance_rps = CHANCE * self.proven_rps.sqrt();
+        let grown_rps = (GROWTH * self.proven_rps).max(self.proven_rps + chance_rps);
+        let lower_rps = self
+            .saturation
+            .as_ref()
+            .map_or(bound, |s| bound.min(s.lower(SYSTEMATIC_ERROR) * self.objective_share));
+        (bound > 0.0).then_some(Belief {
+            rps: bound.max(grown_rps / target),
+            lower_rps: lower_rps.max(self.proven_rps),
+            upper_rps: None,
+            error: if self.apart_windows > 0 { APART_ERROR } else { BOUNDED_ERROR },
+        })
+    }
 }

@@ -227,6 +227,7 @@ impl Fleet {
                 if let Some(peers_rps) = peers_rps.filter(|_| seen.role == Role::Shadow) {
                     known.capacity.expect(peers_rps);
                 }
+                seen.resources.iter().for_each(|r| known.capacity.look_into(r, elapsed_ms));
                 known.capacity.observe(&seen.meters, elapsed_ms, &spec.objective);
             } else {
                 known.capacity.interrupt();

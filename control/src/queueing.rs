@@ -68,6 +68,14 @@ pub(crate) fn utilisation_within(
     })
 }
 
+/// Quantile of the standard normal distribution above the median, within 0.005.
+///
+/// Abramowitz and Stegun, Handbook of Mathematical Functions (1964), formula 26.2.22.
+pub(crate) fn normal_quantile(quantile: f64) -> f64 {
+    let t = (-2.0 * libm::log(1.0 - quantile)).sqrt();
+    t - (2.30753 + 0.27061 * t) / (1.0 + 0.99229 * t + 0.04481 * t * t)
+}
+
 /// Largest value in the range for which `below` holds, `below` being true first and false later.
 fn bisect(low: f64, high: f64, below: impl Fn(f64) -> bool) -> f64 {
     let (mut low, mut high) = (low, high.max(low));

@@ -1,5 +1,6 @@
 //! The controller against a small simulated world: queues, start-up delays, faults and lies.
 
+mod capacity;
 mod cold_start;
 mod damaged;
 mod errors;
