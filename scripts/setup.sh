@@ -34,6 +34,36 @@ need_engine() {
     need setpriv
 }
 
+# The tests of virtual machines run one in QEMU, on a kernel of Debian's that is unpacked, not
+# installed: for others than root on Debian they are skipped, and say so.
+need_machine() {
+    [ "$(id -u)" -eq 0 ] && [ "$(uname -m)" = x86_64 ] && have apt-get || return 0
+    need qemu-system-x86_64
+}
+
+# Where the kernel of the tests is kept, with the modules that they load: FORESHADOW_TEST_KERNEL, or
+# foreshadow/kernel in the user's cache.
+test_kernel() {
+    local kept scratch package
+    kept=${FORESHADOW_TEST_KERNEL:-${XDG_CACHE_HOME:-$HOME/.cache}/foreshadow/kernel}
+    [ ! -e "$kept/vmlinuz" ] && have qemu-system-x86_64 && have apt-get || return 0
+    scratch=$(mktemp -d)
+    # Left out where it cannot be had: the tests say that they were skipped.
+    if package=$(apt-cache depends linux-image-cloud-amd64 2>/dev/null | sed -n 's/.*Depends: //p') &&
+        [ -n "$package" ] && say "fetching $package for the tests, which is not installed" &&
+        (cd "$scratch" && apt-get download -qq "$package" 2>/dev/null); then
+        dpkg-deb -x "$scratch"/*.deb "$scratch/all"
+        mkdir -p "$kept"
+        find "$scratch/all/lib/modules" -name '*.ko' -exec cp {} "$kept/" \;
+        # Last: that it is there says that all is.
+        cp "$scratch"/all/boot/vmlinuz-* "$kept/vmlinuz.part"
+        mv "$kept/vmlinuz.part" "$kept/vmlinuz"
+    else
+        say "no kernel for the tests of virtual machines can be fetched; they are skipped"
+    fi
+    rm -rf "$scratch"
+}
+
 # A compiler without headers or a linker is common in small images, so it has to prove itself.
 need_c_compiler() {
     local scratch works=no
@@ -53,6 +83,7 @@ packages() {
         case "$manager:$tool" in
         apt:cc) echo gcc libc6-dev ;;
         apt:dockerd) echo docker.io ;;
+        apt:qemu-system-x86_64) echo qemu-system-x86 ;;
         apk:dockerd) echo docker-engine ;;
         dnf:dockerd) echo moby-engine ;;
         *:setpriv) echo util-linux ;;
@@ -160,6 +191,7 @@ for goal in "$@"; do
         need nginx
         need python3
         need_engine
+        need_machine
         ;;
     engine) need_engine ;;
     check) ;;
@@ -178,6 +210,7 @@ for goal in "$@"; do
         # The layering test runs clippy on crates that break the rules.
         need_component clippy clippy
         need_cargo_tool nextest "$NEXTEST_VERSION"
+        test_kernel
         ;;
     check)
         need_component fmt rustfmt

@@ -126,6 +126,10 @@ pub enum Cause {
     Missing,
     /// The engine does not have the image.
     NoImage,
+    /// The program that runs machines is not there.
+    NoEmulator,
+    /// Machines cannot be run by the processor itself.
+    NoKvm,
     /// Something that the settings name is not there.
     Absent,
     /// Something else has that name or port.
@@ -166,6 +170,14 @@ impl Cause {
             Self::NoImage => {
                 "load it into that engine (docker pull, docker load), correct `image`, or set \
                  `pull: missing`; it is asked again after a pause"
+            }
+            Self::NoEmulator => {
+                "install it (Debian: qemu-system-x86) or say in `binary` where it is; it is run again \
+                 after a pause"
+            }
+            Self::NoKvm => {
+                "load the kvm module and give foreshadow's user the right to /dev/kvm, or set \
+                 `accel: tcg`; it is run again after a pause"
             }
             Self::Absent => {
                 "make it there or correct the provider's settings; it is asked again after a pause"

@@ -20,6 +20,7 @@ mod registry;
 mod remote;
 mod settings;
 mod state_dir;
+mod vm;
 
 pub use backoff::{Backoff, BackoffPolicy};
 pub use docker::{
@@ -41,3 +42,4 @@ pub use remote::{
     WebhookSpec,
 };
 pub use settings::{ManagerSettings, OnExit, Readiness, ServiceShadows, ShadowInstance};
+pub use vm::{Accel, VmProvider, VmSpec};

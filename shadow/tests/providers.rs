@@ -9,7 +9,7 @@ mod support;
 use std::time::Duration;
 
 use conformance::subjects::{FRONT, TOKEN, opened, plain_host, python, sample, serve};
-use conformance::{crash, steps};
+use conformance::{crash, machines, steps};
 use foreshadow_control::{Action, InstanceId, Tier};
 use foreshadow_shadow::{
     BearerToken, Cause, CreateRequest, ProviderError, Traits, WebhookProvider, WebhookSpec,
@@ -89,6 +89,32 @@ macro_rules! conforms_on_an_engine {
 
 conforms_on_an_engine!(docker, "docker");
 conforms_on_an_engine!(docker_isolated, "docker-isolated");
+
+/// Each on machines that begin from one that was booted and saved.
+mod vm {
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn carries_out_every_step() {
+        let Some(dir) = machines::booted("vm steps").await else { return };
+        steps::all(&*opened("vm", dir.path())).await;
+        machines::nothing_left(dir.path());
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn survives_a_kill_in_every_step() {
+        let Some(dir) = machines::booted("vm killed").await else { return };
+        crash::killed_in_every_step("vm", dir.path()).await;
+        machines::nothing_left(dir.path());
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn survives_a_drop_in_every_step() {
+        let Some(dir) = machines::booted("vm dropped").await else { return };
+        crash::dropped_in_every_step("vm", dir.path()).await;
+        machines::nothing_left(dir.path());
+    }
+}
 
 /// An engine with the network of the tests, and a state directory that names it.
 fn on_engine(test: &str) -> Option<(Engine, tempfile::TempDir)> {

@@ -22,6 +22,7 @@ use super::signals;
 use crate::docker::Engines;
 use crate::error::{ProviderError, ShadowError};
 use crate::remote::{Commands, Places};
+use crate::vm::Machines;
 
 /// First and longest pause between two tries to end what a failed creation left behind.
 const CLEAR_AGAIN: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
@@ -55,9 +56,12 @@ pub struct ProcessHost {
     pub(crate) places: Places,
     pub(crate) commands: Commands,
     pub(crate) engines: Engines,
+    pub(crate) machines: Machines,
     live: Mutex<BTreeMap<InstanceId, Arc<Live>>>,
     /// What failed creations left behind and could not be ended yet, with its service.
     unended: Mutex<BTreeMap<InstanceId, ServiceName>>,
+    /// Two kinds of providers find the same processes.
+    sweeping: Mutex<()>,
 }
 
 /// What the registry keeps of a process.
@@ -93,6 +97,8 @@ impl ProcessHost {
             places: Places::default(),
             commands: Commands::new(&marker),
             engines: Engines::default(),
+            machines: Machines::new(&settings.state_dir),
+            sweeping: Mutex::default(),
             live: Mutex::default(),
             unended: Mutex::default(),
             marker,
@@ -203,13 +209,15 @@ impl ProcessHost {
     /// Gives back what an ended instance held.
     pub(crate) fn forget(&self, id: InstanceId, port: u16) {
         self.lock().remove(&id);
+        self.machines.forget(id);
         self.ports.release(port);
         self.logs.end(id);
     }
 
     /// Ends every process made under this state directory whose instance is not in `keep`,
-    /// found by control group and by environment. Blocks.
+    /// found by control group and by environment, and removes the files of machines. Blocks.
     pub(crate) fn sweep(&self, keep: &[InstanceId]) -> Result<usize, ProviderError> {
+        let _turn = self.sweeping.lock().unwrap_or_else(PoisonError::into_inner);
         let mut ended = 0;
         for (id, leaf) in cgroup::leftovers(&self.facilities) {
             if !keep.contains(&id) {
@@ -219,7 +227,9 @@ impl ProcessHost {
                 self.logs.end(id);
             }
         }
-        Ok(ended + self.kill_marked(|id| !keep.contains(&id))?)
+        ended += self.kill_marked(|id| !keep.contains(&id))?;
+        self.machines.sweep(keep)?;
+        Ok(ended)
     }
 
     /// Kills processes by their environment until none is found any more: one that is killed may

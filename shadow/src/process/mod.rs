@@ -1,6 +1,7 @@
 //! The default provider: an instance is a plain process, with everything it forks, in its own
 //! control group.
 
+mod birth;
 mod cgroup;
 mod confine;
 mod facilities;
@@ -10,7 +11,7 @@ mod ports;
 pub(crate) mod procfs;
 pub(crate) mod signals;
 mod spawn;
-mod usage;
+pub(crate) mod usage;
 mod user;
 
 use std::net::SocketAddr;
@@ -18,7 +19,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use foreshadow_control::{InstanceId, ServiceName};
 use rustix::process::Signal;
 
 pub use self::confine::Confinement;
@@ -27,10 +27,9 @@ pub use self::host::{HostSettings, ProcessHost};
 pub use self::logs::OutputBounds;
 pub use self::spawn::ProcessSpec;
 
-use self::cgroup::Leaf;
-use self::host::{Live, ProcessState};
-use self::procfs::Identity;
-use self::spawn::Birth;
+pub(crate) use self::host::ProcessState;
+
+use self::host::Live;
 use crate::error::ProviderError;
 use crate::hash::fnv1a;
 use crate::provider::{
@@ -59,60 +58,6 @@ impl ProcessProvider {
     pub fn janitor(host: Arc<ProcessHost>) -> Self {
         Self { host, spec: ProcessSpec::default() }
     }
-
-    fn live(&self, id: InstanceId) -> Result<Arc<Live>, ProviderError> {
-        let problem = || "no such process is watched; it has ended or was never made".to_owned();
-        self.host.live(id).ok_or_else(|| ProviderError::Handle { instance: id, problem: problem() })
-    }
-
-    async fn follow(
-        &self,
-        id: InstanceId,
-        service: &ServiceName,
-        from_start: bool,
-    ) -> Result<(), ProviderError> {
-        let (host, service, bounds) = (Arc::clone(&self.host), service.clone(), self.spec.output);
-        blocking(move || {
-            host.logs.follow(id, &service, bounds, from_start);
-            Ok(())
-        })
-        .await
-    }
-
-    async fn forget(&self, id: InstanceId, port: u16) -> Result<(), ProviderError> {
-        let host = Arc::clone(&self.host);
-        blocking(move || {
-            host.forget(id, port);
-            Ok(())
-        })
-        .await
-    }
-
-    /// Everything of [`Provider::create`] that touches the file system or forks.
-    fn spawn(
-        host: &ProcessHost,
-        spec: &ProcessSpec,
-        request: &CreateRequest,
-        port: u16,
-        leaf: &Leaf,
-    ) -> Result<Identity, ProviderError> {
-        let output =
-            host.logs.open(request.id).map_err(ProviderError::io("open", "its output file"))?;
-        let birth = Birth {
-            id: request.id,
-            service: &request.service,
-            address: SocketAddr::new(host.address, port),
-            state_marker: &host.marker,
-            entrances: leaf.entrances()?,
-            in_group: leaf.holds_tree(),
-            output,
-        };
-        let pid = spawn::spawn(spec, birth)?;
-        // The child is not reaped before it is watched, so the pid is still its own.
-        Identity::of(pid).ok_or_else(|| {
-            ProviderError::Other(format!("process {pid} cannot be found in /proc; is it mounted?"))
-        })
-    }
 }
 
 #[async_trait]
@@ -140,45 +85,18 @@ impl Provider for ProcessProvider {
         self.host.check_unended(&request.service)?;
         let (host, ports) = (Arc::clone(&self.host), self.spec.ports.clone());
         let port = blocking(move || host.ports.reserve(&ports)).await?;
-        let (host, spec, wanted) = (Arc::clone(&self.host), self.spec.clone(), request.clone());
-        let made = blocking(move || {
-            let leaf = Leaf::create(&host.facilities, wanted.id, spec.confinement.groups())?;
-            let identity = Self::spawn(&host, &spec, &wanted, port, &leaf)?;
-            Ok(ProcessState { identity, port, leaf })
+        let state = self.host.begin(&self.spec, request, port, None).await?;
+        Ok(Handle {
+            id: request.id,
+            service: request.service.clone(),
+            address: SocketAddr::new(self.host.address, port),
+            pid: Some(state.identity.pid),
+            state: encode(&state)?,
         })
-        .await;
-        let watched = made.and_then(|state| {
-            let pidfd = signals::open(state.identity.pid)?;
-            self.host.watch(request.id, state.clone(), pidfd)?;
-            Ok(state)
-        });
-        let followed = match watched {
-            Ok(state) => self.follow(request.id, &request.service, true).await.map(|()| state),
-            Err(error) => Err(error),
-        };
-        match followed {
-            Ok(state) => Ok(Handle {
-                id: request.id,
-                service: request.service.clone(),
-                address: SocketAddr::new(self.host.address, port),
-                pid: Some(state.identity.pid),
-                state: encode(&state)?,
-            }),
-            Err(error) => {
-                if let Err(left) = self.host.clear(request.id, port).await {
-                    tracing::error!(
-                        service = %request.service, instance = %request.id, error = %left,
-                        "what a failed creation left behind cannot be ended; trying again"
-                    );
-                    self.host.clear_later(request.id, request.service.clone(), port);
-                }
-                Err(error)
-            }
-        }
     }
 
     async fn freeze(&self, handle: &Handle) -> Result<(), ProviderError> {
-        let live = self.live(handle.id)?;
+        let live = self.host.found(handle.id)?;
         blocking(move || {
             if live.state.leaf.set_frozen(true)? {
                 return Ok(());
@@ -200,7 +118,7 @@ impl Provider for ProcessProvider {
     }
 
     async fn thaw(&self, handle: &Handle) -> Result<(), ProviderError> {
-        let live = self.live(handle.id)?;
+        let live = self.host.found(handle.id)?;
         blocking(move || resume(&live)).await
     }
 
@@ -208,7 +126,7 @@ impl Provider for ProcessProvider {
         if !self.capabilities().resize {
             return Err(ProviderError::unsupported(self.name(), "resize"));
         }
-        let live = self.live(handle.id)?;
+        let live = self.host.found(handle.id)?;
         blocking(move || live.state.leaf.set_share(share)).await
     }
 
@@ -226,38 +144,18 @@ impl Provider for ProcessProvider {
                     );
                 }
             }
-            if !state.leaf.holds_tree() && exit.borrow().is_none() {
-                signals::send_group(state.identity.pid, Signal::KILL)?;
-            }
-            signals::send(&live.pidfd, Signal::KILL)?;
-            let (host, id, leaf) = (Arc::clone(&self.host), handle.id, state.leaf.clone());
-            blocking(move || host.kill_tree(id, &leaf)).await?;
-            let gone = tokio::time::timeout(KILL_PATIENCE, exit.wait_for(Option::is_some)).await;
-            if gone.is_err() {
-                return Err(timeout("kill", state.identity.pid));
-            }
-        } else {
-            let (host, id, leaf) = (Arc::clone(&self.host), handle.id, state.leaf.clone());
-            blocking(move || host.kill_tree(id, &leaf)).await?;
         }
-        self.forget(handle.id, state.port).await
+        self.host.end(handle.id, &state).await
     }
 
     async fn adopt(&self, handle: &Handle) -> Result<Adoption, ProviderError> {
         let state = decode(handle)?;
-        // Opened before the check: what is checked is then what the descriptor names.
-        let pidfd = signals::open(state.identity.pid);
-        let (true, Ok(pidfd)) = (state.identity.is_alive(), pidfd) else {
-            let (host, id, leaf) = (Arc::clone(&self.host), handle.id, state.leaf.clone());
-            blocking(move || host.kill_tree(id, &leaf)).await?;
-            self.forget(handle.id, state.port).await?;
-            let pid = state.identity.pid;
-            return Ok(Adoption::Gone(format!("process {pid} ended while foreshadow was away")));
-        };
-        self.host.ports.adopt(state.port);
-        self.host.watch(handle.id, state, pidfd)?;
-        self.follow(handle.id, &handle.service, false).await?;
-        Ok(Adoption::Running)
+        let bounds = self.spec.output;
+        if self.host.take_over(handle.id, &handle.service, &state, bounds).await? {
+            return Ok(Adoption::Running);
+        }
+        let pid = state.identity.pid;
+        Ok(Adoption::Gone(format!("process {pid} ended while foreshadow was away")))
     }
 
     async fn exited(&self, handle: &Handle) -> ExitDetail {

@@ -59,18 +59,21 @@ pub(crate) struct Birth<'a> {
     pub(crate) entrances: Vec<File>,
     /// Whether these hold everything that it will start.
     pub(crate) in_group: bool,
+    /// What it reads; nothing where absent.
+    pub(crate) input: Option<File>,
     /// Where stdout and stderr are appended.
     pub(crate) output: File,
 }
 
 /// Starts the process in a session of its own; returns its pid. It is a child of this process and
 /// must be reaped by whoever watches it.
-pub(crate) fn spawn(spec: &ProcessSpec, birth: Birth<'_>) -> Result<u32, ProviderError> {
+pub(crate) fn spawn(spec: &ProcessSpec, mut birth: Birth<'_>) -> Result<u32, ProviderError> {
+    let (address, id, service) = (birth.address, birth.id, birth.service);
     let fill = |text: &String| {
-        text.replace("{port}", &birth.address.port().to_string())
-            .replace("{address}", &birth.address.to_string())
-            .replace("{id}", &birth.id.to_string())
-            .replace("{service}", birth.service.as_str())
+        text.replace("{port}", &address.port().to_string())
+            .replace("{address}", &address.to_string())
+            .replace("{id}", &id.to_string())
+            .replace("{service}", service.as_str())
     };
     let (program, args) = spec.command.split_first().ok_or_else(|| ProviderError::Command {
         command: spec.command.clone(),
@@ -80,7 +83,8 @@ pub(crate) fn spawn(spec: &ProcessSpec, birth: Birth<'_>) -> Result<u32, Provide
     fitted.check_reach(birth.in_group)?;
     let program = fill(program);
     let args: Vec<String> = args.iter().map(fill).collect();
-    let mut command = begun(spec, &program, &args, &birth)?;
+    let input = birth.input.take().map_or_else(Stdio::null, Stdio::from);
+    let mut command = begun(spec, &program, &args, input, birth.address)?;
     environment(&mut command, spec, &fitted, &birth, fill);
     let errors = birth.output.try_clone().map_err(ProviderError::io("duplicate", "output file"))?;
     command.stdout(birth.output).stderr(errors);
@@ -122,23 +126,23 @@ pub(crate) fn spawn(spec: &ProcessSpec, birth: Birth<'_>) -> Result<u32, Provide
     })
 }
 
-/// The command itself, with its input: nothing, or the socket that it listens on.
+/// The command itself, with what it reads: its input, or the socket that it listens on.
 fn begun(
     spec: &ProcessSpec,
     program: &str,
     args: &[String],
-    birth: &Birth<'_>,
+    input: Stdio,
+    address: SocketAddr,
 ) -> Result<Command, ProviderError> {
     if !spec.confinement.private_network {
         let mut command = Command::new(program);
-        command.args(args).stdin(Stdio::null());
+        command.args(args).stdin(input);
         return Ok(command);
     }
     // The socket is of this network and works in the other. It is handed over as service managers
     // do (sd_listen_fds(3)): as descriptor 3, for the process whose id is named. Only the process
     // itself knows that number before it runs, so a shell says it and becomes the program.
-    let listener =
-        TcpListener::bind(birth.address).map_err(ProviderError::io("listen on", birth.address))?;
+    let listener = TcpListener::bind(address).map_err(ProviderError::io("listen on", address))?;
     let mut command = Command::new("/bin/sh");
     command
         .args(["-c", HAND_OVER, "sh", program])

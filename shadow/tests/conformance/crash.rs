@@ -26,12 +26,13 @@ const MOMENTS: [&str; 4] = ["before", "100", "20000", "after"];
 /// Moments that a drop meets in another way than a kill does.
 const DROPS: [&str; 2] = ["20000", "after"];
 
-/// A command or an engine takes a hundred times as long as the rest, so it is met at the moments that
+/// A command, an engine or a machine takes a hundred times as long as the rest, so it is met at the moments that
 /// differ for it.
 fn moments(name: &str) -> &'static [&'static str] {
     match name {
         "exec" => &DROPS,
         "docker" | "docker-isolated" => &["before", "20000", "after"],
+        "vm" => &DROPS,
         _ => &MOMENTS,
     }
 }

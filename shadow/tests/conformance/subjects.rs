@@ -12,7 +12,7 @@ use foreshadow_shadow::{
     Provider, Traits, WebhookProvider, WebhookSpec,
 };
 
-use super::Subject;
+use super::{Subject, machines};
 use crate::support::engine::{self, IMAGE};
 use crate::support::{self, host, processes_with, role};
 
@@ -25,6 +25,7 @@ pub(crate) fn opened(name: &str, dir: &Path) -> Box<dyn Subject> {
         "process-signals" => Box::new(Processes { dir, facility: Facility::None }),
         "docker" => Box::new(Containers { dir, isolate: false }),
         "docker-isolated" => Box::new(Containers { dir, isolate: true }),
+        "vm" => Box::new(machines::Machines::opened(dir)),
         "exec" => Box::new(Exec { dir }),
         "webhook" => Box::new(Webhook::opened(dir, None)),
         "functions" => {

@@ -8,6 +8,7 @@
 pub(crate) mod engine;
 pub(crate) mod exec;
 pub(crate) mod fake_engine;
+pub(crate) mod machine;
 
 use std::fs;
 use std::io::{Read as _, Write as _};
