@@ -253,6 +253,19 @@ fn secrets_of_every_provider_are_covered() {
 }
 
 #[test]
+fn secrets_that_a_machine_is_told_are_covered() {
+    let text = "listeners: [{ address: ':80', routes: [{ service: s }] }]\n\
+         services: { s: { primaries: ['127.0.0.1:1'], shadows: { provider: { vm: { kernel: /k, \
+         append: 'quiet api_token=hidden ro', args: [--secret, hidden], port: 80 } } } } }\n";
+    let config = parse(text, Format::Yaml, "config.yaml", &|_| None).unwrap();
+    let shown = config.masked().to_string();
+    assert!(
+        !shown.contains("hidden") && shown.contains("quiet") && shown.contains(" ro"),
+        "{shown}"
+    );
+}
+
+#[test]
 fn errors_for_others_leave_out_what_came_out_of_the_environment() {
     let env = |name: &str| (name == "SWITCH").then(|| "hidden-value".to_owned());
     for service in [

@@ -46,6 +46,14 @@ pub(super) fn provider(
             };
             (Arc::new(shadow::DockerProvider::new(host, docker_spec(docker))), times)
         }
+        config::Provider::Vm(vm) => {
+            let times = Times {
+                warm_cpu: vm.cpu.warm,
+                start_timeout: vm.start_timeout,
+                stop_timeout: vm.stop_timeout,
+            };
+            (Arc::new(shadow::VmProvider::new(Arc::clone(host), vm_spec(vm))), times)
+        }
         config::Provider::Exec(exec) => {
             let spec = shadow::ExecSpec {
                 command: exec.command.clone(),
@@ -95,10 +103,35 @@ fn process_spec(process: &config::ProcessProvider) -> shadow::ProcessSpec {
             tasks: limits.tasks,
             private_network: process.network == config::Network::Private,
         },
-        output: shadow::OutputBounds {
-            max_bytes: process.output.max_size,
-            keep: process.output.keep,
+        output: output(process.output),
+    }
+}
+
+fn output(output: config::Output) -> shadow::OutputBounds {
+    shadow::OutputBounds { max_bytes: output.max_size, keep: output.keep }
+}
+
+fn vm_spec(vm: &config::VmProvider) -> shadow::VmSpec {
+    shadow::VmSpec {
+        binary: vm.binary.clone(),
+        machine: vm.machine.clone(),
+        accel: match vm.accel {
+            config::Accel::Auto => shadow::Accel::Auto,
+            config::Accel::Kvm => shadow::Accel::Kvm,
+            config::Accel::Tcg => shadow::Accel::Tcg,
         },
+        cpus: vm.cpus,
+        memory_mib: vm.memory >> 20,
+        image: vm.image.clone(),
+        kernel: vm.kernel.clone(),
+        initrd: vm.initrd.clone(),
+        append: vm.append.clone(),
+        port: vm.port,
+        outbound: vm.outbound,
+        args: vm.args.clone(),
+        ports: vm.ports.first..=vm.ports.last,
+        output: output(vm.output),
+        timeout: vm.timeout,
     }
 }
 

@@ -13,7 +13,9 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use foreshadow_config::{AdminAddress, Config};
 use foreshadow_mirror::Mirrorer;
 use foreshadow_proxy::{DataPlane, Settings};
-use foreshadow_shadow::{HostSettings, Manager, ManagerSettings, ProcessHost, ProcessProvider};
+use foreshadow_shadow::{
+    HostSettings, Manager, ManagerSettings, ProcessHost, ProcessProvider, VmProvider,
+};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::Signal;
 use tokio::sync::{mpsc, oneshot};
@@ -85,7 +87,10 @@ impl Parts {
         let settings = ManagerSettings {
             state_dir: config.state_dir.clone(),
             services: shadow_services(config, &host),
-            janitors: vec![Arc::new(ProcessProvider::janitor(Arc::clone(&host)))],
+            janitors: vec![
+                Arc::new(ProcessProvider::janitor(Arc::clone(&host))),
+                Arc::new(VmProvider::janitor(Arc::clone(&host))),
+            ],
             concurrent_creates: CREATES,
         };
         let manager = Arc::new(Manager::start(settings, readiness.clone()).await?);

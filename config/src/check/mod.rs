@@ -14,6 +14,7 @@ pub(crate) mod rules;
 mod service;
 mod shadows;
 mod signals;
+mod vm;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

@@ -6,11 +6,12 @@ use foreshadow_control::{PoolSpec, ServiceName};
 
 use super::docker::docker;
 use super::range::{self, HOUR_MS, MINUTE_MS};
+use super::vm::vm;
 use super::{admin, items};
 use crate::expand::is_name;
 use crate::raw::{
-    Bytes, Count, DEFAULT_PORTS, List, Map, OneOf, RawConcurrency, RawCpu, RawExec, RawProcess,
-    RawProcessLimits, RawProvider, RawService, RawWebhook, Time, Word,
+    Bytes, Count, DEFAULT_PORTS, List, Map, OneOf, RawConcurrency, RawCpu, RawExec, RawOutput,
+    RawProcess, RawProcessLimits, RawProvider, RawService, RawWebhook, Time, Word,
 };
 use crate::reader::{At, Field, Place, Problem, Reader, quote};
 use crate::{
@@ -25,6 +26,9 @@ pub(super) fn provider(raw: RawProvider, pool: PoolSpec, r: &mut Reader<'_>) -> 
     match raw {
         RawProvider::Docker(raw) => {
             Provider::Docker(Box::new(docker(raw.value().unwrap_or_default(), r)))
+        }
+        RawProvider::Vm(raw) => {
+            Provider::Vm(Box::new(vm(raw.value().unwrap_or_default(), pool, r)))
         }
         RawProvider::Exec(raw) => {
             Provider::Exec(Box::new(exec(raw.value().unwrap_or_default(), r)))
@@ -59,7 +63,6 @@ fn process(field: Field<RawProcess>, pool: PoolSpec, r: &mut Reader<'_>) -> Proc
     if let (Field::Given(group), true) = (&raw.group, raw.user.is_absent()) {
         r.report(&group.place, Problem::new("a group without a user", "a user beside it"));
     }
-    let output = raw.output.value().unwrap_or_default();
     ProcessProvider {
         command,
         dir: raw.dir.value().map(|dir| dir.0),
@@ -71,14 +74,19 @@ fn process(field: Field<RawProcess>, pool: PoolSpec, r: &mut Reader<'_>) -> Proc
         no_new_privileges: raw.no_new_privileges.value().is_some_and(|switch| switch.0),
         network: raw.network.value().map_or(Network::Shared, |choice| choice.0),
         limits: limits(raw.limits.value().unwrap_or_default(), r),
-        output: Output {
-            max_size: range::bytes(output.max_size, 4 << 10..=u64::MAX, 8 << 20, r),
-            keep: range::count(output.keep, 0..=100, 1, r),
-        },
+        output: output(raw.output, r),
         start_timeout: range::time(raw.start_timeout, 1..=HOUR_MS, 30_000, r),
         stop_timeout: range::time(raw.stop_timeout, 0..=HOUR_MS, 10_000, r),
         ports: ports(raw.ports, pool, r),
         cpu: cpu(raw.cpu, r),
+    }
+}
+
+pub(super) fn output(field: Field<RawOutput>, r: &mut Reader<'_>) -> Output {
+    let raw = field.value().unwrap_or_default();
+    Output {
+        max_size: range::bytes(raw.max_size, 4 << 10..=u64::MAX, 8 << 20, r),
+        keep: range::count(raw.keep, 0..=100, 1, r),
     }
 }
 
@@ -210,7 +218,11 @@ fn steps(field: Field<List<OneOf<Step>>>) -> Vec<Step> {
     steps
 }
 
-fn ports(field: Field<crate::raw::Ports>, pool: PoolSpec, r: &mut Reader<'_>) -> PortRange {
+pub(super) fn ports(
+    field: Field<crate::raw::Ports>,
+    pool: PoolSpec,
+    r: &mut Reader<'_>,
+) -> PortRange {
     let Some(at) = field.given() else { return DEFAULT_PORTS };
     let ports = at.value.0;
     if ports.count() < pool.max {

@@ -18,6 +18,7 @@ mod service;
 mod shadows;
 mod shown;
 mod signals;
+mod vm;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -50,6 +51,7 @@ pub use service::{
 pub use shadows::{Mirror, OnExit, Shadows};
 pub(crate) use shown::Origins;
 pub use signals::{Signal, SignalSource};
+pub use vm::{Accel, VmProvider};
 
 use foreshadow_control::{Rule, ServiceName, ServiceSpec};
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
-use super::{DockerProvider, Endpoint, Token};
+use super::{DockerProvider, Endpoint, Token, VmProvider};
 use crate::units;
 
 /// What makes instances.
@@ -18,6 +18,8 @@ pub enum Provider {
     Process(Box<ProcessProvider>),
     /// Containers of a Docker Engine.
     Docker(Box<DockerProvider>),
+    /// Virtual machines on this machine.
+    Vm(Box<VmProvider>),
     /// A command that is run per step.
     Exec(Box<ExecProvider>),
     /// An HTTP endpoint that is asked per step.

@@ -112,6 +112,14 @@ impl Config {
                 let command = service.pointer_mut(&format!("/shadows/provider/{kind}/command"));
                 cover_flags(command.and_then(Value::as_array_mut).map_or(&mut [][..], |c| c));
             }
+            let args = service.pointer_mut("/shadows/provider/vm/args");
+            cover_flags(args.and_then(Value::as_array_mut).map_or(&mut [][..], |args| args));
+            if let Some(Value::String(line)) = service.pointer_mut("/shadows/provider/vm/append") {
+                let mut words: Vec<Value> = line.split(' ').map(Value::from).collect();
+                cover_flags(&mut words);
+                let words: Vec<&str> = words.iter().filter_map(Value::as_str).collect();
+                *line = words.join(" ");
+            }
             let token = service.pointer_mut("/shadows/provider/webhook/token");
             if let Some(token @ Value::String(_)) = token {
                 *token = Value::String(MASK.to_owned());

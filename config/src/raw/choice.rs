@@ -5,7 +5,9 @@ use foreshadow_control::Mode;
 use super::Read;
 use crate::reader::{Problem, Reader};
 use crate::tree::Node;
-use crate::{Environment, LogFormat, LogLevel, Network, OnExit, Protocol, Pull, RetryOn, Step};
+use crate::{
+    Accel, Environment, LogFormat, LogLevel, Network, OnExit, Protocol, Pull, RetryOn, Step,
+};
 
 /// A value that is one of a few names.
 #[derive(Debug)]
@@ -107,6 +109,12 @@ impl Choice for Pull {
     const NAME: &'static str = "Pull";
     const NAMES: &'static [(&'static str, Self)] =
         &[("never", Self::Never), ("missing", Self::Missing), ("always", Self::Always)];
+}
+
+impl Choice for Accel {
+    const NAME: &'static str = "Accel";
+    const NAMES: &'static [(&'static str, Self)] =
+        &[("auto", Self::Auto), ("kvm", Self::Kvm), ("tcg", Self::Tcg)];
 }
 
 impl Choice for Step {

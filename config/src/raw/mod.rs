@@ -15,6 +15,7 @@ mod rule;
 mod service;
 mod shadows;
 mod text;
+mod vm;
 
 pub(crate) use choice::*;
 pub(crate) use docker::*;
@@ -28,3 +29,4 @@ pub(crate) use rule::*;
 pub(crate) use service::*;
 pub(crate) use shadows::*;
 pub(crate) use text::*;
+pub(crate) use vm::*;

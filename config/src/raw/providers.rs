@@ -3,7 +3,7 @@
 use super::read::{Keys, Read, field, object, property, table};
 use super::{
     Bytes, Count, Either, EndpointText, FilePath, List, Map, Mask, OneOf, Ports, RawCpu, RawDocker,
-    RawToken, Switch, Time, TokenText, Word,
+    RawToken, RawVm, Switch, Time, TokenText, Word,
 };
 use crate::reader::{Field, Problem, Reader};
 use crate::tree::Node;
@@ -16,12 +16,13 @@ pub(crate) enum RawProvider {
     None,
     Process(Box<Field<RawProcess>>),
     Docker(Box<Field<RawDocker>>),
+    Vm(Box<Field<RawVm>>),
     Exec(Box<Field<RawExec>>),
     Webhook(Box<Field<RawWebhook>>),
 }
 
-const KINDS: [&str; 4] = ["process", "docker", "exec", "webhook"];
-const ONE: &str = "one of process, docker, exec, webhook";
+const KINDS: [&str; 5] = ["process", "docker", "vm", "exec", "webhook"];
+const ONE: &str = "one of process, docker, vm, exec, webhook";
 
 impl Read for RawProvider {
     fn form() -> String {
@@ -36,6 +37,7 @@ impl Read for RawProvider {
             let found = match entry.key.as_str() {
                 "process" => Self::Process(Box::new(field(entry, r))),
                 "docker" => Self::Docker(Box::new(field(entry, r))),
+                "vm" => Self::Vm(Box::new(field(entry, r))),
                 "exec" => Self::Exec(Box::new(field(entry, r))),
                 "webhook" => Self::Webhook(Box::new(field(entry, r))),
                 _ => {
@@ -69,6 +71,8 @@ impl schemars::JsonSchema for RawProvider {
         property(&mut properties, "process", process, &["Processes on this machine."]);
         let docker = generator.subschema_for::<RawDocker>();
         property(&mut properties, "docker", docker, &["Containers of a Docker Engine."]);
+        let vm = generator.subschema_for::<RawVm>();
+        property(&mut properties, "vm", vm, &["Virtual machines on this machine, in QEMU."]);
         let exec = generator.subschema_for::<RawExec>();
         property(&mut properties, "exec", exec, &["A command that makes them, docs/providers.md."]);
         let webhook = generator.subschema_for::<RawWebhook>();

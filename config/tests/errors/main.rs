@@ -2,6 +2,7 @@
 
 mod docker;
 mod ten;
+mod vm;
 
 use foreshadow_config::{Config, Errors, Format, parse};
 use ten::{TEN, TEN_JSON, TEN_TOML, TEN_YAML};
@@ -131,12 +132,12 @@ fn figures_that_do_not_fit_each_other_are_refused() {
         ("connections: { max_idle: 64 }", "found unknown key \"connections\""),
         (
             "shadows: { provider: { kubernetes: {} } }",
-            "kubernetes\", expected one of process, docker, exec, webhook",
+            "kubernetes\", expected one of process, docker, vm, exec, webhook",
         ),
         ("shadows: { provider: { proces: {} } }", "did you mean \"process\"?"),
         (
             "shadows: { provider: {} }",
-            "found no provider, expected one of process, docker, exec, webhook",
+            "found no provider, expected one of process, docker, vm, exec, webhook",
         ),
         (
             "shadows: { provider: { exec: { command: [a] }, webhook: { url: 'http://a:1' } } }",

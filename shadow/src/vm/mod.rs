@@ -77,7 +77,7 @@ impl VmProvider {
     /// A provider for one service; `host` is that of the process providers.
     #[must_use]
     pub fn new(host: Arc<ProcessHost>, spec: VmSpec) -> Self {
-        Self { host, spec }
+        Self { host, spec: spec.absolute() }
     }
 
     /// A provider that only takes over, ends and sweeps machines made in earlier runs.

@@ -82,6 +82,18 @@ pub enum Accel {
 }
 
 impl VmSpec {
+    /// With paths that mean the same in another directory.
+    pub(super) fn absolute(mut self) -> Self {
+        let whole = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        for path in [&mut self.image, &mut self.kernel, &mut self.initrd] {
+            *path = path.as_deref().map(whole);
+        }
+        if self.binary.contains('/') {
+            self.binary = whole(Path::new(&self.binary)).display().to_string();
+        }
+        self
+    }
+
     /// Everything that makes a difference to instances, hashed since it may hold secrets.
     pub(super) fn fingerprint(&self) -> String {
         let plain = Self {

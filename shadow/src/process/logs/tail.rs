@@ -151,6 +151,7 @@ impl Tail {
         if !self.pace.admit(line.len(), now) {
             return;
         }
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
         tracing::info!(target: "foreshadow::instance", service = %self.service, instance = %id, "{}", printable(line));
     }
 
@@ -176,14 +177,12 @@ fn take_line<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
     Some(line)
 }
 
-/// Text without control characters, which could forge log lines or drive a terminal.
+/// Text without control characters, which could forge log lines or drive a terminal. Consoles end
+/// their lines with two.
 pub(super) fn printable(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes)
-        .chars()
-        .map(|c| if c.is_control() && c != '\n' && c != '\t' { '\u{fffd}' } else { c })
-        .collect::<String>()
-        .trim_end()
-        .to_owned()
+    let text = String::from_utf8_lossy(bytes).replace("\r\n", "\n");
+    let plain = |c: char| if c.is_control() && c != '\n' && c != '\t' { '\u{fffd}' } else { c };
+    text.chars().map(plain).collect::<String>().trim_end().to_owned()
 }
 
 #[cfg(test)]

@@ -64,8 +64,12 @@ fn main() {
             // The kernel panics when its first process ends.
             std::process::exit(1);
         }
-        // With a disk the first sector counts connections.
-        let answer = if is_set("guest.disk") { count() } else { "ok".to_owned() };
+        // With a disk its first sector holds a number, which `+` adds one to.
+        let mut order = [0];
+        let answer = match is_set("guest.disk") && stream.read_exact(&mut order).is_ok() {
+            true => count(u64::from(order == *b"+")),
+            false => "ok".to_owned(),
+        };
         if stream.write_all(answer.as_bytes()).is_err() {}
     }
 }
@@ -114,13 +118,13 @@ fn heed_button(mut device: File) {
     }
 }
 
-/// One more than the disk says, written to the disk and through to it.
-fn count() -> String {
+/// So many more than the disk says, written to the disk and through to it.
+fn count(more: u64) -> String {
     let mut disk = File::options().read(true).write(true).open("/dev/vda").unwrap();
     let mut sector = [0; SECTOR];
     disk.read_exact(&mut sector).unwrap();
     let text: String = sector.iter().take_while(|byte| **byte != 0).map(|b| *b as char).collect();
-    let next = (text.parse::<u64>().unwrap_or(0) + 1).to_string();
+    let next = (text.parse::<u64>().unwrap_or(0) + more).to_string();
     sector.fill(0);
     sector[..next.len()].copy_from_slice(next.as_bytes());
     disk.seek(SeekFrom::Start(0)).unwrap();
