@@ -334,6 +334,8 @@ async fn an_emulator_that_hangs_later_fails_each_step_in_time_and_is_killed() {
         let error = step.unwrap_err().to_string();
         assert!(error.contains("no answer within 200 ms"), "{error}");
     }
+    let words = vms.diagnose(&handle).await.last_lines.join(" ");
+    assert!(words.contains("its console is silent") && words.contains("`accel: tcg`"), "{words}");
     let pid = handle.pid.unwrap();
     vms.destroy(&handle, Duration::from_millis(100)).await.unwrap();
     until("it is gone", || (!support::exists(pid)).then_some(())).await;

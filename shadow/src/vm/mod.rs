@@ -33,6 +33,10 @@ use crate::provider::{
 /// Time an emulator has to end when it is told to, and its last words to be read.
 const QUIT: Duration = Duration::from_secs(2);
 
+/// What may be the matter with a machine that writes nothing.
+const SILENT: &str = "its console is silent; where /dev/kvm is there but of no use, as within some \
+                      virtual machines, set `accel: tcg`, and `console=ttyS0` for a kernel";
+
 /// Makes instances of one service as virtual machines on this machine.
 pub struct VmProvider {
     host: Arc<ProcessHost>,
@@ -229,6 +233,9 @@ impl Provider for VmProvider {
         let (host, id) = (Arc::clone(&self.host), handle.id);
         let lines = blocking(move || Ok(host.logs.last_lines(id))).await;
         let mut last_lines = lines.unwrap_or_default();
+        if last_lines.is_empty() && self.spec.accel != Accel::Tcg {
+            last_lines.push(SILENT.to_owned());
+        }
         last_lines.extend(complaints.into_iter().flatten());
         Diagnosis { last_lines, collision: false }
     }
