@@ -14,7 +14,7 @@ use foreshadow_control::InstanceId;
 use foreshadow_shadow::{
     Accel, Adoption, Cause, CreateRequest, Handle, Provider, ProviderError, Snapshot, Sweep, VmSpec,
 };
-use support::machine::{emulators, guest, left, provider};
+use support::machine::{Scratch, emulators, guest, left, provider};
 use support::{request, until};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -63,7 +63,7 @@ fn with_disk(spec: VmSpec, dir: &Path) -> VmSpec {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_machine_is_booted_stopped_saved_and_another_goes_on_from_there() {
     let Some(spec) = guest("boot, disk and snapshot") else { return };
-    let dir = tempfile::tempdir().unwrap();
+    let dir = Scratch::new();
     let spec = with_disk(spec, dir.path());
     let image = std::fs::read(spec.image.as_ref().unwrap()).unwrap();
     let vms = provider(dir.path(), spec.clone());
@@ -154,7 +154,7 @@ async fn saving_without_room(vms: &dyn Provider, handle: &Handle, dir: &Path) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_kernel_that_panics_is_an_end_with_its_reason() {
     let Some(spec) = guest("a panic") else { return };
-    let dir = tempfile::tempdir().unwrap();
+    let dir = Scratch::new();
     let append = format!("{} guest.panic", spec.append);
     let vms = provider(dir.path(), VmSpec { append, ..spec });
     let made = vms.create(&request(1)).await.unwrap();
@@ -185,7 +185,7 @@ async fn an_unfinished_snapshot_is_given_up_by_the_next_start() {
     let Some(spec) = guest("an unfinished snapshot") else { return };
     // Nothing need be booted to stand still.
     let spec = VmSpec { kernel: None, initrd: None, append: String::new(), ..spec };
-    let dir = tempfile::tempdir().unwrap();
+    let dir = Scratch::new();
     let first = provider(dir.path(), spec.clone());
     let made = first.create(&request(1)).await.unwrap();
     // As it is between the note and the end.
@@ -225,7 +225,7 @@ async fn refused(dir: &Path, spec: VmSpec) -> ProviderError {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_missing_is_named_with_what_to_do() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = Scratch::new();
     let at = |name: &str| Some(dir.path().join(name));
     let missing = VmSpec { binary: "qemu-of-nobody".to_owned(), ..VmSpec::default() };
     let empty = at("empty");
@@ -260,7 +260,7 @@ async fn what_is_missing_is_named_with_what_to_do() {
 /// What an emulator says before it ends reaches the operator.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_emulator_that_ends_at_once_is_quoted() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = Scratch::new();
     for (said, cause, next) in [
         ("Could not access KVM kernel module: Permission denied", Cause::NoKvm, "`accel: tcg`"),
         (
@@ -296,7 +296,7 @@ while True:
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_emulator_that_is_silent_is_given_up_in_time_and_ended() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = Scratch::new();
     let spec = VmSpec { timeout: Duration::from_millis(300), ..fake(dir.path(), SILENT) };
     let error = refused(dir.path(), spec).await;
     assert!(matches!(error, ProviderError::Refused { cause: Cause::Late, .. }), "{error}");
@@ -322,7 +322,7 @@ time.sleep(1000)
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_emulator_that_hangs_later_fails_each_step_in_time_and_is_killed() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = Scratch::new();
     let spec = VmSpec { timeout: Duration::from_secs(20), ..fake(dir.path(), HUNG) };
     let made = provider(dir.path(), spec.clone());
     let handle = made.create(&request(1)).await.unwrap();
@@ -347,7 +347,7 @@ async fn an_emulator_that_hangs_later_fails_each_step_in_time_and_is_killed() {
 async fn a_long_name_of_the_state_directory_is_no_obstacle() {
     let Some(spec) = guest("a long path") else { return };
     let spec = VmSpec { kernel: None, initrd: None, append: String::new(), ..spec };
-    let dir = tempfile::tempdir().unwrap();
+    let dir = Scratch::new();
     let long: PathBuf = dir.path().join("x,".repeat(60));
     let vms = provider(&long, spec);
     let made = vms.create(&request(1)).await.unwrap();

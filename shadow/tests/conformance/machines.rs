@@ -19,9 +19,9 @@ use crate::support::{self, answers, machine};
 const TEMPLATE: &str = "template";
 
 /// A state directory with a machine that was saved once it answered.
-pub(crate) async fn booted(test: &str) -> Option<tempfile::TempDir> {
+pub(crate) async fn booted(test: &str) -> Option<machine::Scratch> {
     let spec = machine::guest(test)?;
-    let dir = tempfile::tempdir().unwrap();
+    let dir = machine::Scratch::new();
     let provider = machine::provider(dir.path(), spec);
     let made = provider.create(&support::request(1_000)).await.unwrap();
     let begun = std::time::Instant::now();

@@ -181,6 +181,25 @@ pub(crate) fn emulators(dir: &Path) -> Vec<(InstanceId, u32)> {
     found
 }
 
+/// A state directory whose machines end with the test, whatever ends that.
+pub(crate) struct Scratch(tempfile::TempDir);
+
+impl Scratch {
+    pub(crate) fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        emulators(self.path()).into_iter().for_each(|(_, pid)| super::kill_if_there(pid));
+    }
+}
+
 /// What is left of machines and snapshots in a state directory.
 pub(crate) fn left(dir: &Path) -> Vec<String> {
     let below = |dir: &Path| fs::read_dir(dir).into_iter().flatten().flatten().collect::<Vec<_>>();
