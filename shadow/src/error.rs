@@ -130,6 +130,12 @@ pub enum Cause {
     NoEmulator,
     /// Machines cannot be run by the processor itself.
     NoKvm,
+    /// A cluster's node does not get the image.
+    NotPulled,
+    /// No node of a cluster has room for it.
+    NoRoom,
+    /// Another Foreshadow owns what has our name.
+    NotOwned,
     /// Something that the settings name is not there.
     Absent,
     /// Something else has that name or port.
@@ -178,6 +184,17 @@ impl Cause {
             Self::NoKvm => {
                 "load the kvm module and give foreshadow's user the right to /dev/kvm, or set \
                  `accel: tcg`; it is run again after a pause"
+            }
+            Self::NotPulled => {
+                "correct `image`, push it to its registry, or give the pod the right to pull it \
+                 (imagePullSecrets); it is asked again after a pause"
+            }
+            Self::NoRoom => {
+                "add nodes, ask for less, or lower the pool's `max`; it is asked again after a pause"
+            }
+            Self::NotOwned => {
+                "end the other one, or give it a state directory of its own; it is asked again after \
+                 a pause, and what runs goes on"
             }
             Self::Absent => {
                 "make it there or correct the provider's settings; it is asked again after a pause"

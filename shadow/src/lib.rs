@@ -12,6 +12,7 @@ mod error;
 mod facts;
 mod hash;
 mod ids;
+mod kubernetes;
 mod lifecycle;
 mod manager;
 mod process;
@@ -28,6 +29,7 @@ pub use docker::{
     Pull, TlsFiles,
 };
 pub use error::{Cause, ProviderError, ShadowError};
+pub use kubernetes::{ClusterAccess, KubernetesProvider, KubernetesSpec, PodImage, PodSource};
 pub use lifecycle::{Failure, Lifecycle};
 pub use manager::{Leaving, Manager};
 pub use process::{

@@ -73,6 +73,31 @@ pub(crate) fn marker(dir: &Path) -> Result<String, ShadowError> {
     Ok(fnv1a(bytes))
 }
 
+/// A text that names this state directory among all, wherever it is moved to: written into it once.
+/// Two that have the same one are copies.
+pub(crate) fn name(dir: &Path) -> Result<String, ShadowError> {
+    const FORM: &str = "its file `name` has no name of 16 hexadecimal digits; remove it";
+    let fail = |source| ShadowError::StateDir { dir: dir.to_owned(), source };
+    std::fs::create_dir_all(dir).map_err(fail)?;
+    let path = dir.join("name");
+    let made = dir.join(format!("name.{}", std::process::id()));
+    if !path.exists() {
+        std::fs::write(&made, format!("{:016x}\n", rand::random::<u64>())).map_err(fail)?;
+        // Whole or not at all, and of two at once the first.
+        let linked = std::fs::hard_link(&made, &path);
+        std::fs::remove_file(&made).map_err(fail)?;
+        if let Err(error) = linked
+            && error.kind() != std::io::ErrorKind::AlreadyExists
+        {
+            return Err(fail(error));
+        }
+    }
+    let text = std::fs::read_to_string(&path).map_err(fail)?;
+    let name = text.trim();
+    let is_name = name.len() == 16 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
+    is_name.then(|| name.to_ascii_lowercase()).ok_or_else(|| fail(std::io::Error::other(FORM)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -101,6 +126,20 @@ mod tests {
         assert!(!waiting.is_finished());
         drop(held);
         waiting.await.unwrap().unwrap();
+    }
+
+    #[test]
+    fn the_name_goes_where_the_directory_goes() {
+        let (a, b) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let first = name(a.path()).unwrap();
+        assert_eq!(name(a.path()).unwrap(), first);
+        assert_ne!(name(b.path()).unwrap(), first);
+        let moved = b.path().join("moved");
+        std::fs::rename(a.path(), &moved).unwrap();
+        assert_eq!(name(&moved).unwrap(), first);
+        std::fs::write(moved.join("name"), "a/b").unwrap();
+        let error = name(&moved).unwrap_err().to_string();
+        assert!(error.contains("16 hexadecimal digits"), "{error}");
     }
 
     #[test]

@@ -21,6 +21,7 @@ use super::procfs::{self, Identity};
 use super::signals;
 use crate::docker::Engines;
 use crate::error::{ProviderError, ShadowError};
+use crate::kubernetes::Clusters;
 use crate::remote::{Commands, Places};
 use crate::vm::Machines;
 
@@ -57,6 +58,7 @@ pub struct ProcessHost {
     pub(crate) commands: Commands,
     pub(crate) engines: Engines,
     pub(crate) machines: Machines,
+    pub(crate) clusters: Clusters,
     live: Mutex<BTreeMap<InstanceId, Arc<Live>>>,
     /// What failed creations left behind and could not be ended yet, with its service.
     unended: Mutex<BTreeMap<InstanceId, ServiceName>>,
@@ -99,6 +101,7 @@ impl ProcessHost {
             engines: Engines::default(),
             machines: Machines::new(&settings.state_dir),
             sweeping: Mutex::default(),
+            clusters: Clusters::new(crate::state_dir::name(&settings.state_dir)?),
             live: Mutex::default(),
             unended: Mutex::default(),
             marker,

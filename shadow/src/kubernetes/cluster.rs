@@ -1,0 +1,327 @@
+//! One namespace of one cluster: how it is reached, what of it is ours, calls within bounds.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use foreshadow_control::InstanceId;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{DeleteParams, ListParams, Preconditions};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Api, Client, Config};
+use tokio::sync::{Notify, Semaphore};
+use tokio::time::Instant;
+
+use super::lease::Claim;
+use super::spec::ClusterAccess;
+use super::told::Trouble;
+use super::usage::Metrics;
+use super::watching::Watched;
+use super::{body, seen};
+use crate::error::{Cause, ProviderError};
+use crate::hash::fnv1a;
+
+/// Calls under way at the same time over all services; further ones wait within their own time.
+const AT_ONCE: usize = 16;
+/// For what is asked beside the steps of an instance.
+pub(super) const ASIDE: Duration = Duration::from_secs(30);
+/// How long a start waits for a cluster, for each of its questions: a balancer that serves is worth
+/// more than one that waits for its provider.
+pub(super) const AT_START: Duration = Duration::from_secs(3);
+/// First and longest pause between two looks at what is being deleted.
+const LOOKS: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
+/// The shortest grace: with none, a pod is forgotten before its node has ended it.
+const LEAST_GRACE_S: u64 = 1;
+
+/// The namespaces that providers of this process lead to.
+pub(crate) struct Clusters {
+    known: Mutex<BTreeMap<String, Arc<Cluster>>>,
+    mine: Arc<Mine>,
+    owner: String,
+}
+
+/// The instances that this process made or took over, wherever: what else carries our label is
+/// nobody's.
+#[derive(Default)]
+pub(super) struct Mine(Mutex<BTreeSet<InstanceId>>);
+
+impl Mine {
+    fn lock(&self) -> MutexGuard<'_, BTreeSet<InstanceId>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn add(&self, id: InstanceId) {
+        self.lock().insert(id);
+    }
+
+    pub(super) fn remove(&self, id: InstanceId) {
+        self.lock().remove(&id);
+    }
+
+    pub(super) fn has(&self, id: InstanceId) -> bool {
+        self.lock().contains(&id)
+    }
+}
+
+impl Clusters {
+    /// `owner` is the name of the state directory, which goes where it goes.
+    pub(crate) fn new(owner: String) -> Self {
+        Self { known: Mutex::default(), mine: Arc::default(), owner }
+    }
+
+    pub(super) fn at(
+        &self,
+        access: &ClusterAccess,
+        namespace: &str,
+        lease: Duration,
+    ) -> Arc<Cluster> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let name = format!("namespace {namespace} of the cluster {access}");
+        let cluster = known.entry(name.clone()).or_insert_with(|| {
+            Arc::new(Cluster {
+                place: fnv1a(name.bytes()),
+                name,
+                access: access.clone(),
+                namespace: namespace.to_owned(),
+                owner: self.owner.clone(),
+                mine: Arc::clone(&self.mine),
+                line: Mutex::default(),
+                calls: Semaphore::new(AT_ONCE),
+                watched: Mutex::default(),
+                nudge: Arc::default(),
+                kept: Mutex::default(),
+                pending: tokio::sync::Mutex::new(false),
+                stuck: Mutex::default(),
+                claim: Claim::new(lease),
+                resizes: Mutex::default(),
+                metrics: Metrics::default(),
+            })
+        });
+        Arc::clone(cluster)
+    }
+}
+
+/// One namespace, however many providers lead there.
+pub(crate) struct Cluster {
+    pub(super) name: String,
+    /// Its name in handles and sweeps.
+    pub(super) place: String,
+    access: ClusterAccess,
+    pub(super) namespace: String,
+    pub(super) owner: String,
+    pub(super) mine: Arc<Mine>,
+    line: Mutex<Option<Client>>,
+    calls: Semaphore,
+    pub(super) watched: Mutex<Watched>,
+    /// Something may be there that nobody knows of: look sooner.
+    pub(super) nudge: Arc<Notify>,
+    /// Not to be ended by cleaning up; absent before the first sweep, when nobody knows.
+    pub(super) kept: Mutex<Option<BTreeSet<InstanceId>>>,
+    /// Whether a sweep is still to be carried out. Held over it, so that nothing is made meanwhile.
+    pub(super) pending: tokio::sync::Mutex<bool>,
+    /// Services of which something is left that could not be removed; absent while that is not known.
+    pub(super) stuck: Mutex<Option<BTreeSet<String>>>,
+    pub(super) claim: Claim,
+    /// Whether the API server can resize pods in place; absent before it was asked.
+    resizes: Mutex<Option<bool>>,
+    pub(super) metrics: Metrics,
+}
+
+/// A pod of ours.
+pub(super) struct Seen {
+    pub(super) id: InstanceId,
+    pub(super) name: String,
+    pub(super) uid: String,
+    pub(super) service: String,
+    /// Whether it has not ended.
+    pub(super) runs: bool,
+}
+
+impl Seen {
+    fn of(pod: &Pod) -> Option<Self> {
+        let labels = pod.metadata.labels.as_ref()?;
+        let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+        let annotations = pod.metadata.annotations.as_ref();
+        let service = annotations.and_then(|all| all.get(body::SERVICE));
+        Some(Self {
+            id: seen::instance(pod)?,
+            name: pod.metadata.name.clone()?,
+            uid: pod.metadata.uid.clone()?,
+            service: service.or_else(|| labels.get(body::SERVICE)).cloned().unwrap_or_default(),
+            runs: !matches!(phase, Some("Failed" | "Succeeded")),
+        })
+    }
+}
+
+impl Cluster {
+    pub(super) fn watched(&self) -> MutexGuard<'_, Watched> {
+        self.watched.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn line(&self) -> MutexGuard<'_, Option<Client>> {
+        self.line.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How an order to it begins in an error.
+    pub(super) fn asked(&self, what: impl std::fmt::Display) -> String {
+        format!("{} to {what}", self.name)
+    }
+
+    /// Calls once, within `patience`.
+    pub(super) async fn call<T, F>(
+        &self,
+        patience: Duration,
+        call: impl FnOnce(Client) -> F + Send,
+    ) -> Result<T, Trouble>
+    where
+        F: Future<Output = Result<T, kube::Error>> + Send,
+    {
+        let work = async {
+            let _permit = self.calls.acquire().await;
+            let client = self.client().await?;
+            call(client).await.map_err(Trouble::from)
+        };
+        let done = tokio::time::timeout(patience, work).await;
+        let done = done.unwrap_or(Err(Trouble::Late(patience)));
+        if done.as_ref().is_err_and(Trouble::is_unknown_account) {
+            // What the file says may be new by now.
+            *self.line() = None;
+        }
+        done
+    }
+
+    /// The same with the pods there.
+    pub(super) async fn pods<T, F>(
+        &self,
+        patience: Duration,
+        call: impl FnOnce(Api<Pod>) -> F + Send,
+    ) -> Result<T, Trouble>
+    where
+        F: Future<Output = Result<T, kube::Error>> + Send,
+    {
+        self.call(patience, |client| call(Api::namespaced(client, &self.namespace))).await
+    }
+
+    pub(super) async fn client(&self) -> Result<Client, Trouble> {
+        if let Some(client) = self.line().clone() {
+            return Ok(client);
+        }
+        let mut config = connect(&self.access).await?;
+        // Whoever asks has bounds of its own, and knows what it can ask again.
+        config.default_retry = false;
+        config.default_namespace.clone_from(&self.namespace);
+        let client = Client::try_from(config)?;
+        Ok(self.line().insert(client).clone())
+    }
+
+    /// Every pod of ours, whatever its state, with the version that the list is of.
+    pub(super) async fn list(&self) -> Result<(Vec<Pod>, Vec<Seen>, String), Trouble> {
+        let params = ListParams::default().labels(&body::selector(&self.owner));
+        let listed = self.pods(ASIDE, |pods| async move { pods.list(&params).await }).await?;
+        let version = listed.metadata.resource_version.clone().unwrap_or_default();
+        let seen = listed.items.iter().filter_map(Seen::of).collect();
+        Ok((listed.items, seen, version))
+    }
+
+    pub(super) fn listing(&self, trouble: Trouble) -> ProviderError {
+        trouble.told(self.asked("list our pods"))
+    }
+
+    /// Asks the API server once whether it can resize pods in place (1.33 and newer).
+    pub(super) async fn learn(&self, patience: Duration) -> Result<(), ProviderError> {
+        if self.resizes().is_some() {
+            return Ok(());
+        }
+        let asked =
+            self.call(patience, |client| async move { client.list_core_api_resources("v1").await });
+        let known = asked.await.map_err(|t| t.told(self.asked("tell what it can do")))?;
+        let can = known.resources.iter().any(|one| one.name == "pods/resize");
+        if self.resizes_lock().replace(can).is_none() && !can {
+            tracing::warn!(
+                cluster = self.name,
+                "its API server cannot resize pods in place, which came with Kubernetes 1.33: warm \
+                 shadows have full size there"
+            );
+        }
+        Ok(())
+    }
+
+    fn resizes_lock(&self) -> MutexGuard<'_, Option<bool>> {
+        self.resizes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether pods can be resized in place; absent before the API server was asked.
+    pub(super) fn resizes(&self) -> Option<bool> {
+        *self.resizes_lock()
+    }
+
+    /// Ends a pod within `grace` and waits until it is gone; one that is not there, or another one
+    /// of that name, is no error.
+    pub(super) async fn remove(
+        &self,
+        name: &str,
+        uid: Option<&str>,
+        grace: Duration,
+        patience: Duration,
+    ) -> Result<(), ProviderError> {
+        let whole = grace.as_secs() + u64::from(grace.subsec_nanos() > 0);
+        let seconds = u32::try_from(whole.max(LEAST_GRACE_S)).unwrap_or(u32::MAX);
+        let mut params = DeleteParams::default().grace_period(seconds);
+        if let Some(uid) = uid {
+            let uid = Some(uid.to_owned());
+            params = params.preconditions(Preconditions { uid, resource_version: None });
+        }
+        let asked = || self.asked(format_args!("delete pod {name}"));
+        let deleted =
+            self.pods(patience, |pods| async move { pods.delete(name, &params).await.map(drop) });
+        match deleted.await {
+            Ok(()) => {}
+            Err(trouble) if trouble.is_absent() => return Ok(()),
+            Err(trouble) if uid.is_some() && trouble.is_another() => return Ok(()),
+            Err(trouble) => return Err(trouble.told(asked())),
+        }
+        let whole = Duration::from_secs(u64::from(seconds));
+        let end = Instant::now() + whole + patience;
+        let mut pause = LOOKS.0;
+        loop {
+            let found = self.pods(patience, |pods| async move { pods.get_opt(name).await });
+            let found = found.await.map_err(|trouble| trouble.told(asked()))?;
+            let there = found.and_then(|pod| pod.metadata.uid);
+            if there.is_none_or(|there| uid.is_some_and(|uid| uid != there)) {
+                return Ok(());
+            }
+            if Instant::now() > end {
+                let text = format!(
+                    "it is still there {} s after it was to end; is its node away?",
+                    (whole + patience).as_secs()
+                );
+                return Err(Trouble::Told(Cause::Late, text).told(asked()));
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LOOKS.1);
+        }
+    }
+}
+
+async fn connect(access: &ClusterAccess) -> Result<Config, Trouble> {
+    let (path, context) = match access {
+        ClusterAccess::InCluster => {
+            return Config::incluster().map_err(|error| {
+                let text = format!("this is no pod with an account of a cluster: {error}");
+                Trouble::Told(Cause::Absent, text)
+            });
+        }
+        ClusterAccess::Kubeconfig { path, context } => (path.clone(), context.clone()),
+    };
+    let unusable = |path: &Path, error: &dyn std::fmt::Display| {
+        Trouble::Told(Cause::Absent, format!("{} cannot be used: {error}", path.display()))
+    };
+    let from = path.clone();
+    let read = tokio::task::spawn_blocking(move || Kubeconfig::read_from(from)).await;
+    let read = read.map_err(|error| unusable(&path, &error))?;
+    let file = read.map_err(|error| unusable(&path, &error))?;
+    let options = KubeConfigOptions { context, ..KubeConfigOptions::default() };
+    let config = Config::from_custom_kubeconfig(file, &options).await;
+    config.map_err(|error| unusable(&path, &error))
+}

@@ -1,0 +1,206 @@
+//! Instances as pods of a Kubernetes cluster.
+//!
+//! Each instance is one bare pod. It runs from the start, since the API has no pause, and is parked by a
+//! readiness gate: Services of the cluster do not route to it before it is activated, while Foreshadow
+//! reaches it by its own address.
+
+mod body;
+mod clean;
+mod cluster;
+mod lease;
+mod making;
+mod seen;
+mod spec;
+mod steps;
+mod told;
+mod usage;
+mod watching;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+pub(crate) use self::cluster::Clusters;
+pub use self::spec::{ClusterAccess, KubernetesSpec, PodImage, PodSource};
+
+use self::cluster::{AT_START, Cluster};
+use crate::error::ProviderError;
+use crate::process::ProcessHost;
+use crate::provider::{
+    Adoption, Capabilities, CpuShare, CreateRequest, Diagnosis, ExitDetail, Handle, Provider,
+    Sweep, Usage,
+};
+
+/// Makes instances of one service as pods.
+pub struct KubernetesProvider {
+    cluster: Arc<Cluster>,
+    spec: KubernetesSpec,
+    /// Whether the pods have no limit of processor time, and so no size to go back to.
+    boundless: AtomicBool,
+}
+
+/// What the registry keeps of a pod.
+#[derive(Serialize, Deserialize)]
+struct State {
+    place: String,
+    /// Its name.
+    pod: String,
+    /// The cluster's own name for it, never given twice.
+    uid: String,
+    /// The container that serves.
+    container: String,
+    /// Its processor time at full size; absent where nothing limits it.
+    #[serde(default)]
+    size: Option<body::Size>,
+}
+
+impl KubernetesProvider {
+    /// A provider for one service; `host` is that of the process providers. The API server is asked
+    /// when something is to be done.
+    #[must_use]
+    pub fn new(host: &Arc<ProcessHost>, spec: KubernetesSpec) -> Self {
+        let cluster = host.clusters.at(&spec.access, &spec.namespace, spec.lease);
+        Self { cluster, spec, boundless: AtomicBool::new(false) }
+    }
+
+    fn state(handle: &Handle) -> Result<State, ProviderError> {
+        serde_json::from_str(&handle.state).map_err(|error| {
+            let problem = format!("its record was not written by this kind of provider: {error}");
+            ProviderError::Handle { instance: handle.id, problem }
+        })
+    }
+
+    /// Notes whether pods have a size that can be changed, and says so where they have none.
+    fn note_size(&self, is_bounded: bool) {
+        if !self.boundless.swap(!is_bounded, Ordering::AcqRel) && !is_bounded {
+            tracing::warn!(
+                cluster = self.cluster.name,
+                "pods are not resized, so warm shadows have full size: their container has no limit of \
+                 CPU to go back to"
+            );
+        }
+    }
+}
+
+#[async_trait]
+impl Provider for KubernetesProvider {
+    fn name(&self) -> &'static str {
+        "kubernetes"
+    }
+
+    fn fingerprint(&self) -> String {
+        self.spec.fingerprint()
+    }
+
+    /// The API has no pause. Whether it resizes is known when it was asked for the first time, which
+    /// comes before any instance; until then it is taken to.
+    fn capabilities(&self) -> Capabilities {
+        let bounded = !self.boundless.load(Ordering::Acquire);
+        let resize = bounded && self.cluster.resizes().unwrap_or(true);
+        Capabilities { freeze: false, resize, snapshot: false }
+    }
+
+    fn place(&self) -> String {
+        self.cluster.place.clone()
+    }
+
+    async fn create(&self, request: &CreateRequest) -> Result<Handle, ProviderError> {
+        if request.from.is_some() {
+            return Err(ProviderError::unsupported(self.name(), "snapshot"));
+        }
+        self.cluster.clean(Some(&request.service), self.spec.timeout).await?;
+        self.cluster.mine.add(request.id);
+        match self.make(request).await {
+            Ok(handle) => Ok(handle),
+            Err(failed) => {
+                if failed.may_be_there {
+                    self.cluster.undo(request.id, &request.service).await;
+                } else {
+                    self.cluster.disown(request.id);
+                }
+                Err(failed.error)
+            }
+        }
+    }
+
+    async fn freeze(&self, _handle: &Handle) -> Result<(), ProviderError> {
+        Err(ProviderError::unsupported(self.name(), "freeze"))
+    }
+
+    async fn thaw(&self, _handle: &Handle) -> Result<(), ProviderError> {
+        Err(ProviderError::unsupported(self.name(), "freeze"))
+    }
+
+    async fn set_share(&self, handle: &Handle, share: CpuShare) -> Result<(), ProviderError> {
+        self.resize(handle, &Self::state(handle)?, share).await
+    }
+
+    async fn set_activated(&self, handle: &Handle, activated: bool) -> Result<(), ProviderError> {
+        self.gate(&Self::state(handle)?, activated).await
+    }
+
+    async fn destroy(&self, handle: &Handle, grace: Duration) -> Result<(), ProviderError> {
+        let state = Self::state(handle)?;
+        let uid = Some(state.uid.as_str());
+        self.cluster.remove(&state.pod, uid, grace, self.spec.timeout).await?;
+        self.cluster.disown(handle.id);
+        Ok(())
+    }
+
+    async fn adopt(&self, handle: &Handle) -> Result<Adoption, ProviderError> {
+        self.take_over(handle, Self::state(handle)?).await
+    }
+
+    async fn exited(&self, handle: &Handle) -> ExitDetail {
+        let view = self.cluster.watched().view(handle.id);
+        let Some(mut view) = view else { return ExitDetail("ended".to_owned()) };
+        let seen = view.wait_for(|view| view.ended.is_some()).await;
+        // Forgotten while it was waited for: it was ended on purpose.
+        let text = seen.ok().and_then(|view| view.ended.clone());
+        ExitDetail(text.unwrap_or_else(|| "ended".to_owned()))
+    }
+
+    async fn diagnose(&self, handle: &Handle) -> Diagnosis {
+        let last_lines = match Self::state(handle) {
+            Ok(state) => self.why(handle, &state).await,
+            Err(error) => vec![error.to_string()],
+        };
+        Diagnosis { last_lines, collision: false }
+    }
+
+    async fn usage(&self, handle: &Handle) -> Usage {
+        match Self::state(handle) {
+            Ok(state) => self.cluster.usage(&state.pod).await,
+            Err(_) => Usage::default(),
+        }
+    }
+
+    async fn sweep(&self, what: &Sweep) -> Result<usize, ProviderError> {
+        self.cluster.order(what).await;
+        self.cluster.follow();
+        let cluster = Arc::clone(&self.cluster);
+        // A task of its own, since what is under way is not to be broken off.
+        let patience = self.spec.timeout;
+        let work = tokio::spawn(async move { cluster.clean(None, patience).await });
+        let why = match tokio::time::timeout(AT_START, work).await {
+            Ok(Ok(Ok(ended))) => return Ok(ended),
+            Ok(Ok(Err(error))) => error.to_string(),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "it takes too long to be waited for".to_owned(),
+        };
+        tracing::error!(
+            provider = self.name(),
+            error = why,
+            "what earlier runs left behind cannot be seen or ended yet; nothing new is made before it is \
+             seen, nor of the same service before it is ended"
+        );
+        Ok(0)
+    }
+
+    fn is_swept(&self) -> bool {
+        self.cluster.pending.try_lock().is_ok_and(|pending| !*pending)
+    }
+}
