@@ -16,7 +16,7 @@ TEST_ARGS ?=
 # Options for criterion: make bench BENCH_ARGS='pick --quick'
 BENCH_ARGS ?=
 
-.PHONY: help setup demo test test-onnx check bench bench-capacity bench-forecast bench-policy bench-risk
+.PHONY: help setup demo test test-k8s test-onnx check bench bench-capacity bench-forecast bench-policy bench-risk
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 17
@@ -33,6 +33,12 @@ test: ## Run the doctests, then all other tests
 	@scripts/setup.sh build test
 	cargo test --doc --workspace --locked --quiet
 	cargo nextest run --workspace --locked $(TEST_ARGS)
+
+# Kept in FORESHADOW_KUBERNETES_DIR, or below XDG_CACHE_HOME; KEEP=1 keeps the logs of a run that failed.
+test-k8s: ## Pods on a real API server, built once from Debian's sources (10 min), then 2 min; no kubelet
+	@scripts/setup.sh build test
+	cargo build -p foreshadow-shadow --locked --test kubernetes
+	scripts/test-k8s.sh cargo nextest run -p foreshadow-shadow --locked --test kubernetes --run-ignored only $(TEST_ARGS)
 
 test-onnx: ## Networks as experts (feature onnx); not part of test, since it builds 100 crates more
 	@scripts/setup.sh build test

@@ -46,6 +46,13 @@ pub(super) fn provider(
             };
             (Arc::new(shadow::DockerProvider::new(host, docker_spec(docker))), times)
         }
+        config::Provider::Kubernetes(pods) => {
+            let times = Times {
+                warm_cpu: pods.cpu.warm,
+                start_timeout: pods.start_timeout,
+                stop_timeout: pods.stop_timeout,
+            };
+            (Arc::new(shadow::KubernetesProvider::new(host, pod_spec(pods))), times)
         config::Provider::Vm(vm) => {
             let times = Times {
                 warm_cpu: vm.cpu.warm,
@@ -181,6 +188,39 @@ fn docker_spec(docker: &config::DockerProvider) -> shadow::DockerSpec {
             options: log.options.clone(),
         }),
         timeout: docker.timeout,
+    }
+}
+
+fn pod_spec(pods: &config::KubernetesProvider) -> shadow::KubernetesSpec {
+    let access = match &pods.kubeconfig {
+        None => shadow::ClusterAccess::InCluster,
+        Some(path) => shadow::ClusterAccess::Kubeconfig {
+            path: path.clone(),
+            context: pods.context.clone(),
+        },
+    };
+    let pod = match (&pods.template, &pods.mirror) {
+        (Some(template), _) => shadow::PodSource::Template(template.clone()),
+        (None, Some(name)) => shadow::PodSource::Deployment(name.clone()),
+        (None, None) => shadow::PodSource::Image(shadow::PodImage {
+            image: pods.image.clone().unwrap_or_default(),
+            command: pods.command.clone(),
+            env: pairs(&pods.env),
+            // A percent of a core is ten thousandths of it.
+            cpu_millis: pods.limits.cpus.map(|cpus| super::translate::percent(cpus) * 10),
+            memory_bytes: pods.limits.memory,
+        }),
+    };
+    shadow::KubernetesSpec {
+        access,
+        namespace: pods.namespace.clone(),
+        pod,
+        container: pods.container.clone(),
+        port: pods.port,
+        labels: pods.labels.clone(),
+        lease: pods.lease,
+        timeout: pods.timeout,
+        schedule_timeout: pods.schedule_timeout,
     }
 }
 

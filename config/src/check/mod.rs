@@ -5,6 +5,7 @@
 
 mod admin;
 mod docker;
+mod kubernetes;
 mod events;
 mod listener;
 mod metrics;

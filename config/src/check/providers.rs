@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use foreshadow_control::{PoolSpec, ServiceName};
 
 use super::docker::docker;
+use super::kubernetes::kubernetes;
 use super::range::{self, HOUR_MS, MINUTE_MS};
 use super::vm::vm;
 use super::{admin, items};
@@ -27,6 +28,13 @@ pub(super) fn provider(raw: RawProvider, pool: PoolSpec, r: &mut Reader<'_>) -> 
         RawProvider::Docker(raw) => {
             Provider::Docker(Box::new(docker(raw.value().unwrap_or_default(), r)))
         }
+        RawProvider::Kubernetes(raw) => {
+            let lead = match &*raw {
+                Field::Given(at) => Some(at.place.clone()),
+                _ => None,
+            };
+            let raw = raw.value().unwrap_or_default();
+            Provider::Kubernetes(Box::new(kubernetes(raw, lead, r)))
         RawProvider::Vm(raw) => {
             Provider::Vm(Box::new(vm(raw.value().unwrap_or_default(), pool, r)))
         }

@@ -7,6 +7,7 @@ mod address;
 mod admin;
 mod calendar;
 mod docker;
+mod kubernetes;
 mod endpoint;
 mod events;
 mod history;
@@ -30,6 +31,7 @@ pub use address::{Cidr, CidrError};
 pub(crate) use admin::MASK;
 pub use admin::{Admin, AdminAddress, Secret, Token};
 pub(crate) use calendar::of_calendar;
+pub use kubernetes::{KubernetesProvider, PodLimits};
 pub use docker::{
     ContainerLimits, ContainerLog, ContainerMount, DockerProvider, EngineTls, Pull, Ulimit,
 };

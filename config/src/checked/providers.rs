@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
-use super::{DockerProvider, Endpoint, Token, VmProvider};
+use super::{DockerProvider, Endpoint, KubernetesProvider, Token, VmProvider};
 use crate::units;
 
 /// What makes instances.
@@ -18,6 +18,8 @@ pub enum Provider {
     Process(Box<ProcessProvider>),
     /// Containers of a Docker Engine.
     Docker(Box<DockerProvider>),
+    /// Pods of a Kubernetes cluster.
+    Kubernetes(Box<KubernetesProvider>),
     /// Virtual machines on this machine.
     Vm(Box<VmProvider>),
     /// A command that is run per step.

@@ -101,7 +101,7 @@ impl Config {
             *token = Value::String(MASK.to_owned());
         }
         for service in shown["services"].as_object_mut().into_iter().flat_map(|s| s.values_mut()) {
-            for kind in ["process", "exec", "docker"] {
+            for kind in ["process", "exec", "docker", "kubernetes"] {
                 for table in ["env", "log/options"] {
                     let table = service.pointer_mut(&format!("/shadows/provider/{kind}/{table}"));
                     let values = table.and_then(Value::as_object_mut);
@@ -112,6 +112,8 @@ impl Config {
                 let command = service.pointer_mut(&format!("/shadows/provider/{kind}/command"));
                 cover_flags(command.and_then(Value::as_array_mut).map_or(&mut [][..], |c| c));
             }
+            let template = service.pointer_mut("/shadows/provider/kubernetes/template/spec");
+            template.into_iter().for_each(cover_pod);
             let args = service.pointer_mut("/shadows/provider/vm/args");
             cover_flags(args.and_then(Value::as_array_mut).map_or(&mut [][..], |args| args));
             if let Some(Value::String(line)) = service.pointer_mut("/shadows/provider/vm/append") {
@@ -126,6 +128,24 @@ impl Config {
             }
         }
         shown
+    }
+}
+
+/// Covers the environment of a pod's containers, and what flags of their commands have for secrets.
+fn cover_pod(spec: &mut Value) {
+    for kind in ["containers", "initContainers"] {
+        for container in spec.get_mut(kind).and_then(Value::as_array_mut).into_iter().flatten() {
+            let env = container.get_mut("env").and_then(Value::as_array_mut);
+            for one in env.into_iter().flatten() {
+                if let Some(value) = one.get_mut("value") {
+                    *value = Value::String(MASK.to_owned());
+                }
+            }
+            for words in ["command", "args"] {
+                let words = container.get_mut(words).and_then(Value::as_array_mut);
+                cover_flags(words.map_or(&mut [][..], |words| words));
+            }
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod choice;
 mod docker;
+mod kubernetes;
 mod leaf;
 mod listener;
 mod metrics;
@@ -19,6 +20,7 @@ mod vm;
 
 pub(crate) use choice::*;
 pub(crate) use docker::*;
+pub(crate) use kubernetes::*;
 pub(crate) use leaf::*;
 pub(crate) use listener::*;
 pub(crate) use metrics::*;

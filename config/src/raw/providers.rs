@@ -3,7 +3,7 @@
 use super::read::{Keys, Read, field, object, property, table};
 use super::{
     Bytes, Count, Either, EndpointText, FilePath, List, Map, Mask, OneOf, Ports, RawCpu, RawDocker,
-    RawToken, RawVm, Switch, Time, TokenText, Word,
+    RawKubernetes, RawToken, RawVm, Switch, Time, TokenText, Word,
 };
 use crate::reader::{Field, Problem, Reader};
 use crate::tree::Node;
@@ -16,13 +16,14 @@ pub(crate) enum RawProvider {
     None,
     Process(Box<Field<RawProcess>>),
     Docker(Box<Field<RawDocker>>),
+    Kubernetes(Box<Field<RawKubernetes>>),
     Vm(Box<Field<RawVm>>),
     Exec(Box<Field<RawExec>>),
     Webhook(Box<Field<RawWebhook>>),
 }
 
-const KINDS: [&str; 5] = ["process", "docker", "vm", "exec", "webhook"];
-const ONE: &str = "one of process, docker, vm, exec, webhook";
+const KINDS: [&str; 6] = ["process", "docker", "kubernetes", "vm", "exec", "webhook"];
+const ONE: &str = "one of process, docker, kubernetes, vm, exec, webhook";
 
 impl Read for RawProvider {
     fn form() -> String {
@@ -37,6 +38,7 @@ impl Read for RawProvider {
             let found = match entry.key.as_str() {
                 "process" => Self::Process(Box::new(field(entry, r))),
                 "docker" => Self::Docker(Box::new(field(entry, r))),
+                "kubernetes" => Self::Kubernetes(Box::new(field(entry, r))),
                 "vm" => Self::Vm(Box::new(field(entry, r))),
                 "exec" => Self::Exec(Box::new(field(entry, r))),
                 "webhook" => Self::Webhook(Box::new(field(entry, r))),
@@ -71,6 +73,8 @@ impl schemars::JsonSchema for RawProvider {
         property(&mut properties, "process", process, &["Processes on this machine."]);
         let docker = generator.subschema_for::<RawDocker>();
         property(&mut properties, "docker", docker, &["Containers of a Docker Engine."]);
+        let kubernetes = generator.subschema_for::<RawKubernetes>();
+        property(&mut properties, "kubernetes", kubernetes, &["Pods of a Kubernetes cluster."]);
         let vm = generator.subschema_for::<RawVm>();
         property(&mut properties, "vm", vm, &["Virtual machines on this machine, in QEMU."]);
         let exec = generator.subschema_for::<RawExec>();

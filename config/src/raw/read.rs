@@ -36,7 +36,7 @@ pub(super) fn key(field: &'static str) -> &'static str {
 }
 
 /// Keys that mean something to other versions.
-const NOT_YET: [&str; 5] = ["tls", "kubernetes", "vm", "coordinator", "affinity"];
+const NOT_YET: [&str; 4] = ["tls", "vm", "coordinator", "affinity"];
 
 /// Keys under which others know what has another name here.
 const OTHERWISE: [(&str, &str); 3] = [

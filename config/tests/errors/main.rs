@@ -1,6 +1,7 @@
 //! What is said of wrong configurations: everything at once, and where.
 
 mod docker;
+mod kubernetes;
 mod ten;
 mod vm;
 
@@ -131,13 +132,13 @@ fn figures_that_do_not_fit_each_other_are_refused() {
         ("retries: { on: [reset, gateway_eror] }", "did you mean \"gateway_error\"?"),
         ("connections: { max_idle: 64 }", "found unknown key \"connections\""),
         (
-            "shadows: { provider: { kubernetes: {} } }",
-            "kubernetes\", expected one of process, docker, vm, exec, webhook",
+            "shadows: { provider: { nomad: {} } }",
+            "nomad\", expected one of process, docker, kubernetes, vm, exec, webhook",
         ),
         ("shadows: { provider: { proces: {} } }", "did you mean \"process\"?"),
         (
             "shadows: { provider: {} }",
-            "found no provider, expected one of process, docker, vm, exec, webhook",
+            "found no provider, expected one of process, docker, kubernetes, vm, exec, webhook",
         ),
         (
             "shadows: { provider: { exec: { command: [a] }, webhook: { url: 'http://a:1' } } }",

@@ -207,8 +207,11 @@ async fn listen(cluster: &Weak<Cluster>, version: &str, until: Instant) -> Resul
         Api::namespaced(client.unwrap_or(Err(Trouble::Late(ASIDE)))?, &here.namespace);
     drop(here);
     let params = WatchParams::default().labels(&selector).timeout(WATCH_S);
-    let stream = tokio::time::timeout(ASIDE, pods.watch(&params, version)).await;
-    let stream = stream.map_err(|_| Trouble::Late(ASIDE))??;
+    // One that does not even begin must not keep from looking.
+    let Ok(stream) = tokio::time::timeout_at(until, pods.watch(&params, version)).await else {
+        return Ok(Heard::Due);
+    };
+    let stream = stream?;
     let mut stream = std::pin::pin!(stream);
     loop {
         tokio::select! {

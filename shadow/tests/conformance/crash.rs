@@ -31,7 +31,7 @@ const DROPS: [&str; 2] = ["20000", "after"];
 fn moments(name: &str) -> &'static [&'static str] {
     match name {
         "exec" => &DROPS,
-        "docker" | "docker-isolated" => &["before", "20000", "after"],
+        "docker" | "docker-isolated" | "kubernetes" | "kubernetes-old" => &["before", "20000", "after"],
         "vm" => &DROPS,
         _ => &MOMENTS,
     }
@@ -190,7 +190,7 @@ fn possible(subject: &dyn Subject, step: &str) -> bool {
     let can = subject.provider().capabilities();
     match step {
         "freeze" | "thaw" => can.freeze,
-        "set_share" => can.resize,
+        "set_share" => subject.resizes(),
         "set_activated" => subject.isolates(),
         _ => true,
     }

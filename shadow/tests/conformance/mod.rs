@@ -5,6 +5,7 @@
 //! crashes on purpose uses the same one as the test that started it.
 
 pub(crate) mod crash;
+pub(crate) mod pods;
 pub(crate) mod machines;
 pub(crate) mod steps;
 pub(crate) mod subjects;
@@ -29,5 +30,9 @@ pub(crate) trait Subject: Send + Sync {
     /// Whether instances are kept apart until they are activated.
     fn isolates(&self) -> bool {
         false
+    }
+    /// Whether a share can be set; some providers know that only when they have asked.
+    fn resizes(&self) -> bool {
+        self.provider().capabilities().resize
     }
 }

@@ -12,6 +12,7 @@ use foreshadow_shadow::{
     Provider, Traits, WebhookProvider, WebhookSpec,
 };
 
+use super::pods::Pods;
 use super::{Subject, machines};
 use crate::support::engine::{self, IMAGE};
 use crate::support::{self, host, processes_with, role};
@@ -25,6 +26,8 @@ pub(crate) fn opened(name: &str, dir: &Path) -> Box<dyn Subject> {
         "process-signals" => Box::new(Processes { dir, facility: Facility::None }),
         "docker" => Box::new(Containers { dir, isolate: false }),
         "docker-isolated" => Box::new(Containers { dir, isolate: true }),
+        "kubernetes" => Box::new(Pods { dir, resizes: true }),
+        "kubernetes-old" => Box::new(Pods { dir, resizes: false }),
         "vm" => Box::new(machines::Machines::opened(dir)),
         "exec" => Box::new(Exec { dir }),
         "webhook" => Box::new(Webhook::opened(dir, None)),
@@ -76,11 +79,11 @@ fn running(dir: &Path) -> Vec<(InstanceId, u32)> {
     found
 }
 
-fn ids(dir: &Path) -> Vec<InstanceId> {
+pub(crate) fn ids(dir: &Path) -> Vec<InstanceId> {
     running(dir).into_iter().map(|(id, _)| id).collect()
 }
 
-fn end(dir: &Path, id: InstanceId) {
+pub(crate) fn end(dir: &Path, id: InstanceId) {
     for (_, pid) in running(dir).into_iter().filter(|(found, _)| *found == id) {
         support::kill(pid);
     }

@@ -7,7 +7,9 @@
 
 pub(crate) mod engine;
 pub(crate) mod exec;
+pub(crate) mod fake_cluster;
 pub(crate) mod fake_engine;
+pub(crate) mod kubelet;
 pub(crate) mod machine;
 
 use std::fs;
