@@ -38,7 +38,7 @@ test: ## Run the doctests, then all other tests
 test-k8s: ## Pods on a real API server, built once from Debian's sources (10 min), then 2 min; no kubelet
 	@scripts/setup.sh build test
 	cargo build -p foreshadow-shadow --locked --test kubernetes
-	scripts/test-k8s.sh cargo nextest run -p foreshadow-shadow --locked --test kubernetes --run-ignored only $(TEST_ARGS)
+	scripts/test-k8s.sh cargo nextest run -p foreshadow-shadow --locked --test kubernetes --run-ignored only --success-output final $(TEST_ARGS)
 
 test-onnx: ## Networks as experts (feature onnx); not part of test, since it builds 100 crates more
 	@scripts/setup.sh build test

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use foreshadow_control::InstanceId;
 use foreshadow_shadow::{
-    Cause, ClusterAccess, CpuShare, Handle, KubernetesProvider, KubernetesSpec, PodImage, PodSource,
-    Provider as _, ProviderError, Sweep,
+    Cause, ClusterAccess, CpuShare, Handle, KubernetesProvider, KubernetesSpec, PodImage,
+    PodSource, Provider as _, ProviderError, Sweep,
 };
 use serde_json::{Value, json};
 use support::fake_cluster::{FakeCluster, kubeconfig_text, refused, running, waiting};
@@ -28,12 +28,19 @@ async fn a_cluster_that_cannot_be_reached_is_named() {
     let access = ClusterAccess::Kubeconfig { path, context: None };
     let (cause, text) = refusal(of(access).create(&request(1)).await);
     assert_eq!(cause, Cause::Absent);
-    assert!(text.contains("namespace default of the cluster of /nowhere/config to take lease"), "{text}");
+    assert!(
+        text.contains("namespace default of the cluster of /nowhere/config to take lease"),
+        "{text}"
+    );
     assert!(text.contains("/nowhere/config cannot be used"), "{text}");
 
     let (cause, text) = refusal(of(kubeconfig(&fake, Some("prod"))).create(&request(1)).await);
     assert_eq!(cause, Cause::Absent);
-    assert!(text.contains("of context prod in ") && text.contains("failed to load current context: prod"), "{text}");
+    assert!(
+        text.contains("of context prod in ")
+            && text.contains("failed to load current context: prod"),
+        "{text}"
+    );
 
     let (cause, text) = refusal(of(ClusterAccess::InCluster).create(&request(1)).await);
     assert_eq!(cause, Cause::Absent);
@@ -48,17 +55,30 @@ async fn a_cluster_that_cannot_be_reached_is_named() {
 
 #[tokio::test]
 async fn what_an_api_server_refuses_is_told_and_nothing_is_left() {
-    let denied = "pods is forbidden: User \"shop\" cannot create resource \"pods\" in API group \"\"";
+    let denied =
+        "pods is forbidden: User \"shop\" cannot create resource \"pods\" in API group \"\"";
     let quota = "pods \"x\" is forbidden: exceeded quota: few, requested: pods=1, used: pods=8";
     let invalid = "Pod \"x\" is invalid: spec.containers[0].image: Required value";
     for (code, reason, message, wanted, remedy) in [
         (403, "Forbidden", denied, Cause::Denied, "give this account the right"),
         (403, "Forbidden", quota, Cause::Quota, "raise the quota or lower the pool's `max`"),
         (401, "Unauthorized", "Unauthorized", Cause::Denied, "or set the right token"),
-        (404, "NotFound", "namespaces \"default\" not found", Cause::Absent, "correct the provider's settings"),
+        (
+            404,
+            "NotFound",
+            "namespaces \"default\" not found",
+            Cause::Absent,
+            "correct the provider's settings",
+        ),
         (422, "Invalid", invalid, Cause::Absent, "correct the provider's settings"),
         (429, "TooManyRequests", "slow down", Cause::Busy, "asked again after a pause"),
-        (500, "InternalError", "etcdserver: mvcc: database space exceeded", Cause::DiskFull, "make room"),
+        (
+            500,
+            "InternalError",
+            "etcdserver: mvcc: database space exceeded",
+            Cause::DiskFull,
+            "make room",
+        ),
     ] {
         let fake = FakeCluster::start(running(), move |asked, _| {
             (asked == "POST pods").then(|| refused(code, reason, message))
@@ -74,7 +94,11 @@ async fn what_an_api_server_refuses_is_told_and_nothing_is_left() {
 
 #[tokio::test]
 async fn an_order_whose_answer_was_lost_is_undone() {
-    for reply in [Reply::Hang, Reply::Raw(b"HTTP/1.1 200 OK\r\n\r\nnonsense".to_vec()), Reply::Raw(Vec::new())] {
+    for reply in [
+        Reply::Hang,
+        Reply::Raw(b"HTTP/1.1 200 OK\r\n\r\nnonsense".to_vec()),
+        Reply::Raw(Vec::new()),
+    ] {
         let lost = reply.clone();
         let fake = FakeCluster::start(running(), move |asked, before| {
             (asked == "POST pods" && before == 0).then(|| lost.clone())
@@ -82,7 +106,10 @@ async fn an_order_whose_answer_was_lost_is_undone() {
         .await;
         let provider = fake.provider(fake.spec());
         let (cause, text) = refusal(provider.create(&request(1)).await);
-        assert!(matches!(cause, Cause::Late | Cause::Malformed | Cause::Unreachable), "{reply:?}: {text}");
+        assert!(
+            matches!(cause, Cause::Late | Cause::Malformed | Cause::Unreachable),
+            "{reply:?}: {text}"
+        );
         assert_eq!(fake.store.count("DELETE pod"), 1, "{reply:?}");
         provider.create(&request(2)).await.expect("it works as before");
     }
@@ -170,7 +197,8 @@ async fn an_end_is_seen_and_said_whoever_brought_it_about() {
             "message": "Taint manager: deleting due to NoExecute taint",
         }] },
     });
-    let lost = json!({ "status": { "reason": "NodeLost", "message": "Node a which was running pod" } });
+    let lost =
+        json!({ "status": { "reason": "NodeLost", "message": "Node a which was running pod" } });
     for (change, told) in [
         (evicted, "its pod failed: Evicted: The node was low on resource: memory."),
         (starved, "its container ended with status 137: OOMKilled"),
@@ -235,7 +263,10 @@ async fn what_is_not_ours_is_neither_taken_nor_ended() {
     fake.store.change("pods", &name, &labels);
     let (cause, text) = refusal(provider.create(&request(1)).await);
     assert_eq!(cause, Cause::Conflict, "{text}");
-    assert!(text.contains("already exists") && text.contains("remove or rename what has it"), "{text}");
+    assert!(
+        text.contains("already exists") && text.contains("remove or rename what has it"),
+        "{text}"
+    );
     assert_eq!(fake.store.all("pods")[0]["metadata"]["uid"], "another");
 }
 
@@ -365,7 +396,10 @@ async fn a_node_without_room_for_full_size_is_quoted() {
     fake.store.change("pods", &fake.pod(), &pending);
     let (cause, text) = refusal(provider.set_share(&made, CpuShare::Unlimited).await);
     assert_eq!(cause, Cause::NoRoom, "{text}");
-    assert!(text.contains("1000m of processor time: its node leaves it at 100m: Deferred: Node didn't"), "{text}");
+    assert!(
+        text.contains("1000m of processor time: its node leaves it at 100m: Deferred: Node didn't"),
+        "{text}"
+    );
 }
 
 #[tokio::test]
@@ -459,7 +493,10 @@ async fn a_start_waits_for_no_cluster_and_makes_nothing_before_it_has_looked() {
         "status": running(),
     }));
     let begun = tokio::time::Instant::now();
-    assert_eq!(provider.sweep(&Sweep { keep: Vec::new(), lost: vec![InstanceId(9)] }).await.unwrap(), 0);
+    assert_eq!(
+        provider.sweep(&Sweep { keep: Vec::new(), lost: vec![InstanceId(9)] }).await.unwrap(),
+        0
+    );
     assert!(begun.elapsed() < Duration::from_secs(10), "a start does not hang");
     assert!(!provider.is_swept());
 }

@@ -2,7 +2,10 @@
 //! and on a real one by `make test-k8s`. The node is played by the test in both.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
-#![expect(clippy::print_stdout, reason = "what was left out, and how many schedules ran, is part of the result")]
+#![expect(
+    clippy::print_stdout,
+    reason = "what was left out, and how many schedules ran, is part of the result"
+)]
 #![allow(dead_code, reason = "the suite has parts for other providers")]
 
 mod conformance;
@@ -20,7 +23,7 @@ use kube::api::{DeleteParams, ListParams, PostParams};
 use serde_json::{Value, json};
 use support::fake_cluster::FakeCluster;
 use support::fake_engine::refusal;
-use support::kubelet::{Kubelet, client};
+use support::kubelet::{self, Kubelet, client};
 use support::request;
 
 #[test]
@@ -127,7 +130,9 @@ mod on_a_real_one {
             let namespace = format!("test-{}", std::process::id());
             let all: Api<Namespace> = Api::all(client.clone());
             let body = json!({ "metadata": { "name": namespace } });
-            all.create(&PostParams::default(), &serde_json::from_value(body).unwrap()).await.unwrap();
+            all.create(&PostParams::default(), &serde_json::from_value(body).unwrap())
+                .await
+                .unwrap();
             let dir = place(&kubeconfig, &namespace);
             let kubelet = Kubelet::start(&kubeconfig, &namespace, true);
             Self { kubeconfig, namespace, client, dir, _kubelet: kubelet }
@@ -216,8 +221,15 @@ mod on_a_real_one {
         };
         let provider = site.provider(|spec| {
             spec.labels.insert("app".to_owned(), "shop".to_owned());
+            spec.pod = PodSource::Template(json!({
+                "metadata": { "annotations": { kubelet::ADDRESS: "10.7.7.7" } },
+                "spec": { "containers": [{
+                    "name": "shop", "image": "shop:1", "command": ["sleep", "{port}"],
+                }] },
+            }));
         });
         let made = provider.create(&request(1)).await.unwrap();
+        assert_eq!(made.address, "10.7.7.7:8080".parse().unwrap());
         site.until("it is known and not met", || async { met().await == (0, 1) }).await;
         for _ in 0..2 {
             provider.set_activated(&made, true).await.unwrap();
@@ -285,7 +297,10 @@ mod on_a_real_one {
     async fn a_deployment_is_mirrored_and_does_not_take_its_shadows() {
         let site = Site::new().await;
         let PodSource::Image(image) = pods::spec(site.dir.path()).pod else { panic!() };
-        let env: Vec<Value> = image.env.iter().chain(&[("PORT".to_owned(), "8080".to_owned())])
+        let env: Vec<Value> = image
+            .env
+            .iter()
+            .chain(&[("PORT".to_owned(), "8080".to_owned())])
             .map(|(name, value)| json!({ "name": name, "value": value }))
             .collect();
         let labels = json!({ "app": "shop" });
@@ -331,7 +346,8 @@ mod on_a_real_one {
         let site = Site::new().await;
         let name = std::fs::read_to_string(site.dir.path().join("name"));
         let provider = site.provider(|spec| spec.lease = Duration::from_secs(1));
-        let owner = name.or_else(|_| std::fs::read_to_string(site.dir.path().join("name"))).unwrap();
+        let owner =
+            name.or_else(|_| std::fs::read_to_string(site.dir.path().join("name"))).unwrap();
         let lease = json!({
             "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
             "metadata": { "name": format!("foreshadow-{}", owner.trim()) },

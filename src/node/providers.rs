@@ -53,6 +53,7 @@ pub(super) fn provider(
                 stop_timeout: pods.stop_timeout,
             };
             (Arc::new(shadow::KubernetesProvider::new(host, pod_spec(pods))), times)
+        }
         config::Provider::Vm(vm) => {
             let times = Times {
                 warm_cpu: vm.cpu.warm,

@@ -13,7 +13,11 @@ use crate::{KubernetesProvider, PodLimits};
 const PLACEHOLDERS: [&str; 3] = ["port", "id", "service"];
 const ONE: &str = "one of image, template, mirror";
 
-pub(super) fn kubernetes(raw: RawKubernetes, lead: Option<Place>, r: &mut Reader<'_>) -> KubernetesProvider {
+pub(super) fn kubernetes(
+    raw: RawKubernetes,
+    lead: Option<Place>,
+    r: &mut Reader<'_>,
+) -> KubernetesProvider {
     one_source(&raw, lead, r);
     if let (Field::Given(context), true) = (&raw.context, raw.kubeconfig.is_absent()) {
         let problem = Problem::new("a context without a kubeconfig", "kubeconfig beside it");

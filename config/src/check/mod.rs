@@ -5,8 +5,8 @@
 
 mod admin;
 mod docker;
-mod kubernetes;
 mod events;
+mod kubernetes;
 mod listener;
 mod metrics;
 mod providers;

@@ -35,6 +35,7 @@ pub(super) fn provider(raw: RawProvider, pool: PoolSpec, r: &mut Reader<'_>) -> 
             };
             let raw = raw.value().unwrap_or_default();
             Provider::Kubernetes(Box::new(kubernetes(raw, lead, r)))
+        }
         RawProvider::Vm(raw) => {
             Provider::Vm(Box::new(vm(raw.value().unwrap_or_default(), pool, r)))
         }

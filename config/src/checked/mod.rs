@@ -7,10 +7,10 @@ mod address;
 mod admin;
 mod calendar;
 mod docker;
-mod kubernetes;
 mod endpoint;
 mod events;
 mod history;
+mod kubernetes;
 mod listener;
 mod metrics;
 mod providers;
@@ -31,7 +31,6 @@ pub use address::{Cidr, CidrError};
 pub(crate) use admin::MASK;
 pub use admin::{Admin, AdminAddress, Secret, Token};
 pub(crate) use calendar::of_calendar;
-pub use kubernetes::{KubernetesProvider, PodLimits};
 pub use docker::{
     ContainerLimits, ContainerLog, ContainerMount, DockerProvider, EngineTls, Pull, Ulimit,
 };
@@ -39,6 +38,7 @@ pub use endpoint::Endpoint;
 pub use events::{CalendarFile, EventRule, Occurrence, RecurringEvent};
 pub(crate) use events::{MOST_LIFT, fingerprint, read_calendar};
 pub use history::History;
+pub use kubernetes::{KubernetesProvider, PodLimits};
 pub use listener::{Limits, Listener, ListenerTimeouts, Protocol};
 pub use metrics::{LoadReports, Metrics, Scrape, ScrapedSeries, SelectorError, SeriesSelector};
 pub use providers::{

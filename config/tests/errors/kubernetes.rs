@@ -20,7 +20,10 @@ fn pods_that_could_not_be_made_are_refused_where_they_are_written() {
         ("{ namespace: a, image: b, port: 1, command: ['{address}'] }", "expected one of {port}"),
         ("{ namespace: a, image: b, port: 1, limits: { memory: 1MiB } }", "at least 6MiB"),
         ("{ namespace: a, image: b, port: 1, lease: 1s }", "at least 3s"),
-        ("{ namespace: a, image: b, port: 1, labels: { app: 'a b' } }", "found \"a b\", expected up to"),
+        (
+            "{ namespace: a, image: b, port: 1, labels: { app: 'a b' } }",
+            "found \"a b\", expected up to",
+        ),
         (
             "{ namespace: a, image: b, port: 1, labels: { foreshadow.dev/owner: b } }",
             "expected a label of your own",
@@ -28,7 +31,10 @@ fn pods_that_could_not_be_made_are_refused_where_they_are_written() {
         ("{ namespace: a, template: 1, port: 1 }", "found 1, expected a pod template"),
         ("{ namespace: a, template: { metadata: {} }, port: 1 }", "found no \"spec\""),
         ("{ namespace: a, template: { spec: {} }, port: 1 }", "found no \"containers\""),
-        ("{ namespace: a, template: { spec: { containers: [] } }, port: 1 }", "at least one container"),
+        (
+            "{ namespace: a, template: { spec: { containers: [] } }, port: 1 }",
+            "at least one container",
+        ),
         (
             "{ namespace: a, template: { spec: { containers: [{ name: b }] } }, port: 1 }",
             "found a container without image",

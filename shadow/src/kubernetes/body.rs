@@ -93,7 +93,9 @@ pub(super) fn pod(
         (PodSource::Image(image), _) => (json!({ "spec": { "containers": [of(image)] } }), true),
         (PodSource::Template(template), _) => (template.clone(), true),
         (PodSource::Deployment(_), Some(template)) => (template, false),
-        (PodSource::Deployment(name), None) => return Err(format!("deployment {name} is not known")),
+        (PodSource::Deployment(name), None) => {
+            return Err(format!("deployment {name} is not known"));
+        }
     };
     let root = pod.as_object_mut().ok_or("its template is not a table")?;
     root.insert("apiVersion".to_owned(), "v1".into());
@@ -203,7 +205,10 @@ fn size(container: &Map<String, Value>) -> Option<Size> {
     Some(Size { request: amount("requests").unwrap_or(limit), limit })
 }
 
-fn table<'a>(of: &'a mut Map<String, Value>, key: &str) -> Result<&'a mut Map<String, Value>, String> {
+fn table<'a>(
+    of: &'a mut Map<String, Value>,
+    key: &str,
+) -> Result<&'a mut Map<String, Value>, String> {
     let value = of.entry(key).or_insert_with(|| json!({}));
     if value.is_null() {
         *value = json!({});

@@ -98,24 +98,31 @@ fn ended(pod: &Pod, serving: Option<&ContainerStatus>) -> Option<String> {
     if is_over || of_container.is_some() {
         // An eviction says more than the signal that came of it.
         let how = of_pod.or(of_container).unwrap_or_else(|| "no reason is given".to_owned());
-        return Some(if is_over { format!("its pod {}: {how}", phase.to_lowercase()) } else { how });
+        return Some(if is_over {
+            format!("its pod {}: {how}", phase.to_lowercase())
+        } else {
+            how
+        });
     }
     if status.is_some_and(|status| status.reason.as_deref() == Some("NodeLost")) {
         return Some(format!("its node is lost: {}", of_pod.unwrap_or_default()));
     }
     pod.metadata.deletion_timestamp.as_ref()?;
     let by = condition(pod, "DisruptionTarget").map(words);
-    Some(by.map_or_else(|| "its pod is being deleted".to_owned(), |by| {
-        format!("its pod is being deleted: {by}")
-    }))
+    Some(by.map_or_else(
+        || "its pod is being deleted".to_owned(),
+        |by| format!("its pod is being deleted: {by}"),
+    ))
 }
 
 /// What keeps it from running; what a scheduler or a node says of it, not what an API server does.
 pub(super) fn held_up(pod: &Pod) -> Option<HeldUp> {
     let status = pod.status.as_ref()?;
-    let unplaced = status.conditions.iter().flatten().find(|one| {
-        one.type_ == "PodScheduled" && one.status == "False"
-    });
+    let unplaced = status
+        .conditions
+        .iter()
+        .flatten()
+        .find(|one| one.type_ == "PodScheduled" && one.status == "False");
     if let Some(unplaced) = unplaced {
         let text = words(unplaced);
         return Some(HeldUp { cause: Cause::NoRoom, text, for_good: false });
@@ -144,7 +151,10 @@ fn of_container(one: &ContainerStatus) -> Option<HeldUp> {
     );
     if let Some(last) = one.last_state.as_ref().and_then(|last| last.terminated.as_ref()) {
         let how = said(last.reason.as_deref(), last.message.as_deref());
-        text += &format!("; it ended {} times, last with status {}: {how}", one.restart_count, last.exit_code);
+        text += &format!(
+            "; it ended {} times, last with status {}: {how}",
+            one.restart_count, last.exit_code
+        );
     }
     Some(HeldUp { cause, text, for_good })
 }

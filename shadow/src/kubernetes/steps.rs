@@ -56,9 +56,8 @@ impl KubernetesProvider {
         };
         let size = full.at(share);
         let patch = Patch::Strategic(size.patch(&state.container));
-        let asked = || {
-            cluster.asked(format_args!("give pod {name} {}m of processor time", size.limit))
-        };
+        let asked =
+            || cluster.asked(format_args!("give pod {name} {}m of processor time", size.limit));
         let done = cluster.pods(self.spec.timeout, |pods| async move {
             pods.patch_resize(name, &PatchParams::default(), &patch).await.map(drop)
         });
@@ -127,7 +126,8 @@ impl KubernetesProvider {
         self.look_at(&state.pod).await;
         let view = self.cluster.watched().view(handle.id).map(|view| view.borrow().clone());
         let view = view.unwrap_or_default();
-        let held_up = view.held_up.map(|held_up| format!("{}; {}", held_up.text, held_up.cause.next()));
+        let held_up =
+            view.held_up.map(|held_up| format!("{}; {}", held_up.text, held_up.cause.next()));
         let mut lines: Vec<String> = view.ended.into_iter().chain(held_up).collect();
         lines.extend(self.last_words(&state.pod).await);
         lines

@@ -134,9 +134,7 @@ fn explained(error: &Error) -> (Cause, String) {
     }
     match cause {
         Cause::Malformed => (cause, format!("an answer that is not the API's: {innermost}")),
-        Cause::Unreachable => {
-            (cause, format!("no whole answer: {}", shorten(&innermost, QUOTED)))
-        }
+        Cause::Unreachable => (cause, format!("no whole answer: {}", shorten(&innermost, QUOTED))),
         _ => (cause, shorten(&innermost, QUOTED)),
     }
 }

@@ -67,7 +67,8 @@ impl Cluster {
             self.owner
         );
         let request = hyper::Request::get(path).body(Vec::new()).ok()?;
-        let asked = self.call(PATIENCE, |client| async move { client.request::<List>(request).await });
+        let asked =
+            self.call(PATIENCE, |client| async move { client.request::<List>(request).await });
         match asked.await {
             Ok(list) => {
                 let each = list.items.into_iter();

@@ -30,9 +30,10 @@ const DROPS: [&str; 2] = ["20000", "after"];
 /// differ for it.
 fn moments(name: &str) -> &'static [&'static str] {
     match name {
-        "exec" => &DROPS,
-        "docker" | "docker-isolated" | "kubernetes" | "kubernetes-old" => &["before", "20000", "after"],
-        "vm" => &DROPS,
+        "exec" | "vm" => &DROPS,
+        "docker" | "docker-isolated" | "kubernetes" | "kubernetes-old" => {
+            &["before", "20000", "after"]
+        }
         _ => &MOMENTS,
     }
 }

@@ -101,9 +101,9 @@ impl Store {
     /// Changes an object by hand, as somebody else would.
     pub(crate) fn change(&self, kind: &str, name: &str, patch: &Value) {
         let key = (kind.to_owned(), name.to_owned());
-        let mut object = self.lock().all.get(&key).cloned().unwrap_or_else(|| {
-            json!({ "metadata": { "name": name, "uid": format!("by-hand-{name}") } })
-        });
+        let mut object = self.lock().all.get(&key).cloned().unwrap_or_else(
+            || json!({ "metadata": { "name": name, "uid": format!("by-hand-{name}") } }),
+        );
         merge(&mut object, patch);
         self.put(key, object, "MODIFIED");
     }
@@ -220,7 +220,8 @@ impl Store {
     fn replace(&self, asked: &Asked, key: (String, String), found: &Value) -> Reply {
         let given = &asked.body["metadata"]["resourceVersion"];
         if !given.is_null() && *given != found["metadata"]["resourceVersion"] {
-            let text = "the object has been modified; please apply your changes to the latest version";
+            let text =
+                "the object has been modified; please apply your changes to the latest version";
             return refused(409, "Conflict", text);
         }
         let mut object = asked.body.clone();

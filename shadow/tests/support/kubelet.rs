@@ -17,6 +17,8 @@ use serde_json::{Value, json};
 
 use super::fake_cluster::NODE;
 
+/// The annotation that gives a pod an address which nothing answers on.
+pub(crate) const ADDRESS: &str = "foreshadow.test/address";
 const LOOK: Duration = Duration::from_millis(10);
 /// A node that is silent for 40 s is taken to be lost.
 const HEARTBEAT: Duration = Duration::from_secs(5);
@@ -130,7 +132,8 @@ async fn tend(pods: &Api<Pod>, pod: &Pod, runs: &mut BTreeMap<String, Runs>, mad
     if !differs(pod, &status) {
         return;
     }
-    let patch = Patch::Strategic(json!({ "metadata": { "uid": pod.metadata.uid }, "status": status }));
+    let patch =
+        Patch::Strategic(json!({ "metadata": { "uid": pod.metadata.uid }, "status": status }));
     match pods.patch_status(&name, &PatchParams::default(), &patch).await {
         Ok(_) => {}
         // It was deleted meanwhile.
@@ -144,7 +147,10 @@ fn run(pod: &Pod, number: u8) -> Runs {
     let container = &pod.spec.as_ref().unwrap().containers[0];
     let command = container.command.clone().unwrap();
     let pid = std::process::id();
-    let ip = format!("127.{}.{}.{number}", 1 + pid / 250 % 250, 1 + pid % 250);
+    // Endpoints of a cluster are not on loopback, so one whose endpoints count is told its address.
+    let told = pod.metadata.annotations.as_ref().and_then(|all| all.get(ADDRESS)).cloned();
+    let loopback = format!("127.{}.{}.{number}", 1 + pid / 250 % 250, 1 + pid % 250);
+    let ip = told.unwrap_or(loopback);
     let env = container.env.iter().flatten();
     let env = env.map(|one| (one.name.clone(), one.value.clone().unwrap_or_default()));
     let child = Command::new(&command[0])
