@@ -32,8 +32,9 @@ fi
 hint="put ${PROGRAMS[*]} of any version into $dir, and etcd on the path"
 [ "$(id -u)" -eq 0 ] || die "only root can install what builds it; run it as root, or $hint"
 sources=/etc/apt/sources.list.d/debian.sources
-grep -qs 'VERSION_CODENAME=bookworm' /etc/os-release && [ -e "$sources" ] ||
+if ! grep -qs 'VERSION_CODENAME=bookworm' /etc/os-release || [ ! -e "$sources" ]; then
     die "it is built from a source package of Debian 12 only; elsewhere $hint"
+fi
 
 mkdir -p "$dir"
 exec 9>"$dir/lock"
