@@ -240,6 +240,7 @@ fn secrets_of_every_provider_are_covered() {
             "docker",
             ", image: shop, port: 80, log: { driver: splunk, options: { splunk-token: hidden } }",
         ),
+        ("kubernetes", ", namespace: a, image: shop, port: 80"),
     ] {
         let text = format!(
             "listeners: [{{ address: ':80', routes: [{{ service: s }}] }}]\n\
@@ -250,6 +251,20 @@ fn secrets_of_every_provider_are_covered() {
         let shown = config.masked().to_string();
         assert!(!shown.contains("hidden") && shown.contains("PASSWORD"), "{kind}: {shown}");
     }
+}
+
+#[test]
+fn secrets_in_the_template_of_a_pod_are_covered() {
+    let text = "listeners: [{ address: ':80', routes: [{ service: s }] }]\n\
+        services: { s: { primaries: ['127.0.0.1:1'], shadows: { provider: { kubernetes: {\n\
+        namespace: a, port: 80, template: { spec: { containers: [{ name: b, image: shop,\n\
+        args: [--token=hidden, --port=80], env: [{ name: PASSWORD, value: hidden }] }] } } } } } } }\n";
+    let config = parse(text, Format::Yaml, "config.yaml", &|_| None).unwrap();
+    let shown = config.masked().to_string();
+    assert!(!shown.contains("hidden"), "{shown}");
+    assert!(shown.contains("PASSWORD") && shown.contains("--port=80"), "{shown}");
+    let back = config.to_yaml().unwrap();
+    assert_eq!(parse(&back, Format::Yaml, "printed.yaml", &|_| None).unwrap(), config, "{back}");
 }
 
 #[test]

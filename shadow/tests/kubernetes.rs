@@ -339,6 +339,40 @@ mod on_a_real_one {
         site.finish().await;
     }
 
+    /// The ReplicaSet controller is a real one: it lets go of what is taken and makes another.
+    #[tokio::test(flavor = "multi_thread")]
+    #[ignore = "needs an API server: make test-k8s"]
+    async fn pods_are_taken_out_of_a_deployment_which_makes_others_in_their_place() {
+        let site = Site::new().await;
+        let labels = json!({ "app": "pool" });
+        let deployment = json!({
+            "apiVersion": "apps/v1", "kind": "Deployment", "metadata": { "name": "pool" },
+            "spec": {
+                "replicas": 2, "selector": { "matchLabels": labels }, "strategy": { "type": "Recreate" },
+                "template": { "metadata": { "labels": labels }, "spec": {
+                    "readinessGates": [{ "conditionType": "foreshadow.dev/active" }],
+                    "containers": [{ "name": "shop", "image": "shop:1", "command": ["sleep", "900"] }],
+                } },
+            },
+        });
+        site.make("/apis/apps/v1/namespaces/NS/deployments", deployment).await;
+        let provider = site.provider(|spec| spec.pod = PodSource::Claim("pool".to_owned()));
+        let made = provider.create(&request(1)).await.unwrap();
+        let spares = || async {
+            let all = site.pods().await;
+            let owned = |pod: &&Pod| pod.metadata.owner_references.is_some();
+            (all.len(), all.iter().filter(owned).count())
+        };
+        site.until("another is there in its place", || async { spares().await == (3, 2) }).await;
+        provider.set_activated(&made, true).await.unwrap();
+        provider.destroy(&made, Duration::ZERO).await.unwrap();
+        assert_eq!(spares().await, (2, 2));
+        let path = format!("/apis/apps/v1/namespaces/{}/deployments/pool", site.namespace);
+        let asked = hyper::Request::delete(path).body(Vec::new()).unwrap();
+        site.client.request::<Value>(asked).await.unwrap();
+        site.finish().await;
+    }
+
     /// Another holder's lease, on a server that keeps two writers apart.
     #[tokio::test(flavor = "multi_thread")]
     #[ignore = "needs an API server: make test-k8s"]

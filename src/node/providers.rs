@@ -195,15 +195,15 @@ fn docker_spec(docker: &config::DockerProvider) -> shadow::DockerSpec {
 fn pod_spec(pods: &config::KubernetesProvider) -> shadow::KubernetesSpec {
     let access = match &pods.kubeconfig {
         None => shadow::ClusterAccess::InCluster,
-        Some(path) => shadow::ClusterAccess::Kubeconfig {
-            path: path.clone(),
-            context: pods.context.clone(),
-        },
+        Some(path) => {
+            shadow::ClusterAccess::Kubeconfig { path: path.clone(), context: pods.context.clone() }
+        }
     };
-    let pod = match (&pods.template, &pods.mirror) {
-        (Some(template), _) => shadow::PodSource::Template(template.clone()),
-        (None, Some(name)) => shadow::PodSource::Deployment(name.clone()),
-        (None, None) => shadow::PodSource::Image(shadow::PodImage {
+    let pod = match (&pods.template, &pods.mirror, &pods.claim) {
+        (Some(template), ..) => shadow::PodSource::Template(template.clone()),
+        (_, Some(name), _) => shadow::PodSource::Deployment(name.clone()),
+        (.., Some(name)) => shadow::PodSource::Claim(name.clone()),
+        (None, None, None) => shadow::PodSource::Image(shadow::PodImage {
             image: pods.image.clone().unwrap_or_default(),
             command: pods.command.clone(),
             env: pairs(&pods.env),

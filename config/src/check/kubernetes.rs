@@ -11,7 +11,7 @@ use crate::{KubernetesProvider, PodLimits};
 
 /// What may stand in braces in a command: the address is the cluster's to choose.
 const PLACEHOLDERS: [&str; 3] = ["port", "id", "service"];
-const ONE: &str = "one of image, template, mirror";
+const ONE: &str = "one of image, template, mirror, claim";
 
 pub(super) fn kubernetes(
     raw: RawKubernetes,
@@ -40,6 +40,7 @@ pub(super) fn kubernetes(
         limits: limits(raw.limits.value().unwrap_or_default(), r),
         template: raw.template.value().map(|template| template.0),
         mirror: raw.mirror.value().map(|name| name.0),
+        claim: raw.claim.value().map(|name| name.0),
         container: raw.container.value().map(|name| name.0),
         port,
         labels: labels(raw.labels, r),
@@ -60,10 +61,15 @@ fn one_source(raw: &RawKubernetes, lead: Option<Place>, r: &mut Reader<'_>) {
             _ => None,
         }
     }
-    let is_there = [!raw.image.is_absent(), !raw.template.is_absent(), !raw.mirror.is_absent()];
-    let places = [place(&raw.image), place(&raw.template), place(&raw.mirror)];
-    let names = ["image", "template", "mirror"];
-    let given: Vec<usize> = (0..3).filter(|at| is_there[*at]).collect();
+    let is_there = [
+        !raw.image.is_absent(),
+        !raw.template.is_absent(),
+        !raw.mirror.is_absent(),
+        !raw.claim.is_absent(),
+    ];
+    let places = [place(&raw.image), place(&raw.template), place(&raw.mirror), place(&raw.claim)];
+    let names = ["image", "template", "mirror", "claim"];
+    let given: Vec<usize> = (0..names.len()).filter(|at| is_there[*at]).collect();
     match given[..] {
         [] => {
             if let Some(lead) = &lead {
@@ -91,7 +97,7 @@ fn one_source(raw: &RawKubernetes, lead: Option<Place>, r: &mut Reader<'_>) {
             }
         }
     } else if let Some(place) = place(&raw.container) {
-        let problem = Problem::new("container beside image", "template or mirror beside it");
+        let problem = Problem::new("container beside image", "template, mirror or claim beside it");
         r.report(place, problem.help("a pod of an image has one container"));
     }
 }

@@ -9,7 +9,8 @@ use serde::Serialize;
 use super::CpuShare;
 use crate::units;
 
-/// Instances as pods of a Kubernetes cluster. Exactly one of `image`, `template` and `mirror` is there.
+/// Instances as pods of a Kubernetes cluster. Exactly one of `image`, `template`, `mirror` and
+/// `claim` is there.
 ///
 /// `command` and the values of `env` may hold `{port}`, `{id}` and `{service}`, here and in a template.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -40,6 +41,9 @@ pub struct KubernetesProvider {
     /// A Deployment whose template is taken.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mirror: Option<String>,
+    /// A Deployment whose pods are taken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub claim: Option<String>,
     /// The container that serves; absent: the first. Never with `image`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub container: Option<String>,

@@ -146,7 +146,8 @@ impl schemars::JsonSchema for PodTemplate {
 }
 
 table! {
-    /// Pods of a Kubernetes cluster: one each, of an image, a template or the template of a Deployment.
+    /// Pods of a Kubernetes cluster: one each, of an image, a template or the template of a Deployment, or
+    /// taken out of a Deployment.
     /// In command, args and values of env of an image or a template, {port}, {id} and {service} stand
     /// for those of the instance.
     RawKubernetes {
@@ -157,7 +158,7 @@ table! {
         context: Word,
         /// The namespace that pods are made in.
         namespace: ObjectName = required,
-        /// The image of a pod with one container; or template, or mirror.
+        /// The image of a pod with one container; or template, mirror or claim.
         image: Text,
         /// Replaces the image's own command. Default: that of the image.
         command: List<Word>,
@@ -170,7 +171,11 @@ table! {
         template: PodTemplate,
         /// A Deployment of that namespace: its template, as it is when a pod is made. Instead of image.
         mirror: ObjectName,
-        /// The container that serves, of a template's. Default: the first.
+        /// A Deployment of that namespace that keeps pods ready, whose template has the readiness gate
+        /// foreshadow.dev/active: running pods are taken out of it, and it makes others in their place.
+        /// Instead of image.
+        claim: ObjectName,
+        /// The container that serves, of several. Default: the first.
         container: ObjectName,
         /// The port it serves on.
         port: Count = required,

@@ -7,7 +7,10 @@ fn pods_that_could_not_be_made_are_refused_where_they_are_written() {
     for (pods, message) in [
         ("{ namespace: a, image: b }", "found no \"port\""),
         ("{ image: b, port: 1 }", "found no \"namespace\""),
-        ("{ namespace: a, port: 1 }", "found no image, expected one of image, template, mirror"),
+        (
+            "{ namespace: a, port: 1 }",
+            "found no image, expected one of image, template, mirror, claim",
+        ),
         ("{ namespace: A, image: b, port: 1 }", "found \"A\", expected a name of small letters"),
         ("{ namespace: a, image: b, port: 0 }", "at least 1"),
         (

@@ -14,6 +14,8 @@ pub(super) const INSTANCE: &str = "foreshadow.dev/instance";
 const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 /// The condition that a pod is not ready without, for Services of the cluster.
 pub(super) const ACTIVE: &str = "foreshadow.dev/active";
+/// By which a ReplicaSet knows its own: it would take a pod that has it.
+const TEMPLATE_HASH: &str = "pod-template-hash";
 /// The longest value of a label (Kubernetes, `apimachinery/pkg/util/validation`).
 const LONGEST_LABEL: usize = 63;
 
@@ -93,7 +95,7 @@ pub(super) fn pod(
         (PodSource::Image(image), _) => (json!({ "spec": { "containers": [of(image)] } }), true),
         (PodSource::Template(template), _) => (template.clone(), true),
         (PodSource::Deployment(_), Some(template)) => (template, false),
-        (PodSource::Deployment(name), None) => {
+        (PodSource::Deployment(name) | PodSource::Claim(name), _) => {
             return Err(format!("deployment {name} is not known"));
         }
     };
@@ -108,18 +110,9 @@ pub(super) fn pod(
     }
     metadata.insert("name".to_owned(), name.into());
     let labels = table(metadata, "labels")?;
-    // That of a ReplicaSet: it would take the pod for one of its own.
-    labels.remove("pod-template-hash");
+    labels.remove(TEMPLATE_HASH);
     let instance = request.id.to_string();
-    let service = label(&request.service);
-    for (key, value) in &spec.labels {
-        labels.insert(key.clone(), value.clone().into());
-    }
-    for (key, value) in
-        [(OWNER, owner), (SERVICE, &service), (INSTANCE, &instance), (MANAGED_BY, "foreshadow")]
-    {
-        labels.insert(key.to_owned(), value.into());
-    }
+    labels.extend(own_labels(spec, owner, request));
     table(metadata, "annotations")?.insert(SERVICE.to_owned(), request.service.as_str().into());
     let body = table(root, "spec")?;
     // One that was started again would not know of its tier.
@@ -155,6 +148,35 @@ pub(super) fn pod(
     let size = size(serving);
     let container = serving.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
     Ok(Made { pod, container, size })
+}
+
+fn own_labels(spec: &KubernetesSpec, owner: &str, request: &CreateRequest) -> Map<String, Value> {
+    let given = spec.labels.iter().map(|(key, value)| (key.clone(), Value::from(value.clone())));
+    let own = [
+        (OWNER, owner.to_owned()),
+        (SERVICE, label(&request.service)),
+        (INSTANCE, request.id.to_string()),
+        (MANAGED_BY, "foreshadow".to_owned()),
+    ];
+    given.chain(own.map(|(key, value)| (key.to_owned(), value.into()))).collect()
+}
+
+/// The body that makes a pod of a Deployment ours, if it is as it was seen.
+pub(super) fn claim(
+    spec: &KubernetesSpec,
+    owner: &str,
+    request: &CreateRequest,
+    uid: &str,
+    version: &str,
+) -> Value {
+    let mut labels = own_labels(spec, owner, request);
+    labels.insert(TEMPLATE_HASH.to_owned(), Value::Null);
+    json!({ "metadata": {
+        "uid": uid,
+        "resourceVersion": version,
+        "labels": labels,
+        "annotations": { SERVICE: request.service.as_str() },
+    } })
 }
 
 fn of(image: &PodImage) -> Value {
@@ -193,7 +215,7 @@ fn fill_in(container: &mut Value, fill: &impl Fn(&str) -> String) {
 
 /// The processor time of a container; absent where nothing limits it: then there is no size to go
 /// back to, since a limit that was added cannot be taken away again.
-fn size(container: &Map<String, Value>) -> Option<Size> {
+pub(super) fn size(container: &Map<String, Value>) -> Option<Size> {
     let resources = container.get("resources")?;
     let amount = |kind: &str| match &resources[kind]["cpu"] {
         Value::String(text) => seen::millis(text),

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use foreshadow_control::{InstanceId, ServiceName};
 
-use super::body;
 use super::cluster::{ASIDE, Cluster, Seen};
+use super::making::Left;
 use crate::error::ProviderError;
 use crate::provider::Sweep;
 
@@ -86,7 +86,7 @@ impl Cluster {
         // Read after the list was: what was made meanwhile is not on it.
         let doomed = list.iter().filter(|s| !kept.contains(&s.id) && !self.mine.has(s.id));
         let removals = doomed.map(|seen| async move {
-            let removed = self.remove(&seen.name, Some(&seen.uid), Duration::ZERO, ASIDE).await;
+            let removed = self.remove(&seen.name, &seen.uid, Duration::ZERO, ASIDE).await;
             (seen, removed)
         });
         for (seen, removed) in futures_util::future::join_all(removals).await {
@@ -101,9 +101,11 @@ impl Cluster {
     }
 
     /// Ends what a failed creation may have made, now or later: it is nobody's from now on.
-    pub(super) async fn undo(&self, id: InstanceId, service: &ServiceName) {
-        let name = body::pod_name(&self.owner, id);
-        let removed = self.remove(&name, None, Duration::ZERO, ASIDE).await;
+    pub(super) async fn undo(&self, id: InstanceId, service: &ServiceName, left: &Left) {
+        let removed = match &left.uid {
+            Some(uid) => self.remove(&left.name, uid, Duration::ZERO, ASIDE).await,
+            None => self.remove_ours(&left.name, ASIDE).await.map(drop),
+        };
         self.disown(id);
         if let Err(error) = removed {
             tracing::error!(

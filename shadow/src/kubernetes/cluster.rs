@@ -256,29 +256,43 @@ impl Cluster {
         *self.resizes_lock()
     }
 
+    /// Ends what has the name of a pod of ours, if it is that: what an order came to whose answer was
+    /// lost. Says whether the name is free.
+    pub(super) async fn remove_ours(
+        &self,
+        name: &str,
+        patience: Duration,
+    ) -> Result<bool, ProviderError> {
+        let found = self.pods(patience, |pods| async move { pods.get_opt(name).await }).await;
+        let found = found.map_err(|t| t.told(self.asked(format_args!("show pod {name}"))))?;
+        let Some(found) = found else { return Ok(true) };
+        let owner = found.metadata.labels.as_ref().and_then(|labels| labels.get(body::OWNER));
+        if owner != Some(&self.owner) {
+            return Ok(false);
+        }
+        let uid = found.metadata.uid.unwrap_or_default();
+        self.remove(name, &uid, Duration::ZERO, patience).await.map(|()| true)
+    }
+
     /// Ends a pod within `grace` and waits until it is gone; one that is not there, or another one
     /// of that name, is no error.
     pub(super) async fn remove(
         &self,
         name: &str,
-        uid: Option<&str>,
+        uid: &str,
         grace: Duration,
         patience: Duration,
     ) -> Result<(), ProviderError> {
         let whole = grace.as_secs() + u64::from(grace.subsec_nanos() > 0);
         let seconds = u32::try_from(whole.max(LEAST_GRACE_S)).unwrap_or(u32::MAX);
-        let mut params = DeleteParams::default().grace_period(seconds);
-        if let Some(uid) = uid {
-            let uid = Some(uid.to_owned());
-            params = params.preconditions(Preconditions { uid, resource_version: None });
-        }
+        let only = Preconditions { uid: Some(uid.to_owned()), resource_version: None };
+        let params = DeleteParams::default().grace_period(seconds).preconditions(only);
         let asked = || self.asked(format_args!("delete pod {name}"));
         let deleted =
             self.pods(patience, |pods| async move { pods.delete(name, &params).await.map(drop) });
         match deleted.await {
             Ok(()) => {}
-            Err(trouble) if trouble.is_absent() => return Ok(()),
-            Err(trouble) if uid.is_some() && trouble.is_another() => return Ok(()),
+            Err(trouble) if trouble.is_absent() || trouble.is_another() => return Ok(()),
             Err(trouble) => return Err(trouble.told(asked())),
         }
         let whole = Duration::from_secs(u64::from(seconds));
@@ -288,7 +302,7 @@ impl Cluster {
             let found = self.pods(patience, |pods| async move { pods.get_opt(name).await });
             let found = found.await.map_err(|trouble| trouble.told(asked()))?;
             let there = found.and_then(|pod| pod.metadata.uid);
-            if there.is_none_or(|there| uid.is_some_and(|uid| uid != there)) {
+            if there.is_none_or(|there| there != uid) {
                 return Ok(());
             }
             if Instant::now() > end {

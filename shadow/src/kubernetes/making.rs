@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::body::{self, Made};
 use super::cluster::AT_START;
-use super::seen::{self, View};
+use super::seen::{self, Serving, View};
 use super::spec::PodSource;
 use super::told::Trouble;
 use super::{KubernetesProvider, State};
@@ -24,13 +24,19 @@ const LOOK: std::time::Duration = std::time::Duration::from_secs(2);
 /// Why nothing was made.
 pub(super) struct Failed {
     pub(super) error: ProviderError,
-    /// Whether a pod may be there, or come to be there, all the same.
-    pub(super) may_be_there: bool,
+    /// A pod that may be there, or come to be there, all the same.
+    pub(super) left: Option<Left>,
+}
+
+/// A pod that nobody is to have.
+pub(super) struct Left {
+    pub(super) name: String,
+    pub(super) uid: Option<String>,
 }
 
 impl From<ProviderError> for Failed {
     fn from(error: ProviderError) -> Self {
-        Self { error, may_be_there: false }
+        Self { error, left: None }
     }
 }
 
@@ -45,11 +51,14 @@ impl KubernetesProvider {
             Trouble::Told(Cause::Absent, why).told(cluster.asked("describe a pod"))
         })?;
         self.note_size(made.size.is_some());
-        cluster.watch(request.id, made.container.clone(), None);
+        let serving = Serving { container: made.container.clone(), restarts: 0 };
+        cluster.watch(request.id, serving, None);
         let uid = self.create_pod(request, &made).await?;
         cluster.watched().bind(request.id, &uid);
-        let begun = self.begin(request, made, uid).await;
-        begun.map_err(|error| Failed { error, may_be_there: true })
+        let name = body::pod_name(&cluster.owner, request.id);
+        let left = || Some(Left { name, uid: Some(uid.clone()) });
+        let begun = self.begin(request, made, uid.clone()).await;
+        begun.map_err(|error| Failed { error, left: left() })
     }
 
     /// The pod template of the Deployment that is mirrored, as it is now.
@@ -93,29 +102,13 @@ impl KubernetesProvider {
             };
             if trouble.is_name_taken()
                 && std::mem::take(&mut may_clear)
-                && self.clear(&name).await?
+                && cluster.remove_ours(&name, self.spec.timeout).await?
             {
                 continue;
             }
-            let may_be_there = trouble.may_have_acted();
-            return Err(Failed { error: trouble.told(asked()), may_be_there });
+            let left = trouble.may_have_acted().then(|| Left { name: name.clone(), uid: None });
+            return Err(Failed { error: trouble.told(asked()), left });
         }
-    }
-
-    /// Removes what has the name of a new pod, if it is of an order of ours that came to nothing;
-    /// says whether it was.
-    async fn clear(&self, name: &str) -> Result<bool, ProviderError> {
-        let (cluster, timeout) = (&self.cluster, self.spec.timeout);
-        let found = cluster.pods(timeout, |pods| async move { pods.get_opt(name).await }).await;
-        let found = found.map_err(|t| t.told(cluster.asked(format_args!("show pod {name}"))))?;
-        let Some(found) = found else { return Ok(true) };
-        let owner = found.metadata.labels.as_ref().and_then(|labels| labels.get(body::OWNER));
-        if owner != Some(&cluster.owner) {
-            return Ok(false);
-        }
-        let uid = found.metadata.uid.as_deref();
-        cluster.remove(name, uid, std::time::Duration::ZERO, timeout).await?;
-        Ok(true)
     }
 
     /// From a pod that was made to one whose container runs.
@@ -135,6 +128,7 @@ impl KubernetesProvider {
             pod: name,
             uid,
             container: made.container,
+            restarts: 0,
             size: made.size,
         };
         let state =
@@ -156,6 +150,10 @@ impl KubernetesProvider {
         let mut views = self.cluster.watched().view(request.id).ok_or_else(gone)?;
         loop {
             let view: View = views.borrow_and_update().clone();
+            // Says more than that it ended, which is part of it.
+            if let Some(held_up) = view.held_up.as_ref().filter(|held_up| held_up.for_good) {
+                return Err((held_up.cause, held_up.text.clone()));
+            }
             if let Some(how) = view.ended {
                 let words = self.last_words(name).await;
                 let said = if words.is_empty() { "nothing".to_owned() } else { words.join(" | ") };
@@ -163,7 +161,7 @@ impl KubernetesProvider {
             }
             match (view.ip, view.runs, view.held_up) {
                 (Some(ip), true, _) => return Ok(ip),
-                (_, _, Some(held_up)) if held_up.for_good || Instant::now() >= end => {
+                (_, _, Some(held_up)) if Instant::now() >= end => {
                     return Err((held_up.cause, held_up.text));
                 }
                 _ if Instant::now() >= end => {
@@ -231,7 +229,7 @@ impl KubernetesProvider {
                 ),
             });
         };
-        let view = seen::view(&pod, &state.container);
+        let view = seen::view(&pod, &state.serving());
         if let Some(how) = view.ended {
             return Ok(Adoption::Gone(how));
         }
@@ -250,6 +248,6 @@ impl KubernetesProvider {
     fn hold(&self, handle: &Handle, state: &State) {
         self.cluster.mine.add(handle.id);
         self.note_size(state.size.is_some());
-        self.cluster.watch(handle.id, state.container.clone(), Some(state.uid.clone()));
+        self.cluster.watch(handle.id, state.serving(), Some(state.uid.clone()));
     }
 }

@@ -1,10 +1,11 @@
 //! Instances as pods of a Kubernetes cluster.
 //!
-//! Each instance is one bare pod. It runs from the start, since the API has no pause, and is parked by a
+//! Each instance is one bare pod, made as such or taken out of a Deployment. It runs from the start, since the API has no pause, and is parked by a
 //! readiness gate: Services of the cluster do not route to it before it is activated, while Foreshadow
 //! reaches it by its own address.
 
 mod body;
+mod claiming;
 mod clean;
 mod cluster;
 mod lease;
@@ -52,9 +53,18 @@ struct State {
     uid: String,
     /// The container that serves.
     container: String,
+    /// How often that had been started again when it became an instance.
+    #[serde(default)]
+    restarts: i32,
     /// Its processor time at full size; absent where nothing limits it.
     #[serde(default)]
     size: Option<body::Size>,
+}
+
+impl State {
+    fn serving(&self) -> seen::Serving {
+        seen::Serving { container: self.container.clone(), restarts: self.restarts }
+    }
 }
 
 impl KubernetesProvider {
@@ -113,13 +123,16 @@ impl Provider for KubernetesProvider {
         }
         self.cluster.clean(Some(&request.service), self.spec.timeout).await?;
         self.cluster.mine.add(request.id);
-        match self.make(request).await {
+        let made = match &self.spec.pod {
+            PodSource::Claim(deployment) => self.claim(request, deployment).await,
+            _ => self.make(request).await,
+        };
+        match made {
             Ok(handle) => Ok(handle),
             Err(failed) => {
-                if failed.may_be_there {
-                    self.cluster.undo(request.id, &request.service).await;
-                } else {
-                    self.cluster.disown(request.id);
+                match &failed.left {
+                    Some(left) => self.cluster.undo(request.id, &request.service, left).await,
+                    None => self.cluster.disown(request.id),
                 }
                 Err(failed.error)
             }
@@ -144,8 +157,7 @@ impl Provider for KubernetesProvider {
 
     async fn destroy(&self, handle: &Handle, grace: Duration) -> Result<(), ProviderError> {
         let state = Self::state(handle)?;
-        let uid = Some(state.uid.as_str());
-        self.cluster.remove(&state.pod, uid, grace, self.spec.timeout).await?;
+        self.cluster.remove(&state.pod, &state.uid, grace, self.spec.timeout).await?;
         self.cluster.disown(handle.id);
         Ok(())
     }

@@ -38,17 +38,31 @@ pub(super) struct HeldUp {
     pub(super) for_good: bool,
 }
 
-/// Reads a pod; `container` is the one that serves.
-pub(super) fn view(pod: &Pod, container: &str) -> View {
+/// The container of a pod that serves.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Serving {
+    pub(super) container: String,
+    /// How often it had been started again when it became an instance. One that was started again
+    /// since is another one, which does not know of its tier.
+    pub(super) restarts: i32,
+}
+
+/// How often a container has been started again.
+pub(super) fn restarts(pod: &Pod, container: &str) -> i32 {
+    serving(pod, container).map_or(0, |one| one.restart_count)
+}
+
+/// Reads a pod.
+pub(super) fn view(pod: &Pod, of: &Serving) -> View {
     let status = pod.status.as_ref();
-    let serving = serving(pod, container);
+    let serving = serving(pod, &of.container);
     let running = serving.and_then(|one| one.state.as_ref()).is_some_and(|s| s.running.is_some());
     let limits = serving.and_then(|one| one.resources.as_ref()?.limits.as_ref());
     View {
         uid: pod.metadata.uid.clone().unwrap_or_default(),
         ip: status.and_then(|status| status.pod_ip.as_ref()?.parse().ok()),
         runs: running,
-        ended: ended(pod, serving),
+        ended: ended(pod, serving, of.restarts),
         held_up: held_up(pod),
         cpu_millis: limits.and_then(|limits| millis(&limits.get("cpu")?.0)),
         refused_size: condition(pod, "PodResizePending").map(words),
@@ -82,10 +96,12 @@ fn said(reason: Option<&str>, message: Option<&str>) -> String {
     }
 }
 
-fn ended(pod: &Pod, serving: Option<&ContainerStatus>) -> Option<String> {
+fn ended(pod: &Pod, serving: Option<&ContainerStatus>, restarts: i32) -> Option<String> {
     let status = pod.status.as_ref();
     let phase = status.and_then(|status| status.phase.as_deref()).unwrap_or_default();
-    let state = serving.and_then(|one| one.state.as_ref()?.terminated.as_ref());
+    let again = serving.filter(|one| one.restart_count > restarts);
+    let last = again.and_then(|one| one.last_state.as_ref()?.terminated.as_ref());
+    let state = serving.and_then(|one| one.state.as_ref()?.terminated.as_ref()).or(last);
     let of_container = state.map(|state| {
         let how = said(state.reason.as_deref(), state.message.as_deref());
         format!("its container ended with status {}: {how}", state.exit_code)
@@ -103,6 +119,9 @@ fn ended(pod: &Pod, serving: Option<&ContainerStatus>) -> Option<String> {
         } else {
             how
         });
+    }
+    if again.is_some() {
+        return Some("its container was started again".to_owned());
     }
     if status.is_some_and(|status| status.reason.as_deref() == Some("NodeLost")) {
         return Some(format!("its node is lost: {}", of_pod.unwrap_or_default()));

@@ -93,6 +93,9 @@ pub enum PodSource {
     Template(serde_json::Value),
     /// As the template of the Deployment of that name is when the pod is made.
     Deployment(String),
+    /// Taken out of the Deployment of that name, which keeps its replicas running and makes another in the
+    /// place of each. Its template must have the readiness gate `foreshadow.dev/active`.
+    Claim(String),
 }
 
 /// A pod of one container.

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::body;
 use super::cluster::{ASIDE, Cluster};
-use super::seen::{self, View};
+use super::seen::{self, Serving, View};
 use super::told::Trouble;
 use crate::error::Cause;
 
@@ -38,8 +38,7 @@ pub(super) struct Watched {
 
 struct One {
     view: watch::Sender<View>,
-    /// The container that serves.
-    container: String,
+    serving: Serving,
     /// Absent before the API server has named it.
     uid: Option<String>,
 }
@@ -53,9 +52,9 @@ impl Watched {
         self.all.remove(&id);
     }
 
-    fn insert(&mut self, id: InstanceId, container: String, uid: Option<String>) {
+    fn insert(&mut self, id: InstanceId, serving: Serving, uid: Option<String>) {
         let view = watch::channel(View::default()).0;
-        self.all.insert(id, One { view, container, uid });
+        self.all.insert(id, One { view, serving, uid });
     }
 
     /// From now on only the pod of that name counts.
@@ -75,7 +74,7 @@ impl Watched {
     /// Takes what the API server shows of a pod.
     pub(super) fn hear(&mut self, pod: &Pod, deleted: bool) {
         let Some(one) = seen::instance(pod).and_then(|id| self.all.get(&id)) else { return };
-        let mut seen = seen::view(pod, &one.container);
+        let mut seen = seen::view(pod, &one.serving);
         if one.uid.as_ref().is_some_and(|uid| *uid != seen.uid) {
             return;
         }
@@ -119,8 +118,8 @@ impl Watched {
 
 impl Cluster {
     /// Follows a pod from now on; `uid` is absent before it is made.
-    pub(super) fn watch(self: &Arc<Self>, id: InstanceId, container: String, uid: Option<String>) {
-        self.watched().insert(id, container, uid);
+    pub(super) fn watch(self: &Arc<Self>, id: InstanceId, serving: Serving, uid: Option<String>) {
+        self.watched().insert(id, serving, uid);
         self.follow();
     }
 

@@ -51,6 +51,8 @@ struct Objects {
     all: BTreeMap<(String, String), Value>,
     events: Vec<(u64, &'static str, String, Value)>,
     asked: Vec<String>,
+    /// What is answered instead, once, to what was carried out.
+    lost: BTreeMap<String, Reply>,
     /// The status that a new pod has; with one, pods end as soon as they are asked to.
     status: Value,
     resizes: bool,
@@ -119,6 +121,11 @@ impl Store {
         objects.all.iter().filter(|((k, _), _)| k == kind).map(|(_, value)| value.clone()).collect()
     }
 
+    /// Once it carries out what is asked, and this is all that is heard of it.
+    pub(crate) fn lose(&self, what: &str, reply: Reply) {
+        self.lock().lost.insert(what.to_owned(), reply);
+    }
+
     /// What was asked so far, in order.
     pub(crate) fn asked(&self) -> Vec<String> {
         self.lock().asked.clone()
@@ -158,10 +165,15 @@ impl Store {
         if let Some(reply) = (self.script)(&words, before) {
             return reply;
         }
+        let done = self.act(asked, &words);
+        self.lock().lost.remove(&words).unwrap_or(done)
+    }
+
+    fn act(&self, asked: &Asked, words: &str) -> Reply {
         let json = |code, value: &Value| Reply::Json(code, value.to_string());
         let key = (asked.kind.clone(), asked.name.clone().unwrap_or_default());
         let found = self.lock().all.get(&key).cloned();
-        match (words.as_str(), asked.method.as_str(), asked.name.is_some()) {
+        match (words, asked.method.as_str(), asked.name.is_some()) {
             ("GET discovery", ..) => {
                 let resizes = self.lock().resizes;
                 let names = ["pods", "pods/status", "pods/resize"];
@@ -181,6 +193,13 @@ impl Store {
             (_, "PUT", true) => self.replace(asked, key, &found.unwrap_or_default()),
             (_, "PATCH", true) => {
                 let mut object = found.unwrap_or_default();
+                let differs = |key: &str| {
+                    let given = &asked.body["metadata"][key];
+                    !given.is_null() && *given != object["metadata"][key]
+                };
+                if differs("uid") || differs("resourceVersion") {
+                    return refused(409, "Conflict", "the object has been modified");
+                }
                 merge(&mut object, &asked.body);
                 json(200, &self.put(key, object, "MODIFIED"))
             }
@@ -250,9 +269,10 @@ impl Store {
 /// Whether an object has the labels that a query asks for.
 fn selected(object: &Value, query: &BTreeMap<String, String>) -> bool {
     let Some(selector) = query.get("labelSelector") else { return true };
-    selector.split(',').all(|one| {
-        let (name, value) = one.split_once('=').unwrap();
-        object["metadata"]["labels"][name] == value
+    let labels = &object["metadata"]["labels"];
+    selector.split(',').all(|one| match (one.strip_prefix('!'), one.split_once('=')) {
+        (Some(absent), _) => labels[absent].is_null(),
+        (None, pair) => pair.is_some_and(|(name, value)| labels[name] == value),
     })
 }
 
@@ -266,6 +286,10 @@ fn merge(target: &mut Value, patch: &Value) {
         *target = json!({});
     }
     for (key, change) in changes {
+        if change.is_null() {
+            target.as_object_mut().unwrap().remove(key);
+            continue;
+        }
         let by = match key.as_str() {
             "conditions" => Some("type"),
             "containers" => Some("name"),

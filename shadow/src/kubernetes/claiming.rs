@@ -1,0 +1,180 @@
+//! Taking running pods out of a Deployment: its replicas are what is kept ready, and it makes others in the
+//! place of those that are taken.
+//!
+//! A ReplicaSet owns the pods that its selector picks by the label `pod-template-hash`. Taking that label
+//! from a pod makes the ReplicaSet let go of it and make another (Kubernetes,
+//! `pkg/controller/controller_ref_manager`), so one change of labels, refused where the pod has changed
+//! meanwhile, is the whole of it: two never get the same pod.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
+use kube::api::{ListParams, Patch, PatchParams};
+use tokio::time::Instant;
+
+use super::making::{Failed, Left};
+use super::seen::{self, Serving};
+use super::told::Trouble;
+use super::{KubernetesProvider, State, body};
+use crate::error::{Cause, ProviderError};
+use crate::provider::{CreateRequest, Handle};
+
+/// How often it is looked whether a pod is there to be taken.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// A pod that can be taken.
+struct Spare {
+    name: String,
+    uid: String,
+    version: String,
+    ip: IpAddr,
+    serving: Serving,
+    size: Option<body::Size>,
+}
+
+impl KubernetesProvider {
+    /// Takes a running pod of the Deployment, and waits for one where none is there.
+    pub(super) async fn claim(
+        &self,
+        request: &CreateRequest,
+        from: &str,
+    ) -> Result<Handle, Failed> {
+        let (cluster, timeout) = (&self.cluster, self.spec.timeout);
+        cluster.own(timeout).await?;
+        cluster.learn(timeout).await?;
+        let end = Instant::now() + self.spec.schedule_timeout;
+        loop {
+            let deployment = self.deployment(from).await?;
+            for spare in self.spares(from, &deployment).await? {
+                if let Some(handle) = self.take(request, spare).await? {
+                    return Ok(handle);
+                }
+            }
+            if Instant::now() >= end {
+                let asked = cluster.asked(format_args!("give a running pod of deployment {from}"));
+                return Err(Trouble::Told(Cause::NoRoom, shown(&deployment)).told(asked).into());
+            }
+            tokio::time::sleep_until((Instant::now() + LOOK).min(end)).await;
+        }
+    }
+
+    async fn deployment(&self, name: &str) -> Result<Deployment, ProviderError> {
+        let cluster = &self.cluster;
+        let found = cluster.call(self.spec.timeout, |client| async move {
+            let all: Api<Deployment> = Api::namespaced(client, &cluster.namespace);
+            all.get(name).await
+        });
+        let asked = || cluster.asked(format_args!("show deployment {name}"));
+        let found = found.await.map_err(|trouble| trouble.told(asked()))?;
+        let gates = found.spec.as_ref().and_then(|spec| spec.template.spec.as_ref());
+        let mut gates = gates.and_then(|spec| spec.readiness_gates.as_ref()).into_iter().flatten();
+        if gates.any(|gate| gate.condition_type == body::ACTIVE) {
+            return Ok(found);
+        }
+        let text = format!(
+            "its template has no readiness gate {}, so Services would meet pods that are kept ready",
+            body::ACTIVE
+        );
+        Err(Trouble::Told(Cause::Absent, text).told(asked()))
+    }
+
+    /// The pods of a Deployment that run and that nobody has taken, the longest there first.
+    async fn spares(&self, name: &str, of: &Deployment) -> Result<Vec<Spare>, ProviderError> {
+        let asked = || self.cluster.asked(format_args!("list the pods of deployment {name}"));
+        let labels = of.spec.as_ref().and_then(|spec| spec.selector.match_labels.as_ref());
+        let labels = labels.filter(|labels| !labels.is_empty()).ok_or_else(|| {
+            let text = "its selector has no matchLabels".to_owned();
+            Trouble::Told(Cause::Absent, text).told(asked())
+        })?;
+        let each = labels.iter().map(|(name, value)| format!("{name}={value}"));
+        let selector: Vec<String> = each.chain([format!("!{}", body::INSTANCE)]).collect();
+        let params = ListParams::default().labels(&selector.join(","));
+        let listed =
+            self.cluster.pods(self.spec.timeout, |pods| async move { pods.list(&params).await });
+        let mut pods = listed.await.map_err(|trouble| trouble.told(asked()))?.items;
+        pods.sort_by(|a, b| a.metadata.creation_timestamp.cmp(&b.metadata.creation_timestamp));
+        Ok(pods.iter().filter_map(|pod| self.spare(pod)).collect())
+    }
+
+    fn spare(&self, pod: &Pod) -> Option<Spare> {
+        let owners = pod.metadata.owner_references.iter().flatten();
+        owners
+            .into_iter()
+            .find(|owner| owner.kind == "ReplicaSet" && owner.controller == Some(true))?;
+        let containers = &pod.spec.as_ref()?.containers;
+        let container = match &self.spec.container {
+            Some(name) => containers.iter().find(|one| one.name == *name),
+            None => containers.first(),
+        }?;
+        let serving = Serving {
+            container: container.name.clone(),
+            restarts: seen::restarts(pod, &container.name),
+        };
+        let view = seen::view(pod, &serving);
+        let ip = view.ip.filter(|_| view.runs && view.ended.is_none())?;
+        let size = serde_json::to_value(container).ok();
+        Some(Spare {
+            name: pod.metadata.name.clone()?,
+            uid: pod.metadata.uid.clone()?,
+            version: pod.metadata.resource_version.clone()?,
+            ip,
+            serving,
+            size: size.and_then(|container| body::size(container.as_object()?)),
+        })
+    }
+
+    /// Takes one; nothing where it is another's by now, or gone.
+    async fn take(&self, request: &CreateRequest, spare: Spare) -> Result<Option<Handle>, Failed> {
+        let (cluster, name) = (&self.cluster, &spare.name);
+        let labels = body::claim(&self.spec, &cluster.owner, request, &spare.uid, &spare.version);
+        let patch = Patch::Merge(labels);
+        let taken = cluster.pods(self.spec.timeout, |pods| async move {
+            pods.patch(name, &PatchParams::default(), &patch).await
+        });
+        let pod = match taken.await {
+            Ok(pod) => pod,
+            Err(trouble) if trouble.is_another() || trouble.is_absent() => return Ok(None),
+            Err(trouble) => {
+                let uid = Some(spare.uid);
+                let left = trouble.may_have_acted().then(|| Left { name: spare.name.clone(), uid });
+                let asked = cluster.asked(format_args!("take pod {name}"));
+                return Err(Failed { error: trouble.told(asked), left });
+            }
+        };
+        self.note_size(spare.size.is_some());
+        cluster.watch(request.id, spare.serving.clone(), Some(spare.uid.clone()));
+        cluster.watched().hear(&pod, false);
+        let state = State {
+            place: cluster.place.clone(),
+            pod: spare.name,
+            uid: spare.uid,
+            container: spare.serving.container,
+            restarts: spare.serving.restarts,
+            size: spare.size,
+        };
+        let state =
+            serde_json::to_string(&state).map_err(|e| ProviderError::Other(e.to_string()))?;
+        let address = SocketAddr::new(spare.ip, self.spec.port);
+        let (id, service) = (request.id, request.service.clone());
+        Ok(Some(Handle { id, service, address, pid: None, state }))
+    }
+}
+
+/// What a Deployment says of itself, where none of its pods can be taken.
+fn shown(deployment: &Deployment) -> String {
+    let wanted = deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
+    let status = deployment.status.as_ref();
+    let there = status.and_then(|status| status.replicas).unwrap_or(0);
+    let conditions = status.and_then(|status| status.conditions.as_ref()).into_iter().flatten();
+    let wrong = conditions.filter(|one| match one.type_.as_str() {
+        "ReplicaFailure" => one.status == "True",
+        "Progressing" => one.status == "False",
+        _ => false,
+    });
+    let words: Vec<String> = wrong.filter_map(|one| one.message.clone()).collect();
+    let words = if words.is_empty() { String::new() } else { format!(": {}", words.join("; ")) };
+    format!("none of its pods runs and is free; it wants {wanted} and has {there}{words}")
+}
