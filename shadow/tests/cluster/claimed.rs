@@ -1,0 +1,128 @@
+//! Pods that are taken out of a Deployment.
+
+use std::time::Duration;
+
+use foreshadow_control::InstanceId;
+use foreshadow_shadow::{
+    Cause, KubernetesProvider, KubernetesSpec, PodSource, Provider as _, Sweep,
+};
+use serde_json::json;
+
+use crate::support::fake_cluster::{FakeCluster, running};
+use crate::support::fake_engine::{Reply, refusal};
+use crate::support::request;
+
+/// A Deployment whose pods wait to be taken, as `pods` of them run.
+fn pool(fake: &FakeCluster, pods: usize) {
+    let gates = json!([{ "conditionType": "foreshadow.dev/active" }]);
+    fake.store.change(
+        "deployments",
+        "pool",
+        &json!({
+            "spec": {
+                "replicas": 2, "selector": { "matchLabels": { "app": "pool" } },
+                "template": { "spec": { "containers": [], "readinessGates": gates } },
+            },
+            "status": { "replicas": 2, "conditions": [
+                { "type": "ReplicaFailure", "status": "True", "message": "exceeded quota: few" },
+            ] },
+        }),
+    );
+    for number in 0..pods {
+        let owner = json!({ "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "pool-1", "uid": "r", "controller": true });
+        let pod = json!({
+            "metadata": {
+                "labels": { "app": "pool", "pod-template-hash": "1" }, "ownerReferences": [owner],
+            },
+            "spec": { "containers": [{ "name": "shadow", "image": "shop:1" }] },
+            "status": running(),
+        });
+        fake.store.change("pods", &format!("pool-1-{number}"), &pod);
+    }
+}
+
+fn claiming(fake: &FakeCluster) -> KubernetesProvider {
+    fake.provider(KubernetesSpec { pod: PodSource::Claim("pool".to_owned()), ..fake.spec() })
+}
+
+#[tokio::test]
+async fn a_pod_is_taken_out_of_a_deployment_once_and_for_one() {
+    let fake = FakeCluster::start(running(), |_, _| None).await;
+    pool(&fake, 2);
+    let provider = claiming(&fake);
+    let (first, second) = (request(1), request(2));
+    let (first, second) = tokio::join!(provider.create(&first), provider.create(&second));
+    let (first, second) = (first.unwrap(), second.unwrap());
+    assert_ne!(first.state, second.state, "each has its own");
+    for pod in fake.store.all("pods") {
+        let labels = &pod["metadata"]["labels"];
+        assert_eq!(labels.get("pod-template-hash"), None, "its ReplicaSet lets go of it");
+        assert_eq!(
+            (&labels["app"], &labels["foreshadow.dev/service"]),
+            (&"pool".into(), &"shop".into())
+        );
+    }
+    assert_eq!(fake.store.count("POST pods"), 0);
+
+    let (cause, text) = refusal(provider.create(&request(3)).await);
+    assert_eq!(cause, Cause::NoRoom);
+    assert!(
+        text.contains(
+            "to give a running pod of deployment pool: none of its pods runs and is free"
+        ),
+        "{text}"
+    );
+    assert!(text.contains("it wants 2 and has 2: exceeded quota: few"), "{text}");
+
+    provider.set_activated(&first, true).await.unwrap();
+    provider.destroy(&first, Duration::ZERO).await.unwrap();
+    assert_eq!(fake.store.all("pods").len(), 1);
+
+    // Its node would start it again: that is another one, and not the one that was verified.
+    let again = json!({ "status": { "containerStatuses": [{
+        "name": "shadow", "image": "shop:1", "imageID": "", "ready": true, "restartCount": 1,
+        "state": { "running": {} },
+        "lastState": { "terminated": { "exitCode": 137, "reason": "OOMKilled" } },
+    }] } });
+    fake.store.change("pods", &fake.pod(), &again);
+    let seen = tokio::time::timeout(Duration::from_secs(10), provider.exited(&second)).await;
+    assert_eq!(seen.unwrap().0, "its container ended with status 137: OOMKilled");
+}
+
+#[tokio::test]
+async fn what_was_taken_and_not_recorded_is_ended_by_the_next_start() {
+    let fake = FakeCluster::start(running(), |_, _| None).await;
+    pool(&fake, 2);
+    let provider = claiming(&fake);
+    let kept = provider.create(&request(1)).await.unwrap();
+    provider.create(&request(2)).await.unwrap();
+    drop(provider);
+    let next = claiming(&fake);
+    assert_eq!(next.adopt(&kept).await.unwrap(), foreshadow_shadow::Adoption::Running);
+    let sweep = Sweep { keep: vec![kept.id], lost: vec![InstanceId(2)] };
+    assert_eq!(next.sweep(&sweep).await.unwrap(), 1);
+    assert_eq!(fake.store.all("pods").len(), 1);
+}
+
+#[tokio::test]
+async fn a_claim_whose_answer_was_lost_leaves_no_pod_to_nobody() {
+    let fake = FakeCluster::start(running(), |_, _| None).await;
+    fake.store.lose("PATCH pod", Reply::Hang);
+    pool(&fake, 2);
+    let provider = claiming(&fake);
+    let (cause, text) = refusal(provider.create(&request(1)).await);
+    assert_eq!(cause, Cause::Late, "{text}");
+    assert_eq!(fake.store.all("pods").len(), 1, "the Deployment makes another in its place");
+    provider.create(&request(2)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_deployment_without_the_gate_is_not_taken_from() {
+    let fake = FakeCluster::start(running(), |_, _| None).await;
+    pool(&fake, 1);
+    let open = json!({ "spec": { "template": { "spec": { "readinessGates": [] } } } });
+    fake.store.change("deployments", "pool", &open);
+    let (cause, text) = refusal(claiming(&fake).create(&request(1)).await);
+    assert_eq!(cause, Cause::Absent);
+    assert!(text.contains("has no readiness gate foreshadow.dev/active"), "{text}");
+}
