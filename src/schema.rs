@@ -96,7 +96,8 @@ fn collect<'a>(part: &'a Value, found: &mut Vec<&'a str>) {
         Value::Object(fields) => {
             let own = fields.get("$ref").and_then(Value::as_str);
             let name = own.and_then(|r| r.strip_prefix("#/$defs/"));
-            if let Some(name) = name.filter(|n| !found.contains(n)) {
+            // A value of any form is no table with settings.
+            if let Some(name) = name.filter(|n| *n != "AnyValue" && !found.contains(n)) {
                 found.push(name);
             }
             fields.iter().filter(|(key, _)| *key != "$defs").for_each(|(_, v)| collect(v, found));
