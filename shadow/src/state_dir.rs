@@ -82,7 +82,10 @@ pub(crate) fn name(dir: &Path) -> Result<String, ShadowError> {
     let path = dir.join("name");
     let made = dir.join(format!("name.{}", std::process::id()));
     if !path.exists() {
-        std::fs::write(&made, format!("{:016x}\n", rand::random::<u64>())).map_err(fail)?;
+        let mut options = OpenOptions::new();
+        let file = options.write(true).create(true).truncate(true).mode(0o600).open(&made);
+        let text = format!("{:016x}\n", rand::random::<u64>());
+        file.and_then(|file| file.write_all_at(text.as_bytes(), 0)).map_err(fail)?;
         // Whole or not at all, and of two at once the first.
         let linked = std::fs::hard_link(&made, &path);
         std::fs::remove_file(&made).map_err(fail)?;
@@ -133,6 +136,7 @@ mod tests {
         let (a, b) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let first = name(a.path()).unwrap();
         assert_eq!(name(a.path()).unwrap(), first);
+        assert_eq!(a.path().join("name").metadata().unwrap().mode() & 0o777, 0o600);
         assert_ne!(name(b.path()).unwrap(), first);
         let moved = b.path().join("moved");
         std::fs::rename(a.path(), &moved).unwrap();

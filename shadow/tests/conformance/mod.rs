@@ -5,8 +5,8 @@
 //! crashes on purpose uses the same one as the test that started it.
 
 pub(crate) mod crash;
-pub(crate) mod pods;
 pub(crate) mod machines;
+pub(crate) mod pods;
 pub(crate) mod steps;
 pub(crate) mod subjects;
 
