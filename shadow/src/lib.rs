@@ -18,6 +18,7 @@ mod manager;
 mod process;
 mod provider;
 mod registry;
+mod remains;
 mod remote;
 mod settings;
 mod state_dir;

@@ -124,3 +124,61 @@ async fn what_cannot_be_removed_holds_up_its_own_service_only() {
     let other = CreateRequest { service: ServiceName::from("other"), ..request(10) };
     provider.create(&other).await.unwrap();
 }
+
+/// Containers of earlier runs, by name and id.
+fn listed(names: &[&str]) -> Reply {
+    let one = |name: &&str| serde_json::json!({ "Id": format!("c{name}"), "State": "running", "Labels": { "foreshadow.instance": format!("i{name}"), "foreshadow.service": "shop" } });
+    let all: Vec<_> = names.iter().map(one).collect();
+    Reply::Json(200, serde_json::json!(all).to_string())
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_hangs_on_its_end_holds_up_no_other_service() {
+    let fake = Fake::start(|asked, _| match asked {
+        "GET /containers/json" => Some(listed(&["7", "8"])),
+        "DELETE /containers/c7" | "DELETE /containers/c8" => Some(Reply::Hang),
+        _ => None,
+    });
+    let provider = Arc::new(fake.provider(fake.spec()));
+    let what = Sweep { keep: Vec::new(), lost: vec![InstanceId(7), InstanceId(8)] };
+    assert_eq!(provider.sweep(&what).await.unwrap(), 0);
+    let begun = Instant::now();
+    let mut creating = tokio::task::JoinSet::new();
+    for id in 10..13 {
+        let provider = Arc::clone(&provider);
+        let service = ServiceName::from(format!("other{id}").as_str());
+        creating.spawn(async move {
+            provider.create(&CreateRequest { service, ..request(id) }).await.map(drop)
+        });
+    }
+    assert!(creating.join_all().await.into_iter().all(|made| made.is_ok()));
+    let waited = begun.elapsed();
+    assert!(waited < Duration::from_secs(1), "{waited:?} on the paused clock");
+    let error = provider.create(&request(9)).await.unwrap_err().to_string();
+    assert!(error.contains("remove container c") || error.contains("longer than"), "{error}");
+    let waited = begun.elapsed();
+    assert!(waited < Duration::from_secs(65), "one after the other: {waited:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn ends_are_heard_while_what_is_nobodys_does_not_go() {
+    let watched = Arc::new(std::sync::Mutex::new(None::<String>));
+    let mark = Arc::clone(&watched);
+    let fake = Fake::start(move |asked, before| match asked {
+        "GET /containers/json" => Some(listed(&["7", "8", "1"])),
+        "DELETE /containers/c7" | "DELETE /containers/c8" => Some(Reply::Hang),
+        "GET /events" if before == 0 => Some(Reply::Later(Arc::clone(&mark))),
+        _ => None,
+    });
+    let provider = fake.provider(fake.spec());
+    let what = Sweep { keep: vec![InstanceId(1)], lost: Vec::new() };
+    provider.sweep(&what).await.unwrap();
+    let other = CreateRequest { service: ServiceName::from("other"), ..request(1) };
+    let made = provider.create(&other).await.unwrap();
+    // By now what follows events has looked as well, and would wait for what hangs.
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let died = serde_json::json!({ "Type": "container", "Action": "die", "Actor": { "ID": "c1", "Attributes": { "foreshadow.instance": "i1", "exitCode": "3" } } });
+    *watched.lock().unwrap() = Some(format!("{died}\n"));
+    let ended = tokio::time::timeout(Duration::from_secs(5), provider.exited(&made)).await;
+    assert_eq!(ended.expect("it is heard at once").0, "exited with status 3");
+}

@@ -1,7 +1,6 @@
 //! Ending what earlier runs and failed creations left behind.
 
-use std::collections::BTreeSet;
-use std::sync::{MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bollard::query_parameters::ListNetworksOptionsBuilder;
 use foreshadow_control::{InstanceId, ServiceName};
@@ -11,102 +10,89 @@ use super::engine::{ASIDE, Engine, Seen};
 use crate::error::ProviderError;
 use crate::provider::Sweep;
 
-/// What became of what is nobody's.
-#[derive(Default)]
-pub(super) struct Reaped {
-    /// Containers that ran.
-    ended: usize,
-    /// What could not be removed, by service.
-    left: Vec<(String, ProviderError)>,
-}
+/// Longest time for networks that nobody needs, once containers are gone.
+const NETWORKS: Duration = Duration::from_secs(10);
 
-impl Reaped {
-    /// The first of what went wrong.
-    pub(super) fn failed(self) -> Result<(), ProviderError> {
-        self.left.into_iter().next().map_or(Ok(()), |(_, error)| Err(error))
-    }
+/// What is to be removed.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Remain {
+    /// By the engine's id, or by our name.
+    Container(String),
+    /// By our name.
+    Network(String),
 }
 
 impl Engine {
     /// Notes what is to be kept of what is there; the rest is nobody's from now on.
     pub(super) async fn order(&self, what: &Sweep) {
-        let mut pending = self.pending.lock().await;
-        *pending = true;
-        *self.stuck() = None;
-        let kept: BTreeSet<InstanceId> = what.keep.iter().copied().collect();
-        *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(kept);
-    }
-
-    fn stuck(&self) -> MutexGuard<'_, Option<BTreeSet<String>>> {
-        self.stuck.lock().unwrap_or_else(PoisonError::into_inner)
+        self.remains.order(|| self.mine.keep(&what.keep)).await;
     }
 
     /// Carries out what is still to be cleaned up; returns how many containers that ran were ended.
     /// For one service only its own remains count, once it is known whose there are.
     pub(super) async fn clean(&self, of: Option<&ServiceName>) -> Result<usize, ProviderError> {
-        let spared = |stuck: &BTreeSet<String>| of.is_some_and(|s| !stuck.contains(s.as_str()));
-        // Asked before the turn comes: what is stuck may take its time again.
-        if self.stuck().as_ref().is_some_and(spared) {
-            return Ok(0);
-        }
-        let mut pending = self.pending.lock().await;
-        if !*pending {
-            return Ok(0);
-        }
-        let list = self.list().await?;
-        let Reaped { ended, left } = self.reap(&list).await?;
-        let whose: BTreeSet<String> = left.iter().map(|(service, _)| service.clone()).collect();
-        let spares = spared(&whose);
-        *pending = !left.is_empty();
-        *self.stuck() = (*pending).then_some(whose);
-        // An order to make something may still be on its way from a run before.
-        self.nudge.notify_one();
-        match left.into_iter().next() {
-            Some((_, error)) if !spares => Err(error),
-            _ => Ok(ended),
-        }
+        let pass = async {
+            let list = self.list().await?;
+            let ended = self.reap(&list).await;
+            // An order to make something may still be on its way from a run before.
+            self.nudge.notify_one();
+            Ok(ended)
+        };
+        self.remains.clear(of, pass).await
     }
 
-    /// Removes what of a list is nobody's, and networks that nobody needs; what cannot be removed
-    /// holds up nothing else.
-    pub(super) async fn reap(&self, list: &[Seen]) -> Result<Reaped, ProviderError> {
-        let mut reaped = Reaped::default();
-        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let Some(kept) = kept else { return Ok(reaped) };
+    /// Removes what of a list is nobody's, what could not be removed before, and networks that nobody
+    /// needs; returns how many containers that ran were among it.
+    pub(super) async fn reap(&self, list: &[Seen]) -> usize {
+        // Read after the list was: what was made meanwhile is not on it.
+        let nobodys = |seen: &&Seen| self.mine.is_nobodys(seen.id);
+        self.remains.found(list.iter().filter(nobodys).map(|seen| {
+            let whose = Some(seen.service.clone()).filter(|service| !service.is_empty());
+            (Remain::Container(seen.container.clone()), whose)
+        }));
+        let containers = |what: &Remain| matches!(what, Remain::Container(_));
+        let removed = self.remains.end(ASIDE, containers, |what| self.end_remain(what)).await;
+        let mut ended = 0;
         for seen in list {
-            // Read after the list was: what was made meanwhile is not on it.
-            if kept.contains(&seen.id) || self.mine.has(seen.id) {
-                continue;
+            if removed.contains(&Remain::Container(seen.container.clone())) {
+                tracing::info!(instance = %seen.id, container = seen.container, status = seen.status, "removed a container that nobody knew of");
+                ended += usize::from(seen.runs);
             }
-            if let Err(error) = self.remove(&seen.container, ASIDE).await {
-                reaped.left.push((seen.service.clone(), error));
-                continue;
-            }
-            tracing::info!(instance = %seen.id, container = seen.container, status = seen.status, "removed a container that nobody knew of");
-            reaped.ended += usize::from(seen.runs);
         }
-        self.reap_networks(&mut reaped).await?;
-        Ok(reaped)
+        if self.mine.is_known()
+            && let Err(error) = self.find_networks().await
+        {
+            tracing::warn!(%error, "networks that nobody needs stay for now");
+        }
+        let networks = |what: &Remain| matches!(what, Remain::Network(_));
+        self.remains.end(NETWORKS, networks, |what| self.end_remain(what)).await;
+        ended
     }
 
-    async fn reap_networks(&self, reaped: &mut Reaped) -> Result<(), ProviderError> {
-        let needed = self.networks.lock().await;
+    async fn end_remain(&self, what: Remain) -> Result<(), ProviderError> {
+        match what {
+            Remain::Container(container) => self.remove(&container, ASIDE).await,
+            Remain::Network(name) => {
+                let needed = self.networks.lock().await;
+                if needed.contains_key(&name) { Ok(()) } else { self.drop_network(&name).await }
+            }
+        }
+    }
+
+    async fn find_networks(&self) -> Result<(), ProviderError> {
         let options = ListNetworksOptionsBuilder::new()
             .filters(&body::filter(&self.owner, "network"))
             .build();
         let listed = self
-            .call(ASIDE, |docker| async move { docker.list_networks(Some(options)).await })
+            .call(NETWORKS, |docker| async move { docker.list_networks(Some(options)).await })
             .await
             .map_err(|trouble| trouble.told(self.asked("list our networks")))?;
-        for network in listed {
-            let Some(name) = network.name.filter(|name| !needed.contains_key(name)) else {
-                continue;
-            };
-            if let Err(error) = self.drop_network(&name).await {
-                let service = network.labels.and_then(|mut labels| labels.remove(body::SERVICE));
-                reaped.left.push((service.unwrap_or_default(), error));
-            }
-        }
+        let needed = self.networks.lock().await;
+        self.remains.found(listed.into_iter().filter_map(|network| {
+            let name = network.name.filter(|name| !needed.contains_key(name))?;
+            let whose = network.labels.and_then(|mut labels| labels.remove(body::SERVICE));
+            Some((Remain::Network(name), whose))
+        }));
         Ok(())
     }
 
@@ -121,13 +107,7 @@ impl Engine {
                 "what a failed creation may have left behind cannot be removed; nothing new of its \
                  service is made there before"
             );
-            let mut pending = self.pending.lock().await;
-            let mut stuck = self.stuck();
-            // Before a first look at what there is, all are held up anyway.
-            if !*pending || stuck.is_some() {
-                stuck.get_or_insert_default().insert(service.as_str().to_owned());
-            }
-            *pending = true;
+            self.remains.add(Remain::Container(name), service, &error);
         }
         // It may appear yet, where the order to make it was not waited for.
         self.nudge.notify_one();
@@ -137,9 +117,6 @@ impl Engine {
     pub(super) async fn disown(&self, id: InstanceId) {
         self.watched().forget(id);
         self.mine.remove(id);
-        if let Some(kept) = self.kept.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
-            kept.remove(&id);
-        }
         if let Err(error) = self.leave_network(id).await {
             tracing::warn!(instance = %id, %error, "a network that nobody needs stays for now");
         }

@@ -11,11 +11,13 @@ use foreshadow_control::InstanceId;
 use tokio::sync::{Notify, Semaphore};
 
 use super::body;
+use super::clean::Remain;
 use super::spec::{EngineEndpoint, TlsFiles};
 use super::told::Trouble;
 use super::watching::Watched;
 use crate::error::{Cause, ProviderError};
 use crate::hash::fnv1a;
+use crate::remains::Remains;
 
 /// Calls under way at the same time over all services; further ones wait within their own time.
 const AT_ONCE: usize = 16;
@@ -25,9 +27,6 @@ const LIBRARY_S: u64 = 24 * 60 * 60;
 const OLDEST: ClientVersion = ClientVersion { major_version: 1, minor_version: 40 };
 /// For what is asked beside the steps of an instance.
 pub(super) const ASIDE: Duration = Duration::from_secs(30);
-/// How long a start waits for an engine, for each of its two questions: a balancer that serves is
-/// worth more than one that waits for its provider.
-pub(super) const AT_START: Duration = Duration::from_secs(3);
 
 /// The engines that providers of this process lead to.
 #[derive(Default)]
@@ -36,22 +35,48 @@ pub(crate) struct Engines {
     mine: Arc<Mine>,
 }
 
-/// The instances that this process made or took over, at whatever engine: what else carries our
-/// label is nobody's.
+/// The instances that this process made or took over, at whatever engine, and those of earlier runs
+/// that are to be kept: what else carries our label is nobody's.
 #[derive(Default)]
-pub(super) struct Mine(Mutex<BTreeSet<InstanceId>>);
+pub(super) struct Mine(Mutex<Known>);
+
+#[derive(Default)]
+struct Known {
+    mine: BTreeSet<InstanceId>,
+    /// Absent before the first sweep, when nobody knows.
+    kept: Option<BTreeSet<InstanceId>>,
+}
 
 impl Mine {
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(super) fn add(&self, id: InstanceId) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(id);
+        self.known().mine.insert(id);
     }
 
+    /// It is no more.
     pub(super) fn remove(&self, id: InstanceId) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+        let mut known = self.known();
+        known.mine.remove(&id);
+        if let Some(kept) = &mut known.kept {
+            kept.remove(&id);
+        }
     }
 
-    pub(super) fn has(&self, id: InstanceId) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(&id)
+    pub(super) fn keep(&self, ids: &[InstanceId]) {
+        self.known().kept = Some(ids.iter().copied().collect());
+    }
+
+    /// Whether it is known what is to be kept.
+    pub(super) fn is_known(&self) -> bool {
+        self.known().kept.is_some()
+    }
+
+    pub(super) fn is_nobodys(&self, id: InstanceId) -> bool {
+        let known = self.known();
+        known.kept.as_ref().is_some_and(|kept| !kept.contains(&id)) && !known.mine.contains(&id)
     }
 }
 
@@ -76,9 +101,7 @@ impl Engines {
                 calls: Semaphore::new(AT_ONCE),
                 watched: Mutex::default(),
                 nudge: Arc::default(),
-                kept: Mutex::default(),
-                pending: tokio::sync::Mutex::new(false),
-                stuck: Mutex::default(),
+                remains: Remains::default(),
                 networks: tokio::sync::Mutex::default(),
             })
         });
@@ -100,12 +123,7 @@ pub(crate) struct Engine {
     pub(super) watched: Mutex<Watched>,
     /// Something may be there that nobody knows of: look sooner.
     pub(super) nudge: Arc<Notify>,
-    /// Not to be ended by cleaning up; absent before the first sweep, when nobody knows.
-    pub(super) kept: Mutex<Option<BTreeSet<InstanceId>>>,
-    /// Whether a sweep is still to be carried out. Held over it, so that nothing is made meanwhile.
-    pub(super) pending: tokio::sync::Mutex<bool>,
-    /// Services of which something is left that could not be removed; absent while that is not known.
-    pub(super) stuck: Mutex<Option<BTreeSet<String>>>,
+    pub(super) remains: Remains<Remain>,
     /// Networks of ours with the instances that need them. Held while one is made or removed, as
     /// the engine would make two of one name.
     pub(super) networks: tokio::sync::Mutex<BTreeMap<String, BTreeSet<InstanceId>>>,

@@ -9,13 +9,13 @@ use bollard::query_parameters::{
 use foreshadow_control::InstanceId;
 use futures_util::StreamExt as _;
 
-use super::engine::AT_START;
 use super::network::Joined;
 use super::spec::Pull;
 use super::told::Trouble;
 use super::{DockerProvider, State, body, usage, watching};
 use crate::error::{Cause, ProviderError};
 use crate::provider::{Adoption, CreateRequest, Handle};
+use crate::remains::AT_START;
 
 /// A pull may take so many times as long as an answer.
 const PULL_TIMES: u32 = 10;

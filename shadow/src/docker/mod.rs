@@ -23,7 +23,7 @@ pub use self::spec::{
     ContainerLimits, DockerSpec, EngineEndpoint, LogSpec, MountSpec, NetworkSpec, Pull, TlsFiles,
 };
 
-use self::engine::{AT_START, Engine};
+use self::engine::Engine;
 use self::network::Joined;
 use crate::error::ProviderError;
 use crate::process::ProcessHost;
@@ -31,6 +31,7 @@ use crate::provider::{
     Adoption, Capabilities, CpuShare, CreateRequest, Diagnosis, ExitDetail, Handle, Provider,
     Snapshot, Sweep, Usage,
 };
+use crate::remains::{self, AT_START};
 
 /// Makes instances of one service as containers.
 pub struct DockerProvider {
@@ -197,23 +198,11 @@ impl Provider for DockerProvider {
         self.engine.order(what).await;
         Engine::follow(&self.engine);
         let engine = Arc::clone(&self.engine);
-        // A task of its own, since what is under way is not to be broken off.
-        let work = tokio::spawn(async move { engine.clean(None).await });
-        let why = match tokio::time::timeout(AT_START, work).await {
-            Ok(Ok(Ok(ended))) => return Ok(ended),
-            Ok(Ok(Err(error))) => error.to_string(),
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => "it takes too long to be waited for".to_owned(),
-        };
-        tracing::error!(
-            provider = self.name(),
-            error = why,
-            "what earlier runs left behind cannot be seen or ended yet; nothing new is made before it is \
-             seen, nor of the same service before it is ended"
-        );
-        Ok(0)
+        let clean = async move { engine.clean(None).await };
+        Ok(remains::at_start(self.name(), AT_START, clean).await.unwrap_or_default())
     }
+
     fn is_swept(&self) -> bool {
-        self.engine.pending.try_lock().is_ok_and(|pending| !*pending)
+        self.engine.remains.is_clear()
     }
 }

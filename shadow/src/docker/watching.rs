@@ -135,7 +135,11 @@ impl Engine {
         engine.watched().take(&watched, &list);
         // With nobody left to know what is ours, nothing is known to be nobody's.
         if Arc::strong_count(engine) > 1 {
-            engine.reap(&list).await?.failed()?;
+            let engine = Arc::clone(engine);
+            // A task of its own: events are heard meanwhile.
+            tokio::spawn(async move {
+                engine.remains.look(async { Ok(engine.reap(&list).await) }).await;
+            });
         }
         Ok(())
     }

@@ -1,23 +1,23 @@
 //! Ending what earlier runs and failed creations left behind.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use foreshadow_control::InstanceId;
+use foreshadow_control::{InstanceId, ServiceName};
 use tokio::time::{Instant, timeout};
 
 use super::contract::{Condition, List};
 use super::{BearerToken, Core};
 use crate::error::ProviderError;
 use crate::provider::Sweep;
+use crate::remains::{self, AT_START, Remains};
 
 /// First and longest pause between two tries to end what may have been left behind.
 const AGAIN: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
-/// How long a start waits for a place: a balancer that serves is worth more than one that waits for
-/// its provider.
-const AT_START: Duration = Duration::from_secs(3);
+/// Least time for all ends of one pass together.
+const ASIDE: Duration = Duration::from_secs(30);
 
 /// The places that providers of this process lead to.
 #[derive(Default)]
@@ -28,12 +28,9 @@ pub(crate) struct Places {
 /// One place, however many providers lead there.
 #[derive(Default)]
 pub(crate) struct Place {
-    /// What a start left to be cleaned up there. Held over the work, so that nothing is made
-    /// meanwhile: what is listed then is of earlier runs.
-    swept: tokio::sync::Mutex<Option<Sweep>>,
-    /// What failed creations may have made, and nobody else knows of before the next start. While
-    /// there is any, nothing is made there, so it stays as small as what is made at once.
-    failed: Mutex<BTreeSet<InstanceId>>,
+    /// What a start left to be cleaned up there, until it was seen what there is.
+    swept: Mutex<Option<Sweep>>,
+    remains: Remains<InstanceId>,
     /// Whether a task cleans up; one is enough.
     tended: AtomicBool,
     /// When what runs there was last seen, and what was seen or why it was not.
@@ -66,11 +63,11 @@ impl Place {
 
     /// Whether what a start left there has been cleaned up.
     pub(super) fn is_swept(&self) -> bool {
-        self.swept.try_lock().is_ok_and(|swept| swept.is_none())
+        self.remains.is_clear()
     }
 
-    fn failed(&self) -> MutexGuard<'_, BTreeSet<InstanceId>> {
-        self.failed.lock().unwrap_or_else(PoisonError::into_inner)
+    fn swept(&self) -> MutexGuard<'_, Option<Sweep>> {
+        self.swept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -95,78 +92,57 @@ impl Core {
     /// Takes an order to clean up. What does not come about soon is done later, before anything new
     /// is made there. Returns how many instances were ended.
     pub(super) async fn sweep(core: &Arc<Self>, what: Sweep) -> usize {
-        *core.place.swept.lock().await = Some(what);
+        core.place.remains.order(|| *core.place.swept() = Some(what)).await;
         let silent = matches!(&*core.place.seen.lock().await, Some((_, Err(_))));
         let patience = if silent { Duration::ZERO } else { AT_START };
         let cleaning = Arc::clone(core);
-        // A task of its own, since what is under way is not to be broken off.
-        let work = tokio::spawn(async move { cleaning.clean().await });
-        let why = match timeout(patience, work).await {
-            Ok(Ok(Ok(ended))) => return ended,
-            Ok(Ok(Err(error))) => error.to_string(),
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => "it takes too long to be waited for".to_owned(),
-        };
-        tracing::error!(
-            provider = core.transport.kind(),
-            error = why,
-            "what earlier runs left behind cannot be seen or ended yet; nothing new is made there before"
-        );
-        Self::tend(core);
-        0
+        let clean = async move { cleaning.clean(None).await };
+        let ended = remains::at_start(core.transport.kind(), patience, clean).await;
+        if ended.is_none() {
+            Self::tend(core);
+        }
+        ended.unwrap_or_default()
     }
 
-    /// Carries out what is still to be cleaned up; returns how many instances were ended.
-    pub(super) async fn clean(&self) -> Result<usize, ProviderError> {
+    /// Carries out what is still to be cleaned up; returns how many instances were ended. For one
+    /// service only its own remains count, once it is known whose there are.
+    pub(super) async fn clean(&self, of: Option<&ServiceName>) -> Result<usize, ProviderError> {
         self.transport.settle().await?;
-        let wait = self.traits.timeout;
-        let Ok(mut swept) = timeout(wait, self.place.swept.lock()).await else {
-            return Err(ProviderError::Timeout {
-                operation: "clean up",
-                subject: format!("what was left behind at its {} provider", self.transport.kind()),
-                waited_ms: u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
-            });
-        };
-        let mut ended = 0;
-        if let Some(what) = swept.as_ref() {
-            ended = self.end_others(what).await?;
-            *swept = None;
-        }
-        let failed: Vec<InstanceId> = self.place.failed().iter().copied().collect();
-        for id in failed {
-            self.end(id, Duration::ZERO).await?;
-            self.place.failed().remove(&id);
-        }
-        Ok(ended)
+        self.place.remains.clear(of, self.pass()).await
     }
 
-    async fn end_others(&self, what: &Sweep) -> Result<usize, ProviderError> {
-        let list = self.list(None, None).await?;
-        let mut ended = 0;
-        let mut doomed: Vec<InstanceId> = what.lost.clone();
-        for listed in &list.instances {
-            let Some(id) = listed.id().filter(|id| !what.keep.contains(id)) else { continue };
-            ended += usize::from(listed.state != Condition::Ended);
-            doomed.push(id);
+    async fn pass(&self) -> Result<usize, ProviderError> {
+        let remains = &self.place.remains;
+        let (swept, mut running) = (self.place.swept().clone(), Vec::new());
+        if let Some(what) = swept {
+            let list = self.list(None, None).await?;
+            let mut doomed: BTreeMap<_, _> = what.lost.iter().map(|id| (*id, None)).collect();
+            for listed in list.instances {
+                let Some(id) = listed.id().filter(|id| !what.keep.contains(id)) else { continue };
+                if listed.state != Condition::Ended {
+                    running.push(id);
+                }
+                doomed.insert(id, listed.service);
+            }
+            // By name from here on: what is made once this is known is no part of it.
+            *self.place.swept() = None;
+            remains.found(doomed);
         }
-        doomed.sort_unstable();
-        doomed.dedup();
-        for id in doomed {
-            self.end(id, Duration::ZERO).await?;
-        }
-        Ok(ended)
+        let bound = self.traits.timeout.max(ASIDE);
+        let ended = remains.end(bound, |_| true, |id| self.end(id, Duration::ZERO)).await;
+        Ok(running.iter().filter(|id| ended.contains(id)).count())
     }
 
     /// Ends what a failed creation may have made, now or later: nobody else knows of it before the
     /// next start.
-    pub(super) async fn undo(core: &Arc<Self>, id: InstanceId) {
+    pub(super) async fn undo(core: &Arc<Self>, id: InstanceId, service: &ServiceName) {
         let Err(error) = core.end(id, Duration::ZERO).await else { return };
         tracing::error!(
-            instance = %id, %error,
+            instance = %id, %service, %error,
             "what a failed creation may have left behind cannot be ended; trying again, and nothing \
-             new is made there before"
+             new of its service is made there before"
         );
-        core.place.failed().insert(id);
+        core.place.remains.add(id, service, &error);
         Self::tend(core);
     }
 
@@ -177,26 +153,17 @@ impl Core {
         }
         let core = Arc::clone(core);
         tokio::spawn(async move {
-            let (mut pause, mut failures) = (AGAIN.0, 0_u32);
+            let mut pause = AGAIN.0;
             loop {
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(AGAIN.1);
-                match core.clean().await {
-                    Ok(ended) => {
-                        tracing::info!(ended, "what was left behind has been cleaned up");
-                        core.place.tended.store(false, Ordering::Release);
-                        // What came between finds no task, or this one goes on for it.
-                        let clean = core.place.failed().is_empty();
-                        if clean || core.place.tended.swap(true, Ordering::AcqRel) {
-                            return;
-                        }
-                    }
-                    Err(error) => {
-                        failures = failures.saturating_add(1);
-                        if failures.is_power_of_two() {
-                            tracing::warn!(%error, failures, "still cannot be cleaned up");
-                        }
-                    }
+                if core.clean(None).await.is_err() {
+                    continue;
+                }
+                core.place.tended.store(false, Ordering::Release);
+                // What came between finds no task, or this one goes on for it.
+                if core.place.remains.is_clear() || core.place.tended.swap(true, Ordering::AcqRel) {
+                    return;
                 }
             }
         });

@@ -40,7 +40,7 @@ impl Provider for Remote {
         if request.from.is_some() && !self.core.traits.can.snapshot {
             return Err(ProviderError::unsupported(self.name(), "begin from a snapshot"));
         }
-        self.core.clean().await?;
+        self.core.clean(Some(&request.service)).await?;
         match self.core.make(request).await {
             Ok((handle, process)) => {
                 Core::watch(&self.core, &handle, process.as_ref());
@@ -53,7 +53,7 @@ impl Provider for Remote {
                     ProviderError::Refused { cause: Cause::Missing | Cause::NotAsked, .. }
                 );
                 if !unheard {
-                    Core::undo(&self.core, request.id).await;
+                    Core::undo(&self.core, request.id, &request.service).await;
                 }
                 Err(error)
             }
@@ -200,6 +200,7 @@ impl Provider for Remote {
         self.core.transport.settle().await?;
         Ok(Core::sweep(&self.core, what.clone()).await)
     }
+
     fn is_swept(&self) -> bool {
         self.core.place.is_swept()
     }

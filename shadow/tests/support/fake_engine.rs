@@ -23,6 +23,8 @@ pub(crate) enum Reply {
     Hang,
     /// The head of an answer whose body begins with this and never ends.
     Stream(String),
+    /// The same, with a body that begins once there is one.
+    Later(Arc<Mutex<Option<String>>>),
 }
 
 impl Reply {
@@ -130,6 +132,7 @@ async fn answer(mut stream: UnixStream, script: Arc<Script>, log: Arc<Mutex<Vec<
         log.iter().filter(|one| **one == asked).count() - 1
     };
     let reply = script(&asked, before).unwrap_or_else(|| default(&asked));
+    let later = if let Reply::Later(body) = &reply { Some(Arc::clone(body)) } else { None };
     let (bytes, holds) = match reply {
         Reply::Json(status, body) => {
             let length = body.len();
@@ -140,11 +143,27 @@ async fn answer(mut stream: UnixStream, script: Arc<Script>, log: Arc<Mutex<Vec<
         }
         Reply::Raw(bytes) => (bytes, false),
         Reply::Hang => (Vec::new(), true),
-        Reply::Stream(begin) => {
+        Reply::Stream(_) | Reply::Later(_) => {
             let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n";
+            let begin = if let Reply::Stream(begin) = reply { begin } else { String::new() };
             (format!("{head}{begin}").into_bytes(), true)
         }
     };
+    if let Some(body) = later {
+        if stream.write_all(&bytes).await.is_err() {
+            return;
+        }
+        let begun = loop {
+            if let Some(begun) = body.lock().unwrap().take() {
+                break begun;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        };
+        if stream.write_all(begun.as_bytes()).await.is_ok() {
+            std::future::pending::<()>().await;
+        }
+        return;
+    }
     // One who has lost patience does not listen any more.
     if stream.write_all(&bytes).await.is_ok() && holds {
         std::future::pending::<()>().await;
