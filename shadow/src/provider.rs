@@ -133,6 +133,12 @@ pub trait Provider: Send + Sync + 'static {
         String::new()
     }
 
+    /// Whether making an instance is work of this machine, so that few are made at the same time
+    /// whatever their services.
+    fn is_work_here(&self) -> bool {
+        false
+    }
+
     /// Makes an instance, running and unlimited; does not wait until it answers.
     ///
     /// # Errors

@@ -20,9 +20,11 @@ pub struct ManagerSettings {
     /// One provider of each kind that may have made instances in earlier runs; it ends those
     /// whose service is no longer configured and sweeps what a crash left behind.
     pub janitors: Vec<Arc<dyn Provider>>,
-    /// Instances of one service being made at the same time, and a quarter of those of all services;
-    /// further ones wait their turn, so that a provider that is slow for one holds no other up.
-    /// Becoming ready does not count, so that an instance that hangs holds nobody up.
+    /// Instances of one service being made at the same time; further ones wait their turn, so that a
+    /// provider that is slow for one holds no other up. At one place (an engine, an endpoint, a
+    /// command) four times as many are made, whatever their services, and where that is work of this
+    /// machine no more than this in all. Becoming ready does not count, so that an instance that hangs
+    /// holds nobody up.
     pub concurrent_creates: usize,
 }
 

@@ -7,7 +7,7 @@
 mod paused;
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use async_trait::async_trait;
 use foreshadow_control::{Action, Fact, InstanceId, ServiceName, Tier};
 use foreshadow_shadow::{
     Adoption, Capabilities, CpuShare, CreateRequest, Diagnosis, ExitDetail, Handle, Manager,
-    OnExit, Provider, ProviderError, ServiceShadows, Sweep,
+    OnExit, Provider, ProviderError, ServiceShadows, ShadowInstance, Sweep,
 };
 use tokio::sync::Notify;
 
@@ -24,6 +24,11 @@ use self::paused::{pool, shop, until};
 /// What it was told, and where its instances are.
 #[derive(Default)]
 struct Told {
+    place: &'static str,
+    /// Making one is work of this machine.
+    works_here: bool,
+    /// Of how many the making was begun.
+    begun: AtomicUsize,
     /// Making one does not end.
     hangs: AtomicBool,
     /// Activating one does so, and fails all the same.
@@ -71,7 +76,14 @@ impl Provider for Told {
     fn capabilities(&self) -> Capabilities {
         Capabilities { freeze: true, resize: true, snapshot: false }
     }
+    fn place(&self) -> String {
+        self.place.to_owned()
+    }
+    fn is_work_here(&self) -> bool {
+        self.works_here
+    }
     async fn create(&self, request: &CreateRequest) -> Result<Handle, ProviderError> {
+        self.begun.fetch_add(1, Ordering::Relaxed);
         if self.hangs.load(Ordering::Relaxed) {
             std::future::pending::<()>().await;
         }
@@ -196,6 +208,64 @@ async fn a_provider_that_is_slow_for_one_service_holds_no_other_up() {
     tokio::time::sleep(Duration::from_secs(1)).await;
     manager.apply(&shop(), &[create]);
     until("the other's is made", || rests(&manager, Tier::Shadow)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_place_that_is_slow_for_all_its_services_holds_no_other_place_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let slow = Arc::new(Told { place: "engine", ..Told::default() });
+    let quick = Arc::new(Told::default());
+    slow.hangs.store(true, Ordering::Relaxed);
+    let names = ["a", "b", "c", "d", "e"];
+    let mut services: Vec<_> = names.iter().map(|name| (*name, &slow)).collect();
+    services.push(("shop", &quick));
+    let manager = manager(&dir, &services).await;
+    let create = Action::Create { tier: Tier::Shadow };
+    for name in names {
+        manager.apply(&ServiceName::from(name), &[(); 8].map(|()| create.clone()));
+    }
+    let begun = || slow.begun.load(Ordering::Relaxed);
+    until("all turns there are taken", || begun() >= 8).await;
+    manager.apply(&shop(), &[create]);
+    until("the other's is made", || rests(&manager, Tier::Shadow)).await;
+    assert_eq!(begun(), 8, "two of each of four services");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_work_of_this_machine_is_done_for_few_at_a_time_whatever_their_services() {
+    let dir = tempfile::tempdir().unwrap();
+    let here = Arc::new(Told { works_here: true, ..Told::default() });
+    here.hangs.store(true, Ordering::Relaxed);
+    let manager = manager(&dir, &[("a", &here), ("b", &here)]).await;
+    for name in ["a", "b"] {
+        let create = Action::Create { tier: Tier::Shadow };
+        manager.apply(&ServiceName::from(name), &[(); 8].map(|()| create.clone()));
+    }
+    let begun = || here.begun.load(Ordering::Relaxed);
+    until("all turns here are taken", || begun() >= 2).await;
+    let gone = |one: &ShadowInstance| one.service.as_str() == "b";
+    let waiting = manager.snapshot().into_iter().filter(gone).map(|one| one.id);
+    for instance in waiting.collect::<Vec<_>>() {
+        manager.apply(&ServiceName::from("b"), &[Action::Destroy { instance }]);
+    }
+    until("those that waited are gone", || manager.snapshot().len() <= 8 + begun()).await;
+    assert_eq!(begun(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_for_its_turn_can_be_called_off() {
+    let (dir, provider) = (tempfile::tempdir().unwrap(), Arc::new(Told::default()));
+    provider.hangs.store(true, Ordering::Relaxed);
+    let manager = manager(&dir, &[("shop", &provider)]).await;
+    let create = Action::Create { tier: Tier::Shadow };
+    manager.apply(&shop(), &[(); 5].map(|()| create.clone()));
+    until("two are being made", || provider.begun.load(Ordering::Relaxed) == 2).await;
+    let all: Vec<InstanceId> = manager.snapshot().iter().map(|one| one.id).collect();
+    for instance in all {
+        manager.apply(&shop(), &[Action::Destroy { instance }]);
+    }
+    until("those that waited are gone", || manager.snapshot().len() == 2).await;
+    assert_eq!(provider.begun.load(Ordering::Relaxed), 2, "what nobody wants is not made");
 }
 
 #[tokio::test(start_paused = true)]

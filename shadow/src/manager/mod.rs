@@ -4,6 +4,7 @@
 //! targets. There is no queue of actions: the newest target of a shadow is all that waits, so what
 //! can pile up is bounded by the pools' `max`.
 
+mod creates;
 mod ready;
 mod replace;
 mod room;
@@ -17,9 +18,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use foreshadow_control::{Action, Fact, InstanceId, ServiceName, Tier};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
+use self::creates::Creates;
 use self::room::Refusal;
 use self::runner::Runner;
 use crate::backoff::Backoff;
@@ -46,8 +48,7 @@ struct Inner {
     ids: Ids,
     registry: Registry,
     readiness: Arc<dyn Readiness>,
-    creates: Semaphore,
-    creates_each: usize,
+    creates: Creates,
     /// Runners that have not finished.
     running: watch::Sender<usize>,
     /// Set once nobody waits for shadows to end by themselves any more.
@@ -75,8 +76,6 @@ struct Pool {
     restarts: u64,
     /// Outdated instances that may be ended now; see `replace`.
     replacements: u32,
-    /// Turns to make an instance; see [`ManagerSettings::concurrent_creates`].
-    creates: Option<Arc<Semaphore>>,
 }
 
 /// One shadow as the manager sees it.
@@ -344,14 +343,6 @@ impl Inner {
     fn spawn(&self, runner: Runner) {
         self.running.send_modify(|running| *running += 1);
         self.runtime.spawn(runner.run());
-    }
-
-    /// The turns of one service to make an instance.
-    fn creates_of(&self, service: &ServiceName) -> Arc<Semaphore> {
-        let mut state = self.lock();
-        let pool = state.pools.entry(service.clone()).or_default();
-        let turns = || Arc::new(Semaphore::new(self.creates_each));
-        Arc::clone(pool.creates.get_or_insert_with(turns))
     }
 
     /// Changes what is seen of a shadow, if it is still there.

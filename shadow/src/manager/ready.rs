@@ -70,7 +70,8 @@ pub(super) async fn wait_ready(
     })
 }
 
-async fn called(orders: &mut watch::Receiver<Order>, call_off: CallOff) {
+/// Resolves with the first order that calls it off.
+pub(super) async fn called(orders: &mut watch::Receiver<Order>, call_off: CallOff) {
     let ends = |order: &Order| order.target == Tier::Cold || order.leave;
     match call_off {
         CallOff::AtTheEnd if orders.wait_for(ends).await.is_ok() => {}

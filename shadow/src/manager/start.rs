@@ -5,10 +5,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use foreshadow_control::{Fact, InstanceId, ServiceName, Tier};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use super::creates::Creates;
 use super::runner::Runner;
 use super::{Inner, State, replace, steps};
 use crate::error::ShadowError;
@@ -31,9 +32,6 @@ pub(super) struct Found {
 /// Name of the database in the state directory, shared with the other parts.
 const DATABASE: &str = "foreshadow.db";
 
-/// Services that may use up all their turns to make instances before others have to wait.
-const SLOW_SERVICES: usize = 4;
-
 pub(super) async fn start(
     settings: ManagerSettings,
     readiness: Arc<dyn Readiness>,
@@ -44,17 +42,13 @@ pub(super) async fn start(
     settings.services.iter().for_each(steps::tell_gaps);
     let services =
         settings.services.into_iter().map(|s| (s.service.clone(), Arc::new(s))).collect();
-    let creates_each = settings.concurrent_creates.clamp(1, Semaphore::MAX_PERMITS);
     let inner = Arc::new(Inner {
         state: Mutex::new(State { services, ..State::default() }),
         facts: Facts::default(),
         ids,
         registry,
         readiness,
-        creates: Semaphore::new(
-            creates_each.saturating_mul(SLOW_SERVICES).min(Semaphore::MAX_PERMITS),
-        ),
-        creates_each,
+        creates: Creates::new(settings.concurrent_creates),
         running: watch::channel(0).0,
         hurry: watch::channel(false).0,
         runtime: tokio::runtime::Handle::current(),

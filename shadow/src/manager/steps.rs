@@ -6,7 +6,7 @@ use std::time::Duration;
 use foreshadow_control::{Fact, Tier};
 use tokio::time::Instant;
 
-use super::ready::{CallOff, Waited, wait_ready};
+use super::ready::{CallOff, Waited, called, wait_ready};
 use super::runner::Runner;
 use crate::error::ProviderError;
 use crate::provider::{CpuShare, CreateRequest, Handle, Provider};
@@ -96,12 +96,14 @@ impl Runner {
         intent.await.map_err(|e| lost(e.to_string()))?;
         let tier = self.orders.borrow().target;
         let request = CreateRequest { id: self.id, service, tier, from: None };
-        let turns = self.inner.creates_of(&request.service);
         for attempt in 1.. {
             let handle = {
-                // One's own turn first: what waits for it must not take one from the others.
-                let _own = turns.acquire().await;
-                let _permit = self.inner.creates.acquire().await;
+                let inner = Arc::clone(&self.inner);
+                let _turn = tokio::select! {
+                    biased;
+                    () = called(&mut self.orders, CallOff::AtTheEnd) => return Err(StepError::Called),
+                    turn = inner.creates.turn(&request.service, &*provider) => turn,
+                };
                 provider.create(&request).await.map_err(|e| lost(e.to_string()))?
             };
             self.handle = Some(handle.clone());

@@ -78,6 +78,10 @@ impl Provider for ProcessProvider {
         Capabilities { freeze: true, resize: self.host.facilities.cpu.is_some(), snapshot: false }
     }
 
+    fn is_work_here(&self) -> bool {
+        true
+    }
+
     async fn create(&self, request: &CreateRequest) -> Result<Handle, ProviderError> {
         if request.from.is_some() {
             return Err(ProviderError::unsupported(self.name(), "begin from a snapshot"));
