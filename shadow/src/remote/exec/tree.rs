@@ -17,6 +17,8 @@ use crate::process::{procfs, signals};
 pub(super) const MARK: &str = "FORESHADOW_COMMAND";
 const KILL_ROUNDS: u32 = 400;
 const KILL_POLL: Duration = Duration::from_millis(5);
+/// Pause before what could not be killed is killed again.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// A command under way. Dropped, it is killed.
 pub(super) struct Tree {
@@ -63,7 +65,32 @@ impl Tree {
         thorough: bool,
     ) -> Result<(usize, Option<i32>, String), ProviderError> {
         self.over = true;
-        self.kill(thorough)
+        let done = self.kill(thorough);
+        if done.is_err() {
+            self.end_later();
+        }
+        done
+    }
+
+    /// Kills it in a thread of its own, which keeps its turn until nothing of it runs.
+    fn end_later(&mut self) {
+        let (leader, pidfd) = (self.leader, Arc::clone(&self.pidfd));
+        let (mark, turn) = (std::mem::take(&mut self.mark), self.turn.take());
+        let tree = Self { leader, pidfd, mark, turn, over: true };
+        let thread = std::thread::Builder::new().name("foreshadow-command".to_owned());
+        let spawned = thread.spawn(move || {
+            let mut failures = 0_u32;
+            while let Err(error) = tree.kill(true) {
+                failures = failures.saturating_add(1);
+                if failures.is_power_of_two() {
+                    tracing::warn!(%error, failures, "a command that was called off may still run");
+                }
+                std::thread::sleep(AGAIN);
+            }
+        });
+        if let Err(error) = spawned {
+            tracing::warn!(%error, "a command that was called off may still run");
+        }
     }
 
     fn kill(&self, thorough: bool) -> Result<(usize, Option<i32>, String), ProviderError> {
@@ -90,20 +117,8 @@ impl Tree {
 impl Drop for Tree {
     /// Nobody waits for it any more.
     fn drop(&mut self) {
-        if self.over {
-            return;
-        }
-        let (leader, pidfd) = (self.leader, Arc::clone(&self.pidfd));
-        let (mark, turn) = (std::mem::take(&mut self.mark), self.turn.take());
-        let tree = Self { leader, pidfd, mark, turn, over: true };
-        let thread = std::thread::Builder::new().name("foreshadow-command".to_owned());
-        let spawned = thread.spawn(move || {
-            if let Err(error) = tree.kill(true) {
-                tracing::warn!(%error, "a command that was called off may still run");
-            }
-        });
-        if let Err(error) = spawned {
-            tracing::warn!(%error, "a command that was called off may still run");
+        if !self.over {
+            self.end_later();
         }
     }
 }
@@ -182,6 +197,24 @@ mod tests {
         let child = Command::new("true").spawn().unwrap();
         assert!(procfs::last_pid().is_some());
         child.wait_with_output().unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_may_still_run_keeps_its_turn() {
+        let turns = Turns::new();
+        let turn = turns.take(Some("i1"), Duration::from_secs(1)).await;
+        // Of a process that is another's child nobody here ever learns that it has ended.
+        let sh = Command::new("sh")
+            .args(["-c", "sleep 1000 > /dev/null 2>&1 & echo $!"])
+            .process_group(0)
+            .output();
+        let leader = String::from_utf8(sh.unwrap().stdout).unwrap().trim().parse().unwrap();
+        let pidfd = Arc::new(signals::open(leader).unwrap());
+        let mark = "no such mark".to_owned();
+        let error = Tree { leader, pidfd, mark, turn, over: false }.end(true).unwrap_err();
+        assert!(error.to_string().contains("not done after"), "{error}");
+        assert!(turns.take(Some("i1"), Duration::from_millis(50)).await.is_none());
+        assert!(turns.take(Some("i2"), Duration::from_secs(1)).await.is_some());
     }
 
     #[tokio::test]
