@@ -35,6 +35,8 @@ struct Told {
     half: AtomicBool,
     /// One that is activated stays so.
     sticks: AtomicBool,
+    /// None can be made smaller.
+    stays_large: AtomicBool,
     /// Ending one does not end.
     ends_slowly: AtomicBool,
     /// One of those that run ends by itself.
@@ -105,6 +107,9 @@ impl Provider for Told {
         Ok(())
     }
     async fn set_share(&self, handle: &Handle, share: CpuShare) -> Result<(), ProviderError> {
+        if share != CpuShare::Unlimited && self.stays_large.load(Ordering::Relaxed) {
+            return Err(ProviderError::Other("it stays large".to_owned()));
+        }
         Self::put(&self.full, handle.id, share == CpuShare::Unlimited);
         Ok(())
     }
@@ -194,6 +199,52 @@ async fn what_cannot_be_taken_back_is_tried_again_and_not_paused_before() {
         provider.sticks.store(false, Ordering::Relaxed);
         until("it is taken back", || rests(&manager, target) && !Told::is(&provider.active)).await;
         assert!(!Told::is(&provider.full) || target == Tier::Shadow);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_start_cannot_bring_back_to_its_tier_is_tried_again() {
+    for tier in [Tier::Warm, Tier::Shadow] {
+        let (dir, provider) = (tempfile::tempdir().unwrap(), Arc::new(Told::default()));
+        let start = async || {
+            let told = Arc::clone(&provider) as Arc<dyn Provider>;
+            let kept = ServiceShadows { on_exit: OnExit::Keep, ..pool(shop(), told, 4) };
+            paused::manager(dir.path(), vec![kept], 2).await
+        };
+        let manager = start().await;
+        manager.apply(&shop(), &[Action::Create { tier }]);
+        until("it is there", || rests(&manager, tier)).await;
+        let id = manager.snapshot()[0].id;
+        manager.shutdown().await;
+        drop(manager);
+        // As after a crash in the middle of a step, with an engine that is away at the next start.
+        Told::put(&provider.active, id, true);
+        Told::put(&provider.frozen, id, false);
+        provider.sticks.store(true, Ordering::Relaxed);
+        let manager = start().await;
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert!(rests(&manager, tier) && Told::is(&provider.active));
+        provider.sticks.store(false, Ordering::Relaxed);
+        until("it is brought back", || !Told::is(&provider.active)).await;
+        let parked = tier == Tier::Shadow;
+        until("it is parked as it was", || Told::is(&provider.frozen) == parked).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_way_down_that_failed_half_way_is_taken_back_before_it_serves_again() {
+    for back in [Tier::Full, Tier::Serving] {
+        let (dir, provider) = (tempfile::tempdir().unwrap(), Arc::new(Told::default()));
+        let manager = manager(&dir, &[("shop", &provider)]).await;
+        manager.apply(&shop(), &[Action::Create { tier: Tier::Full }]);
+        until("it is at full size", || rests(&manager, Tier::Full)).await;
+        let instance = manager.snapshot()[0].id;
+        provider.stays_large.store(true, Ordering::Relaxed);
+        manager.apply(&shop(), &[Action::Move { instance, tier: Tier::Warm }]);
+        until("it is half way down", || !Told::is(&provider.active)).await;
+        manager.apply(&shop(), &[Action::Move { instance, tier: back }]);
+        until("it is back", || rests(&manager, back)).await;
+        until("callers meet it", || Told::is(&provider.active) && Told::is(&provider.full)).await;
     }
 }
 

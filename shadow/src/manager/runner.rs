@@ -38,8 +38,9 @@ pub(super) struct Runner {
     stable: bool,
     retry_at: Option<Instant>,
     retries: u32,
-    /// A step to [`Tier::Full`] failed and was not taken back: it may be where callers meet it.
-    pub(super) half_raised: bool,
+    /// It may not be as its tier asks for, such as small or paused where callers meet it: a step failed
+    /// in the middle and was not taken back, or it was taken over and nobody knows.
+    pub(super) unsettled: bool,
     next_check: Option<Instant>,
     usage_at: Instant,
     /// Processor time used, and when that was read.
@@ -65,6 +66,7 @@ impl Runner {
     ) -> Self {
         let settings = Arc::clone(&orders.borrow().settings);
         let began = inner.now();
+        let unsettled = handle.is_some();
         let mut runner = Self {
             inner,
             id,
@@ -77,7 +79,7 @@ impl Runner {
             stable: false,
             retry_at: None,
             retries: 0,
-            half_raised: false,
+            unsettled,
             next_check: None,
             usage_at: Instant::now() + USAGE_EVERY,
             cpu_read: None,
@@ -89,9 +91,6 @@ impl Runner {
     /// Runs until the shadow is gone or to be left alone.
     pub(super) async fn run(mut self) {
         let _done = Done(Arc::clone(&self.inner));
-        if self.handle.is_some() {
-            self.settle().await;
-        }
         loop {
             let leave = self.sync();
             if leave && self.machine.tier() != Tier::Cold {
@@ -102,7 +101,7 @@ impl Runner {
             }
             let step = if self.retry_at.is_some() { None } else { self.machine.begin() };
             let outcome = match step {
-                None if self.half_raised && self.retry_at.is_none() => self.lower().await,
+                None if self.unsettled && self.retry_at.is_none() => self.settle().await,
                 None => self.idle().await,
                 Some(Tier::Cold) => return self.end().await,
                 Some(to) => self.step(to).await,
@@ -121,6 +120,10 @@ impl Runner {
                 Err(StepError::Exited(detail)) => return self.gone(detail).await,
             }
         }
+    }
+
+    pub(super) fn tier(&self) -> Tier {
+        self.machine.tier()
     }
 
     /// Takes the newest order and shows where the shadow stands; returns whether to leave it.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use foreshadow_control::{Fact, Tier};
+use foreshadow_control::Tier;
 use tokio::time::Instant;
 
 use super::ready::{CallOff, Waited, called, wait_ready};
@@ -47,6 +47,13 @@ impl Runner {
             return self.make().await;
         }
         let handle = self.handle.clone().ok_or(StepError::Called)?;
+        // The others leave nothing as they find it, or need no more than what they do.
+        let builds_on = |to| matches!(to, Tier::Serving | Tier::Draining | Tier::Full);
+        if self.unsettled && (from == Tier::Shadow || from != Tier::Warm && builds_on(to)) {
+            self.settle()
+                .await
+                .map_err(|error| StepError::Stays { to, error: error.into_text() })?;
+        }
         match (from, to) {
             (Tier::Shadow, Tier::Warm) => {
                 resize(&*provider, &handle, warm).await.map_err(stays)?;
@@ -55,26 +62,34 @@ impl Runner {
                 self.verify(&handle, to).await
             }
             (Tier::Warm, Tier::Full) => {
+                if self.unsettled {
+                    thaw(&*provider, &handle).await.map_err(stays)?;
+                }
+                self.unsettled = true;
                 if let Err(error) = raise(&*provider, &handle).await {
-                    self.half_raised = true;
-                    if let Err(left) = self.lower().await {
+                    if let Err(left) = self.settle().await {
                         let left = left.into_text();
                         tracing::warn!(instance = %self.id, error = left, "a failed step is not taken back yet");
                     }
                     return Err(stays(error));
                 }
-                self.half_raised = false;
+                self.unsettled = false;
                 self.verify(&handle, to).await
             }
             (_, Tier::Warm) => {
+                self.unsettled = true;
                 provider.set_activated(&handle, false).await.map_err(stays)?;
-                resize(&*provider, &handle, warm).await.map_err(stays)
+                resize(&*provider, &handle, warm).await.map_err(stays)?;
+                self.unsettled = false;
+                Ok(())
             }
             (_, Tier::Shadow) => {
+                self.unsettled = true;
                 // A paused one must not answer to the primary's name.
                 provider.set_activated(&handle, false).await.map_err(stays)?;
-                self.half_raised = false;
-                freeze(&*provider, &handle).await.map_err(stays)
+                freeze(&*provider, &handle).await.map_err(stays)?;
+                self.unsettled = false;
+                Ok(())
             }
             // The rest is bookkeeping: who gets requests is decided by weights.
             _ => Ok(()),
@@ -155,10 +170,15 @@ impl Runner {
         let stays = |e: ProviderError| StepError::Stays { to, error: e.to_string() };
         let provider = Arc::clone(&self.settings.provider);
         let Some(handle) = self.handle.clone() else { return Ok(()) };
+        self.unsettled = true;
         thaw(&*provider, &handle).await.map_err(stays)?;
         let patience = self.settings.start_timeout.min(PARKED_PATIENCE);
         match self.wait(&handle, patience, CallOff::AtAnyOrder).await {
-            Waited::Ready | Waited::Called => freeze(&*provider, &handle).await.map_err(stays),
+            Waited::Ready | Waited::Called => {
+                freeze(&*provider, &handle).await.map_err(stays)?;
+                self.unsettled = false;
+                Ok(())
+            }
             Waited::Exited(detail) => Err(StepError::Exited(detail)),
             // Its tier did not change, so there is no failed step to report, only its end.
             Waited::Late(why) => {
@@ -167,33 +187,18 @@ impl Runner {
         }
     }
 
-    /// Takes back what a failed step to [`Tier::Full`] may have done.
-    pub(super) async fn lower(&mut self) -> Result<(), StepError> {
-        let to = Tier::Warm;
+    /// Brings an instance into the state that its tier asks for: a step that failed, or the run before,
+    /// may have ended in the middle of one.
+    pub(super) async fn settle(&mut self) -> Result<(), StepError> {
         let Some(handle) = self.handle.clone() else { return Ok(()) };
-        let lowered =
-            restore(&*self.settings.provider, &handle, to, self.settings.warm_cpu_percent).await;
-        lowered.map_err(|error| StepError::Stays { to, error: error.to_string() })?;
-        self.half_raised = false;
+        let (to, warm_cpu_percent) = (self.tier(), self.settings.warm_cpu_percent);
+        let settled = restore(&*self.settings.provider, &handle, to, warm_cpu_percent).await;
+        settled.map_err(|error| {
+            let error = format!("not brought back to its tier yet: {error}");
+            StepError::Stays { to, error }
+        })?;
+        self.unsettled = false;
         Ok(())
-    }
-
-    /// Brings an instance that was taken over into the state its tier asks for: the run before
-    /// may have ended in the middle of a step.
-    pub(super) async fn settle(&mut self) {
-        let Some(handle) = self.handle.clone() else { return };
-        let provider = Arc::clone(&self.settings.provider);
-        let tier = self.inner.lock().entries.get(&self.id).map(|entry| entry.view.tier);
-        let result = match tier {
-            Some(tier) => restore(&*provider, &handle, tier, self.settings.warm_cpu_percent).await,
-            None => Ok(()),
-        };
-        if let (Err(error), Some(to)) = (result, tier) {
-            let error = format!("taken over, but not brought back to its tier: {error}");
-            tracing::warn!(service = %self.settings.service, instance = %self.id, error);
-            let fact = Fact::StepFailed { instance: Some(self.id), to, error, retry_in_ms: 0 };
-            self.inner.facts.push(&self.settings.service, fact);
-        }
     }
 
     async fn wait(&mut self, handle: &Handle, patience: Duration, call_off: CallOff) -> Waited {
