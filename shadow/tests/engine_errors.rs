@@ -6,7 +6,7 @@ mod support;
 use std::time::Duration;
 
 use foreshadow_shadow::{
-    Cause, CpuShare, DockerSpec, EngineEndpoint, Provider as _, Pull, TlsFiles,
+    Cause, CpuShare, DockerProvider, DockerSpec, EngineEndpoint, Provider as _, Pull, TlsFiles,
 };
 use support::fake_engine::{Fake, Reply, container, refusal};
 use support::request;
@@ -98,6 +98,41 @@ async fn an_image_that_is_not_there_is_pulled_only_where_that_is_allowed() {
     provider.create(&request(1)).await.unwrap();
     provider.create(&request(2)).await.unwrap();
     assert_eq!(fake.count("POST /images/create"), 2);
+}
+
+#[tokio::test]
+async fn pulls_that_hang_keep_nothing_else_from_its_engine() {
+    let fake = Fake::start(|asked, _| (asked == "POST /images/create").then_some(Reply::Hang));
+    let host = support::host(fake.dir.path(), foreshadow_shadow::Facility::None);
+    let made = DockerProvider::new(&host, fake.spec()).create(&request(1)).await.unwrap();
+    let mut pulling = tokio::task::JoinSet::new();
+    for id in 10..26 {
+        let image = format!("shop:{}", id % 4);
+        let spec = DockerSpec { pull: Pull::Always, image, ..fake.spec() };
+        let provider = DockerProvider::new(&host, spec);
+        pulling.spawn(async move { provider.create(&request(id)).await.map(drop) });
+    }
+    support::until("pulls hang", || (fake.count("POST /images/create") >= 2).then_some(())).await;
+    DockerProvider::new(&host, fake.spec()).thaw(&made).await.unwrap();
+    assert_eq!(fake.count("POST /images/create"), 2, "an engine fetches few images at a time");
+}
+
+#[tokio::test]
+async fn a_pull_is_for_all_who_asked_before_it_began() {
+    let fake = Fake::start(|asked, _| {
+        let done = Reply::Json(200, "{\"status\": \"done\"}\n".to_owned());
+        (asked == "POST /images/create").then_some(done)
+    });
+    let provider = DockerSpec { pull: Pull::Always, ..fake.spec() };
+    let provider = std::sync::Arc::new(fake.provider(provider));
+    let mut making = tokio::task::JoinSet::new();
+    for id in 10..18 {
+        let provider = std::sync::Arc::clone(&provider);
+        making.spawn(async move { provider.create(&request(id)).await.map(drop) });
+    }
+    assert!(making.join_all().await.iter().all(Result::is_ok));
+    let pulls = fake.count("POST /images/create");
+    assert!((1..=2).contains(&pulls), "{pulls} pulls of one image at the same time");
 }
 
 #[tokio::test]

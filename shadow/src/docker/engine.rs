@@ -12,6 +12,7 @@ use tokio::sync::{Notify, Semaphore};
 
 use super::body;
 use super::clean::Remain;
+use super::pulls::Pulls;
 use super::spec::{EngineEndpoint, TlsFiles};
 use super::told::Trouble;
 use super::watching::Watched;
@@ -19,7 +20,8 @@ use crate::error::{Cause, ProviderError};
 use crate::hash::fnv1a;
 use crate::remains::Remains;
 
-/// Calls under way at the same time over all services; further ones wait within their own time.
+/// Calls under way at the same time over all services, apart from pulls; further ones wait within their
+/// own time.
 const AT_ONCE: usize = 16;
 /// Bound that the client library keeps by itself: above any of ours.
 const LIBRARY_S: u64 = 24 * 60 * 60;
@@ -99,6 +101,7 @@ impl Engines {
                 mine: Arc::clone(&self.mine),
                 line: Mutex::default(),
                 calls: Semaphore::new(AT_ONCE),
+                pulls: Pulls::default(),
                 watched: Mutex::default(),
                 nudge: Arc::default(),
                 remains: Remains::default(),
@@ -120,6 +123,7 @@ pub(crate) struct Engine {
     pub(super) mine: Arc<Mine>,
     line: Mutex<Line>,
     calls: Semaphore,
+    pub(super) pulls: Pulls,
     pub(super) watched: Mutex<Watched>,
     /// Something may be there that nobody knows of: look sooner.
     pub(super) nudge: Arc<Notify>,

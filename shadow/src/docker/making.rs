@@ -3,11 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use bollard::models::ContainerInspectResponse;
-use bollard::query_parameters::{
-    CreateContainerOptionsBuilder, CreateImageOptionsBuilder, StartContainerOptions,
-};
+use bollard::query_parameters::{CreateContainerOptionsBuilder, StartContainerOptions};
 use foreshadow_control::InstanceId;
-use futures_util::StreamExt as _;
 
 use super::network::Joined;
 use super::spec::Pull;
@@ -159,15 +156,7 @@ impl DockerProvider {
     /// Fetches the image.
     async fn pull(&self) -> Result<(), ProviderError> {
         let image = body::tagged(&self.spec.image);
-        let options = CreateImageOptionsBuilder::new().from_image(&image).build();
-        let pulled = self.engine.call(self.spec.timeout * PULL_TIMES, |docker| async move {
-            let mut steps = std::pin::pin!(docker.create_image(Some(options), None, None));
-            while let Some(step) = steps.next().await {
-                step?;
-            }
-            Ok(())
-        });
-        tracing::info!(image, engine = self.engine.name, "an image is being pulled");
+        let pulled = self.engine.pull(&image, self.spec.timeout * PULL_TIMES);
         pulled.await.map_err(|t| t.told(self.engine.asked(format_args!("pull image {image}"))))
     }
 

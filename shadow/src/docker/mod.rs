@@ -5,6 +5,7 @@ mod clean;
 mod engine;
 mod making;
 mod network;
+mod pulls;
 mod spec;
 mod steps;
 mod told;
