@@ -66,11 +66,22 @@ impl<K> Default for Remains<K> {
 }
 
 impl<K: Ord + Clone + Send + Sync> Remains<K> {
+    /// Nobody knows yet what is there.
+    pub(crate) fn unseen() -> Self {
+        let remains = Self::default();
+        remains.forget();
+        remains
+    }
+
+    fn forget(&self) {
+        self.left.send_modify(|left| left.unseen = Some("nobody has looked there yet".to_owned()));
+    }
+
     /// Takes an order to clean up, which `note` notes: nobody knows from now on what is there.
     pub(crate) async fn order(&self, note: impl FnOnce()) {
         let _turn = self.turn.lock().await;
         note();
-        self.left.send_modify(|left| left.unseen = Some("nobody has looked there yet".to_owned()));
+        self.forget();
     }
 
     /// Whether what is there was seen, and nothing of it is to be ended any more.

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use foreshadow_control::{InstanceId, ServiceName};
-use foreshadow_shadow::{Adoption, CreateRequest, DockerSpec, Provider as _, Sweep};
+use foreshadow_shadow::{
+    Adoption, CreateRequest, DockerProvider, DockerSpec, ProcessProvider, Provider as _, Sweep,
+};
 use support::fake_engine::{Fake, Reply, default};
 use support::request;
 use tokio::time::Instant;
@@ -158,6 +160,41 @@ async fn what_hangs_on_its_end_holds_up_no_other_service() {
     assert!(error.contains("remove container c") || error.contains("longer than"), "{error}");
     let waited = begun.elapsed();
     assert!(waited < Duration::from_secs(65), "one after the other: {waited:?}");
+}
+
+#[tokio::test]
+async fn an_engine_that_is_named_after_the_start_is_swept_before_anything_is_made_there() {
+    let fake = Fake::start(|asked, _| match asked {
+        "GET /containers/json" => Some(listed(&["1", "7"])),
+        _ => None,
+    });
+    let host = support::host(fake.dir.path(), foreshadow_shadow::Facility::None);
+    let what = Sweep { keep: vec![InstanceId(1)], lost: Vec::new() };
+    ProcessProvider::janitor(Arc::clone(&host)).sweep(&what).await.unwrap();
+    let provider = DockerProvider::new(&host, fake.spec());
+    provider.create(&request(9)).await.unwrap();
+    let asked = fake.asked();
+    let at = |what: &str| asked.iter().position(|one| one == what);
+    let (swept, made) = (at("DELETE /containers/c7"), at("POST /containers/create"));
+    assert!(swept.is_some() && swept < made, "{asked:?}");
+    assert_eq!(at("DELETE /containers/c1"), None, "kept: {asked:?}");
+}
+
+#[tokio::test]
+async fn what_a_failed_creation_left_is_removed_before_the_next_one_of_its_service() {
+    let fake = Fake::start(|asked, before| match asked {
+        "POST /containers/c1/start" if before == 0 => Some(Reply::refused(500, "oops")),
+        _ if asked.starts_with("DELETE /containers/") && before == 0 => {
+            Some(Reply::refused(500, "device or resource busy"))
+        }
+        _ => None,
+    });
+    let provider = fake.provider(fake.spec());
+    provider.create(&request(1)).await.unwrap_err();
+    provider.create(&request(2)).await.unwrap();
+    let asked = fake.asked();
+    let removals = asked.iter().filter(|one| one.starts_with("DELETE") && one.ends_with("-i1"));
+    assert_eq!(removals.count(), 2, "{asked:?}");
 }
 
 #[tokio::test(start_paused = true)]

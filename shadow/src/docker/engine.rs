@@ -83,6 +83,11 @@ impl Mine {
 }
 
 impl Engines {
+    /// Notes what a start keeps, wherever that is.
+    pub(crate) fn keep(&self, ids: &[InstanceId]) {
+        self.mine.keep(ids);
+    }
+
     /// The engine there, reached with these files from now on.
     pub(super) fn at(
         &self,
@@ -104,7 +109,11 @@ impl Engines {
                 pulls: Pulls::default(),
                 watched: Mutex::default(),
                 nudge: Arc::default(),
-                remains: Remains::default(),
+                // One that is named first after a start may have something of an earlier run, too.
+                remains: match self.mine.is_known() {
+                    true => Remains::unseen(),
+                    false => Remains::default(),
+                },
                 networks: tokio::sync::Mutex::default(),
             })
         });
