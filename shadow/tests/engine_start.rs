@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use foreshadow_control::{InstanceId, ServiceName};
 use foreshadow_shadow::{
-    Adoption, CreateRequest, DockerProvider, DockerSpec, ProcessProvider, Provider as _, Sweep,
+    Adoption, CreateRequest, DockerProvider, DockerSpec, EngineEndpoint, ProcessProvider,
+    Provider as _, Sweep,
 };
 use support::fake_engine::{Fake, Reply, default};
 use support::request;
@@ -218,4 +219,21 @@ async fn ends_are_heard_while_what_is_nobodys_does_not_go() {
     *watched.lock().unwrap() = Some(format!("{died}\n"));
     let ended = tokio::time::timeout(Duration::from_secs(5), provider.exited(&made)).await;
     assert_eq!(ended.expect("it is heard at once").0, "exited with status 3");
+}
+
+#[tokio::test]
+async fn an_engine_is_one_by_whatever_links_its_socket_is_named() {
+    let fake = Fake::start(|_, _| None);
+    let host = support::host(fake.dir.path(), foreshadow_shadow::Facility::None);
+    let link = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink(fake.dir.path(), link.path().join("run")).unwrap();
+    let at = |path: std::path::PathBuf| {
+        let endpoint = EngineEndpoint::Unix(path);
+        DockerProvider::new(&host, DockerSpec { endpoint, ..fake.spec() }).place()
+    };
+    let own = at(fake.socket.clone());
+    assert_eq!(at(link.path().join("run/sock")), own);
+    assert_ne!(at(link.path().join("run/other")), own);
+    std::fs::remove_file(&fake.socket).unwrap();
+    assert_eq!(at(link.path().join("run/sock")), own, "it is not there yet");
 }

@@ -96,11 +96,11 @@ impl Engines {
         owner: &str,
     ) -> Arc<Engine> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let name = endpoint.to_string();
-        let engine = known.entry(name.clone()).or_insert_with(|| {
+        let place = endpoint.canonical().to_string();
+        let engine = known.entry(place.clone()).or_insert_with(|| {
             Arc::new(Engine {
-                place: fnv1a(name.bytes()),
-                name,
+                place: fnv1a(place.bytes()),
+                name: endpoint.to_string(),
                 endpoint: endpoint.clone(),
                 owner: owner.to_owned(),
                 mine: Arc::clone(&self.mine),

@@ -184,6 +184,17 @@ impl EngineEndpoint {
     }
 }
 
+impl EngineEndpoint {
+    /// The same for all spellings of a place, such as `/var/run` where that is a link to `/run`. The
+    /// socket itself need not be there yet, its directory must.
+    pub(super) fn canonical(&self) -> Self {
+        let Self::Unix(path) = self else { return self.clone() };
+        let whole = || path.canonicalize().ok();
+        let dir = || Some(path.parent()?.canonicalize().ok()?.join(path.file_name()?));
+        whole().or_else(dir).map_or_else(|| self.clone(), Self::Unix)
+    }
+}
+
 impl FromStr for EngineEndpoint {
     type Err = String;
 
