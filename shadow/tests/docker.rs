@@ -322,7 +322,8 @@ async fn docker_engines_behind_tls_are_spoken_to_with_a_certificate() {
     site.engine.run().unwrap();
     let with = |ca: &str, tls: bool| {
         site.provider(|spec| {
-            spec.endpoint = format!("tcp://127.0.0.1:{port}").parse().unwrap();
+            spec.endpoint =
+                foreshadow_shadow::EngineEndpoint::Tcp { host: "127.0.0.1".to_owned(), port };
             let files = TlsFiles { ca: at(ca), cert: at("client.pem"), key: at("client-key.pem") };
             spec.tls = tls.then_some(files);
         })

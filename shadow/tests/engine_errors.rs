@@ -345,12 +345,12 @@ async fn an_engine_behind_tls_needs_files_that_are_there() {
     let fake = Fake::start(|_, _| None);
     let files =
         TlsFiles { ca: "/no/ca.pem".into(), cert: "/no/c.pem".into(), key: "/no/k.pem".into() };
-    let endpoint = "tcp://127.0.0.1:1".parse().unwrap();
+    let endpoint = EngineEndpoint::Tcp { host: "127.0.0.1".to_owned(), port: 1 };
     let spec = DockerSpec { endpoint, tls: Some(files), ..fake.spec() };
     let (cause, text) = refusal(fake.provider(spec).create(&request(1)).await);
     assert_eq!(cause, Cause::Absent);
     assert!(text.contains("/no/ca.pem cannot be used"), "{text}");
-    let endpoint = "tcp://127.0.0.1:1".parse().unwrap();
+    let endpoint = EngineEndpoint::Tcp { host: "127.0.0.1".to_owned(), port: 1 };
     let (cause, text) =
         refusal(fake.provider(DockerSpec { endpoint, ..fake.spec() }).create(&request(1)).await);
     assert_eq!(cause, Cause::Unreachable, "{text}");

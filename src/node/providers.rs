@@ -152,7 +152,12 @@ fn docker_spec(docker: &config::DockerProvider) -> shadow::DockerSpec {
     };
     let ulimits = limits.ulimits.iter();
     shadow::DockerSpec {
-        endpoint: docker.endpoint.parse().expect("the configuration has checked its form"),
+        endpoint: match docker.endpoint.clone() {
+            config::EngineEndpoint::Unix(path) => shadow::EngineEndpoint::Unix(path),
+            config::EngineEndpoint::Tcp { host, port } => {
+                shadow::EngineEndpoint::Tcp { host, port }
+            }
+        },
         tls: docker.tls.as_ref().map(|tls| shadow::TlsFiles {
             ca: tls.ca.clone(),
             cert: tls.cert.clone(),

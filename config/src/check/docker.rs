@@ -2,19 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use foreshadow_control::ServiceName;
-
 use super::items;
 use super::providers::{cpu, placeholders, variables};
 use super::range::{self, HOUR_MS};
 use crate::raw::{
     Count, Either, EngineName, List, Map, RawContainerLimits, RawContainerLog, RawDocker,
-    RawEngineTls, RawMount, RawProvider, RawService, RawUlimit, Text, Word, is_engine_name,
+    RawEngineTls, RawMount, RawUlimit, Text, Word, is_engine_name,
 };
-use crate::reader::{At, Field, Place, Problem, Reader, quote};
+use crate::reader::{At, Field, Problem, Reader, quote};
 use crate::{
-    ContainerLimits, ContainerLog, ContainerMount, DockerProvider, EngineTls, Provider, Pull,
-    Service, Ulimit,
+    ContainerLimits, ContainerLog, ContainerMount, DockerProvider, EngineEndpoint, EngineTls, Pull,
+    Ulimit,
 };
 
 /// What may stand in braces in a command: the address is the engine's to choose.
@@ -42,14 +40,13 @@ const ULIMITS: [&str; 15] = [
     "stack",
 ];
 
-const DEFAULT_ENDPOINT: &str = "unix:///var/run/docker.sock";
-
 pub(super) fn docker(raw: RawDocker, r: &mut Reader<'_>) -> DockerProvider {
     let port = match raw.port.is_absent() {
         true => 0,
         false => range::count(raw.port, 1..=u16::MAX, 1, r),
     };
-    let endpoint = raw.endpoint.value().map_or_else(|| DEFAULT_ENDPOINT.to_owned(), |text| text.0);
+    let endpoint = raw.endpoint.value().map_or_else(EngineEndpoint::default, |text| text.0);
+    let endpoint = endpoint.spoken(!raw.tls.is_absent());
     let mirrored = !raw.mirror.is_absent() || !raw.aliases.is_absent();
     let isolate = raw.isolate.value().map_or(mirrored, |switch| switch.0);
     if let (Field::Given(aliases), false) = (&raw.aliases, isolate) {
@@ -111,9 +108,13 @@ fn image(field: Field<Text>, r: &mut Reader<'_>) -> String {
     image
 }
 
-fn tls(field: Field<RawEngineTls>, endpoint: &str, r: &mut Reader<'_>) -> Option<EngineTls> {
+fn tls(
+    field: Field<RawEngineTls>,
+    endpoint: &EngineEndpoint,
+    r: &mut Reader<'_>,
+) -> Option<EngineTls> {
     let at = field.given()?;
-    if endpoint.starts_with("unix:") {
+    if let EngineEndpoint::Unix(_) = endpoint {
         let found = format!("tls for {endpoint}");
         let problem = Problem::new(found, "endpoint: tcp://HOST:PORT beside it");
         r.report(&at.place, problem.help("a socket in the file system has no certificate"));
@@ -121,44 +122,6 @@ fn tls(field: Field<RawEngineTls>, endpoint: &str, r: &mut Reader<'_>) -> Option
     let RawEngineTls { ca, cert, key } = at.value;
     let path = |field: Field<crate::raw::FilePath>| field.value().map(|path| path.0);
     Some(EngineTls { ca: path(ca)?, cert: path(cert)?, key: path(key)? })
-}
-
-/// Where a service names an engine, with whether `tls` stands beside it.
-pub(super) fn endpoint(service: &RawService) -> Option<(Place, bool)> {
-    let Field::Given(shadows) = &service.shadows else { return None };
-    let Field::Given(provider) = &shadows.value.provider else { return None };
-    let RawProvider::Docker(docker) = &provider.value else { return None };
-    let Field::Given(docker) = &**docker else { return None };
-    let Field::Given(endpoint) = &docker.value.endpoint else { return None };
-    Some((endpoint.place.clone(), !docker.value.tls.is_absent()))
-}
-
-/// An engine is reached in one way by all services there, since they share its connections: without
-/// that, one service could take the certificates of another away from it. `named` is where services
-/// name one, as [`endpoint`] finds it.
-pub(super) fn one_tls_each(
-    services: &BTreeMap<ServiceName, Service>,
-    named: &[(ServiceName, (Place, bool))],
-    r: &mut Reader<'_>,
-) {
-    let mut first = BTreeMap::new();
-    for (name, (place, has_tls)) in named {
-        let shadows = services.get(name).and_then(|service| service.shadows.as_ref());
-        let Some(Provider::Docker(docker)) = shadows.map(|shadows| &shadows.provider) else {
-            continue;
-        };
-        if docker.tls.is_none() && *has_tls {
-            // It could not be read, which was reported.
-            continue;
-        }
-        let engine = docker.endpoint.trim_end_matches('/');
-        let (other, known) = *first.entry(engine).or_insert((name.as_str(), &docker.tls));
-        if *known != docker.tls {
-            let found = format!("{engine} with another tls than that of {}", quote(other));
-            let problem = Problem::new(found, "the same tls, or none, in all services there");
-            r.report(place, problem.help("services that share an engine share its certificates"));
-        }
-    }
 }
 
 fn networks(field: Field<List<EngineName>>, r: &mut Reader<'_>) -> Vec<String> {

@@ -94,18 +94,16 @@ fn services(
     r: &mut Reader<'_>,
 ) -> BTreeMap<ServiceName, Service> {
     let mut services = BTreeMap::new();
-    let (mut written, mut endpoints, mut engines) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut written, mut named) = (Vec::new(), Vec::new());
     for (name, raw) in map.0 {
         if let Some(mut raw) = raw.given() {
             let name = ServiceName::from(name.value.as_str());
             written.push((name.clone(), std::mem::take(&mut raw.value.rules)));
-            endpoints.extend(providers::endpoint(&raw.value).map(|named| (name.clone(), named)));
-            engines.extend(docker::endpoint(&raw.value).map(|named| (name.clone(), named)));
+            named.extend(providers::shared(&raw.value).map(|place| (name.clone(), place)));
             services.insert(name, service::service(raw.value, listens, r));
         }
     }
-    providers::one_token_each(&services, &endpoints, r);
-    docker::one_tls_each(&services, &engines, r);
+    providers::one_way_each(&services, &named, r);
     // A rule may be about any service, so all must be known first.
     for (name, rules) in written {
         let rules = rules::rules(rules, &name, &services, r);

@@ -153,42 +153,74 @@ fn webhook(raw: RawWebhook, r: &mut Reader<'_>) -> WebhookProvider {
     }
 }
 
-/// Where a service names an endpoint, with whether a token stands beside it.
-pub(super) fn endpoint(service: &RawService) -> Option<(Place, bool)> {
+/// Where a service names a place that others may share, with whether stands beside it what all services
+/// there must have in common.
+pub(super) fn shared(service: &RawService) -> Option<(Place, bool)> {
     let Field::Given(shadows) = &service.shadows else { return None };
     let Field::Given(provider) = &shadows.value.provider else { return None };
-    let RawProvider::Webhook(webhook) = &provider.value else { return None };
-    let Field::Given(webhook) = &**webhook else { return None };
-    let Field::Given(url) = &webhook.value.url else { return None };
-    Some((url.place.clone(), !webhook.value.token.is_absent()))
+    match &provider.value {
+        RawProvider::Webhook(webhook) => {
+            let Field::Given(webhook) = &**webhook else { return None };
+            let Field::Given(url) = &webhook.value.url else { return None };
+            Some((url.place.clone(), !webhook.value.token.is_absent()))
+        }
+        RawProvider::Docker(docker) => {
+            let Field::Given(docker) = &**docker else { return None };
+            let Field::Given(endpoint) = &docker.value.endpoint else { return None };
+            Some((endpoint.place.clone(), !docker.value.tls.is_absent()))
+        }
+        _ => None,
+    }
 }
 
-/// An endpoint has one token, since shadows of all services there are ended and listed with it;
-/// `named` is where services name one, as [`endpoint`] finds it.
-pub(super) fn one_token_each(
+/// What is reached with a secret is reached with the same one by all services there: an endpoint has
+/// one token, since shadows of all of them are ended and listed with it, and an engine one `tls`, since
+/// they share its connections. `named` is where services name one, as [`shared`] finds it.
+pub(super) fn one_way_each(
     services: &BTreeMap<ServiceName, Service>,
     named: &[(ServiceName, (Place, bool))],
     r: &mut Reader<'_>,
 ) {
-    let mut first = BTreeMap::new();
-    for (name, (place, has_token)) in named {
+    let (mut tokens, mut files) = (BTreeMap::new(), BTreeMap::new());
+    for (name, (place, given)) in named {
         let shadows = services.get(name).and_then(|service| service.shadows.as_ref());
-        let Some(Provider::Webhook(webhook)) = shadows.map(|shadows| &shadows.provider) else {
-            continue;
+        let (found, kinds) = match shadows.map(|shadows| &shadows.provider) {
+            Some(Provider::Webhook(webhook)) => {
+                let token = webhook.token.as_ref().map(|token| token.secret().expose());
+                let at = webhook.url.to_string();
+                (other(&mut tokens, at, name, token, *given), ("token", "an endpoint", "its token"))
+            }
+            Some(Provider::Docker(docker)) => {
+                let at = docker.endpoint.to_string();
+                let other = other(&mut files, at, name, docker.tls.as_ref(), *given);
+                (other, ("tls", "an engine", "its certificates"))
+            }
+            _ => continue,
         };
-        if webhook.token.is_none() && *has_token {
-            // It could not be read, which was reported.
-            continue;
-        }
-        let token = webhook.token.as_ref().map(|token| token.secret().expose());
-        let (other, known) =
-            *first.entry(webhook.url.to_string()).or_insert((name.as_str(), token));
-        if known != token {
-            let found = format!("{} with another token than that of {}", webhook.url, quote(other));
-            let problem = Problem::new(found, "the same token, or none, in all services there");
-            r.report(place, problem.help("services that share an endpoint share its token"));
+        if let Some((at, first)) = found {
+            let (what, shared, shares) = kinds;
+            let found = format!("{at} with another {what} than that of {}", quote(&first));
+            let same = format!("the same {what}, or none, in all services there");
+            let help = format!("services that share {shared} share {shares}");
+            r.report(place, Problem::new(found, same).help(help));
         }
     }
+}
+
+/// The first service at a place, where it has another value there than this one.
+fn other<T: Copy + PartialEq>(
+    first: &mut BTreeMap<String, (ServiceName, Option<T>)>,
+    at: String,
+    name: &ServiceName,
+    value: Option<T>,
+    given: bool,
+) -> Option<(String, String)> {
+    if value.is_none() && given {
+        // It could not be read, which was reported.
+        return None;
+    }
+    let (other, known) = first.entry(at.clone()).or_insert_with(|| (name.clone(), value));
+    (*known != value).then(|| (at, other.as_str().to_owned()))
 }
 
 /// What commands and endpoints have in common; `times` as in [`Contract`].

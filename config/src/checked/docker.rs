@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::CpuShare;
+use super::{CpuShare, EngineEndpoint};
 use crate::units;
 
 /// Instances as containers of a Docker Engine.
@@ -19,8 +19,8 @@ pub struct DockerProvider {
     pub image: String,
     /// When it is fetched.
     pub pull: Pull,
-    /// `unix:///PATH` or `tcp://HOST[:PORT]`.
-    pub endpoint: String,
+    /// Where the engine is.
+    pub endpoint: EngineEndpoint,
     /// For an engine behind TLS; only with `tcp`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<EngineTls>,

@@ -8,6 +8,7 @@ mod admin;
 mod calendar;
 mod docker;
 mod endpoint;
+mod engine;
 mod events;
 mod history;
 mod kubernetes;
@@ -35,6 +36,7 @@ pub use docker::{
     ContainerLimits, ContainerLog, ContainerMount, DockerProvider, EngineTls, Pull, Ulimit,
 };
 pub use endpoint::Endpoint;
+pub use engine::EngineEndpoint;
 pub use events::{CalendarFile, EventRule, Occurrence, RecurringEvent};
 pub(crate) use events::{MOST_LIFT, fingerprint, read_calendar};
 pub use history::History;

@@ -7,13 +7,13 @@ use super::read::table;
 use super::{
     Bytes, Count, Either, Factor, FilePath, List, Map, OneOf, RawCpu, Switch, Text, Time, Word,
 };
-use crate::Pull;
+use crate::{EngineEndpoint, Pull};
 
 leaf! {
     /// Where an engine is.
-    EngineText(String), "unix:///PATH or tcp://HOST:PORT, as in DOCKER_HOST",
+    EngineText(EngineEndpoint), "unix:///PATH or tcp://HOST:PORT, as in DOCKER_HOST",
     { "type": "string", "pattern": "^(tcp://.|unix:///.)|\\$\\{" },
-    |scalar| scalar.text().filter(|text| is_engine(text)).map(str::to_owned),
+    |scalar| scalar.text().and_then(EngineEndpoint::read),
     |wrong| wrong.text().and_then(|text| match text {
         _ if text.starts_with("ssh://") => Some(
             "ssh is not spoken here; forward the socket (ssh -L) and name that"
@@ -22,29 +22,6 @@ leaf! {
         _ if text.starts_with("https://") => Some("write tcp:// and add tls"),
         _ => None,
     })
-}
-
-fn is_engine(text: &str) -> bool {
-    if let Some(path) = text.strip_prefix("unix://") {
-        return path.starts_with('/') && !path.contains('\0');
-    }
-    let Some(rest) = text.strip_prefix("tcp://") else { return false };
-    let rest = rest.strip_suffix('/').unwrap_or(rest);
-    let (host, port) = match rest.rsplit_once(':') {
-        Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
-        _ => (rest, None),
-    };
-    let number = |port: &str| port.bytes().all(|b| b.is_ascii_digit());
-    let is_port = |port: &str| number(port) && port.parse::<u16>().is_ok_and(|number| number > 0);
-    let inner = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
-    let is_host = match inner {
-        Some(inner) => inner.parse::<std::net::Ipv6Addr>().is_ok(),
-        None => {
-            !host.is_empty()
-                && host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b))
-        }
-    };
-    is_host && port.is_none_or(is_port)
 }
 
 leaf! {

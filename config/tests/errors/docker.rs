@@ -74,12 +74,19 @@ fn an_engine_is_reached_in_one_way_by_all_services() {
     };
     let here = "endpoint: 'tcp://a:1'";
     let with_tls = format!("{here}, tls: {{ ca: /a, cert: /b, key: /c }}");
-    for second in [here, "endpoint: 'tcp://a:1/', tls: { ca: /a, cert: /b, key: /d }"] {
+    let others = ["tcp://a:1/", "tcp://a:01", "tcp://A:1"]
+        .map(|at| format!("endpoint: '{at}', tls: {{ ca: /a, cert: /b, key: /d }}"));
+    for second in others.iter().map(String::as_str).chain([here]) {
         let found = errors(&file(&with_tls, second), Format::Yaml);
         assert_eq!(found.len(), 1, "{found:#?}");
         assert!(found[0].0.ends_with("services.b.shadows.provider.docker.endpoint"), "{found:#?}");
         assert!(found[0].1.contains("tcp://a:1 with another tls than that of \"a\""), "{found:#?}");
     }
+    let tls = |at: &str, key: &str| {
+        format!("endpoint: 'tcp://a{at}', tls: {{ ca: /a, cert: /b, key: {key} }}")
+    };
+    let found = errors(&file(&tls("", "/c"), &tls(":2376", "/d")), Format::Yaml);
+    assert_eq!(found.len(), 1, "the port that goes without saying: {found:#?}");
     for (first, second) in [
         (with_tls.as_str(), with_tls.as_str()),
         (here, here),

@@ -316,7 +316,7 @@ pub(super) fn instance(name: &str) -> Option<InstanceId> {
 }
 
 fn connect(endpoint: &EngineEndpoint, tls: Option<&TlsFiles>) -> Result<Docker, Trouble> {
-    let authority = endpoint.authority(tls.is_some());
+    let authority = endpoint.authority();
     let client = match (endpoint, tls) {
         (EngineEndpoint::Unix(path), _) => {
             usable(path, Cause::Unreachable)?;

@@ -4,13 +4,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::Duration;
 
 use crate::hash::fnv1a;
-
-/// Ports of an engine that names none (`dockerd -H tcp://`): plain and with TLS.
-const PORTS: (u16, u16) = (2375, 2376);
 
 /// How containers of a service are made.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -151,16 +147,16 @@ pub struct TlsFiles {
     pub key: PathBuf,
 }
 
-/// Where an engine is, in the words of `DOCKER_HOST`.
+/// Where an engine is, in the words of `DOCKER_HOST`; who configures it has checked its form.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EngineEndpoint {
     /// A socket in the file system.
     Unix(PathBuf),
-    /// Host and port; the port is 0 where none was given.
+    /// Host and port.
     Tcp {
         /// A name or an address, in brackets where that is one of IPv6.
         host: String,
-        /// As given, or 0.
+        /// Above 0.
         port: u16,
     },
 }
@@ -172,19 +168,14 @@ impl Default for EngineEndpoint {
 }
 
 impl EngineEndpoint {
-    /// As `HOST:PORT`, with the port that goes without saying.
-    pub(super) fn authority(&self, tls: bool) -> String {
+    /// What the client library takes: a path, or `HOST:PORT`.
+    pub(super) fn authority(&self) -> String {
         match self {
             Self::Unix(path) => path.display().to_string(),
-            Self::Tcp { host, port: 0 } => {
-                format!("{host}:{}", if tls { PORTS.1 } else { PORTS.0 })
-            }
             Self::Tcp { host, port } => format!("{host}:{port}"),
         }
     }
-}
 
-impl EngineEndpoint {
     /// The same for all spellings of a place, such as `/var/run` where that is a link to `/run`. The
     /// socket itself need not be there yet, its directory must.
     pub(super) fn canonical(&self) -> Self {
@@ -195,45 +186,10 @@ impl EngineEndpoint {
     }
 }
 
-impl FromStr for EngineEndpoint {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        const FORMS: &str = "write unix:///PATH or tcp://HOST:PORT";
-        if let Some(path) = text.strip_prefix("unix://") {
-            let usable = path.starts_with('/') && !path.contains('\0');
-            return usable.then(|| Self::Unix(path.into())).ok_or_else(|| FORMS.to_owned());
-        }
-        if let Some(scheme) = ["ssh://", "npipe://", "fd://"].iter().find(|s| text.starts_with(**s))
-        {
-            return Err(format!(
-                "{scheme} is not spoken here; {FORMS}, and forward a socket where it is elsewhere"
-            ));
-        }
-        let rest = text.strip_prefix("tcp://").ok_or(FORMS)?;
-        let rest = rest.strip_suffix('/').unwrap_or(rest);
-        let (host, port) = match rest.rsplit_once(':') {
-            Some((host, port)) if !port.ends_with(']') => {
-                let port = port.parse().ok().filter(|port: &u16| *port > 0);
-                (host, port.ok_or_else(|| FORMS.to_owned())?)
-            }
-            _ => (rest, 0),
-        };
-        let named = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
-        let inner = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
-        let usable = match inner {
-            Some(inner) => inner.parse::<std::net::Ipv6Addr>().is_ok(),
-            None => !host.is_empty() && host.chars().all(named),
-        };
-        usable.then(|| Self::Tcp { host: host.to_owned(), port }).ok_or_else(|| FORMS.to_owned())
-    }
-}
-
 impl fmt::Display for EngineEndpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unix(path) => write!(f, "unix://{}", path.display()),
-            Self::Tcp { host, port: 0 } => write!(f, "tcp://{host}"),
             Self::Tcp { host, port } => write!(f, "tcp://{host}:{port}"),
         }
     }
@@ -242,31 +198,6 @@ impl fmt::Display for EngineEndpoint {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn endpoints_are_read_as_they_are_shown_and_nonsense_is_refused() {
-        for text in ["unix:///run/docker.sock", "tcp://a:1", "tcp://a", "tcp://[::1]:2375"] {
-            assert_eq!(text.parse::<EngineEndpoint>().unwrap().to_string(), text);
-        }
-        for text in
-            ["", "a:1", "tcp://", "tcp://a:0", "tcp://a:x", "tcp://a/b", "unix://x", "tcp://[x]"]
-        {
-            assert!(text.parse::<EngineEndpoint>().is_err(), "{text}");
-        }
-        let error = "ssh://me@there".parse::<EngineEndpoint>().unwrap_err();
-        assert!(error.contains("forward a socket"), "{error}");
-    }
-
-    #[test]
-    fn the_port_that_goes_without_saying_is_that_of_the_engine() {
-        let here: EngineEndpoint = "tcp://engine".parse().unwrap();
-        assert_eq!(
-            (here.authority(false), here.authority(true)),
-            ("engine:2375".into(), "engine:2376".into())
-        );
-        let there: EngineEndpoint = "tcp://[::1]".parse().unwrap();
-        assert_eq!(there.authority(false), "[::1]:2375");
-    }
 
     #[test]
     fn what_makes_no_difference_to_instances_does_not_replace_them() {
