@@ -234,7 +234,7 @@ mod tests {
         assert!((8..=11).contains(&told.len()), "{told:?}");
         let count = |text: &&String| -> usize {
             let lines = text.split("lines=").nth(1).unwrap();
-            lines.split(' ').next().unwrap().parse().unwrap()
+            lines.split(';').next().unwrap().parse().unwrap()
         };
         let dropped: usize = told.iter().map(count).sum();
         assert_eq!(logged + dropped, 100_000, "every line is logged or counted");
