@@ -89,7 +89,7 @@ fn readings(shape: Shape, seed: u64, cpu: bool, at_s: &[u64]) -> Vec<Reading> {
     let mut readings = vec![];
     for tick in 1..=at_s[at_s.len() - 1] * 10 {
         let phase = std::f64::consts::TAU * tick as f64 / 10.0 / PERIOD_S;
-        let share = LOAD.0 + (LOAD.1 - LOAD.0) * (1.0 - phase.cos()) / 2.0;
+        let share = LOAD.0 + (LOAD.1 - LOAD.0) * (1.0 - libm::cos(phase)) / 2.0;
         let rps = share * truth_rps;
         // Every slot is a core that a request keeps busy.
         let used = cpu.then(|| ResourceSample {

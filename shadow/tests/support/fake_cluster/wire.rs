@@ -56,6 +56,7 @@ pub(super) async fn answer(mut stream: TcpStream, store: Arc<Store>) {
             let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n";
             (format!("{head}{begin}").into_bytes(), true)
         }
+        Reply::Later(_) => unreachable!("only engines are told to speak up later"),
     };
     // One who has lost patience does not listen any more.
     if stream.write_all(&bytes).await.is_err() {
