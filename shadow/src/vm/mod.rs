@@ -156,6 +156,10 @@ impl Provider for VmProvider {
         self.spec.fingerprint()
     }
 
+    fn is_work_here(&self) -> bool {
+        true
+    }
+
     /// A snapshot holds memory and disk.
     fn capabilities(&self) -> Capabilities {
         Capabilities { freeze: true, resize: self.host.facilities.cpu.is_some(), snapshot: true }
