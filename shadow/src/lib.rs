@@ -15,6 +15,7 @@ mod ids;
 mod kubernetes;
 mod lifecycle;
 mod manager;
+mod mine;
 mod process;
 mod provider;
 mod registry;

@@ -18,6 +18,7 @@ use super::told::Trouble;
 use super::watching::Watched;
 use crate::error::{Cause, ProviderError};
 use crate::hash::fnv1a;
+use crate::mine::Mine;
 use crate::remains::Remains;
 
 /// Calls under way at the same time over all services, apart from pulls; further ones wait within their
@@ -35,51 +36,6 @@ pub(super) const ASIDE: Duration = Duration::from_secs(30);
 pub(crate) struct Engines {
     known: Mutex<BTreeMap<String, Arc<Engine>>>,
     mine: Arc<Mine>,
-}
-
-/// The instances that this process made or took over, at whatever engine, and those of earlier runs
-/// that are to be kept: what else carries our label is nobody's.
-#[derive(Default)]
-pub(super) struct Mine(Mutex<Known>);
-
-#[derive(Default)]
-struct Known {
-    mine: BTreeSet<InstanceId>,
-    /// Absent before the first sweep, when nobody knows.
-    kept: Option<BTreeSet<InstanceId>>,
-}
-
-impl Mine {
-    fn known(&self) -> MutexGuard<'_, Known> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(super) fn add(&self, id: InstanceId) {
-        self.known().mine.insert(id);
-    }
-
-    /// It is no more.
-    pub(super) fn remove(&self, id: InstanceId) {
-        let mut known = self.known();
-        known.mine.remove(&id);
-        if let Some(kept) = &mut known.kept {
-            kept.remove(&id);
-        }
-    }
-
-    pub(super) fn keep(&self, ids: &[InstanceId]) {
-        self.known().kept = Some(ids.iter().copied().collect());
-    }
-
-    /// Whether it is known what is to be kept.
-    pub(super) fn is_known(&self) -> bool {
-        self.known().kept.is_some()
-    }
-
-    pub(super) fn is_nobodys(&self, id: InstanceId) -> bool {
-        let known = self.known();
-        known.kept.as_ref().is_some_and(|kept| !kept.contains(&id)) && !known.mine.contains(&id)
-    }
 }
 
 impl Engines {

@@ -15,7 +15,8 @@ use kube::Api;
 use kube::api::{ListParams, Patch, PatchParams};
 use tokio::time::Instant;
 
-use super::making::{Failed, Left};
+use super::clean::Remain;
+use super::making::Failed;
 use super::seen::{self, Serving};
 use super::told::Trouble;
 use super::{KubernetesProvider, State, body};
@@ -138,9 +139,12 @@ impl KubernetesProvider {
             Ok(pod) => pod,
             Err(trouble) if trouble.is_another() || trouble.is_absent() => return Ok(None),
             Err(trouble) => {
-                let uid = Some(spare.uid);
-                let left = trouble.may_have_acted().then(|| Left { name: spare.name.clone(), uid });
                 let asked = cluster.asked(format_args!("take pod {name}"));
+                let left = trouble.may_have_acted().then_some(Remain {
+                    id: request.id,
+                    name: spare.name,
+                    uid: Some(spare.uid),
+                });
                 return Err(Failed { error: trouble.told(asked), left });
             }
         };

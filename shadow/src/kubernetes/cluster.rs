@@ -1,6 +1,6 @@
 //! One namespace of one cluster: how it is reached, what of it is ours, calls within bounds.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -13,6 +13,7 @@ use kube::{Api, Client, Config};
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 
+use super::clean::Remain;
 use super::lease::Claim;
 use super::spec::ClusterAccess;
 use super::told::Trouble;
@@ -21,14 +22,13 @@ use super::watching::Watched;
 use super::{body, seen};
 use crate::error::{Cause, ProviderError};
 use crate::hash::fnv1a;
+use crate::mine::Mine;
+use crate::remains::Remains;
 
 /// Calls under way at the same time over all services; further ones wait within their own time.
 const AT_ONCE: usize = 16;
 /// For what is asked beside the steps of an instance.
 pub(super) const ASIDE: Duration = Duration::from_secs(30);
-/// How long a start waits for a cluster, for each of its questions: a balancer that serves is worth
-/// more than one that waits for its provider.
-pub(super) const AT_START: Duration = Duration::from_secs(3);
 /// First and longest pause between two looks at what is being deleted.
 const LOOKS: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 /// The shortest grace: with none, a pod is forgotten before its node has ended it.
@@ -41,30 +41,12 @@ pub(crate) struct Clusters {
     owner: String,
 }
 
-/// The instances that this process made or took over, wherever: what else carries our label is
-/// nobody's.
-#[derive(Default)]
-pub(super) struct Mine(Mutex<BTreeSet<InstanceId>>);
-
-impl Mine {
-    fn lock(&self) -> MutexGuard<'_, BTreeSet<InstanceId>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(super) fn add(&self, id: InstanceId) {
-        self.lock().insert(id);
-    }
-
-    pub(super) fn remove(&self, id: InstanceId) {
-        self.lock().remove(&id);
-    }
-
-    pub(super) fn has(&self, id: InstanceId) -> bool {
-        self.lock().contains(&id)
-    }
-}
-
 impl Clusters {
+    /// Notes what a start keeps, wherever that is.
+    pub(crate) fn keep(&self, ids: &[InstanceId]) {
+        self.mine.keep(ids);
+    }
+
     /// `owner` is the name of the state directory, which goes where it goes.
     pub(crate) fn new(owner: String) -> Self {
         Self { known: Mutex::default(), mine: Arc::default(), owner }
@@ -90,9 +72,11 @@ impl Clusters {
                 calls: Semaphore::new(AT_ONCE),
                 watched: Mutex::default(),
                 nudge: Arc::default(),
-                kept: Mutex::default(),
-                pending: tokio::sync::Mutex::new(false),
-                stuck: Mutex::default(),
+                // One that is named first after a start may have something of an earlier run, too.
+                remains: match self.mine.is_known() {
+                    true => Remains::unseen(),
+                    false => Remains::default(),
+                },
                 claim: Claim::new(lease),
                 resizes: Mutex::default(),
                 metrics: Metrics::default(),
@@ -116,12 +100,7 @@ pub(crate) struct Cluster {
     pub(super) watched: Mutex<Watched>,
     /// Something may be there that nobody knows of: look sooner.
     pub(super) nudge: Arc<Notify>,
-    /// Not to be ended by cleaning up; absent before the first sweep, when nobody knows.
-    pub(super) kept: Mutex<Option<BTreeSet<InstanceId>>>,
-    /// Whether a sweep is still to be carried out. Held over it, so that nothing is made meanwhile.
-    pub(super) pending: tokio::sync::Mutex<bool>,
-    /// Services of which something is left that could not be removed; absent while that is not known.
-    pub(super) stuck: Mutex<Option<BTreeSet<String>>>,
+    pub(super) remains: Remains<Remain>,
     pub(super) claim: Claim,
     /// Whether the API server can resize pods in place; absent before it was asked.
     resizes: Mutex<Option<bool>>,
@@ -133,6 +112,7 @@ pub(super) struct Seen {
     pub(super) id: InstanceId,
     pub(super) name: String,
     pub(super) uid: String,
+    /// Empty where nothing says it any more.
     pub(super) service: String,
     /// Whether it has not ended.
     pub(super) runs: bool,
@@ -256,21 +236,23 @@ impl Cluster {
         *self.resizes_lock()
     }
 
-    /// Ends what has the name of a pod of ours, if it is that: what an order came to whose answer was
-    /// lost. Says whether the name is free.
+    /// Ends what has the name of a pod of ours, if it is that one by its labels: what an order came to
+    /// whose answer was lost. Says whether the name is free.
     pub(super) async fn remove_ours(
         &self,
-        name: &str,
+        what: &Remain,
         patience: Duration,
     ) -> Result<bool, ProviderError> {
+        let name = what.name.as_str();
         let found = self.pods(patience, |pods| async move { pods.get_opt(name).await }).await;
         let found = found.map_err(|t| t.told(self.asked(format_args!("show pod {name}"))))?;
         let Some(found) = found else { return Ok(true) };
         let owner = found.metadata.labels.as_ref().and_then(|labels| labels.get(body::OWNER));
-        if owner != Some(&self.owner) {
+        let is_ours = owner == Some(&self.owner) && seen::instance(&found) == Some(what.id);
+        let uid = found.metadata.uid.unwrap_or_default();
+        if !is_ours || what.uid.as_ref().is_some_and(|meant| *meant != uid) {
             return Ok(false);
         }
-        let uid = found.metadata.uid.unwrap_or_default();
         self.remove(name, &uid, Duration::ZERO, patience).await.map(|()| true)
     }
 

@@ -10,13 +10,14 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::body::{self, Made};
-use super::cluster::AT_START;
+use super::clean::Remain;
 use super::seen::{self, Serving, View};
 use super::spec::PodSource;
 use super::told::Trouble;
 use super::{KubernetesProvider, State};
 use crate::error::{Cause, ProviderError};
 use crate::provider::{Adoption, CreateRequest, Handle};
+use crate::remains::AT_START;
 
 /// How often a pod that is being made is looked at, beside what the watch tells.
 const LOOK: std::time::Duration = std::time::Duration::from_secs(2);
@@ -25,13 +26,7 @@ const LOOK: std::time::Duration = std::time::Duration::from_secs(2);
 pub(super) struct Failed {
     pub(super) error: ProviderError,
     /// A pod that may be there, or come to be there, all the same.
-    pub(super) left: Option<Left>,
-}
-
-/// A pod that nobody is to have.
-pub(super) struct Left {
-    pub(super) name: String,
-    pub(super) uid: Option<String>,
+    pub(super) left: Option<Remain>,
 }
 
 impl From<ProviderError> for Failed {
@@ -56,7 +51,7 @@ impl KubernetesProvider {
         let uid = self.create_pod(request, &made).await?;
         cluster.watched().bind(request.id, &uid);
         let name = body::pod_name(&cluster.owner, request.id);
-        let left = || Some(Left { name, uid: Some(uid.clone()) });
+        let left = || Some(Remain { id: request.id, name, uid: Some(uid.clone()) });
         let begun = self.begin(request, made, uid.clone()).await;
         begun.map_err(|error| Failed { error, left: left() })
     }
@@ -85,6 +80,7 @@ impl KubernetesProvider {
     async fn create_pod(&self, request: &CreateRequest, made: &Made) -> Result<String, Failed> {
         let cluster = &self.cluster;
         let name = body::pod_name(&cluster.owner, request.id);
+        let left = Remain { id: request.id, name: name.clone(), uid: None };
         let asked = || cluster.asked(format_args!("create pod {name}"));
         let mut may_clear = true;
         loop {
@@ -102,11 +98,11 @@ impl KubernetesProvider {
             };
             if trouble.is_name_taken()
                 && std::mem::take(&mut may_clear)
-                && cluster.remove_ours(&name, self.spec.timeout).await?
+                && cluster.remove_ours(&left, self.spec.timeout).await?
             {
                 continue;
             }
-            let left = trouble.may_have_acted().then(|| Left { name: name.clone(), uid: None });
+            let left = trouble.may_have_acted().then_some(left);
             return Err(Failed { error: trouble.told(asked()), left });
         }
     }

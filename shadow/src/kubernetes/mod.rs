@@ -27,13 +27,14 @@ use serde::{Deserialize, Serialize};
 pub(crate) use self::cluster::Clusters;
 pub use self::spec::{ClusterAccess, KubernetesSpec, PodImage, PodSource};
 
-use self::cluster::{AT_START, Cluster};
+use self::cluster::Cluster;
 use crate::error::ProviderError;
 use crate::process::ProcessHost;
 use crate::provider::{
     Adoption, Capabilities, CpuShare, CreateRequest, Diagnosis, ExitDetail, Handle, Provider,
     Sweep, Usage,
 };
+use crate::remains::{self, AT_START};
 
 /// Makes instances of one service as pods.
 pub struct KubernetesProvider {
@@ -130,8 +131,8 @@ impl Provider for KubernetesProvider {
         match made {
             Ok(handle) => Ok(handle),
             Err(failed) => {
-                match &failed.left {
-                    Some(left) => self.cluster.undo(request.id, &request.service, left).await,
+                match failed.left {
+                    Some(left) => self.cluster.undo(left, &request.service).await,
                     None => self.cluster.disown(request.id),
                 }
                 Err(failed.error)
@@ -193,26 +194,12 @@ impl Provider for KubernetesProvider {
     async fn sweep(&self, what: &Sweep) -> Result<usize, ProviderError> {
         self.cluster.order(what).await;
         self.cluster.follow();
-        let cluster = Arc::clone(&self.cluster);
-        // A task of its own, since what is under way is not to be broken off.
-        let patience = self.spec.timeout;
-        let work = tokio::spawn(async move { cluster.clean(None, patience).await });
-        let why = match tokio::time::timeout(AT_START, work).await {
-            Ok(Ok(Ok(ended))) => return Ok(ended),
-            Ok(Ok(Err(error))) => error.to_string(),
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => "it takes too long to be waited for".to_owned(),
-        };
-        tracing::error!(
-            provider = self.name(),
-            error = why,
-            "what earlier runs left behind cannot be seen or ended yet; nothing new is made before it is \
-             seen, nor of the same service before it is ended"
-        );
-        Ok(0)
+        let (cluster, patience) = (Arc::clone(&self.cluster), self.spec.timeout);
+        let clean = async move { cluster.clean(None, patience).await };
+        Ok(remains::at_start(self.name(), AT_START, clean).await.unwrap_or_default())
     }
 
     fn is_swept(&self) -> bool {
-        self.cluster.pending.try_lock().is_ok_and(|pending| !*pending)
+        self.cluster.remains.is_clear()
     }
 }

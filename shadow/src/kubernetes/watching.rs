@@ -135,11 +135,12 @@ impl Cluster {
         let before = self.watched().running();
         let (pods, list, version) = self.list().await?;
         self.watched().take(&before, &pods);
-        // With nobody left to know what is ours, nothing is known to be nobody's.
-        if Arc::strong_count(self) > 1
-            && let Err(error) = self.reap(&list).await.failed()
-        {
-            tracing::warn!(%error, "a pod that nobody knows of cannot be removed");
+        // With nobody left to know what is ours, nothing is known to be nobody's; and without the
+        // lease, which the next order to make something asks for, this would be no pass.
+        if Arc::strong_count(self) > 1 && self.claim.is_held() {
+            let cluster = Arc::clone(self);
+            // A task of its own: what becomes of pods is heard meanwhile.
+            tokio::spawn(async move { cluster.remains.look(cluster.reap(&list)).await });
         }
         Ok(version)
     }

@@ -190,8 +190,9 @@ impl Provider for ProcessProvider {
     }
 
     async fn sweep(&self, what: &Sweep) -> Result<usize, ProviderError> {
-        // An engine that is named first by a reload has no sweep of its own.
+        // An engine or cluster that is named first by a reload has no sweep of its own.
         self.host.engines.keep(&what.keep);
+        self.host.clusters.keep(&what.keep);
         let (host, keep) = (Arc::clone(&self.host), what.keep.clone());
         blocking(move || host.sweep(&keep)).await
     }

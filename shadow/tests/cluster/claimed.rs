@@ -13,7 +13,7 @@ use crate::support::fake_engine::{Reply, refusal};
 use crate::support::request;
 
 /// A Deployment whose pods wait to be taken, as `pods` of them run.
-fn pool(fake: &FakeCluster, pods: usize) {
+pub(crate) fn pool(fake: &FakeCluster, pods: usize) {
     let gates = json!([{ "conditionType": "foreshadow.dev/active" }]);
     fake.store.change(
         "deployments",
@@ -41,7 +41,7 @@ fn pool(fake: &FakeCluster, pods: usize) {
     }
 }
 
-fn claiming(fake: &FakeCluster) -> KubernetesProvider {
+pub(crate) fn claiming(fake: &FakeCluster) -> KubernetesProvider {
     fake.provider(KubernetesSpec { pod: PodSource::Claim("pool".to_owned()), ..fake.spec() })
 }
 

@@ -6,6 +6,7 @@ mod support;
 
 mod claimed;
 mod ends;
+mod left;
 mod owned;
 mod steps;
 
