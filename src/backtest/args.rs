@@ -126,8 +126,8 @@ pub(crate) struct Args {
     #[arg(long, help_heading = "World")]
     pub(super) carry: bool,
     /// Price of an instance-hour: at full size, running small, paused.
-    #[arg(long, value_name = "FULL,WARM,PAUSED", num_args = 3, value_delimiter = ',', default_values_t = [1.0, 0.25, 0.1], help_heading = "World")]
-    pub(super) prices: Vec<f64>,
+    #[arg(long, value_name = "FULL,WARM,PAUSED", default_value = "1,0.25,0.1", value_parser = prices, help_heading = "World")]
+    pub(super) prices: Prices,
 
     /// What decides: brain, brain:target=0.9,prepare=0.99,..., reactive:0.7, static:12,
     /// static:mean, static:peak, oracle. May be given several times.
@@ -200,11 +200,6 @@ impl Args {
             "--allowed is {}, it must be a share from 0 to below 1",
             self.allowed
         );
-        ensure!(
-            self.prices.iter().all(|price| price.is_finite() && *price >= 0.0),
-            "--prices are {:?}, none may be negative",
-            self.prices
-        );
         let needed = (peak_rps / capacity_rps).ceil();
         ensure!(
             needed <= f64::from(MOST_INSTANCES),
@@ -261,7 +256,7 @@ impl Args {
             wait_ms: ms(self.wait),
             allowed_share: self.allowed,
             carry: self.carry,
-            prices: Prices { full: self.prices[0], warm: self.prices[1], paused: self.prices[2] },
+            prices: self.prices,
             false_window_ms: ms(self.false_window),
             seasons_ms: if seasons_ms.is_empty() { usual_season } else { seasons_ms },
             learn_ms: self.learn.map_or((span_ms / 4).min(7 * DAY_MS), ms),
@@ -284,4 +279,14 @@ impl Args {
 /// A duration in whole milliseconds.
 pub(super) fn ms(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// `FULL,WARM,PAUSED`, none of which may be negative.
+fn prices(text: &str) -> Result<Prices, String> {
+    let price = |text: &str| text.trim().parse().ok().filter(|price| (0.0..=1e12).contains(price));
+    let all: Option<Vec<f64>> = text.split(',').map(price).collect();
+    match all.as_deref() {
+        Some(&[full, warm, paused]) => Ok(Prices { full, warm, paused }),
+        _ => Err("three prices are wanted, none below 0, such as 1,0.25,0.1".to_owned()),
+    }
 }

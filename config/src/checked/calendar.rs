@@ -11,6 +11,8 @@ use super::events::{MOST_LIFT, RecurringEvent};
 
 /// An event that says neither its end nor that it takes a day lasts this long.
 const DEFAULT_DURATION: Duration = Duration::from_secs(3_600);
+/// Components within components: alarms of events, rules of zones, in a calendar, and some to spare.
+const MOST_NESTED: usize = 8;
 const DAY: Duration = Duration::from_secs(86_400);
 /// How an event says its lift.
 const LIFT_PROPERTY: &str = "X-FORESHADOW-LIFT";
@@ -18,6 +20,7 @@ const LIFT_PROPERTY: &str = "X-FORESHADOW-LIFT";
 /// The events of a calendar, those without a lift of their own with `lift`; the error says what is
 /// wrong with it.
 pub(crate) fn of_calendar(text: &str, lift: f64) -> Result<Vec<RecurringEvent>, String> {
+    nesting(text)?;
     let calendar: Calendar = text.parse()?;
     let zone = calendar.get_timezone();
     let name = |event: &icalendar::Event| event.get_summary().unwrap_or("event").to_owned();
@@ -61,6 +64,38 @@ pub(crate) fn of_calendar(text: &str, lift: f64) -> Result<Vec<RecurringEvent>, 
         events.push(event.map_err(in_event)?);
     }
     Ok(events)
+}
+
+/// The parser calls itself for each component within another, so how deep they lie is bounded before.
+///
+/// # Errors
+/// Where one lies too deep, or ends that has not begun.
+fn nesting(text: &str) -> Result<(), String> {
+    // A line break before a blank is none (RFC 5545, section 3.1).
+    let unfolded = text.replace("\r\n", "\n").replace('\r', "\n");
+    let unfolded = unfolded.replace("\n ", "").replace("\n\t", "");
+    let mut open: Vec<String> = Vec::new();
+    for line in unfolded.lines() {
+        let Some((name, value)) = line.split_once([':', ';']) else { continue };
+        let value = || value.trim().to_ascii_uppercase();
+        if name.trim().eq_ignore_ascii_case("BEGIN") {
+            open.push(value());
+        } else if name.trim().eq_ignore_ascii_case("END") && open.pop() != Some(value()) {
+            return Err(format!("END:{} ends nothing that has begun", shown(&value())));
+        }
+        if open.len() > MOST_NESTED {
+            return Err(format!(
+                "BEGIN:{} lies within {MOST_NESTED} others: is an END missing before it?",
+                shown(open.last().map_or("", String::as_str))
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// The beginning of what may be long.
+fn shown(text: &str) -> String {
+    text.chars().take(40).collect()
 }
 
 /// What revisions of one event have in common: its UID, and which occurrence it stands in for.
@@ -209,6 +244,32 @@ mod tests {
         let until_ms = FRIDAY_MS + 240 * HOUR_MS;
         let lift = |at: usize| events[at].occurrences(FRIDAY_MS, until_ms)[0].lift;
         assert_eq!((lift(0), lift(1)), (2.5, 1.5));
+    }
+
+    #[test]
+    fn what_is_nested_without_end_is_refused_before_it_is_parsed() {
+        let deep = "BEGIN:VCALENDAR\r\n".repeat(100_000);
+        let folded = "BEG\r\n IN:VCALENDAR\n".repeat(100_000);
+        let mixed = "BEGIN:VEVENT\nEND:VALARM\n".repeat(100_000);
+        for (text, why) in [(deep, "lies within"), (folded, "lies within"), (mixed, "ends nothing")]
+        {
+            let error = of_calendar(&text, 1.0).unwrap_err();
+            assert!(error.contains(why), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_rule_of_every_second_of_a_year_is_refused_before_it_is_laid_out() {
+        let all = |most: u32| (0..most).map(|n| n.to_string()).collect::<Vec<_>>().join(",");
+        let rule = format!(
+            "FREQ=YEARLY;BYSECOND={};BYMINUTE={};BYHOUR={};BYDAY=MO,TU,WE,TH,FR,SA,SU",
+            all(60),
+            all(60),
+            all(24)
+        );
+        let event = format!("UID:1 SUMMARY:sale DTSTART:20261023T100000Z RRULE:{rule}");
+        let error = of_calendar(&calendar(&[&event]), 1.0).unwrap_err();
+        assert!(error.contains("\"sale\"") && error.contains("times of a day"), "{error}");
     }
 
     #[test]

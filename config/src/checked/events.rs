@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, TimeZone as _};
-use rrule::{Frequency, RRuleSet, Tz};
+use rrule::{Frequency, RRule, RRuleSet, Tz};
 use serde::Serialize;
 
 use crate::{file, units};
@@ -17,6 +17,8 @@ const MAX_CALENDAR_BYTES: u64 = 4 << 20;
 const MOST_OCCURRENCES: usize = 500;
 /// Repeats of one event that are gone through at once.
 const MOST_REPEATS: usize = 200_000;
+/// Times of one day that a rule may list: every minute.
+const MOST_TIMES: usize = 1_440;
 /// Unix time until which they are counted: 2200-01-01.
 const COUNTED_UNTIL_S: i64 = 7_258_118_400;
 /// Lifts beyond this are slips of the pen.
@@ -139,6 +141,17 @@ impl RecurringEvent {
         duration: Duration,
         starts: RRuleSet,
     ) -> Result<Self, String> {
+        // All are laid out before the first is known, so many take long and much memory.
+        let by = |list: &[u8]| list.len().max(1);
+        let times = |rule: &RRule| {
+            by(rule.get_by_hour()) * by(rule.get_by_minute()) * by(rule.get_by_second())
+        };
+        if starts.get_rrule().iter().chain(starts.get_exrule()).any(|rule| times(rule) > MOST_TIMES)
+        {
+            return Err(format!(
+                "BYHOUR, BYMINUTE and BYSECOND make more than {MOST_TIMES} times of a day: name fewer"
+            ));
+        }
         let event = Self { name: name.to_owned(), duration, lift, starts: starts.limit() };
         // However long ago it began, it must be found out quickly when it comes next.
         if event.period_s().is_none() {

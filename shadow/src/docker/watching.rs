@@ -7,7 +7,8 @@ use std::time::Duration;
 use bollard::models::EventMessage;
 use bollard::query_parameters::EventsOptionsBuilder;
 use foreshadow_control::InstanceId;
-use futures_util::StreamExt as _;
+use futures_util::future::{Fuse, FusedFuture as _};
+use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -191,6 +192,8 @@ async fn listen(
     let nudge = Arc::clone(&engine.upgrade()?.nudge);
     let mut looks = LOOKS.into_iter();
     let mut due = Instant::now();
+    // Events are heard while an engine takes its time to list.
+    let mut looking = Fuse::terminated();
     loop {
         let nudged = async {
             tokio::select! {
@@ -208,12 +211,8 @@ async fn listen(
                     return Some(Trouble::Settings(Cause::Unreachable, text));
                 }
             },
-            nudged = nudged => {
-                if nudged {
-                    looks = LOOKS.into_iter();
-                }
-                let here = engine.upgrade()?;
-                match Engine::look(&here).await {
+            looked = &mut looking => {
+                match looked {
                     Ok(()) => *failures = 0,
                     Err(error) => {
                         *failures = failures.saturating_add(1);
@@ -223,6 +222,13 @@ async fn listen(
                     }
                 }
                 due = Instant::now() + looks.next().unwrap_or(LOOK);
+            }
+            nudged = nudged, if looking.is_terminated() => {
+                if nudged {
+                    looks = LOOKS.into_iter();
+                }
+                let here = engine.upgrade()?;
+                looking = async move { Engine::look(&here).await }.boxed().fuse();
             }
         }
     }

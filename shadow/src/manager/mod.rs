@@ -55,7 +55,8 @@ struct Inner {
     hurry: watch::Sender<bool>,
     runtime: tokio::runtime::Handle,
     origin: Instant,
-    _lock: StateLock,
+    /// Given back by a shutdown that left nothing running, though tasks may still hold this.
+    lock_of_dir: Mutex<Option<StateLock>>,
 }
 
 /// Held for map operations only, never across an await and never by a request: the tick, the
@@ -218,6 +219,9 @@ impl Manager {
         }
         if let Err(error) = self.inner.registry.flush().await {
             tracing::error!(%error, "the instance registry may miss the last changes");
+        }
+        if done.is_ok() {
+            drop(self.inner.lock_of_dir.lock().unwrap_or_else(PoisonError::into_inner).take());
         }
     }
 

@@ -53,7 +53,7 @@ pub(super) async fn start(
         hurry: watch::channel(false).0,
         runtime: tokio::runtime::Handle::current(),
         origin: Instant::now(),
-        _lock: lock,
+        lock_of_dir: Mutex::new(Some(lock)),
     });
     let mut kept = BTreeSet::new();
     let mut runners = Vec::new();
