@@ -89,9 +89,15 @@ impl LogReader {
     }
 }
 
+/// The time stands before the request, which is quoted; a user's name before it is the client's own
+/// words, brackets included, but servers escape quotes in it.
 fn bracketed(line: &str) -> Option<&str> {
-    let from = line.find('[')? + 1;
-    let to = from + line[from..].find(']')?;
+    let (from, to) = if let Some(to) = line.find("] \"") {
+        (line[..to].rfind('[')? + 1, to)
+    } else {
+        let from = line.find('[')? + 1;
+        (from, from + line[from..].find(']')?)
+    };
     Some(&line[from..to])
 }
 
@@ -124,6 +130,13 @@ mod tests {
         let mut reader = LogReader::new(format, key.map(str::to_owned));
         text.lines().for_each(|line| reader.line(line));
         reader.finish().unwrap().0.iter().map(|s| s.at_ms).collect()
+    }
+
+    #[test]
+    fn a_client_cannot_say_when_it_asked() {
+        let line =
+            r#"127.0.0.1 - x[1000000000]\" [10/Oct/2000:13:55:36 -0700] "GET / HTTP/1.0" 200 1"#;
+        assert_eq!(times(LogFormat::Common, None, line), [971_211_336_000]);
     }
 
     #[test]
