@@ -16,7 +16,7 @@ TEST_ARGS ?=
 # Options for criterion: make bench BENCH_ARGS='pick --quick'
 BENCH_ARGS ?=
 
-.PHONY: help setup demo test test-k8s test-onnx check bench bench-capacity bench-forecast bench-policy bench-risk
+.PHONY: help setup demo test test-k8s test-onnx check bench bench-capacity bench-forecast bench-policy bench-risk bench-shadows
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 17
@@ -27,7 +27,7 @@ setup: ## Install everything that any target needs
 demo: ## Build the optimised binary and watch it act on a real load, 3 minutes
 	@scripts/setup.sh build $(if $(filter docker,$(PROVIDER)),engine)
 	cargo build --profile demo --locked --bin foreshadow
-	$(if $(filter docker,$(PROVIDER)),scripts/demo-docker.sh) cargo run --profile demo --locked --quiet --bin foreshadow -- demo $(DEMO_ARGS)
+	$(if $(filter docker,$(PROVIDER)),scripts/with-docker.sh) cargo run --profile demo --locked --quiet --bin foreshadow -- demo $(DEMO_ARGS)
 
 test: ## Run the doctests, then all other tests
 	@scripts/setup.sh build test
@@ -79,3 +79,9 @@ bench-policy: ## Violations and cost beside reactive scaling and an oracle, on p
 bench-risk: ## Failures told from labelled recordings, at stated rates of false alarms, as JSON
 	@scripts/setup.sh build
 	cargo run --release --locked --quiet -p foreshadow-bench-forecast --bin risk -- $(BENCH_ARGS)
+
+# Containers only as root, by an engine that is started for it and ended after it.
+bench-shadows: ## Each step of a shadow by provider, kills and an activation under load, as JSON, 5 min
+	@scripts/setup.sh build engine >&2
+	@cargo build --release --locked --quiet --bin foreshadow
+	@FORESHADOW_BIN=$${CARGO_TARGET_DIR:-target}/release/foreshadow $(if $(filter 0,$(shell id -u)),scripts/with-docker.sh) cargo run --release --locked --quiet -p foreshadow-bench-shadows -- --foreshadow $${CARGO_TARGET_DIR:-target}/release/foreshadow $(BENCH_ARGS)

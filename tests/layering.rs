@@ -21,7 +21,12 @@ const LAYERS: [&[&str]; 4] = [
         "foreshadow-shadow",
         "foreshadow-testbed",
     ],
-    &["foreshadow", "foreshadow-bench-capacity", "foreshadow-bench-policy"],
+    &[
+        "foreshadow",
+        "foreshadow-bench-capacity",
+        "foreshadow-bench-policy",
+        "foreshadow-bench-shadows",
+    ],
 ];
 
 /// Crates without IO, clock, threads or unseeded randomness, and their folders.

@@ -46,7 +46,7 @@ pub(crate) struct Args {
     #[arg(long)]
     plain: bool,
     /// Make shadows as containers of the Docker Engine there (unix:///PATH), which has the image and the
-    /// network of scripts/demo-docker.sh.
+    /// network of scripts/with-docker.sh.
     #[arg(long, value_name = "ENDPOINT")]
     docker: Option<String>,
     /// Leave out the comparison with mode `observe`; then the exit code cannot be 0.

@@ -20,7 +20,7 @@ const PARENT: &str = "FORESHADOW_DEMO_PARENT";
 const START_PATIENCE: Duration = Duration::from_secs(20);
 const STOP_PATIENCE: Duration = Duration::from_secs(15);
 
-/// What scripts/demo-docker.sh makes: the libraries that this program needs, and a network.
+/// What scripts/with-docker.sh makes: the libraries that this program needs, and a network.
 const DOCKER_IMAGE: &str = "foreshadow-demo/libraries:1";
 const DOCKER_NETWORK: &str = "foreshadow-demo";
 

@@ -19,6 +19,7 @@ use anyhow::Context;
 use clap::Parser;
 use foreshadow_testbed::backend::{self, BackendHandle, Stats};
 use foreshadow_testbed::load::{self, LoadHandle, LoadSpec};
+use foreshadow_testbed::node::json as node_json;
 use serde::Serialize;
 use serde_json::json;
 
@@ -161,7 +162,7 @@ fn sleep_until(due: Instant) {
 }
 
 fn stats(backend: &BackendHandle) -> anyhow::Result<Stats> {
-    Ok(serde_json::from_value(node::json(backend.address(), "/_testbed/stats")?)?)
+    Ok(serde_json::from_value(node_json(backend.address(), "/_testbed/stats")?)?)
 }
 
 /// Asks the node what it has learned of one backend, and compares.

@@ -5,4 +5,5 @@
 
 pub mod backend;
 pub mod load;
+pub mod node;
 pub mod units;

@@ -1,19 +1,19 @@
 #!/usr/bin/env bash
-# Runs a command (that of the demo) with a Docker Engine of its own, which ends with it: private data,
-# socket and networks, no registry, and the machine's packet filter is left alone.
+# Runs a command (that of the demo, or a bench) with a Docker Engine of its own, which ends with it:
+# private data, socket and networks, no registry, and the machine's packet filter is left alone.
 set -euo pipefail
 
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 
 die() {
-    printf 'demo-docker: %s\n' "$*" >&2
+    printf 'with-docker: %s\n' "$*" >&2
     if [ -s "${dir:-}/log" ]; then
         tail -n 3 "$dir/log" >&2
     fi
     exit 1
 }
 
-[ "$(id -u)" -eq 0 ] || die "only root can start a Docker Engine; run it as root, or without PROVIDER=docker"
+[ "$(id -u)" -eq 0 ] || die "only root can start a Docker Engine; run it as root, or without docker"
 command -v dockerd >/dev/null || die "there is no dockerd; scripts/setup.sh engine installs it"
 
 dir=$(mktemp -d)
@@ -28,7 +28,7 @@ finish() {
     local status=$?
     trap - EXIT INT TERM
     if [ -n "$engine" ] && kill -0 "$engine" 2>/dev/null; then
-        # The demo has ended its containers; a bridge would outlive its engine.
+        # The command has ended its containers; a bridge would outlive its engine.
         ask --output /dev/null -X DELETE http://engine/networks/foreshadow-demo || true
         kill -TERM "$engine"
         wait "$engine" || true
@@ -43,7 +43,7 @@ trap finish EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
-# A session of its own, as Ctrl-C is for the demo, which ends its containers in order.
+# A session of its own, as Ctrl-C is for the command, which ends its containers in order.
 setsid dockerd --data-root "$dir/data" --exec-root "$dir/exec" --pidfile "$dir/pid" \
     -H "unix://$socket" --bridge=none --iptables=false --ip6tables=false --ip-forward=false \
     --ip-masq=false --shutdown-timeout=2 --cgroup-parent "/foreshadow-demo-$$" >"$dir/log" 2>&1 &
@@ -55,9 +55,9 @@ for _ in $(seq 300); do
 done
 ask http://engine/_ping >/dev/null || die "the engine does not answer"
 
-# The demo's own program is mounted; the image has only the libraries that it needs.
+# The program that containers run is mounted; the image has only the libraries that it needs.
 program=${FORESHADOW_BIN:-${CARGO_TARGET_DIR:-target}/demo/foreshadow}
-[ -x "$program" ] || die "there is no $program; make demo builds it"
+[ -x "$program" ] || die "there is no $program; make demo or bench-shadows builds it"
 mapfile -t libraries < <(ldd "$program" | grep -oE '/[^ ]+' | sed 's,^/,,' | sort -u)
 tar -C / -chf "$dir/libraries.tar" "${libraries[@]}"
 ask --output /dev/null -X POST --data-binary "@$dir/libraries.tar" \
