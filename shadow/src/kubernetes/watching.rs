@@ -5,7 +5,8 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use foreshadow_control::InstanceId;
-use futures_util::StreamExt as _;
+use futures_util::future::{BoxFuture, Fuse, FusedFuture as _};
+use futures_util::{FutureExt as _, StreamExt as _, TryFutureExt as _};
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::{WatchEvent, WatchParams};
@@ -41,6 +42,8 @@ struct One {
     serving: Serving,
     /// Absent before the API server has named it.
     uid: Option<String>,
+    /// The version of what was heard last; 0 where it is no number.
+    version: u64,
 }
 
 impl Watched {
@@ -54,7 +57,7 @@ impl Watched {
 
     fn insert(&mut self, id: InstanceId, serving: Serving, uid: Option<String>) {
         let view = watch::channel(View::default()).0;
-        self.all.insert(id, One { view, serving, uid });
+        self.all.insert(id, One { view, serving, uid, version: 0 });
     }
 
     /// From now on only the pod of that name counts.
@@ -71,13 +74,20 @@ impl Watched {
         }
     }
 
-    /// Takes what the API server shows of a pod.
+    /// Takes what the API server shows of a pod. A list that took its time shows it as it was: what
+    /// was heard meanwhile is newer.
     pub(super) fn hear(&mut self, pod: &Pod, deleted: bool) {
-        let Some(one) = seen::instance(pod).and_then(|id| self.all.get(&id)) else { return };
+        let Some(one) = seen::instance(pod).and_then(|id| self.all.get_mut(&id)) else { return };
         let mut seen = seen::view(pod, &one.serving);
         if one.uid.as_ref().is_some_and(|uid| *uid != seen.uid) {
             return;
         }
+        let version = pod.metadata.resource_version.as_ref();
+        let version = version.and_then(|version| version.parse().ok()).unwrap_or(0);
+        if version < one.version && one.view.borrow().uid == seen.uid {
+            return;
+        }
+        one.version = version;
         if deleted {
             seen.ended.get_or_insert_with(|| "its pod was deleted".to_owned());
         }
@@ -146,48 +156,84 @@ impl Cluster {
     }
 }
 
+/// What it takes to hear without a gap.
+struct Ear {
+    /// Up to where everything was heard; absent before a first list, and after a failure.
+    version: Option<String>,
+    /// A list that is under way: what becomes of pods is heard meanwhile, however long it takes.
+    looking: Fuse<BoxFuture<'static, Result<String, Trouble>>>,
+    looks: std::array::IntoIter<Duration, 3>,
+    /// When it is looked next, once no list is under way.
+    due: Instant,
+    failures: u32,
+    pause: Duration,
+}
+
+impl Ear {
+    fn new() -> Self {
+        Self {
+            version: None,
+            looking: Fuse::terminated(),
+            looks: LOOKS.into_iter(),
+            due: Instant::now(),
+            failures: 0,
+            pause: AGAIN.0,
+        }
+    }
+
+    fn looked(&mut self) {
+        self.due = Instant::now() + self.looks.next().unwrap_or(LOOK);
+    }
+
+    /// Counts a failure and says it, seldom when it stays.
+    fn failed(&mut self, cluster: &Cluster, trouble: Trouble) {
+        self.failures = self.failures.saturating_add(1);
+        self.pause = (self.pause * 2).min(AGAIN.1);
+        if self.failures.is_power_of_two() {
+            let error = trouble.told(cluster.asked("watch our pods"));
+            let failures = self.failures;
+            tracing::warn!(%error, failures, "pods are taken to run until that works again");
+        }
+    }
+}
+
 /// Looks and listens again and again for as long as the cluster is of use to anybody.
 async fn follow(cluster: Weak<Cluster>) {
-    let (mut pause, mut failures) = (AGAIN.0, 0_u32);
-    let mut looks = LOOKS.into_iter();
+    let mut ear = Ear::new();
     loop {
         let begun = Instant::now();
-        let looked = {
-            let Some(cluster) = cluster.upgrade() else { return };
-            cluster.look().await
-        };
-        let until = Instant::now() + looks.next().unwrap_or(LOOK);
-        let told = match looked {
-            Ok(version) => listen(&cluster, &version, until).await,
-            Err(trouble) => Err(trouble),
-        };
-        match told {
-            Ok(Heard::Nudge) => {
-                looks = LOOKS.into_iter();
-                failures = 0;
-            }
-            Ok(Heard::Due) => failures = 0,
-            Ok(Heard::Nobody) => return,
-            Err(trouble) if trouble.is_expired() => {}
-            Err(trouble) => {
-                let Some(cluster) = cluster.upgrade() else { return };
-                failures = failures.saturating_add(1);
-                if failures.is_power_of_two() {
-                    let error = trouble.told(cluster.asked("watch our pods"));
-                    tracing::warn!(%error, failures, "pods are taken to run until that works again");
+        match turn(&cluster, &mut ear).await {
+            Ok(heard) => {
+                if heard == Heard::Nudge {
+                    ear.looks = LOOKS.into_iter();
                 }
-                drop(cluster);
-                // One that was heard for a while is asked again at once.
-                pause = if begun.elapsed() > AGAIN.1 { AGAIN.0 } else { (pause * 2).min(AGAIN.1) };
-                tokio::time::sleep(pause).await;
-                continue;
+                (ear.failures, ear.pause) = (0, AGAIN.0);
+            }
+            Err(trouble) => {
+                let Some(here) = cluster.upgrade() else { return };
+                // Whatever was missed meanwhile, the next list has it.
+                ear.version = None;
+                if trouble.is_expired() {
+                    ear.pause = AGAIN.0;
+                } else {
+                    // One that was heard for a while is asked again at once.
+                    if begun.elapsed() > ear.pause {
+                        ear.pause = AGAIN.0;
+                    }
+                    ear.failed(&here, trouble);
+                }
+                drop(here);
+                tokio::time::sleep(ear.pause).await;
             }
         }
-        pause = AGAIN.0;
+        if cluster.strong_count() == 0 {
+            return;
+        }
     }
 }
 
 /// Why listening came to an end.
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Heard {
     /// It is time to look again.
     Due,
@@ -197,8 +243,27 @@ enum Heard {
     Nobody,
 }
 
+/// Looks at what is there, and takes what happens until it is time to look again.
+async fn turn(cluster: &Weak<Cluster>, ear: &mut Ear) -> Result<Heard, Trouble> {
+    let Some(here) = cluster.upgrade() else { return Ok(Heard::Nobody) };
+    if ear.looking.is_terminated() {
+        ear.looking = async move { here.look().await }.boxed().fuse();
+    } else {
+        drop(here);
+    }
+    let version = match ear.version.clone() {
+        Some(version) => version,
+        None => {
+            let version = (&mut ear.looking).await?;
+            ear.looked();
+            ear.version.insert(version).clone()
+        }
+    };
+    listen(cluster, &version, ear).await
+}
+
 /// Takes what happens after `version` until it is time to look again.
-async fn listen(cluster: &Weak<Cluster>, version: &str, until: Instant) -> Result<Heard, Trouble> {
+async fn listen(cluster: &Weak<Cluster>, version: &str, ear: &mut Ear) -> Result<Heard, Trouble> {
     let Some(here) = cluster.upgrade() else { return Ok(Heard::Nobody) };
     let nudge = Arc::clone(&here.nudge);
     let selector = body::selector(&here.owner);
@@ -208,32 +273,51 @@ async fn listen(cluster: &Weak<Cluster>, version: &str, until: Instant) -> Resul
     drop(here);
     let params = WatchParams::default().labels(&selector).timeout(WATCH_S);
     // One that does not even begin must not keep from looking.
-    let Ok(stream) = tokio::time::timeout_at(until, pods.watch(&params, version)).await else {
-        return Ok(Heard::Due);
-    };
-    let stream = stream?;
-    let mut stream = std::pin::pin!(stream);
+    let mut stream = std::pin::pin!(pods.watch(&params, version).try_flatten_stream());
     loop {
+        let due = ear.due;
         tokio::select! {
             biased;
             event = stream.next() => {
                 let Some(here) = cluster.upgrade() else { return Ok(Heard::Nobody) };
-                match event {
-                    Some(Ok(WatchEvent::Added(pod) | WatchEvent::Modified(pod))) => {
-                        here.watched().hear(&pod, false);
-                    }
-                    Some(Ok(WatchEvent::Deleted(pod))) => here.watched().hear(&pod, true),
-                    Some(Ok(WatchEvent::Bookmark(_))) => {}
-                    Some(Ok(WatchEvent::Error(status))) => return Err(Trouble::Api(status)),
-                    Some(Err(error)) => return Err(error.into()),
-                    None => {
-                        let text = "its watch ended".to_owned();
-                        return Err(Trouble::Told(Cause::Unreachable, text));
+                if let Some(version) = heard(&here, event)? {
+                    ear.version = Some(version);
+                }
+            }
+            looked = &mut ear.looking, if !ear.looking.is_terminated() => {
+                let Some(here) = cluster.upgrade() else { return Ok(Heard::Nobody) };
+                match looked {
+                    Ok(_) => ear.looked(),
+                    Err(trouble) => {
+                        ear.failed(&here, trouble);
+                        ear.due = Instant::now() + ear.pause;
                     }
                 }
             }
-            () = nudge.notified() => return Ok(Heard::Nudge),
-            () = tokio::time::sleep_until(until) => return Ok(Heard::Due),
+            () = nudge.notified(), if ear.looking.is_terminated() => return Ok(Heard::Nudge),
+            () = tokio::time::sleep_until(due), if ear.looking.is_terminated() => {
+                return Ok(Heard::Due);
+            }
         }
     }
+}
+
+/// Takes one event of a watch; returns up to where all is heard with it.
+fn heard(
+    cluster: &Cluster,
+    event: Option<kube::Result<WatchEvent<Pod>>>,
+) -> Result<Option<String>, Trouble> {
+    let (pod, deleted) = match event {
+        Some(Ok(WatchEvent::Added(pod) | WatchEvent::Modified(pod))) => (pod, false),
+        Some(Ok(WatchEvent::Deleted(pod))) => (pod, true),
+        Some(Ok(WatchEvent::Bookmark(mark))) => return Ok(Some(mark.metadata.resource_version)),
+        Some(Ok(WatchEvent::Error(status))) => return Err(Trouble::Api(status)),
+        Some(Err(error)) => return Err(error.into()),
+        None => {
+            let text = "its watch ended".to_owned();
+            return Err(Trouble::Told(Cause::Unreachable, text));
+        }
+    };
+    cluster.watched().hear(&pod, deleted);
+    Ok(pod.metadata.resource_version)
 }

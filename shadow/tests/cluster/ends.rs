@@ -1,5 +1,7 @@
 //! Ends that are told by a watch, and those that are not.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use foreshadow_shadow::{Provider as _, Sweep};
@@ -7,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::support::fake_cluster::{FakeCluster, refused, running};
 use crate::support::fake_engine::Reply;
-use crate::support::request;
+use crate::support::{request, until};
 
 #[tokio::test]
 async fn an_end_is_seen_and_said_whoever_brought_it_about() {
@@ -72,4 +74,24 @@ async fn an_end_is_seen_without_a_watch() {
         let seen = tokio::time::timeout(Duration::from_secs(60), provider.exited(&made)).await;
         assert_eq!(seen.expect("its end is seen").0, "its pod was deleted", "{reply:?}");
     }
+}
+
+#[tokio::test]
+async fn an_end_is_heard_while_a_list_hangs() {
+    let hangs = Arc::new(AtomicBool::new(false));
+    let slow = Arc::clone(&hangs);
+    let fake = FakeCluster::start(running(), move |asked, _| {
+        (asked == "GET pods" && slow.load(Ordering::SeqCst)).then_some(Reply::Hang)
+    })
+    .await;
+    let provider = fake.provider(fake.spec());
+    let made = provider.create(&request(1)).await.unwrap();
+    // The schedule of looks begins again with it.
+    provider.sweep(&Sweep::default()).await.unwrap();
+    hangs.store(true, Ordering::SeqCst);
+    let before = fake.store.count("GET pods");
+    until("a list that hangs", || (fake.store.count("GET pods") > before).then_some(())).await;
+    fake.store.remove("pods", &fake.pod());
+    let seen = tokio::time::timeout(Duration::from_secs(5), provider.exited(&made)).await;
+    assert_eq!(seen.expect("it is heard at once").0, "its pod was deleted");
 }
