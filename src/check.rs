@@ -39,6 +39,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         writeln!(std::io::stderr(), "{}", bad.join("\n"))?;
         return Ok(ExitCode::FAILURE);
     }
+    for warning in config.warnings() {
+        writeln!(std::io::stderr(), "warning: {warning}")?;
+    }
     let mut out = crate::out::stdout();
     if args.print {
         write!(out, "{}", config.to_yaml()?)?;

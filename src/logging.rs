@@ -25,7 +25,8 @@ pub(crate) enum LogFormat {
 pub(crate) fn start(format: LogFormat, level: &str) -> anyhow::Result<()> {
     let directives = std::env::var("FORESHADOW_LOG").unwrap_or_else(|_| {
         // The engine logs each broken client connection as an error of its own; ours say it better.
-        format!("{level},pingora_core=error,pingora_proxy=off,hyper=warn")
+        // And rules of calendars that are searched in vain are said with their file and line.
+        format!("{level},pingora_core=error,pingora_proxy=off,hyper=warn,rrule=off")
     });
     let filter = EnvFilter::try_new(&directives)
         .map_err(|e| anyhow::anyhow!("the log filter {directives:?} cannot be read: {e}"))?;

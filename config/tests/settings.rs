@@ -160,6 +160,11 @@ fn events_come_from_rules_and_calendar_files() {
     let large = dir.path().join("large.ics");
     std::fs::write(&large, calendar(&event.repeat((4 << 20) / event.len() + 1))).unwrap();
     std::fs::write(&file, calendar("BEGIN:VEVENT\r\nSUMMARY:when?\r\nEND:VEVENT\r\n")).unwrap();
+    let kept = read(&format!("forecast: {{ calendars: [{file:?}] }}")).unwrap().forecast;
+    let warnings: Vec<String> = kept.calendars[0].warnings().collect();
+    let warning = "sales.ics:4: the event \"when?\" is left out: DTSTART is missing";
+    assert!(warnings.len() == 1 && warnings[0].ends_with(warning), "{warnings:?}");
+    std::fs::write(&file, calendar("BEGIN:VEVENT\r\n")).unwrap();
     for (written, message) in [
         (format!("forecast: {{ calendars: [{file:?}] }}"), "sales.ics that cannot be used"),
         (format!("forecast: {{ calendars: [{large:?}] }}"), "it is larger than 4194304 bytes"),

@@ -227,7 +227,8 @@ pub(super) async fn events(State(shared): State<Arc<Shared>>) -> Answer {
     let mut calendar: Vec<&Event> =
         calendar.values().flatten().filter(|event| event.end_ms > now_ms).collect();
     calendar.sort_by_key(|event| event.start_ms);
-    Ok(Json(json!({ "events": events, "calendar": calendar })))
+    let left_out = shared.config.load().warnings();
+    Ok(Json(json!({ "events": events, "calendar": calendar, "left_out": left_out })))
 }
 
 pub(super) async fn announce(

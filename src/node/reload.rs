@@ -261,6 +261,11 @@ impl Reloader {
         self.shared.mirror.set_policies(mirror_policies(&config));
         self.end_drained(self.shared.manager.reconfigure(shadowed));
         let mut changes = differences(&before, &config);
+        let known = before.warnings();
+        for warning in config.warnings().into_iter().filter(|warning| !known.contains(warning)) {
+            tracing::warn!("{warning}");
+            changes.push(warning);
+        }
         for error in lost {
             tracing::error!("a listener of the new configuration is not open: {error}");
             changes.push(format!("NOT OPEN: {error}"));

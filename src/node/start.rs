@@ -364,6 +364,9 @@ fn announce(config: &Config) {
         );
     }
     tracing::info!(address = %config.admin.address, "admin interface");
+    for warning in config.warnings() {
+        tracing::warn!("{warning}");
+    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Events by rule and from calendar files, which are read here.
 
 use super::range::{self, DAY_MS, HOUR_MS, SECOND_MS};
-use crate::checked::{MOST_LIFT, fingerprint, of_calendar, read_calendar};
+use crate::checked::{Events, MOST_LIFT, fingerprint, of_calendar, read_calendar};
 use crate::raw::{Either, Factor, FilePath, List, RawCalendar, RawEvent};
 use crate::reader::{At, Field, Problem, Reader};
 use crate::{CalendarFile, EventRule, RecurringEvent};
@@ -23,7 +23,9 @@ pub(super) fn calendars(
         let read = read_calendar(&file);
         let fingerprint = fingerprint(&read);
         match read.and_then(|text| of_calendar(&text, lift)) {
-            Ok(events) => calendars.push(CalendarFile { file, lift, events, fingerprint }),
+            Ok(Events { events, left_out }) => {
+                calendars.push(CalendarFile { file, lift, events, left_out, fingerprint });
+            }
             Err(error) => {
                 let found = format!("{} that cannot be used: {error}", file.display());
                 r.report(&place, Problem::new(found, "a calendar file (.ics, RFC 5545)"));

@@ -5,6 +5,7 @@
 
 mod address;
 mod admin;
+mod ahead;
 mod calendar;
 mod docker;
 mod endpoint;
@@ -15,12 +16,15 @@ mod kubernetes;
 mod listener;
 mod metrics;
 mod providers;
+mod recurring;
 mod route;
+mod rule;
 mod service;
 mod shadows;
 mod shown;
 mod signals;
 mod vm;
+mod zone;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -31,13 +35,13 @@ use serde::Serialize;
 pub use address::{Cidr, CidrError};
 pub(crate) use admin::MASK;
 pub use admin::{Admin, AdminAddress, Secret, Token};
-pub(crate) use calendar::of_calendar;
+pub(crate) use calendar::{Events, of_calendar};
 pub use docker::{
     ContainerLimits, ContainerLog, ContainerMount, DockerProvider, EngineTls, Pull, Ulimit,
 };
 pub use endpoint::Endpoint;
 pub use engine::EngineEndpoint;
-pub use events::{CalendarFile, EventRule, Occurrence, RecurringEvent};
+pub use events::{CalendarFile, EventRule, LeftOut, Occurrence};
 pub(crate) use events::{MOST_LIFT, fingerprint, read_calendar};
 pub use history::History;
 pub use kubernetes::{KubernetesProvider, PodLimits};
@@ -47,6 +51,7 @@ pub use providers::{
     Concurrency, Contract, CpuShare, Environment, ExecProvider, Network, Output, PortRange,
     ProcessLimits, ProcessProvider, Provider, Step, WebhookProvider,
 };
+pub use recurring::RecurringEvent;
 pub use route::{HostMatch, PathMatch, Route, RouteMatch};
 pub use service::{
     Ejection, Forecast, Health, HealthCheck, Primary, Retries, RetryOn, Service, StatusRange,
@@ -97,6 +102,19 @@ impl Config {
     /// The calendar files of all services.
     pub fn calendar_files(&self) -> impl Iterator<Item = &CalendarFile> {
         self.services.values().flat_map(|service| &service.forecast.calendars)
+    }
+
+    /// What is to be said of it though it is good: what of its calendars is left out.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        for warning in self.calendar_files().flat_map(CalendarFile::warnings) {
+            // Services may share a file.
+            if !warnings.contains(&warning) {
+                warnings.push(warning);
+            }
+        }
+        warnings
     }
 
     /// The services as the controller knows them, ordered by name.

@@ -11,6 +11,7 @@ use foreshadow_control::{
 };
 use serde::{Serialize, Serializer};
 
+use super::ahead;
 use super::{CalendarFile, EventRule, Metrics, Occurrence, RecurringEvent, Shadows, Signal};
 use crate::units;
 
@@ -202,26 +203,26 @@ pub struct Forecast {
     pub onnx: Option<PathBuf>,
 }
 
+/// Occurrences of all events of a service that are laid out at once.
+const MOST_OCCURRENCES: usize = 10_000;
+
 impl Forecast {
     /// Occurrences of all events that overlap the time from `from_ms` to `until_ms`, by start; of
-    /// each event at most 500, the first.
+    /// each event at most 500 and of all 10,000, the first.
     #[must_use]
     pub fn occurrences(&self, from_ms: u64, until_ms: u64) -> Vec<Occurrence> {
-        self.of_each(|event| event.occurrences(from_ms, until_ms))
+        ahead::soonest(self.all_events(), (from_ms, until_ms), MOST_OCCURRENCES)
     }
 
-    /// The same looking back: of each event at most 500, the last.
+    /// The same looking back: of each event at most 500 and of all 10,000, the last.
     #[must_use]
     pub fn last_occurrences(&self, from_ms: u64, until_ms: u64) -> Vec<Occurrence> {
-        self.of_each(|event| event.last_occurrences(from_ms, until_ms))
+        ahead::latest(self.all_events(), (from_ms, until_ms), MOST_OCCURRENCES)
     }
 
-    fn of_each(&self, found: impl Fn(&RecurringEvent) -> Vec<Occurrence>) -> Vec<Occurrence> {
+    fn all_events(&self) -> impl Iterator<Item = &RecurringEvent> {
         let files = self.calendars.iter().flat_map(|file| &file.events);
-        let events = files.chain(self.events.iter().map(|rule| &rule.event));
-        let mut all: Vec<Occurrence> = events.flat_map(found).collect();
-        all.sort_by(|a, b| a.start_ms.cmp(&b.start_ms).then_with(|| a.name.cmp(&b.name)));
-        all
+        files.chain(self.events.iter().map(|rule| &rule.event))
     }
 }
 

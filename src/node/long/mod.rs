@@ -118,11 +118,9 @@ pub(crate) struct LongForecasts {
 }
 
 impl LongForecasts {
-    /// Starts fitting, where history is kept, and looking calendars up. Without it everything else
-    /// goes on, so that a thread that cannot be had is only said.
+    /// Starts fitting, where history is kept, and looking calendars up: nobody waits for either.
+    /// Without them everything else goes on, so that a thread that cannot be had is only said.
     pub(crate) fn start(shared: &Arc<Shared>) {
-        let coming = calendar::coming(&shared.config.load(), shared.clock.now_ms());
-        shared.long.calendar.store(Arc::new(coming));
         let (wake, woken) = sync_channel(1);
         let mut fitter = Fitter::default();
         let work = Arc::clone(shared);
@@ -137,7 +135,9 @@ impl LongForecasts {
                 *lock(&shared.long.wake) = Some(wake);
                 *lock(&shared.long.thread) = Some(thread);
             }
-            Err(error) => tracing::error!(%error, "no forecasts of hours: no thread to fit them"),
+            Err(error) => {
+                tracing::error!(%error, "neither forecasts of hours nor calendars: no thread for them")
+            }
         }
     }
 

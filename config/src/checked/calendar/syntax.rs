@@ -1,0 +1,257 @@
+//! Lines and components of the text form of RFC 5545, section 3.1.
+
+use std::borrow::Cow;
+
+/// Components within components: alarms of events, rules of zones, in a calendar, and some to spare.
+const MOST_NESTED: usize = 8;
+/// Properties that are read; of others only the form is looked at.
+const READ: [&str; 20] = [
+    "DTEND",
+    "DTSTAMP",
+    "DTSTART",
+    "DURATION",
+    "EXDATE",
+    "RDATE",
+    "RECURRENCE-ID",
+    "RRULE",
+    "SEQUENCE",
+    "STATUS",
+    "SUMMARY",
+    "TZID",
+    "TZOFFSETFROM",
+    "TZOFFSETTO",
+    "UID",
+    "X-FORESHADOW-LIFT",
+    "X-LIC-LOCATION",
+    "X-MICROSOFT-CDO-TZID",
+    "X-WR-TIMEZONE",
+    "EXRULE",
+];
+
+/// A line such as `DTSTART;TZID=Europe/Berlin:20261023T100000`, with what was folded put together.
+#[derive(Debug)]
+pub(super) struct Line<'a> {
+    /// Where it begins, from 1.
+    pub number: usize,
+    text: Cow<'a, str>,
+    /// Of the name.
+    name_ends: usize,
+    /// Of the colon before the value.
+    colon: usize,
+}
+
+impl Line<'_> {
+    pub(super) fn is(&self, name: &str) -> bool {
+        self.text[..self.name_ends].eq_ignore_ascii_case(name)
+    }
+
+    /// What stands behind the colon.
+    pub(super) fn value(&self) -> &str {
+        self.text[self.colon + 1..].trim()
+    }
+
+    /// The value of a parameter, without quotes.
+    pub(super) fn parameter(&self, name: &str) -> Option<&str> {
+        let mut rest = &self.text[self.name_ends..self.colon];
+        while let Some(begun) = rest.strip_prefix(';') {
+            let end = unquoted(begun, b";").unwrap_or(begun.len());
+            let (one, after) = begun.split_at(end);
+            rest = after;
+            if let Some((key, value)) = one.split_once('=')
+                && key.trim().eq_ignore_ascii_case(name)
+            {
+                return Some(value.trim().trim_matches('"'));
+            }
+        }
+        None
+    }
+
+    /// The value as text that was written with escapes (section 3.3.11).
+    pub(super) fn text(&self) -> String {
+        let mut text = String::new();
+        let mut letters = self.value().chars();
+        while let Some(letter) = letters.next() {
+            match (letter, letter == '\\') {
+                (_, false) => text.push(letter),
+                (_, true) => match letters.next() {
+                    Some('n' | 'N') => text.push(' '),
+                    Some(other) => text.push(other),
+                    None => {}
+                },
+            }
+        }
+        text
+    }
+}
+
+/// What stands between a BEGIN and its END.
+#[derive(Debug)]
+pub(super) struct Component<'a> {
+    name: String,
+    /// Of its BEGIN.
+    pub number: usize,
+    pub lines: Vec<Line<'a>>,
+    pub within: Vec<Component<'a>>,
+}
+
+impl<'a> Component<'a> {
+    pub(super) fn is(&self, name: &str) -> bool {
+        self.name == name
+    }
+
+    /// The first property of a name.
+    pub(super) fn get(&self, name: &str) -> Option<&Line<'a>> {
+        self.all(name).next()
+    }
+
+    /// All properties of a name.
+    pub(super) fn all(&self, name: &str) -> impl Iterator<Item = &Line<'a>> {
+        self.lines.iter().filter(move |line| line.is(name))
+    }
+}
+
+/// The calendars of a text, of each what is read.
+///
+/// # Errors
+/// The line that has not the form of one, or from which on components are not as they must be.
+pub(super) fn calendars(text: &str) -> Result<Vec<Component<'_>>, String> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let mut open: Vec<Component<'_>> = Vec::new();
+    let mut calendars = Vec::new();
+    let mut lines = text.lines().zip(1..).peekable();
+    while let Some((first, number)) = lines.next() {
+        let mut text = Cow::Borrowed(first);
+        // A line break before a blank is none.
+        while let Some((more, _)) = lines.next_if(|(line, _)| line.starts_with([' ', '\t'])) {
+            text.to_mut().push_str(&more[1..]);
+        }
+        if text.trim().is_empty() {
+            continue;
+        }
+        let line = line(text, number)?;
+        if line.is("BEGIN") {
+            begin(&line, &mut open)?;
+        } else if line.is("END") {
+            end(&line, &mut open, &mut calendars)?;
+        } else if let Some(of) = open.last_mut() {
+            if READ.iter().any(|name| line.is(name)) {
+                of.lines.push(line);
+            }
+        } else {
+            return Err(format!("line {number}: {} lies in no calendar", shown(&line.text)));
+        }
+    }
+    match open.last() {
+        Some(open) => Err(format!("line {}: BEGIN:{} has no END", open.number, shown(&open.name))),
+        None if calendars.is_empty() => Err("it holds no BEGIN:VCALENDAR".to_owned()),
+        None => Ok(calendars),
+    }
+}
+
+fn line(text: Cow<'_, str>, number: usize) -> Result<Line<'_>, String> {
+    let colon = unquoted(&text, b":");
+    let name_ends = unquoted(&text, b":;").filter(|end| {
+        let is_letter = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'/');
+        *end > 0 && text.as_bytes()[..*end].iter().all(|b| is_letter(*b))
+    });
+    let (Some(colon), Some(name_ends)) = (colon, name_ends) else {
+        return Err(format!(
+            "line {number}: {:?} is not of the form NAME:value; a line that goes on in the next \
+             one does so behind a blank",
+            shown(&text)
+        ));
+    };
+    Ok(Line { number, text, name_ends, colon })
+}
+
+fn begin(line: &Line<'_>, open: &mut Vec<Component<'_>>) -> Result<(), String> {
+    let (number, name) = (line.number, line.value().to_ascii_uppercase());
+    if open.len() == MOST_NESTED {
+        return Err(format!(
+            "line {number}: BEGIN:{} lies within {MOST_NESTED} others: is an END missing before it?",
+            shown(&name)
+        ));
+    }
+    if (name == "VCALENDAR") != open.is_empty() {
+        let where_it_is = if open.is_empty() { "in no calendar" } else { "within another one" };
+        return Err(format!("line {number}: BEGIN:{} lies {where_it_is}", shown(&name)));
+    }
+    open.push(Component { name, number, lines: Vec::new(), within: Vec::new() });
+    Ok(())
+}
+
+fn end<'a>(
+    line: &Line<'_>,
+    open: &mut Vec<Component<'a>>,
+    calendars: &mut Vec<Component<'a>>,
+) -> Result<(), String> {
+    let name = line.value();
+    let Some(ended) = open.pop_if(|open| open.name.eq_ignore_ascii_case(name)) else {
+        let (number, name) = (line.number, shown(name));
+        return Err(format!("line {number}: END:{name} ends nothing that has begun"));
+    };
+    open.last_mut().map_or(calendars, |of| &mut of.within).push(ended);
+    Ok(())
+}
+
+/// Where one of `marks` stands outside of quotes.
+fn unquoted(text: &str, marks: &[u8]) -> Option<usize> {
+    let mut is_quoted = false;
+    text.bytes().position(|byte| {
+        is_quoted ^= byte == b'"';
+        !is_quoted && marks.contains(&byte)
+    })
+}
+
+/// The beginning of what may be long.
+pub(super) fn shown(text: &str) -> String {
+    text.chars().take(40).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folded_and_quoted_lines_are_read() {
+        let text = "\u{feff}BEGIN:VCALENDAR\r\nX-WR-CALNAME:any\r\nBEGIN:vevent\r\n\
+                    DTSTART;VALUE=DATE-TIME;TZID=\"(UTC+01:00) Am\r\n sterdam; Berlin\":2026\r\n\t1023\r\n\
+                    SUMMARY:one\\, two\\nthree \\\\ four\r\n\r\nEND:VEVENT\r\nEND:VCALENDAR\r\n";
+        let calendars = calendars(text).unwrap();
+        let event = &calendars[0].within[0];
+        assert!(event.is("VEVENT") && event.number == 3);
+        let start = event.get("DTSTART").unwrap();
+        assert_eq!((start.number, start.value()), (4, "20261023"));
+        assert_eq!(start.parameter("tzid"), Some("(UTC+01:00) Amsterdam; Berlin"));
+        assert_eq!(start.parameter("NONE"), None);
+        assert_eq!(event.get("SUMMARY").unwrap().text(), "one, two three \\ four");
+        assert!(calendars[0].lines.is_empty(), "names of calendars are of no interest");
+    }
+
+    #[test]
+    fn what_is_no_calendar_is_refused_with_its_line() {
+        let deep = "BEGIN:VCALENDAR\n".to_owned() + &"BEGIN:VEVENT\n".repeat(100_000);
+        let folded = "BEGIN:VCALENDAR\n".to_owned() + &"BEG\r\n IN:X\n".repeat(100_000);
+        for (text, why) in [
+            (deep.as_str(), "line 9: BEGIN:VEVENT lies within 8 others"),
+            (folded.as_str(), "lies within 8 others"),
+            ("BEGIN:VCALENDAR\nEND:VALARM\n", "line 2: END:VALARM ends nothing"),
+            (
+                "BEGIN:VCALENDAR\nBEGIN:VEVENT\nEND:VCALENDAR\n",
+                "line 3: END:VCALENDAR ends nothing",
+            ),
+            ("BEGIN:VCALENDAR\nBEGIN:VCALENDAR\n", "line 2: BEGIN:VCALENDAR lies within another"),
+            ("BEGIN:VCALENDAR\nBEGIN:VEVENT\n", "line 2: BEGIN:VEVENT has no END"),
+            ("BEGIN:VEVENT\n", "line 1: BEGIN:VEVENT lies in no calendar"),
+            ("SUMMARY:x\n", "line 1: SUMMARY:x lies in no calendar"),
+            ("BEGIN:VCALENDAR\nno property\n", "line 2: \"no property\" is not of the form"),
+            ("BEGIN:VCALENDAR\nX;Y=\":\n", "line 2: "),
+            ("BEGIN:VCALENDAR\n:x\n", "line 2: "),
+            ("", "no BEGIN:VCALENDAR"),
+        ] {
+            let error = calendars(text).unwrap_err();
+            assert!(error.contains(why), "{error}");
+            assert!(error.len() < 200, "{error}");
+        }
+    }
+}
