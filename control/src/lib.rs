@@ -104,7 +104,7 @@ pub use long_range::Told;
 pub use memory::{Memory, RecallError, Recalled};
 pub use metrics::{
     MAX_METRIC, MAX_METRIC_NAME, MAX_METRIC_SERIES, MAX_METRICS, MetricAhead, MetricForecasts,
-    MetricView, MetricViews, is_metric_name, is_metric_value,
+    MetricView, MetricViews, is_believed, is_metric_name, is_metric_value, is_share, most_believed,
 };
 pub use observation::{
     Announced, Fact, Foreseen, Health, InstanceObservation, KernelSample, LatencySummary, Meters,

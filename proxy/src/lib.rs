@@ -45,6 +45,7 @@ pub use listener::{ClientTimeouts, ConnectionCounts, ListenerSpec};
 pub use meters::WorkerId;
 pub use meters::drain::{InstanceDrain, InstanceTotals, ServiceDrain, ServiceTotals};
 pub use meters::responses::{CLASSES, Origin, Responses};
+pub use orca::not_believed;
 pub use pick::{NoBackend, Pick, Service};
 pub use plane::{DataPlane, Settings};
 pub use route::{HostMatch, ListenerName, ListenerRoutes, PathMatch, RouteSpec};

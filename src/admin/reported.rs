@@ -11,7 +11,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use foreshadow_control::{
     InstanceId, MAX_METRIC, MAX_METRIC_NAME, MAX_METRICS, ServiceName, is_metric_name,
-    is_metric_value,
+    is_metric_value, is_share, most_believed,
 };
 use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
@@ -111,6 +111,7 @@ pub(super) async fn list(
         "service": service,
         "metrics": known.metrics,
         "left_out": known.left_out,
+        "not_believed": shared.metrics.not_believed(),
         "scrapes": {
             "good": scrapes.good.load(Ordering::Relaxed),
             "failed": scrapes.failed.load(Ordering::Relaxed),
@@ -129,7 +130,12 @@ fn instance_of(shared: &Shared, service: &ServiceName, text: &str) -> Result<Ins
         id == Some(*i) || address.is_some() && view.addresses.get(i).copied() == address
     };
     let found = own().find(is_meant);
-    found.ok_or_else(|| ApiError::unknown(&format!("instance of {service}"), text, own()))
+    let named = |id: InstanceId| match view.addresses.get(&id) {
+        Some(address) => format!("{id} at {address}"),
+        None => id.to_string(),
+    };
+    let known = || own().map(named);
+    found.ok_or_else(|| ApiError::unknown(&format!("instance of {service}"), text, known()))
 }
 
 /// Hands values to the next tick; says how many there were.
@@ -183,7 +189,17 @@ fn problem(values: &BTreeMap<String, f64>) -> Option<String> {
         ));
     }
     let wrong = values.iter().find(|(_, value)| !is_metric_value(**value));
-    wrong.map(|(name, value)| format!("{name} is {value}; values are from 0 to {MAX_METRIC:e}"))
+    let wrong = wrong
+        .map(|(name, value)| format!("{name} is {value}; values are from 0 to {MAX_METRIC:e}"));
+    wrong.or_else(|| {
+        let (name, value) = values.iter().find(|(name, value)| **value > most_believed(name))?;
+        let meant = match is_share(name) && *value <= 100.0 {
+            true => format!(": send {} for {value} %", value / 100.0),
+            false => String::new(),
+        };
+        let most = most_believed(name);
+        Some(format!("{name} is {value}; it is a fraction, and believed up to {most}{meant}"))
+    })
 }
 
 #[cfg(test)]
@@ -199,5 +215,15 @@ mod tests {
         assert!(escaped.to_string().contains("\"a\" is there twice"), "{escaped}");
         assert_eq!(read(r#"{"signals": {"a": 1, "b": 2.5}}"#).unwrap().signals.len(), 2);
         assert!(serde_json::from_str::<Pushed>(r#"{"metrics": [1]}"#).is_err());
+    }
+
+    #[test]
+    fn a_percentage_is_refused_with_the_fraction_that_was_meant() {
+        let said = |name: &str, value: f64| problem(&[(name.to_owned(), value)].into());
+        let why = said("cpu", 50.0).unwrap();
+        assert!(why.contains("believed up to 10: send 0.5 for 50 %"), "{why}");
+        assert!(said("memory", 80.0).unwrap().contains("send 0.8 for 80 %"));
+        assert!(said("cpu", 9e14).unwrap().ends_with("believed up to 10"));
+        assert_eq!((said("cpu", 1.2), said("queue_depth", 9e14)), (None, None));
     }
 }

@@ -3,6 +3,7 @@
 //! For looking at: no law reads them, so they are neither part of a plan nor of what is kept over a
 //! restart. A rule that asks for a metric ahead has a forecaster of its own, made for its horizon.
 
+mod bounds;
 mod series;
 
 use std::collections::BTreeMap;
@@ -12,6 +13,8 @@ use serde::Serialize;
 use crate::fleet::may_take_requests;
 use crate::rules::used;
 use crate::{InstanceId, InstanceObservation, Observation, ServiceName, ServiceObservation};
+pub(crate) use bounds::mean_share;
+pub use bounds::{is_believed, is_share, most_believed};
 use series::Series;
 
 /// Most names that one instance may report, and most that one service may.
@@ -175,20 +178,23 @@ impl Known {
 /// Every metric of a service and its instances in one tick.
 fn values(service: &ServiceObservation) -> ByName<&str, f64> {
     let mut values: ByName<&str, f64> = BTreeMap::new();
-    let mut whole: BTreeMap<&str, (f64, f64)> = BTreeMap::new();
+    let mut whole: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
     for instance in &service.instances {
         for (name, value) in of_instance(instance) {
             values.entry(Some(instance.instance)).or_default().insert(name, value);
             if may_take_requests(instance) {
-                let (sum, count) = whole.entry(name).or_default();
-                *sum += value;
-                *count += 1.0;
+                whole.entry(name).or_default().push(value);
             }
         }
     }
-    let whole = whole.into_iter().map(|(name, (sum, count))| {
-        let parts = if adds_up(name) { 1.0 } else { count };
-        (name, sum / parts)
+    let whole = whole.into_iter().filter_map(|(name, told)| {
+        let (total, parts) = (told.iter().sum::<f64>(), told.len() as f64);
+        let value = match name {
+            _ if adds_up(name) => Some(total),
+            _ if is_share(name) => mean_share(told),
+            _ => Some(total / parts),
+        };
+        Some((name, value?))
     });
     let told = service.signals.iter().map(|(name, value)| (name.as_str(), *value));
     // What is told of the service as a whole comes last, and so counts.
@@ -212,7 +218,7 @@ fn of_instance(instance: &InstanceObservation) -> impl Iterator<Item = (&str, f6
 }
 
 fn is_reported(name: &str, value: f64) -> bool {
-    is_metric_name(name) && is_metric_value(value)
+    is_metric_name(name) && is_believed(name, value)
 }
 
 /// Whether the values of instances make up that of their service by their sum; otherwise it is

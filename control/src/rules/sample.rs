@@ -7,6 +7,7 @@ use super::metric::{Kind, Metric};
 use super::used::used;
 use crate::demand::Outlook;
 use crate::fleet::Member;
+use crate::metrics::{is_believed, is_share, mean_share};
 use crate::{InstanceObservation, LatencySummary, ServiceObservation};
 
 /// What a rule's figures come from in one tick.
@@ -99,9 +100,14 @@ impl Source {
             | Metric::Named(_) => {
                 let told: Vec<f64> = serving().filter_map(|m| self.told(m.seen)).collect();
                 let total: f64 = told.iter().sum();
-                let adds_up = !matches!(self.metric, Metric::Named(_)) && self.kind != Kind::Share;
+                let is_named = matches!(self.metric, Metric::Named(_));
+                let adds_up = !is_named && self.kind != Kind::Share;
                 let parts = if adds_up { 1.0 } else { told.len() as f64 };
-                (!told.is_empty()).then(|| total / parts)
+                if self.reported().is_some_and(is_share) {
+                    mean_share(told)
+                } else {
+                    (!told.is_empty()).then(|| total / parts)
+                }
             }
         };
         value.map(|value| Sample { value, weight: interval_ms }).filter(is_sound)
@@ -165,14 +171,14 @@ impl Source {
 
     /// What is told of the service as a whole, which outweighs what its instances say.
     fn signal(&self, seen: &Seen<'_, '_>) -> Option<f64> {
-        let value = seen.service.signals.get(self.reported.as_deref()?);
-        value.copied().filter(|value| CREDIBLE.contains(value))
+        let name = self.reported.as_deref()?;
+        seen.service.signals.get(name).copied().filter(|value| is_believed(name, *value))
     }
 
     /// What an instance says of itself, or what its provider sees of it.
     fn told(&self, seen: &InstanceObservation) -> Option<f64> {
         let name = self.reported.as_deref()?;
-        let reported = seen.reported.get(name).copied();
+        let reported = seen.reported.get(name).copied().filter(|value| is_believed(name, *value));
         reported
             .or_else(|| used(seen.resources.as_ref()?, name))
             .filter(|value| CREDIBLE.contains(value))

@@ -8,10 +8,12 @@ mod json;
 mod proto;
 mod text;
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use base64::Engine as _;
 use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
-use foreshadow_control::{is_metric_name, is_metric_value};
+use foreshadow_control::{is_metric_name, is_metric_value, most_believed};
 use http::{HeaderMap, HeaderName};
 
 const ANY: HeaderName = HeaderName::from_static("endpoint-load-metrics");
@@ -19,6 +21,15 @@ const JSON: HeaderName = HeaderName::from_static("endpoint-load-metrics-json");
 const BIN: HeaderName = HeaderName::from_static("endpoint-load-metrics-bin");
 /// Every field that may hold a report.
 pub(crate) const FIELDS: [HeaderName; 3] = [ANY, JSON, BIN];
+
+/// Values beyond what is believed, since the process began: seen where nothing else is shared.
+static NOT_BELIEVED: AtomicU64 = AtomicU64::new(0);
+
+/// Values of load reports that were left out since the process began, since nobody believes them:
+/// a processor used a hundredfold is a percentage that was meant as a fraction.
+pub fn not_believed() -> u64 {
+    NOT_BELIEVED.load(Ordering::Relaxed)
+}
 
 /// Longer reports are not read.
 const LONGEST: usize = 8 << 10;
@@ -71,7 +82,12 @@ impl Sink<'_> {
         } else {
             true
         };
-        if fits && named && is_metric_value(value) {
+        if !(fits && named && is_metric_value(value)) {
+            return;
+        }
+        if value > most_believed(if constant.is_empty() { chosen } else { constant }) {
+            NOT_BELIEVED.fetch_add(1, Ordering::Relaxed);
+        } else {
             (self.0)(name, value);
         }
     }

@@ -62,6 +62,7 @@ impl Collector for Scrape {
         feedback::metrics(&mut out, &view)?;
         instances::instances(&mut out, &totals)?;
         instances::gauges(&mut out, &view)?;
+        reported::not_believed(&mut out, self.0.metrics.not_believed())?;
         reported::reported(&mut out, &view)
     }
 }

@@ -8,11 +8,16 @@ use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::gauge::ConstGauge;
 
-use super::out::{encode, family, labels, small};
+use super::out::{counter, encode, family, labels, small};
 use crate::node::view::View;
 
 /// Most series of one service's instances; the first ones are shown.
 const MOST_SERIES: usize = 512;
+
+pub(super) fn not_believed(out: &mut DescriptorEncoder, count: u64) -> fmt::Result {
+    let help = "Reported values that were left out, since they cannot be what they are said to be.";
+    counter(out, "reported_not_believed", help, count)
+}
 
 pub(super) fn reported(out: &mut DescriptorEncoder, view: &View) -> fmt::Result {
     let services = &view.observation.services;

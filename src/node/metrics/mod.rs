@@ -12,12 +12,15 @@ mod table;
 mod trouble;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use foreshadow_control::{InstanceId, MetricViews, Planned, ServiceName};
+use foreshadow_control::{InstanceId, MetricViews, Planned, ServiceName, most_believed};
 
 use super::Shared;
 pub(super) use scrape::AT_ONCE;
@@ -32,6 +35,9 @@ pub(super) fn start(shared: &Arc<Shared>) {
 
 /// The farthest horizon of forecasts that are made tick by tick.
 const PLANNED_MS: u64 = 600_000;
+
+/// Values that are not believed are told of this often.
+const TELL_AGAIN: Duration = Duration::from_secs(600);
 
 /// Reports that may wait for the next tick.
 const WAITING: usize = 4_096;
@@ -56,6 +62,36 @@ pub(crate) enum Subject {
     Service(ServiceName),
 }
 
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Instance(id) => write!(f, "{id}"),
+            Self::Service(name) => write!(f, "{name}"),
+        }
+    }
+}
+
+/// Values that are left out, counted and said once in ten minutes.
+#[derive(Default)]
+struct NotBelieved {
+    count: AtomicU64,
+    told: Mutex<Option<Instant>>,
+}
+
+impl NotBelieved {
+    fn add(&self, more: u64, what: &str) {
+        let count = self.count.fetch_add(more, Ordering::Relaxed) + more;
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.is_none_or(|told| told.elapsed() >= TELL_AGAIN) {
+            *told = Some(Instant::now());
+            tracing::warn!(
+                left_out = count,
+                "reported values are not believed: {what}; shares are fractions, 0.5 for 50 %"
+            );
+        }
+    }
+}
+
 /// What the loop, the admin interface and the scrapers share of metrics.
 pub(crate) struct Metrics {
     reports: SyncSender<Report>,
@@ -64,6 +100,7 @@ pub(crate) struct Metrics {
     /// How scrapes do.
     pub(crate) scrapes: Scrapes,
     tables: ArcSwap<Tables>,
+    not_believed: NotBelieved,
 }
 
 /// What tables say of signals, times to come included, by service and signal.
@@ -100,7 +137,8 @@ impl Metrics {
         let (reports, inbox) = sync_channel(WAITING);
         let forecasts = ArcSwap::default();
         let tables = ArcSwap::default();
-        (Self { reports, forecasts, scrapes: Scrapes::default(), tables }, inbox)
+        let not_believed = NotBelieved::default();
+        (Self { reports, forecasts, scrapes: Scrapes::default(), tables, not_believed }, inbox)
     }
 
     /// What tables say of the signals of a service in the time that demand is forecast tick by tick.
@@ -123,8 +161,21 @@ impl Metrics {
         self.tables.load_full()
     }
 
-    /// Hands a report to the next tick.
-    pub(crate) fn report(&self, report: Report) -> Result<(), Refused> {
+    /// Values that were left out since the start, since nobody believes them.
+    pub(crate) fn not_believed(&self) -> u64 {
+        self.not_believed.count.load(Ordering::Relaxed)
+    }
+
+    /// Hands a report to the next tick, without what is not believed.
+    pub(crate) fn report(&self, mut report: Report) -> Result<(), Refused> {
+        report.values.retain(|name, value| {
+            let most = most_believed(name);
+            if *value > most {
+                let of = format!("{name} of {}", report.of);
+                self.not_believed.add(1, &format!("{of} is {value}, and {most} at most"));
+            }
+            *value <= most || value.is_nan()
+        });
         self.reports.try_send(report).map_err(|error| match error {
             TrySendError::Full(_) => Refused::Full,
             TrySendError::Disconnected(_) => Refused::Ended,
@@ -135,6 +186,18 @@ impl Metrics {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_not_believed_is_left_out_and_counted() {
+        let (metrics, inbox) = Metrics::new();
+        let told = [("cpu", 9e14), ("memory", 0.5), ("disk", 80.0), ("queue_depth", 1e6)];
+        let values = told.map(|(name, value)| (name.to_owned(), value)).into();
+        let of = Subject::Instance(InstanceId(1));
+        metrics.report(Report { of, age_ms: 0, values }).unwrap();
+        let taken = inbox.recv().unwrap().values;
+        let expected = [("memory".to_owned(), 0.5), ("queue_depth".to_owned(), 1e6)];
+        assert_eq!((taken, metrics.not_believed()), (BTreeMap::from(expected), 2));
+    }
 
     #[test]
     fn what_is_planned_is_that_of_the_service_alone() {

@@ -43,7 +43,15 @@ impl Drop for Asking {
 async fn follow(shared: Arc<Shared>) {
     let turns = Arc::new(Semaphore::new(AT_ONCE));
     let mut asking = BTreeMap::new();
+    let mut known = 0;
     loop {
+        // Those of load reports are left out where answers are read, which has no log.
+        let not_believed = foreshadow_proxy::not_believed();
+        if not_believed > known {
+            let what = "load reports in answers have shares that nothing can be used to";
+            shared.metrics.not_believed.add(not_believed - known, what);
+            known = not_believed;
+        }
         keep_up(&shared, &turns, &mut asking);
         sleep(LOOK).await;
     }
