@@ -222,9 +222,13 @@ impl Instance {
         if self.role == Role::Primary || setup.warm_up_ms == 0 {
             return 1.0;
         }
-        let served = at_ms.saturating_sub(self.reached_ms) as f64 / setup.warm_up_ms as f64;
-        COLD_PART + (1.0 - COLD_PART) * served.min(1.0)
+        warm_part(at_ms.saturating_sub(self.reached_ms), setup.warm_up_ms)
     }
+}
+
+/// Part of its capacity that an instance has after serving for `served_ms`.
+pub(crate) fn warm_part(served_ms: u64, warm_up_ms: u64) -> f64 {
+    COLD_PART + (1.0 - COLD_PART) * (served_ms as f64 / warm_up_ms as f64).min(1.0)
 }
 
 pub(crate) fn count<T>(items: impl Iterator<Item = T>) -> u32 {

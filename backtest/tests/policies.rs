@@ -66,6 +66,19 @@ fn what_may_wait_is_not_late_and_what_is_carried_has_to_be_worked_off() {
 }
 
 #[test]
+fn the_oracle_lets_wait_what_may_wait() {
+    // Chance arrivals of 100 rps on average, 5 each: 21 carry them for ever, since peaks may wait.
+    let trace = trace(vec![100.0; 480], Some(3));
+    for start_up_s in [10, 60, 180] {
+        let setup = Setup { capacity_rps: 5.0, wait_ms: 1_000, ..setup(start_up_s) };
+        let oracle = outcome("oracle", &trace, &setup);
+        let constant = outcome("static:21", &trace, &setup);
+        assert_eq!((oracle.violation_s, constant.violation_s), (0.0, 0.0));
+        assert!(oracle.instance_hours <= constant.instance_hours, "{}", oracle.instance_hours);
+    }
+}
+
+#[test]
 fn reactive_scaling_is_late_by_its_start_up_and_waits_before_it_scales_down() {
     let trace = trace([vec![60.0; 30], vec![360.0; 30], vec![60.0; 30]].concat(), None);
     let reactive = outcome("reactive:0.9", &trace, &setup(300));
@@ -176,7 +189,7 @@ proptest! {
         let setup = setup(start_up_s);
         let oracle = outcome("oracle", &trace, &setup);
         prop_assert_eq!(oracle.violation_s, 0.0);
-        prop_assert_eq!(oracle.violated_requests, 0.0);
+        prop_assert!(oracle.violated_requests <= 0.01 * oracle.requests as f64);
         for policy in [format!("reactive:{target:.2}"), "static:peak".into(), "brain".into()] {
             let other = outcome(&policy, &trace, &setup);
             let allowed = other.violated_requests > 0.0;
@@ -186,6 +199,36 @@ proptest! {
             );
             prop_assert!(other.most_instances <= setup.max_instances);
             prop_assert!(other.cost <= other.instance_hours + 1e-9);
+        }
+    }
+
+    #[test]
+    fn no_constant_number_without_violations_costs_less_than_the_oracle(
+        minutes in demand(),
+        (start_up_s, warm_up_ms, wait_ms) in (0_u64..900, 0_u64..60_000, 0_u64..30_000),
+        allowed_share in prop_oneof![Just(0.0), 0.0_f64..0.1],
+        (capacity_rps, primaries) in (5.0_f64..200.0, 0_u32..4),
+        (carry, seed) in (any::<bool>(), proptest::option::of(0_u64..9)),
+    ) {
+        let trace = trace(minutes, seed);
+        let setup = Setup {
+            capacity_rps,
+            primaries,
+            warm_up_ms,
+            wait_ms,
+            allowed_share,
+            carry,
+            ..setup(start_up_s)
+        };
+        let oracle = outcome("oracle", &trace, &setup);
+        for instances in 0..=setup.max_instances {
+            let constant = outcome(&format!("static:{instances}"), &trace, &setup);
+            prop_assert!(
+                constant.violation_s > 0.0
+                    || oracle.violation_s == 0.0
+                        && oracle.instance_hours <= constant.instance_hours + 1e-9,
+                "{instances}: {} h, oracle {} h", constant.instance_hours, oracle.instance_hours
+            );
         }
     }
 

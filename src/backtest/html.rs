@@ -71,7 +71,7 @@ what cannot be done in that time is late. A tick with more late requests than al
 violation. Instance-hours count every instance from the order that creates it to its end, paused ones
 included; cost weighs them with a price by tier. <em>brain</em> is the controller of a live node,
 <em>reactive</em> target tracking as an autoscaler does it, <em>oracle</em> knows all demand and is
-the least possible. A star marks policies that none but the oracle beats on both counts.</p>
+the cheapest found that violates nothing. A star marks policies that none but the oracle beats on both counts.</p>
 ";
 
 fn section(page: &mut String, report: &Report, world: &WorldReport) {
