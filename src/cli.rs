@@ -163,7 +163,7 @@ fn success(done: anyhow::Result<()>) -> anyhow::Result<ExitCode> {
 
 #[expect(clippy::print_stderr, reason = "the command line speaks to a person here")]
 fn complain(error: &anyhow::Error) {
-    eprintln!("foreshadow: {}", sentence(error));
+    eprintln!("foreshadow: {}", out::printable(&sentence(error)));
 }
 
 /// The error and its causes, each said once: many an error quotes its cause already.

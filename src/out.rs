@@ -12,6 +12,19 @@ pub(crate) fn stdout() -> Out<StdoutLock<'static>> {
     Out(io::stdout().lock())
 }
 
+/// Text that others may have written, without what a terminal would take for orders.
+pub(crate) fn printable(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for letter in text.chars() {
+        if letter.is_control() && !matches!(letter, '\n' | '\t') {
+            shown.extend(letter.escape_default());
+        } else {
+            shown.push(letter);
+        }
+    }
+    shown
+}
+
 /// A writer whose reader may go.
 pub(crate) struct Out<W>(W);
 
@@ -57,6 +70,11 @@ mod tests {
     use anyhow::Context;
 
     use super::*;
+
+    #[test]
+    fn a_terminal_is_given_no_orders() {
+        assert_eq!(printable("a\u{1b}[31m b\n\u{9b}c\r"), "a\\u{1b}[31m b\n\\u{9b}c\\r");
+    }
 
     #[test]
     fn a_reader_that_is_gone_is_told_from_a_peer_that_is() {

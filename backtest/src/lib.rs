@@ -48,5 +48,5 @@ pub use frontier::{Point, at_equal_hours, pareto};
 pub use outcome::{Activations, HorizonOutcome, Missing, Outcome, Quartiles, TimelinePoint};
 pub use policy::{Fixed, Policy, PolicyError};
 pub use reactive::ReactiveSpec;
-pub use series::{Kind, Repairs, Sample, Series, SeriesError};
+pub use series::{Kind, MOST_RPS, Repairs, Sample, Series, SeriesError};
 pub use setup::{Prices, Setup, StartUp};

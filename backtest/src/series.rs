@@ -5,7 +5,7 @@ use serde::Serialize;
 /// Cells a grid may have at most: 50 million, about 1.6 years of seconds.
 const MOST_CELLS: u64 = 50_000_000;
 /// No rate beyond this is believed, in requests per second.
-const MOST_RPS: f64 = 1e9;
+pub const MOST_RPS: f64 = 1e9;
 
 /// One recorded value.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -46,6 +46,8 @@ pub struct Repairs {
     pub samples: u64,
     /// Left out: no numbers, infinite, negative, or above 1e9 per second.
     pub unusable: u64,
+    /// When the first of them was, Unix time in milliseconds.
+    pub first_unusable_ms: Option<u64>,
     /// Earlier than the sample before; sorted.
     pub out_of_order: u64,
     /// At the very time of another sample; the last one counts. Never counted in logs.
@@ -65,9 +67,11 @@ pub struct Repairs {
 pub enum SeriesError {
     /// Fewer than two usable samples.
     #[error(
-        "{usable} of {samples} samples are usable, at least 2 are needed; check which columns hold time and value"
+        "{usable} of {samples} samples are usable ({negative} are negative, the others no rates up to {MOST_RPS:e}), at least 2 are needed; check what holds time and value"
     )]
     TooFew {
+        /// Samples below 0.
+        negative: u64,
         /// Samples that could be used.
         usable: u64,
         /// Samples read.
@@ -104,7 +108,10 @@ impl Series {
         step_ms: Option<u64>,
     ) -> Result<(Self, Repairs), SeriesError> {
         let mut repairs = Repairs { samples: samples.len() as u64, ..Repairs::default() };
-        samples.retain(|s| (0.0..=MOST_RPS).contains(&s.value));
+        let is_usable = |s: &Sample| (0.0..=MOST_RPS).contains(&s.value);
+        let negative = samples.iter().filter(|s| s.value < 0.0).count() as u64;
+        repairs.first_unusable_ms = samples.iter().find(|s| !is_usable(s)).map(|s| s.at_ms);
+        samples.retain(is_usable);
         repairs.unusable = repairs.samples - samples.len() as u64;
         repairs.out_of_order =
             samples.windows(2).filter(|pair| pair[1].at_ms < pair[0].at_ms).count() as u64;
@@ -113,10 +120,10 @@ impl Series {
             repairs.duplicates = keep_last(&mut samples);
         }
         let (Some(first), Some(last)) = (samples.first(), samples.last()) else {
-            return Err(SeriesError::TooFew { usable: 0, samples: repairs.samples });
+            return Err(SeriesError::TooFew { negative, usable: 0, samples: repairs.samples });
         };
         if samples.len() < 2 {
-            return Err(SeriesError::TooFew { usable: 1, samples: repairs.samples });
+            return Err(SeriesError::TooFew { negative, usable: 1, samples: repairs.samples });
         }
         if first.at_ms == last.at_ms {
             return Err(SeriesError::NoSpan { at_ms: first.at_ms });
@@ -245,6 +252,7 @@ mod tests {
         let told = Repairs {
             samples: 7,
             unusable: 2,
+            first_unusable_ms: Some(40),
             out_of_order: 1,
             duplicates: 1,
             gaps: 2,
@@ -289,7 +297,7 @@ mod tests {
     #[test]
     fn what_makes_no_series_is_refused() {
         let too_few = Series::from_samples(samples(&[(0, 1.0)]), Kind::Rate, None);
-        assert_eq!(too_few, Err(SeriesError::TooFew { usable: 1, samples: 1 }));
+        assert_eq!(too_few, Err(SeriesError::TooFew { negative: 0, usable: 1, samples: 1 }));
         let no_span = Series::from_samples(samples(&[(5, 1.0), (5, 1.0)]), Kind::Events, None);
         assert_eq!(no_span, Err(SeriesError::NoSpan { at_ms: 5 }));
         let far = [(0, 1.0), (1_000, 1.0), (4_000_000_000_000, 1.0)];

@@ -20,6 +20,7 @@ use std::path::Path;
 use raw::{RawConfig, Read as _};
 use reader::{Problem, Reader};
 
+use checked::Events;
 pub use checked::*;
 pub use diagnostic::{Diagnostic, Errors};
 
@@ -138,6 +139,15 @@ pub fn parse(text: &str, format: Format, name: &str, env: Env) -> Result<Config,
         }
     };
     reader.finish(config)
+}
+
+/// The events of a text of calendars (RFC 5545), those without a lift of their own with `lift`, and
+/// those that cannot be followed.
+///
+/// # Errors
+/// That the text has not the form of a calendar, with the line.
+pub fn calendar(text: &str, lift: f64) -> Result<(Vec<RecurringEvent>, Vec<LeftOut>), String> {
+    checked::of_calendar(text, lift).map(|Events { events, left_out }| (events, left_out))
 }
 
 /// The JSON Schema of the configuration, the same for all formats.

@@ -110,7 +110,7 @@ fn what_can_never_be_had_is_refused() {
     );
     assert_eq!(told.len(), 4, "{told:#?}");
     assert!(told[0].contains("found activate 5, expected at most 4, the pool's max"), "{told:#?}");
-    assert!(told[1].contains("a service of this file; did you mean \"shop\"?"), "{told:#?}");
+    assert!(told[1].contains("a configured service: "), "{told:#?}");
     assert!(told[2].contains("found prepare 1 of plain, expected shadows of plain"), "{told:#?}");
     assert!(told[3].contains("found the name \"bad name\""), "{told:#?}");
     let many: String = (0..65).map(|n| format!("      r{n}: cpu > 80% -> hold\n")).collect();

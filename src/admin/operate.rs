@@ -251,7 +251,7 @@ pub(super) async fn announce(
             event.start_ms, event.end_ms
         ))
     } else if !(event.lift > 0.0 && event.lift <= 100.0) {
-        Some(format!("lift is {}; it must be above 0 and at most 100", event.lift))
+        Some(format!("lift is {:e}; it must be above 0 and at most 100", event.lift))
     } else if event.name.is_empty() || event.name.len() > 200 {
         Some("name must have 1 to 200 bytes".to_owned())
     } else if event.name.contains(char::is_control) {

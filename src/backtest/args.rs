@@ -34,6 +34,8 @@ const MOST_CHOSEN_TICKS: u64 = 400_000;
 /// Instances that the highest demand needs when no capacity is given.
 const INSTANCES_AT_PEAK: f64 = 20.0;
 const TIMELINE_POINTS: usize = 800;
+/// How far back a server or a database is read, if nothing is said.
+pub(super) const USUAL_FROM: &str = "7d";
 
 /// Arguments of `foreshadow backtest`.
 #[derive(Debug, clap::Args)]
@@ -53,9 +55,9 @@ pub(crate) struct Args {
     /// PromQL that gives requests per second; several series are summed.
     #[arg(long, value_name = "PROMQL", requires = "prometheus", help_heading = "History")]
     pub(super) query: Option<String>,
-    /// First moment to read: a time, or how long ago, such as 7d.
-    #[arg(long, value_name = "TIME", default_value = "7d", help_heading = "History")]
-    pub(super) from: String,
+    /// First moment to read from a server or a database: a time, or how long ago; 7d if not given.
+    #[arg(long, value_name = "TIME", help_heading = "History")]
+    pub(super) from: Option<String>,
     /// Last moment to read; now if not given.
     #[arg(long, value_name = "TIME", help_heading = "History")]
     pub(super) to: Option<String>,

@@ -9,7 +9,7 @@ use flate2::bufread::MultiGzDecoder;
 use foreshadow_backtest::read::{
     Column, CsvReader, CsvSpec, Header, LogFormat, LogReader, ReadReport,
 };
-use foreshadow_backtest::{Kind, Repairs, Sample, Series};
+use foreshadow_backtest::{Kind, MOST_RPS, Repairs, Sample, Series};
 use serde::Serialize;
 
 use super::args::{Args, ms};
@@ -46,6 +46,7 @@ pub(super) enum KindArg {
 #[derive(Debug)]
 pub(super) struct History {
     pub(super) series: Series,
+    pub(super) kind: Kind,
     pub(super) told: Told,
 }
 
@@ -85,6 +86,13 @@ pub(super) fn read(args: &Args) -> anyhow::Result<History> {
     );
     let (series, repairs) = Series::from_samples(samples, kind, step_ms)
         .with_context(|| format!("cannot use {source} as a history"))?;
+    let peak_rps = series.rps.iter().flatten().fold(0.0, |a: f64, b| a.max(*b));
+    ensure!(
+        peak_rps * args.scale <= MOST_RPS,
+        "--scale {:e} makes the highest demand {:e} rps, {MOST_RPS:e} are possible",
+        args.scale,
+        peak_rps * args.scale
+    );
     let series = series.scaled(args.scale);
     let series = series.section(ms(args.skip), args.take.map_or(u64::MAX, ms));
     ensure!(
@@ -92,7 +100,7 @@ pub(super) fn read(args: &Args) -> anyhow::Result<History> {
         "--skip and --take leave nothing of the {} s recorded",
         repairs.step_ms / 1_000
     );
-    Ok(History { series, told: Told { source, read, repairs } })
+    Ok(History { series, kind, told: Told { source, read, repairs } })
 }
 
 fn file(path: &Path, args: &Args) -> anyhow::Result<(Kind, Vec<Sample>, ReadReport)> {
@@ -108,6 +116,10 @@ fn file(path: &Path, args: &Args) -> anyhow::Result<(Kind, Vec<Sample>, ReadRepo
     let mut lines = Lines { text, line: Vec::new(), number: 0 };
     let Some(first) = lines.next_line()? else { bail!("it is empty") };
     let first = first.into_owned();
+    ensure!(
+        args.format != Format::Auto || !first.starts_with('#'),
+        "it begins with a comment, so that nobody can tell what it is; say --format common, json or csv"
+    );
     let log = match args.format {
         Format::Auto => LogFormat::of(&first),
         Format::Csv => None,
@@ -151,6 +163,13 @@ fn csv_spec(args: &Args) -> CsvSpec {
             Some(true) => Header::Yes,
             Some(false) => Header::No,
         },
+    }
+}
+
+impl KindArg {
+    /// Whether something else was asked for than what is taken without.
+    pub(super) fn is_given(self) -> bool {
+        self != Self::Rate
     }
 }
 

@@ -8,6 +8,7 @@ mod progress;
 pub(crate) mod prometheus;
 mod report;
 mod runs;
+mod sensible;
 mod state_db;
 mod table;
 
@@ -23,7 +24,9 @@ pub(crate) use args::Args;
 /// # Errors
 /// When the history cannot be read, an argument does not fit it, or a report cannot be written.
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    sensible::options(args)?;
     let history = input::read(args)?;
+    sensible::history(args, &history)?;
     let plan = args.plan(&history)?;
     let report = runs::run(args, history, plan)?;
     if let Some(path) = &args.html {
@@ -34,7 +37,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     if args.json {
         writeln!(out, "{}", serde_json::to_string_pretty(&report)?)?;
     } else {
-        write!(out, "{}", table::text(&report))?;
+        write!(out, "{}", crate::out::printable(&table::text(&report)))?;
         if let Some(path) = &args.html {
             writeln!(out, "\nThe same with charts: {}", path.display())?;
         }

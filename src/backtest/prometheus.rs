@@ -1,6 +1,7 @@
 //! History from a Prometheus server, by its HTTP API (`/api/v1/query_range`).
 
 use std::collections::BTreeMap;
+use std::io::Write as _;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, bail, ensure};
@@ -12,12 +13,14 @@ use hyper::client::conn::http1::handshake;
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 
-use super::args::{Args, ms};
+use super::args::{Args, USUAL_FROM, ms};
 
 /// Points a server gives per series and answer; Prometheus refuses more than 11,000.
 const POINTS: u64 = 10_000;
 const USUAL_STEP_MS: u64 = 15_000;
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(30);
+/// After so long it is said what is waited for.
+const SILENT: Duration = Duration::from_secs(2);
 /// No answer of so few points is longer, unless the query forgets to sum.
 const LONGEST_ANSWER: usize = 256 << 20;
 
@@ -29,7 +32,7 @@ const LONGEST_ANSWER: usize = 256 << 20;
 pub(super) fn read(url: &str, args: &Args) -> anyhow::Result<(Vec<Sample>, ReadReport)> {
     let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, ms);
     let to_ms = args.to.as_deref().map_or(Ok(now_ms), |text| moment(text, now_ms, "--to"))?;
-    let from_ms = moment(&args.from, to_ms, "--from")?;
+    let from_ms = moment(args.from.as_deref().unwrap_or(USUAL_FROM), to_ms, "--from")?;
     ensure!(from_ms < to_ms, "--from lies after --to: there is nothing between them");
     let query = args.query.as_deref().unwrap_or_default();
     let step_ms = args.step.map_or(USUAL_STEP_MS, ms).max(1);
@@ -122,7 +125,20 @@ impl Server {
     }
 
     async fn ask(&self, target: &str) -> anyhow::Result<Bytes> {
-        match tokio::time::timeout(PATIENCE, self.exchange(target)).await {
+        let waiting = async {
+            tokio::time::sleep(SILENT).await;
+            let url = crate::out::printable(&self.url);
+            // Whoever does not read this waits all the same.
+            writeln!(std::io::stderr(), "waiting for {url}, {} s at most", PATIENCE.as_secs()).ok();
+            std::future::pending().await
+        };
+        let answer = async {
+            tokio::select! {
+                answer = self.exchange(target) => answer,
+                never = waiting => never,
+            }
+        };
+        match tokio::time::timeout(PATIENCE, answer).await {
             Ok(answer) => answer.with_context(|| format!("cannot read from {}", self.url)),
             Err(_) => bail!(
                 "{} did not answer within {PATIENCE:?}; ask for less, or with a longer --step",

@@ -8,7 +8,7 @@ use foreshadow_backtest::Sample;
 use foreshadow_backtest::read::ReadReport;
 use foreshadow_control::ServiceName;
 
-use super::args::{Args, ms};
+use super::args::{Args, USUAL_FROM, ms};
 use super::prometheus::moment;
 use crate::node::history::{HISTORY_DB, Query, Resolution, read};
 
@@ -19,6 +19,12 @@ use crate::node::history::{HISTORY_DB, Query, Resolution, read};
 /// When the database cannot be read, or holds nothing of the service in that time.
 pub(super) fn read(given: &Path, args: &Args) -> anyhow::Result<(u64, Vec<Sample>, ReadReport)> {
     let path = database(given);
+    kept(&path, args).with_context(|| {
+        format!("cannot read {}, the history.db of a node (--state-db)", path.display())
+    })
+}
+
+fn kept(path: &Path, args: &Args) -> anyhow::Result<(u64, Vec<Sample>, ReadReport)> {
     ensure!(
         path.exists(),
         "there is no history database {}; give the state_dir of a node that keeps history, or the file",
@@ -27,17 +33,17 @@ pub(super) fn read(given: &Path, args: &Args) -> anyhow::Result<(u64, Vec<Sample
     let service = args.service.as_deref().unwrap_or_default();
     let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, ms);
     let to_ms = args.to.as_deref().map_or(Ok(now_ms), |text| moment(text, now_ms, "--to"))?;
-    let from_ms = moment(&args.from, to_ms, "--from")?;
+    let from_ms = moment(args.from.as_deref().unwrap_or(USUAL_FROM), to_ms, "--from")?;
     let resolution = match args.step.map(ms) {
         Some(step_ms) => resolution_of(step_ms)?,
-        None => finest(&path, service, from_ms, to_ms)?,
+        None => finest(path, service, from_ms, to_ms)?,
     };
-    let samples = spans(&path, &query(service, resolution, from_ms, to_ms))?;
+    let samples = spans(path, &query(service, resolution, from_ms, to_ms))?;
     if samples.is_empty() {
         bail!(
             "{} holds nothing of service {service:?} in that time; it knows {}; --from says how far to look back",
             path.display(),
-            services(&path)?
+            services(path)?
         );
     }
     let report = ReadReport {

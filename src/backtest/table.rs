@@ -65,6 +65,12 @@ pub(super) fn about(report: &Report) -> Vec<String> {
         let first = first.map_or_else(String::new, |first| format!(" (first: {first})"));
         lines.push(format!("mended: {}{first}", mended.join(", ")));
     }
+    if let Some(first_ms) = repairs.first_unusable_ms {
+        lines.push(format!(
+            "the first value that is no rate is that of {}",
+            crate::explain::utc(first_ms)
+        ));
+    }
     if repairs.missing_steps > 0 {
         lines.push(format!(
             "gaps: {}, the longest {} steps; bridged by straight lines, longer than 2 steps not counted",

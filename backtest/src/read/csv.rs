@@ -8,7 +8,7 @@ const TIME_NAMES: [&str; 9] =
     ["time", "timestamp", "date", "datetime", "ds", "ts", "period", "at", "at_ms"];
 /// A number from here on looks like a time: seconds since 1970, in 2001.
 const TIMES_FROM: f64 = 1e9;
-const REMEDY: &str = "name the columns with --time and --value, by heading or as #1, #2, ...";
+const REMEDY: &str = "name the columns with --time and --value, by heading or as #1, #2, ...; times are Unix times or as 2026-11-23T09:00:00Z, numbers have a point and no other mark, and an access log is read with --format common";
 
 /// Which column.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -192,7 +192,7 @@ impl CsvReader {
             what: "time",
             wanted: if is_header { "by any usual heading".to_owned() } else { String::new() },
             found: self.headings(),
-            remedy: "name it with --time, by heading or as #1; for rows without a time give --step",
+            remedy: "name it with --time, by heading or as #1; for rows without a time give --step; times are Unix times or as 2026-11-23T09:00:00Z; an access log is read with --format common",
         })
     }
 

@@ -57,7 +57,9 @@ pub(crate) fn impossible(
     let problem = |action: &RuleAction| {
         let of = action.service().unwrap_or(own);
         let Some(service) = services.get(of) else {
-            let problem = Problem::new(action.to_string(), "a service of this file");
+            let known: Vec<&str> = services.keys().take(20).map(ServiceName::as_str).collect();
+            let expected = format!("a configured service: {}", known.join(", "));
+            let problem = Problem::new(action.to_string(), expected);
             return Some(problem.nearest(of.as_str(), services.keys().map(ServiceName::as_str)));
         };
         let count = action.count()?;

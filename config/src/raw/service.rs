@@ -128,7 +128,7 @@ table! {
         /// Default: 10s.
         evaluation_window: Time,
         /// Files of calendars (.ics) whose events change demand; read at start and at each reload; a
-        /// changed one within a minute, unless `reload.watch` is off.
+        /// changed one within a minute, unless `reload.watch` is false.
         calendars: List<Either<FilePath, RawCalendar>>,
         /// Events that repeat by a rule.
         events: List<RawEvent>,

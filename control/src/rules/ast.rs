@@ -187,6 +187,17 @@ impl RuleAction {
         }
     }
 
+    /// Whether it asks for what `other` asks for already, be it another number of it.
+    pub(super) fn repeats(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Alert(text), Self::Alert(other)) => text == other,
+            _ => {
+                std::mem::discriminant(self) == std::mem::discriminant(other)
+                    && self.service() == other.service()
+            }
+        }
+    }
+
     /// The shadows it asks for; none when it asks for something else.
     #[must_use]
     pub fn count(&self) -> Option<u32> {

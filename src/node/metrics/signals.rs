@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use foreshadow_config::{Signal, SignalSource};
-use foreshadow_control::ServiceName;
+use foreshadow_control::{MAX_METRIC, ServiceName, is_metric_value};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -174,5 +174,10 @@ async fn on_server(
     }
     let newest =
         sums.last_key_value().with_context(|| format!("{url} has no value of {query:?}"))?;
+    anyhow::ensure!(
+        is_metric_value(*newest.1),
+        "{url} says {:e} for {query:?}; values are from 0 to {MAX_METRIC:e}",
+        newest.1
+    );
     Ok(Some((*newest.1, now_ms.saturating_sub(*newest.0))))
 }

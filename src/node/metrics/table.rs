@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use anyhow::{Context, ensure};
 use foreshadow_backtest::read::parse_time;
-use foreshadow_control::Planned;
+use foreshadow_control::{Planned, is_metric_value};
 
 /// Larger files are no table of a signal.
 const LONGEST: u64 = 16 << 20;
@@ -122,7 +122,7 @@ fn rows(text: &str) -> Vec<(u64, Option<f64>)> {
         let mut fields = line.split([',', ';', '\t']);
         let at_ms = parse_time(fields.next()?)?;
         let value = fields.next()?.trim();
-        let number = value.parse().ok().filter(|value: &f64| value.is_finite());
+        let number = value.parse().ok().filter(|value: &f64| is_metric_value(*value));
         (number.is_some() || value.is_empty()).then_some((at_ms, number))
     };
     let mut rows: Vec<_> = text.lines().filter_map(row).collect();

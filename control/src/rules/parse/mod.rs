@@ -117,7 +117,14 @@ fn rule(input: &mut Input<'_>) -> Parsed<Rule> {
     }
     let mut actions = vec![action(input)?];
     while takes_sign(input, ",")? {
-        actions.push(action(input)?);
+        let at = next(input);
+        let more = action(input)?;
+        if actions.iter().any(|known| known.repeats(&more)) {
+            let at = at.start..input.previous_token_end();
+            let fault = Fault::new(at, "another action, or one for another service");
+            return Err(cut(fault.help("one of its kind is there already")));
+        }
+        actions.push(more);
     }
     let (weight, priority) = ranks(input)?;
     let rule = Rule { condition, lasting, until, clear_after_ms, actions, weight, priority };
@@ -159,7 +166,13 @@ fn ranks(input: &mut Input<'_>) -> Parsed<(u32, u32)> {
             (Some(_), Some(_)) => "the end",
         };
         let text = text_at(input, &at).unwrap_or_default();
-        return Err(cut(Fault::new(at, what).nearest(text, &["weight", "priority"])));
+        let left = [("weight", weight), ("priority", priority)];
+        let left = left.into_iter().filter(|(_, given)| given.is_none()).map(|(name, _)| name);
+        let mut fault = Fault::new(at, what).nearest(text, &left.collect::<Vec<_>>());
+        if matches!(text, "weight" | "priority") {
+            fault = fault.help(format!("the {text} is there already"));
+        }
+        return Err(cut(fault));
     }
     Ok((weight.unwrap_or(1), priority.unwrap_or(0)))
 }
