@@ -16,7 +16,7 @@ TEST_ARGS ?=
 # Options for criterion: make bench BENCH_ARGS='pick --quick'
 BENCH_ARGS ?=
 
-.PHONY: help setup demo test test-k8s test-onnx check bench bench-capacity bench-forecast bench-policy bench-risk bench-shadows
+.PHONY: help setup demo test test-k8s test-onnx fuzz check bench bench-capacity bench-forecast bench-policy bench-risk bench-shadows
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 17
@@ -43,6 +43,19 @@ test-k8s: ## Pods on a real API server, built once from Debian's sources (10 min
 test-onnx: ## Networks as experts (feature onnx); not part of test, since it builds 100 crates more
 	@scripts/setup.sh build test
 	cargo nextest run -p foreshadow-predictor --features onnx --locked --test onnx
+
+# What is found is kept in fuzz/found; what ends badly, in fuzz/artifacts.
+fuzz: ## Fuzz what reads foreign text, FUZZ_S seconds each (60); needs cargo-fuzz and a nightly compiler
+	@for target in calendar history rule forecaster; do \
+		mkdir -p fuzz/found/$$target; samples=; \
+		case $$target in \
+			calendar) samples="fuzz/corpus/calendar config/tests/calendars" ;; \
+			history) samples="fuzz/corpus/access_log fuzz/corpus/csv" ;; \
+			rule) samples=fuzz/corpus/rule ;; \
+		esac; \
+		cargo +nightly fuzz run --fuzz-dir fuzz $$target fuzz/found/$$target $$samples -- \
+			-max_total_time=$${FUZZ_S:-60} || exit 1; \
+	done
 
 check: ## Format, lints, documentation, dependencies, scripts; no tests
 	@scripts/setup.sh build check
