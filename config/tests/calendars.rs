@@ -15,8 +15,8 @@ fn forecast(file: &str) -> Forecast {
         "listeners: [{{ address: 127.0.0.1:80, routes: [{{ service: shop }}] }}]\n\
          services: {{ shop: {{ primaries: [127.0.0.1:1], forecast: {{ calendars: [{file:?}] }} }} }}\n"
     );
-    let mut config = parse(&text, Format::Yaml, "config.yaml", &|_| None).unwrap();
-    config.services.pop_first().unwrap().1.forecast
+    let mut config = parse(&text, Format::Yaml, "config.yaml", &|_| None).expect("a configuration");
+    config.services.pop_first().expect("a service").1.forecast
 }
 
 /// Names of occurrences within `days` of Friday, with their starts and ends in minutes from then.

@@ -1,12 +1,13 @@
 //! The cheapest fleet we can find that violates nothing, by one who knows all demand.
 //!
 //! It is laid out by the very law of the world: requests may wait, and a share of them may be violated.
-//! First comes the least number of instances that, always there, violates nothing. Of these one after
-//! the other is taken away wherever it is not missed for longer than it takes to start: the k-th
-//! instance exists from a start-up before each span in which it is needed to its end, and stays over a
-//! pause that is shorter than the start-up, as it does at the least cost where needs are given (Lu, Chen
-//! and Andrew, "Simple and Effective Dynamic Provisioning for Power-Proportional Data Centers", IEEE
-//! TPDS 2013, section 3). With a warm-up, instances start so much earlier.
+//! First come the least number of instances that, always there, violates nothing, and the fleet that
+//! serves every tick at once: there the k-th instance exists from a start-up before each span in which
+//! it is needed to its end, and stays over a pause that is shorter than the start-up, which is the least
+//! cost where needs are given (Lu, Chen and Andrew, "Simple and Effective Dynamic Provisioning for
+//! Power-Proportional Data Centers", IEEE TPDS 2013, section 3). Of each of them one instance after the
+//! other is taken away wherever it is not missed for longer than it takes to start, and the cheapest of
+//! all counts. With a warm-up, instances start so much earlier.
 //!
 //! What waits couples the needs of one time with those of the next, so that the least possible is not
 //! to be had in short: what is found is never dearer than any constant number without violations, nor
@@ -35,11 +36,16 @@ impl Oracle {
         let lead = usize::try_from(lead_ms.div_ceil(trace.tick_ms)).unwrap_or(usize::MAX);
         let law = Law::new(trace, setup);
         let constant = law.least_constant();
-        let peeled = peel::peel(&law, constant, setup.primaries, lead);
         let at_once: Vec<u32> =
             (0..trace.ticks()).map(|tick| setup.instances_for(trace.rps(tick))).collect();
-        let plans =
-            [schedule(&peeled, lead), schedule(&at_once, lead), vec![constant; trace.ticks()]];
+        let at_once = schedule(&at_once, lead);
+        let peeled = |served| schedule(&peel::peel(&law, served, setup.primaries, lead), lead);
+        let plans = [
+            peeled(lasting(&at_once, lead)),
+            peeled(vec![constant; trace.ticks()]),
+            at_once,
+            vec![constant; trace.ticks()],
+        ];
         let judged = plans.into_iter().map(|exist| {
             let serving = lasting(&exist, lead);
             let violated = law.violated(|tick| serving[tick]).count();

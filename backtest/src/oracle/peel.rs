@@ -6,33 +6,29 @@ use super::law::Law;
 /// instances are taken away at once.
 const MOST_STEPS: usize = 400_000_000;
 
-/// Instances that must serve in each tick, at first `constant`, of which one after the other is
-/// taken away wherever it is not missed for longer than `lead`, the ticks one takes to start: a
-/// shorter time it stays for nothing. What the constant number violates anyway may be violated.
-pub(super) fn peel(law: &Law<'_>, constant: u32, floor: u32, lead: usize) -> Vec<u32> {
-    let ticks = law.trace.ticks();
-    let mut plan = Plan {
-        needed: vec![constant; ticks],
-        waits: vec![0.0; ticks + 1],
-        exempt: vec![false; ticks],
-    };
-    law.violated(|_| constant).for_each(|tick| plan.exempt[tick] = true);
-    let levels = constant.saturating_sub(floor) as usize;
+/// Instances that must serve in each tick, at first `served`, of which one after the other is taken
+/// away wherever it is not missed for longer than `lead`, the ticks one takes to start: a shorter time
+/// it stays for nothing. What violates at first may do so.
+pub(super) fn peel(law: &Law<'_>, served: Vec<u32>, floor: u32, lead: usize) -> Vec<u32> {
+    let ticks = served.len();
+    let mut exempt = vec![false; ticks];
+    law.violated(|tick| served[tick]).for_each(|tick| exempt[tick] = true);
+    let mut level = served.iter().copied().max().unwrap_or(0);
+    let mut plan = Plan { base: Vec::new(), needed: served, waits: vec![0.0; ticks + 1], exempt };
+    let levels = level.saturating_sub(floor) as usize;
     let stride = levels.saturating_mul(ticks).div_ceil(MOST_STEPS).max(1);
     let stride = u32::try_from(stride).unwrap_or(u32::MAX);
-    let mut level = constant;
     while level > floor {
         let below = level.saturating_sub(stride).max(floor);
-        if !plan.take_away(law, level, below, lead) {
-            // Where this one is always needed, so are those below it.
-            break;
-        }
+        plan.take_away(law, level, below, lead);
         level = below;
     }
     plan.needed
 }
 
 struct Plan {
+    /// Instances that served in each tick before a level was begun with.
+    base: Vec<u32>,
     /// Instances that serve in each tick.
     needed: Vec<u32>,
     /// What waits before each tick.
@@ -41,17 +37,16 @@ struct Plan {
 }
 
 impl Plan {
-    /// Of the ticks with `level` leaves as many as it can with `below`; whether there are any.
-    fn take_away(&mut self, law: &Law<'_>, level: u32, below: u32, lead: usize) -> bool {
-        let ticks = self.needed.len();
+    /// Leaves as many of the ticks with `level` as it can with `below`.
+    fn take_away(&mut self, law: &Law<'_>, level: u32, below: u32, lead: usize) {
+        self.base.clone_from(&self.needed);
         // Since when this level is off.
         let mut off_since = Some(0);
-        let mut any = false;
-        for tick in 0..ticks {
-            let is_needed = self.needed[tick] > level || self.exempt[tick];
+        for tick in 0..self.needed.len() {
+            let is_needed = self.base[tick] + u32::from(self.exempt[tick]) > level;
             if !is_needed {
                 off_since.get_or_insert(tick);
-                self.needed[tick] = below;
+                self.needed[tick] = self.base[tick].min(below);
                 if !self.serve(law, tick) {
                     continue;
                 }
@@ -65,10 +60,8 @@ impl Plan {
             let on_from = self.on_from(law, (since, tick), (below, level), is_needed);
             // A pause as short as a start costs the same either way.
             let on_from = if on_from - since <= lead { since } else { on_from };
-            any |= on_from > since;
             self.turn(law, (on_from, tick), level);
         }
-        any || off_since.is_some()
     }
 
     /// From which tick on `level` must serve instead of `below`, so that neither `tick` nor one from
@@ -98,7 +91,7 @@ impl Plan {
         }
         while too_late - first > 1 {
             let middle = first + (too_late - first) / 2;
-            (first..middle).for_each(|at| self.needed[at] = self.needed[at].min(below));
+            (first..middle).for_each(|at| self.needed[at] = self.base[at].min(below));
             self.redo(law, first, middle);
             if self.turn(law, (middle, tick), level) {
                 too_late = middle
@@ -120,7 +113,11 @@ impl Plan {
 
     /// Goes through the ticks again; whether one of them violates.
     fn redo(&mut self, law: &Law<'_>, from: usize, to: usize) -> bool {
-        (from..to).fold(false, |over, tick| self.serve(law, tick) || over)
+        let mut is_over = false;
+        for tick in from..to {
+            is_over |= self.serve(law, tick);
+        }
+        is_over
     }
 
     fn serve(&mut self, law: &Law<'_>, tick: usize) -> bool {

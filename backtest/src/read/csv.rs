@@ -8,7 +8,9 @@ const TIME_NAMES: [&str; 9] =
     ["time", "timestamp", "date", "datetime", "ds", "ts", "period", "at", "at_ms"];
 /// A number from here on looks like a time: seconds since 1970, in 2001.
 const TIMES_FROM: f64 = 1e9;
-const REMEDY: &str = "name the columns with --time and --value, by heading or as #1, #2, ...; times are Unix times or as 2026-11-23T09:00:00Z, numbers have a point and no other mark, and an access log is read with --format common";
+const REMEDY: &str = "name the columns with --time and --value, by heading or as #1, #2, ...";
+/// The same where columns are there and what they hold cannot be read.
+const UNREAD: &str = "name the columns with --time and --value, by heading or as #1, #2, ...; times are Unix times or as 2026-11-23T09:00:00Z, numbers have a point and no other mark; an access log is read with --format common";
 
 /// Which column.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -116,7 +118,7 @@ impl CsvReader {
     /// # Errors
     /// When there are none, or more lines are unreadable than not.
     pub fn finish(self) -> Result<(Vec<Sample>, ReadReport), ReadError> {
-        self.reading.finish(REMEDY)
+        self.reading.finish(UNREAD)
     }
 
     fn sample(&self, layout: &Layout) -> Result<Sample, String> {
