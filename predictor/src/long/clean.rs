@@ -6,7 +6,7 @@ use super::input::History;
 pub(super) const MAX_VALUES: usize = 16_384;
 
 /// Larger values are taken for this, so that what is forecast of them is still a number.
-const HUGEST: f64 = 1e300;
+pub(super) const HUGEST: f64 = 1e300;
 
 /// A series without gaps, scaled so that its typical size is one.
 #[derive(Clone, Debug)]

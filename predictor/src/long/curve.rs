@@ -79,6 +79,11 @@ impl Curve {
         Self { table, ratio: 1.0, offset: 0.0, lasting: Lasting::Always, drift: 0.0 }
     }
 
+    /// The shape, `ratio` times.
+    pub(super) const fn scaled(table: usize, ratio: f64) -> Self {
+        Self { ratio, ..Self::plain(table) }
+    }
+
     /// The forecast at one step from the three things that depend on it.
     fn at(&self, shape: f64, kept: f64, drifted: f64) -> f64 {
         shape + kept * ((self.ratio - 1.0) * shape + self.offset) + self.drift * drifted

@@ -82,16 +82,33 @@ impl Spread {
         spread
     }
 
-    /// One value per level for the step ahead (0 is the next) whose point forecast is given.
-    pub(super) fn around(&self, ahead: usize, forecast: f64, levels: usize) -> Vec<f64> {
+    /// One value per level for the step ahead (0 is the next) whose point forecast is given. `doubt` is
+    /// the standard deviation of what no error could show yet; it adds to the errors as variances do.
+    pub(super) fn around(
+        &self,
+        (ahead, forecast): (usize, f64),
+        levels: &[f64],
+        doubt: f64,
+    ) -> Vec<f64> {
         let range = self.edges.partition_point(|edge| *edge <= ahead);
         let unit = self.unit(ahead % self.size.len().max(1), forecast);
         // Beyond what was tried, doubt grows like that of a random walk, up to a bound.
         let tried = 2 * self.edges.last().copied().unwrap_or(1).max(1);
         let beyond = (ahead as f64 / tried as f64).clamp(1.0, 9.0).sqrt();
         let row = self.quantiles.get(range);
-        let error = |level| row.and_then(|row| row.get(level)).copied().unwrap_or(0.0);
-        (0..levels).map(|level| forecast + error(level) * unit * beyond).collect()
+        let error = |at: usize| row.and_then(|row| row.get(at)).copied().unwrap_or(0.0);
+        let errors = (0..levels.len()).map(|at| error(at) * unit * beyond);
+        let mut least = f64::NEG_INFINITY;
+        let wider = |(error, level): (f64, &f64)| {
+            if doubt <= 0.0 {
+                return forecast + error;
+            }
+            let more = doubt * crate::math::normal_quantile(*level);
+            let both = (error * error + more * more).sqrt() - error.abs();
+            least = least.max(forecast + error + more.signum() * both);
+            least
+        };
+        errors.zip(levels).map(wider).collect()
     }
 
     fn unit(&self, slot: usize, forecast: f64) -> f64 {

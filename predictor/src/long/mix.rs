@@ -1,5 +1,7 @@
 //! How the experts are weighed: by their errors from rolling origins, horizon by horizon.
 
+use std::ops::Range;
+
 use serde::{Deserialize, Serialize};
 
 use super::clean::Series;
@@ -107,10 +109,11 @@ pub(super) fn join(
 }
 
 impl Weights {
-    /// Weighs the experts by their mean absolute errors; `floor` is the least value there can be.
+    /// Weighs the experts by their mean absolute errors, and by `prior`, the weights before anything
+    /// was seen (even ones where there are none); `floor` is the least value there can be.
     pub(super) fn learn(
         series: &Series,
-        origins: &[Origin],
+        (origins, prior): (&[Origin], Option<&[f64]>),
         ahead: &Ahead,
         unit: usize,
         floor: f64,
@@ -141,15 +144,22 @@ impl Weights {
         }
         let mut by_range: Vec<Vec<f64>> = Vec::with_capacity(losses.len());
         for losses in &losses {
-            let weights = weigh(losses).or_else(|| by_range.last().cloned());
-            by_range.push(weights.unwrap_or_default());
+            let weights = weigh(losses, prior).or_else(|| by_range.last().cloned());
+            by_range.push(weights.unwrap_or_else(|| prior.unwrap_or_default().to_vec()));
         }
         Self { edges, by_range }
     }
 
-    /// The largest weight of the `index`-th expert in any range.
-    pub(super) fn most_of(&self, index: usize) -> f64 {
-        self.by_range.iter().filter_map(|weights| weights.get(index)).copied().fold(0.0, f64::max)
+    /// The largest weight in any range of some experts together.
+    pub(super) fn most_of(&self, experts: Range<usize>) -> f64 {
+        let together = |weights: &Vec<f64>| sum_of(weights, &experts);
+        self.by_range.iter().map(together).fold(0.0, f64::max)
+    }
+
+    /// Weight of some experts together at the step ahead (0 is the next).
+    pub(super) fn share(&self, experts: Range<usize>, ahead: usize) -> f64 {
+        let range = self.edges.partition_point(|edge| *edge <= ahead);
+        self.by_range.get(range).map_or(0.0, |weights| sum_of(weights, &experts))
     }
 
     /// Writes the weighted mean of the experts over the steps of `ahead`; experts without a shape
@@ -190,6 +200,10 @@ impl Weights {
     }
 }
 
+fn sum_of(weights: &[f64], experts: &Range<usize>) -> f64 {
+    weights.get(experts.clone()).map_or(0.0, |weights| weights.iter().sum())
+}
+
 /// The steps ahead that a range covers, from 0, up to `length`.
 fn ends(edges: &[usize], range: usize, length: usize) -> (usize, usize) {
     let from = range.checked_sub(1).and_then(|before| edges.get(before)).copied().unwrap_or(0);
@@ -199,7 +213,7 @@ fn ends(edges: &[usize], range: usize, length: usize) -> (usize, usize) {
 
 /// Exponential weights of mean losses; an expert that was tried less often than others is taken
 /// for an average one where it was not. `None` without any loss.
-fn weigh(losses: &[(f64, f64)]) -> Option<Vec<f64>> {
+fn weigh(losses: &[(f64, f64)], prior: Option<&[f64]>) -> Option<Vec<f64>> {
     let most = losses.iter().map(|(_, count)| *count).fold(0.0, f64::max);
     if most <= 0.0 {
         return None;
@@ -213,7 +227,13 @@ fn weigh(losses: &[(f64, f64)]) -> Option<Vec<f64>> {
     let best = means.iter().copied().fold(f64::INFINITY, f64::min);
     let rate = RATE * most.sqrt();
     let weight = |mean: &f64| (-rate * ((mean - best) / best.max(1e-9)).clamp(0.0, 1e3)).exp();
-    let weights: Vec<f64> = means.iter().map(weight).collect();
+    let mut weights: Vec<f64> = means.iter().map(weight).collect();
+    if let Some(prior) = prior {
+        weights.iter_mut().zip(prior).for_each(|(weight, prior)| *weight *= prior);
+    }
     let total: f64 = weights.iter().sum();
+    if total <= 0.0 {
+        return prior.map(<[f64]>::to_vec);
+    }
     Some(weights.iter().map(|weight| weight / total).collect())
 }

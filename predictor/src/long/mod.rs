@@ -34,6 +34,7 @@
 //! # Ok::<(), foreshadow_predictor::long::FitError>(())
 //! ```
 
+mod category;
 mod clean;
 mod curve;
 mod effects;
@@ -44,15 +45,18 @@ mod interval;
 mod mix;
 mod profile;
 mod season;
+mod seats;
 mod signal;
 mod spec;
 
 use serde::{Deserialize, Serialize};
 
+pub use category::{Category, Shape};
 pub use effects::Lift;
 pub use extra::Extra;
 pub use forecast::LongForecast;
 pub use input::{Event, History, Regressor};
+pub use seats::Belonging;
 pub use spec::{FitError, LongSpec};
 
 use clean::Series;
@@ -62,6 +66,7 @@ use interval::Spread;
 use mix::Weights;
 use profile::Tables;
 use season::Seasons;
+use seats::Seat;
 
 /// Farthest step ahead at which the experts are tried; beyond it they keep their weights.
 const MAX_TRIED: usize = 2_016;
@@ -85,6 +90,18 @@ pub struct Model {
     effects: Effects,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     extra: Option<Result<f64, String>>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    seats: Vec<Seat>,
+}
+
+/// Who takes part in a fit beside the model's own experts.
+#[derive(Clone, Copy, Default)]
+pub struct Guests<'a> {
+    /// One more expert; [`Model::extra`] says what became of it.
+    pub extra: Option<&'a dyn Extra>,
+    /// What other series of the same kind have in common, the closest kind first, four at most; of use
+    /// while the series has less than two weeks of its own. [`Model::belongings`] says how far they count.
+    pub categories: &'a [Category],
 }
 
 impl Model {
@@ -118,6 +135,21 @@ impl Model {
         events: &[Event],
         extra: Option<&dyn Extra>,
     ) -> Result<Self, FitError> {
+        Self::fit_among(history, spec, regressors, events, Guests { extra, ..Guests::default() })
+    }
+
+    /// The same among others.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`fit`](Self::fit); a guest that fails or is of no use is no error.
+    pub fn fit_among(
+        history: &History,
+        spec: &LongSpec,
+        regressors: &[Regressor],
+        events: &[Event],
+        guests: Guests<'_>,
+    ) -> Result<Self, FitError> {
         if history.step_ms == 0 {
             return Err(FitError::Step);
         }
@@ -148,15 +180,20 @@ impl Model {
         let horizon = horizon.clamp(1, MAX_TRIED);
         let levels = spec.sane_levels();
         let mut rolled = mix::roll(&series, seasons, unit, horizon);
-        let joined = extra.map(|extra| mix::join(extra, &series, &mut rolled));
+        let seats = seats::seat(guests.categories, (&series, grid), unit, &mut rolled);
+        let joined = guests.extra.map(|extra| mix::join(extra, &series, &mut rolled));
         let (origins, tables, curves) = rolled;
+        let prior = seats::prior(&seats, curves.len());
         let ahead = Ahead::new(unit, 0, horizon);
         let floor = if spec.non_negative { 0.0 } else { f64::NEG_INFINITY };
-        let weights = Weights::learn(&series, &origins, &ahead, unit, floor);
-        let extra = joined.map(|joined| joined.map(|()| weights.most_of(curves.len() - 1)));
+        let tries = (&origins[..], prior.as_deref());
+        let weights = Weights::learn(&series, tries, &ahead, unit, floor);
+        let last = curves.len() - 1..curves.len();
+        let extra = joined.map(|joined| joined.map(|()| weights.most_of(last)));
         let tried = (&origins[..], &weights);
         let spread = Spread::learn(&series, tried, (seasons.short, &ahead), horizon, &levels);
         let lowest = if spec.non_negative { 0.0 } else { -HIGHEST * highest };
+        let lift = seats.iter().map(|seat| seat.lift(&weights)).fold(1.0, f64::max);
         Ok(Self {
             origin_ms: history.end_ms(),
             step_ms: history.step_ms,
@@ -166,7 +203,7 @@ impl Model {
                 .flatten()
                 .collect(),
             scale: series.scale,
-            bounds: (lowest, HIGHEST * highest),
+            bounds: (lowest, HIGHEST * highest * lift),
             unit,
             tables,
             curves,
@@ -174,6 +211,7 @@ impl Model {
             spread,
             effects,
             extra,
+            seats,
         })
     }
 
@@ -196,7 +234,9 @@ impl Model {
             value.clamp(self.bounds.0, self.bounds.1) * self.scale
         };
         let quantiles = mean.iter().enumerate().map(|(at, mean)| {
-            let row = self.spread.around(first + at, *mean, self.levels.len());
+            let of = |seat: &Seat| seat.doubt(first + at, &self.weights);
+            let doubt = mean.abs() * self.seats.iter().map(of).sum::<f64>();
+            let row = self.spread.around((first + at, *mean), &self.levels, doubt);
             row.into_iter().map(|value| finished(at, value)).collect()
         });
         LongForecast {
@@ -229,6 +269,11 @@ impl Model {
     pub fn extra(&self) -> Option<Result<f64, &str>> {
         let extra = self.extra.as_ref()?;
         Some(extra.as_ref().map(|weight| *weight).map_err(String::as_str))
+    }
+
+    /// The categories that took part, in the order they were given.
+    pub fn belongings(&self) -> impl Iterator<Item = Belonging<'_>> {
+        self.seats.iter().map(|seat| seat.belonging(&self.weights))
     }
 
     /// Learned lifts of the kinds of events, in order of their names.
