@@ -8,12 +8,17 @@ use serde::{Deserialize, Serialize};
 
 use super::clean::Series;
 use super::input::{Event, Regressor};
+use super::interact::{self, FEATURES, Row};
 use super::signal::{Signal, signals};
 
 /// Events looked at on each side of the end of the history, nearest first.
 const MAX_EVENTS: usize = 1_024;
 /// Bounds of a lift.
 const LIFT: (f64, f64) = (0.05, 20.0);
+/// A lift that depends on the moment must lessen the errors of the newest third of events to this share,
+/// of so many events at least.
+const WORTH: f64 = 0.9;
+const LEAST_EVENTS: usize = 4;
 /// What is expected of a kind of event counts as many repeats as this.
 const PRIOR_REPEATS: f64 = 0.5;
 
@@ -26,6 +31,42 @@ pub struct Lift {
     pub ratio: f64,
     /// Events of this kind seen in the history.
     pub repeats: usize,
+    /// By what the logarithm of the factor depends on time of day and weekend; zero where it does not.
+    #[serde(default)]
+    by: Row,
+}
+
+impl Lift {
+    /// The factor at a moment, over `step_ms`: the [`ratio`](Self::ratio), or what the history showed of
+    /// events at such times of day and days of the week.
+    pub fn at(&self, at_ms: u64, step_ms: u64) -> f64 {
+        self.ratio * moved(&self.by, at_ms, step_ms)
+    }
+
+    /// The least and the most of [`at`](Self::at) over the hours of a week.
+    pub fn range(&self) -> (f64, f64) {
+        let hours = (0..168).map(|hour| self.at(hour * 3_600_000, 3_600_000));
+        hours.fold((f64::INFINITY, 0.0), |(least, most), lift| {
+            (f64::min(least, lift), f64::max(most, lift))
+        })
+    }
+}
+
+/// Factor on a lift at a moment.
+fn moved(by: &Row, at_ms: u64, step_ms: u64) -> f64 {
+    if by.iter().all(|coefficient| *coefficient == 0.0) {
+        return 1.0;
+    }
+    interact::dot(by, &interact::moment(at_ms, step_ms)).exp().clamp(LIFT.0, LIFT.1)
+}
+
+/// An event to come.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Planned {
+    from_ms: u64,
+    to_ms: u64,
+    ratio: f64,
+    by: Row,
 }
 
 /// Where the steps of a series are in time.
@@ -42,7 +83,7 @@ pub(super) struct Grid {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Effects {
     pub(super) lifts: Vec<Lift>,
-    planned: Vec<(u64, u64, f64)>,
+    planned: Vec<Planned>,
     pub(super) signals: Vec<Signal>,
 }
 
@@ -53,35 +94,38 @@ impl Effects {
         series: &mut Series,
         grid: Grid,
         unit: usize,
-        regressors: &[Regressor],
-        events: &[Event],
+        (regressors, events, interactions): (&[Regressor], &[Event], bool),
     ) -> Self {
         let end_ms = grid.at_ms(grid.length);
         let (past, future) = nearest(events, grid.start_ms, end_ms);
-        let mut effects = Self { lifts: lifts(series, grid, &past), ..Self::default() };
+        let mut effects =
+            Self { lifts: lifts(series, grid, &past, interactions), ..Self::default() };
         let steps: usize = past.iter().map(|event| grid.steps(event).len()).sum();
         for event in past {
-            let ratio = effects.ratio(event);
+            let (ratio, by) = effects.ratio(event);
             let during = grid.steps(event);
             if during.len() <= 2 * unit && 2 * steps <= grid.length {
                 series.known[during].fill(false);
             } else {
-                series.values[during].iter_mut().for_each(|value| *value /= ratio);
+                for at in during {
+                    series.values[at] /= ratio * moved(&by, grid.at_ms(at), grid.step_ms);
+                }
             }
         }
         // An event may still last when the history ends.
         for event in future {
             effects.announce(event);
         }
-        effects.signals = signals(series, grid, regressors);
+        effects.signals = signals(series, grid, regressors, interactions);
         effects
     }
 
     /// Adds an event to come, unless there are too many.
     pub(super) fn announce(&mut self, event: &Event) {
-        let ratio = self.ratio(event);
+        let (ratio, by) = self.ratio(event);
         if self.planned.len() < MAX_EVENTS && event.end_ms > event.start_ms {
-            self.planned.push((event.start_ms, event.end_ms, ratio));
+            let (from_ms, to_ms) = (event.start_ms, event.end_ms);
+            self.planned.push(Planned { from_ms, to_ms, ratio, by });
         }
     }
 
@@ -91,16 +135,19 @@ impl Effects {
         let end_ms = at_ms.saturating_add(step_ms);
         let value = self.signals.iter().fold(value, |value, signal| signal.put_on(value, ahead));
         // Of events at one time the largest counts: often they are one, announced and in a calendar.
-        let lift = |(from_ms, to_ms, ratio): &(u64, u64, f64)| {
-            let shared_ms = end_ms.min(*to_ms).saturating_sub(at_ms.max(*from_ms));
-            (shared_ms > 0).then(|| 1.0 + (ratio - 1.0) * shared_ms as f64 / step_ms.max(1) as f64)
+        let lift = |event: &Planned| {
+            let shared_ms = end_ms.min(event.to_ms).saturating_sub(at_ms.max(event.from_ms));
+            (shared_ms > 0).then(|| {
+                let ratio = event.ratio * moved(&event.by, at_ms, step_ms);
+                1.0 + (ratio - 1.0) * shared_ms as f64 / step_ms.max(1) as f64
+            })
         };
         value * self.planned.iter().filter_map(lift).reduce(f64::max).unwrap_or(1.0)
     }
 
-    fn ratio(&self, event: &Event) -> f64 {
+    fn ratio(&self, event: &Event) -> (f64, Row) {
         let known = self.lifts.iter().find(|lift| lift.kind == event.kind);
-        known.map_or_else(|| expected(event), |lift| lift.ratio)
+        known.map_or_else(|| (expected(event), Row::default()), |lift| (lift.ratio, lift.by))
     }
 }
 
@@ -148,34 +195,74 @@ fn nearest(events: &[Event], start_ms: u64, end_ms: u64) -> (Vec<&Event>, Vec<&E
     (past[past.len().saturating_sub(MAX_EVENTS)..].to_vec(), future)
 }
 
+/// What the events of one kind did, step by step.
+#[derive(Default)]
+struct Kind {
+    /// Sum of the logarithms of lifts, and of how many.
+    logs: f64,
+    repeats: f64,
+    expected: f64,
+    /// Moment and logarithm of the lift by step, and the steps after each event.
+    rows: Vec<(Row, f64)>,
+    ends: Vec<usize>,
+}
+
 /// Geometric means of what the events of a kind did, drawn towards what was expected of it.
-fn lifts(series: &Series, grid: Grid, events: &[&Event]) -> Vec<Lift> {
+fn lifts(series: &Series, grid: Grid, events: &[&Event], interactions: bool) -> Vec<Lift> {
     let mut busy = vec![false; grid.length];
     for event in events {
         busy[grid.steps(event)].fill(true);
     }
-    let mut kinds: BTreeMap<&str, (f64, f64, f64)> = BTreeMap::new();
+    let mut kinds: BTreeMap<&str, Kind> = BTreeMap::new();
     for event in events {
         let kind = kinds.entry(&event.kind).or_default();
-        if event.expected_lift.is_some() || kind.2 == 0.0 {
-            kind.2 = expected(event);
+        if event.expected_lift.is_some() || kind.expected == 0.0 {
+            kind.expected = expected(event);
         }
         let (mut seen, mut usual) = (0.0, 0.0);
         for at in grid.steps(event).filter(|at| series.known[*at]) {
             if let Some(value) = grid.usual(series, &busy, at) {
                 (seen, usual) = (seen + series.values[at], usual + value);
+                if interactions && value > 1e-6 && kind.rows.len() < grid.length {
+                    let lift = (series.values[at] / value).clamp(LIFT.0, LIFT.1).ln();
+                    kind.rows.push((interact::moment(grid.at_ms(at), grid.step_ms), lift));
+                }
             }
         }
+        kind.ends.push(kind.rows.len());
         if usual > 1e-6 && seen >= 0.0 {
-            (kind.0, kind.1) = (kind.0 + (seen / usual).clamp(LIFT.0, LIFT.1).ln(), kind.1 + 1.0);
+            kind.logs += (seen / usual).clamp(LIFT.0, LIFT.1).ln();
+            kind.repeats += 1.0;
         }
     }
-    let lift = |(kind, (logs, repeats, expected)): (&str, (f64, f64, f64))| Lift {
-        kind: kind.to_owned(),
-        ratio: ((logs + PRIOR_REPEATS * expected.ln()) / (repeats + PRIOR_REPEATS)).exp(),
-        repeats: repeats as usize,
-    };
-    kinds.into_iter().map(lift).collect()
+    kinds.into_iter().map(|(kind, seen)| seen.lift(kind)).collect()
+}
+
+impl Kind {
+    fn lift(mut self, kind: &str) -> Lift {
+        let log = (self.logs + PRIOR_REPEATS * self.expected.ln()) / (self.repeats + PRIOR_REPEATS);
+        let by = self.depends().unwrap_or([0.0; FEATURES]);
+        // Where it depends on the moment, the ratio is that of an average one.
+        let log = if by == [0.0; FEATURES] || self.rows.is_empty() {
+            log
+        } else {
+            let moments = self.rows.iter().map(|(row, _)| interact::dot(&by, row)).sum::<f64>();
+            log - moments / self.rows.len() as f64
+        };
+        Lift { kind: kind.to_owned(), ratio: log.exp(), repeats: self.repeats as usize, by }
+    }
+
+    /// By what the lift depends on the moment, if it does: learned from the older two thirds of events and
+    /// judged by the others.
+    fn depends(&mut self) -> Option<Row> {
+        let older = *self.ends.get((self.ends.len() * 2 / 3).checked_sub(1)?)?;
+        if self.ends.len() < LEAST_EVENTS || older == 0 {
+            return None;
+        }
+        let mean = self.rows[..older].iter().map(|(_, lift)| lift).sum::<f64>() / older as f64;
+        self.rows.iter_mut().for_each(|(_, lift)| *lift -= mean);
+        interact::learn(&self.rows, older, WORTH)
+    }
 }
 
 #[cfg(test)]

@@ -41,6 +41,7 @@ mod effects;
 mod extra;
 mod forecast;
 mod input;
+mod interact;
 mod interval;
 mod mix;
 mod profile;
@@ -171,7 +172,8 @@ impl Model {
         };
         // What was measured bounds what is forecast, not what an event's lift made of it.
         let highest = series.values.iter().fold(0.0, |most: f64, value| most.max(value.abs()));
-        let effects = Effects::take_out(&mut series, grid, unit, regressors, events);
+        let told = (regressors, events, spec.interactions);
+        let effects = Effects::take_out(&mut series, grid, unit, told);
         series.distrust(seasons.short);
         series.fill(unit);
 
@@ -285,6 +287,13 @@ impl Model {
     /// a logarithm of a factor, or in units of the typical value for series that can be negative.
     pub fn regressors(&self) -> impl Iterator<Item = (&str, f64)> {
         self.effects.signals.iter().map(|signal| (signal.name.as_str(), signal.coefficient))
+    }
+
+    /// The least and the most effect of one standard deviation of a regressor, by moment of the season: the
+    /// same where it was not found to depend on that.
+    pub fn effect_range(&self, regressor: &str) -> Option<(f64, f64)> {
+        let signal = self.effects.signals.iter().find(|signal| signal.name == regressor)?;
+        Some(signal.range)
     }
 
     /// Time in milliseconds by which a regressor goes ahead of the series, as it was found; 0 where it is

@@ -6,6 +6,7 @@ use super::Model;
 use super::clean::Series;
 use super::effects::Grid;
 use super::input::Regressor;
+use super::interact::{self, BUSY, Row};
 use super::season::dot;
 
 /// Regressors looked at.
@@ -37,6 +38,9 @@ pub(super) struct Signal {
     /// By how many steps it goes ahead of the series.
     #[serde(default)]
     pub(super) lead: usize,
+    /// Effects of one standard deviation at the moment of the season at which it is least, and most.
+    #[serde(default)]
+    pub(super) range: (f64, f64),
     /// Whether it is to have no effect on forecasts.
     #[serde(default)]
     pub(super) muted: bool,
@@ -67,7 +71,12 @@ fn apply(value: f64, effect: f64, additive: bool) -> f64 {
 /// Both sides are compared after taking their seasonal means away (Frisch and Waugh 1933). A
 /// regressor is used only if what it taught over the older two thirds of the history held over the
 /// newest third: one that never went with the series, or no longer does, has no weight.
-pub(super) fn signals(series: &mut Series, grid: Grid, regressors: &[Regressor]) -> Vec<Signal> {
+pub(super) fn signals(
+    series: &mut Series,
+    grid: Grid,
+    regressors: &[Regressor],
+    interactions: bool,
+) -> Vec<Signal> {
     if regressors.is_empty() {
         return Vec::new();
     }
@@ -104,22 +113,60 @@ pub(super) fn signals(series: &mut Series, grid: Grid, regressors: &[Regressor])
             *coefficient += step;
         }
     }
+    let busy = busy(&means);
     let mut found = Vec::new();
     for (regressor, lead, moves, coefficient) in kept {
-        let effect = |moves: &f64| (coefficient * moves).clamp(-EFFECT, EFFECT);
-        for (value, moves) in series.values.iter_mut().zip(&moves) {
-            *value = apply(*value, -effect(moves), additive);
+        let moment = |at: usize| {
+            let mut moment = interact::moment(grid.at_ms(at), grid.step_ms);
+            moment[BUSY] = busy[at % period];
+            moment
+        };
+        let by = if interactions { depends(&steps, &moves, &mut left, moment) } else { None };
+        let slope = |at| coefficient + by.as_ref().map_or(0.0, |by| interact::dot(by, &moment(at)));
+        let effect = |(at, moves): (usize, &f64)| (slope(at) * moves).clamp(-EFFECT, EFFECT);
+        for (at, value) in series.values.iter_mut().enumerate() {
+            *value = apply(*value, -effect((at, &moves[at])), additive);
         }
+        let season = (0..period).map(|ahead| slope(grid.length + ahead));
+        let range = season.fold((f64::INFINITY, f64::NEG_INFINITY), |(least, most), slope| {
+            (f64::min(least, slope), f64::max(most, slope))
+        });
         found.push(Signal {
             name: regressor.name.clone(),
             coefficient,
             additive,
             lead,
+            range,
             muted: false,
-            effects: moves[grid.length..].iter().map(effect).collect(),
+            effects: moves.iter().enumerate().skip(grid.length).map(effect).collect(),
         });
     }
     found
+}
+
+/// By what the effect of a regressor depends on the moment, if it does; that is then taken out of what is
+/// left.
+fn depends(
+    steps: &[usize],
+    moves: &[f64],
+    left: &mut [f64],
+    moment: impl Fn(usize) -> Row,
+) -> Option<Row> {
+    let row = |at: &usize| (moment(*at).map(|feature| feature * moves[*at]), left[*at]);
+    let rows: Vec<(Row, f64)> = steps.iter().map(row).collect();
+    let by = interact::learn(&rows, older(steps), WORTH)?;
+    steps.iter().zip(rows).for_each(|(at, (row, _))| left[*at] -= interact::dot(&by, &row));
+    Some(by)
+}
+
+/// How busy it usually is by slot, about 0 with a deviation of 1.
+fn busy(means: &[f64]) -> Vec<f64> {
+    let count = means.len().max(1) as f64;
+    let mean = means.iter().sum::<f64>() / count;
+    let square = means.iter().map(|slot| (slot - mean) * (slot - mean)).sum::<f64>() / count;
+    let deviation = square.sqrt();
+    let scaled = |slot: &f64| if deviation > 1e-9 { (slot - mean) / deviation } else { 0.0 };
+    means.iter().map(scaled).collect()
 }
 
 /// A regressor, by how many steps it goes ahead, its moves so much later, and its effect.

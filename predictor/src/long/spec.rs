@@ -23,6 +23,9 @@ pub struct LongSpec {
     pub horizon_ms: u64,
     /// Whether the series cannot be negative, as counts and rates cannot.
     pub non_negative: bool,
+    /// Whether effects of events and regressors may depend on the time of day, the weekend and how busy it
+    /// usually is, where the history shows that they do.
+    pub interactions: bool,
 }
 
 impl Default for LongSpec {
@@ -32,6 +35,7 @@ impl Default for LongSpec {
             seasons_ms: Vec::new(),
             horizon_ms: DAY_MS,
             non_negative: true,
+            interactions: true,
         }
     }
 }

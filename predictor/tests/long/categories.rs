@@ -12,7 +12,7 @@ const DAY_MS: u64 = 24 * HOUR_MS;
 /// Demand by time.
 type Demand = fn(u64) -> f64;
 /// A Monday's midnight.
-const MONDAY_MS: u64 = 20_657 * DAY_MS;
+const MONDAY_MS: u64 = 20_661 * DAY_MS;
 /// Tuesday of the fifth week, two in the afternoon.
 const ADDED_MS: u64 = MONDAY_MS + 29 * DAY_MS + 14 * HOUR_MS;
 

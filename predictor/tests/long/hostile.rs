@@ -56,12 +56,13 @@ fn spec() -> impl Strategy<Value = LongSpec> {
         0..3,
     );
     let horizon = prop::sample::select(vec![0, 1, 3_600_000, 604_800_000, u64::MAX]);
-    (levels, seasons, horizon, any::<bool>()).prop_map(
-        |(levels, seasons_ms, horizon_ms, non_negative)| LongSpec {
+    (levels, seasons, horizon, any::<(bool, bool)>()).prop_map(
+        |(levels, seasons_ms, horizon_ms, (non_negative, interactions))| LongSpec {
             levels,
             seasons_ms,
             horizon_ms,
             non_negative,
+            interactions,
         },
     )
 }

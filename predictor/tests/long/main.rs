@@ -5,5 +5,6 @@ mod common;
 mod effects;
 mod extra;
 mod hostile;
+mod interactions;
 mod leads;
 mod shapes;
