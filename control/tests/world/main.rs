@@ -1,6 +1,7 @@
 //! The controller against a small simulated world: queues, start-up delays, faults and lies.
 
 mod capacity;
+mod categories;
 mod cold_start;
 mod damaged;
 mod errors;
