@@ -201,6 +201,7 @@ pub(super) async fn forecast(
         "levels": curve.levels,
         "points": points,
         "score": curve.score,
+        "categories": curve.categories,
         "signals": curve.signals,
         "lifts": curve.lifts,
     });

@@ -18,6 +18,7 @@ use super::error::ApiError;
 use super::extract::{Path, limit};
 use super::operate::blocking;
 use crate::node::decisions;
+use crate::node::long::Reach;
 use crate::node::view::View;
 use crate::node::{ReloadOutcome, Shared};
 
@@ -244,7 +245,27 @@ pub(super) async fn service(State(shared): State<Arc<Shared>>, Path(name): Path<
     let instances = seen.instances.iter().map(|i| instance_json(&view, &counted, plan, i));
     answer["instances"] = instances.collect();
     answer["forecast"] = json!(plan.forecast);
+    answer["categories"] = categories(&shared, &name);
     Ok(Json(answer))
+}
+
+/// Which categories a service belongs to, and how far each counts in its curves: nothing once those rest on
+/// two weeks of its own.
+fn categories(shared: &Shared, name: &ServiceName) -> Value {
+    let config = shared.config.load();
+    let Some(configured) = config.services.get(name) else { return Value::Null };
+    let curves: serde_json::Map<String, Value> = Reach::ALL
+        .into_iter()
+        .filter_map(|reach| {
+            let curve = shared.long.curve(name, reach)?;
+            Some((reach.as_str().to_owned(), json!(curve.categories)))
+        })
+        .collect();
+    json!({
+        "group": configured.group,
+        "zones": configured.zones().collect::<Vec<_>>(),
+        "curves": curves,
+    })
 }
 
 pub(super) async fn instances(State(shared): State<Arc<Shared>>, only: OnlyQuery) -> Answer {

@@ -233,7 +233,7 @@ impl Observer {
         let calendar = long.calendar();
         let ordered = self.events.iter().filter(|event| event.service == name.as_str());
         let events = ordered.chain(calendar.get(name).into_iter().flatten());
-        announced(events, |event| long.lift(name, &event.name, event.lift), at_ms)
+        announced(events, |event| long.lift(name, event, at_ms), at_ms)
     }
 
     fn count(&mut self, name: &ServiceName, facts: &[Fact]) {

@@ -27,7 +27,8 @@ use self::range::{DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS};
 use crate::raw::{List, Map, RawConfig, RawHistory, RawLog, RawRecording, RawService};
 use crate::reader::{Field, Problem, Reader, quote};
 use crate::{
-    Config, DEFAULT_STATE_DIR, History, Log, LogFormat, LogLevel, Recording, Reload, Service,
+    Config, DEFAULT_STATE_DIR, History, HostMatch, Listener, Log, LogFormat, LogLevel, Recording,
+    Reload, Service,
 };
 
 /// The configuration, or nothing where a part of it is missing; both after reports.
@@ -45,7 +46,8 @@ pub(crate) fn config(raw: RawConfig, r: &mut Reader<'_>) -> Option<Config> {
     let reload = raw.reload.value().unwrap_or_default();
     let listeners = listeners.unwrap_or_default();
     let listens: Vec<_> = listeners.iter().map(|listener| listener.address).collect();
-    let services = raw.services.value().map(|map| services(map, &listens, r));
+    let mut services = raw.services.value().map(|map| services(map, &listens, r));
+    services.iter_mut().for_each(|services| group_by_host(services, &listeners));
     Some(Config {
         admin: admin::admin(raw.admin, &listeners, r),
         state_dir: raw.state_dir.value().map_or_else(|| DEFAULT_STATE_DIR.into(), |p| p.0),
@@ -110,6 +112,19 @@ fn services(
         services.entry(name).and_modify(|service| service.rules = rules);
     }
     services
+}
+
+/// Services without a group belong to that of their host: whoever asks one for something is likely to ask
+/// the others as well.
+fn group_by_host(services: &mut BTreeMap<ServiceName, Service>, listeners: &[Listener]) {
+    for (name, service) in services.iter_mut().filter(|(_, service)| service.group.is_none()) {
+        let routes = listeners.iter().flat_map(|listener| &listener.routes);
+        let mut hosts = routes.filter(|route| route.service == *name).map(|r| &r.matches.host);
+        let Some(host) = hosts.next() else { continue };
+        if *host != HostMatch::Any && hosts.all(|other| other == host) {
+            service.group = Some(host.to_string());
+        }
+    }
 }
 
 fn log(raw: RawLog) -> Log {

@@ -40,6 +40,7 @@ pub(super) fn service(raw: RawService, listens: &[SocketAddr], r: &mut Reader<'_
     };
     Service {
         primaries: primaries(raw.primaries, listens, r),
+        group: raw.group.value().map(|group| group.0),
         objective: objective(raw.objective, r),
         capacity,
         target_utilisation: range::share(raw.target_utilisation, 0.01..=1.0, usual, r),

@@ -20,6 +20,9 @@ use crate::units;
 pub struct Service {
     /// The instances that always run, with distinct addresses, at least one.
     pub primaries: Vec<Primary>,
+    /// Services of one group are taken to rise and fall at the same times.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
     /// What its clients were promised.
     #[serde(serialize_with = "units::control::objective")]
     pub objective: Objective,
@@ -65,6 +68,14 @@ pub struct Service {
 }
 
 impl Service {
+    /// The zones of its primaries, each once, in the order of the file.
+    pub fn zones(&self) -> impl Iterator<Item = &str> {
+        let zone = |at: usize| self.primaries[at].zone.as_str();
+        let first =
+            move |at: &usize| !zone(*at).is_empty() && (0..*at).all(|n| zone(n) != zone(*at));
+        (0..self.primaries.len()).filter(first).map(zone)
+    }
+
     /// The service as the controller knows it.
     #[must_use]
     pub fn spec(&self, name: ServiceName) -> ServiceSpec {

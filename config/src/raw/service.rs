@@ -13,6 +13,10 @@ table! {
     RawService {
         /// The instances that always run: addresses, or tables with more about each.
         primaries: List<Either<BackendAddress, RawPrimary>> = required,
+        /// A name shared with services whose demand rises and falls at the same times, such as those of one
+        /// product: a young one borrows the shape of their day and week, see docs/forecasting.md. Default:
+        /// the host that its routes name, where they all name the same one.
+        group: Text,
         /// What clients were promised.
         objective: RawObjective,
         /// Capacity of an instance: auto learns it, a rate such as 400rps pins it. Default: auto.

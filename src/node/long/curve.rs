@@ -1,8 +1,10 @@
 //! A fitted curve, and what the controller is told of it.
 
 use foreshadow_control::{Foreseen, QuantileSpec, Sight, Told};
+use foreshadow_predictor::long::Lift;
 use serde::Serialize;
 
+use super::categories::CategoryPart;
 use super::heard::SignalPart;
 use super::network::Part;
 use super::score::LeadScore;
@@ -35,6 +37,8 @@ pub(crate) struct Curve {
     /// What became of the network, where one is configured.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) network: Option<Part>,
+    /// Categories that it was fitted with: those of a young service.
+    pub(crate) categories: Vec<CategoryPart>,
     /// Signals that were found to go with demand.
     pub(crate) signals: Vec<SignalPart>,
     /// What repeated events did to demand.
@@ -47,6 +51,7 @@ pub(crate) struct Curve {
 /// A curve is used for so long, or for so many of its spans if that is longer.
 const STALE_MS: u64 = 3_600_000;
 const STALE_SPANS: u64 = 4;
+const HOUR_MS: u64 = 3_600_000;
 /// Truths before a record counts, and the error relative to "as in the last span" that speaks against
 /// a curve.
 const MIN_SCORED: u64 = 12;
@@ -101,22 +106,43 @@ impl Curve {
 }
 
 /// What a kind of event did to demand, over its repeats.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub(crate) struct LearnedLift {
     /// The events' common name.
     pub(crate) name: String,
     /// Demand with it relative to without.
     pub(crate) lift: f64,
+    /// The same at the hour of the week at which it is least, and most: as `lift` where it was not found to
+    /// depend on that.
+    pub(crate) least_lift: f64,
+    pub(crate) most_lift: f64,
     /// Events it was learned from.
     pub(crate) repeats: usize,
+    #[serde(skip)]
+    pub(super) learned: Option<Lift>,
+}
+
+impl From<&Lift> for LearnedLift {
+    fn from(lift: &Lift) -> Self {
+        let (least_lift, most_lift) = lift.range();
+        Self {
+            name: lift.kind.clone(),
+            lift: lift.ratio,
+            least_lift,
+            most_lift,
+            repeats: lift.repeats,
+            learned: Some(lift.clone()),
+        }
+    }
 }
 
 impl LearnedLift {
-    /// What is expected of the next one: the announcement counts as one repeat.
+    /// What is expected of the next one at a moment of it: the announcement counts as one repeat.
     #[expect(clippy::cast_precision_loss, reason = "repeats are few")]
-    pub(super) fn blended(&self, announced: f64) -> f64 {
+    pub(super) fn blended(&self, announced: f64, at_ms: u64) -> f64 {
         let repeats = self.repeats as f64;
-        let learned = if self.lift.is_finite() { self.lift } else { announced };
+        let lift = self.learned.as_ref().map_or(self.lift, |lift| lift.at(at_ms, HOUR_MS));
+        let learned = if lift.is_finite() { lift } else { announced };
         (announced + repeats * learned) / (1.0 + repeats)
     }
 }
@@ -137,10 +163,10 @@ mod tests {
 
     #[test]
     fn repeats_outweigh_the_announcement() {
-        let learned = |lift, repeats| LearnedLift { name: "sale".to_owned(), lift, repeats };
-        assert_eq!(learned(2.0, 0).blended(5.0), 5.0);
-        assert_eq!(learned(2.0, 2).blended(5.0), 3.0);
-        assert_eq!(learned(f64::NAN, 9).blended(5.0), 5.0);
+        let learned = |lift, repeats| LearnedLift { lift, repeats, ..LearnedLift::default() };
+        assert_eq!(learned(2.0, 0).blended(5.0, 0), 5.0);
+        assert_eq!(learned(2.0, 2).blended(5.0, 0), 3.0);
+        assert_eq!(learned(f64::NAN, 9).blended(5.0, 0), 5.0);
     }
 
     fn curve() -> Curve {
@@ -160,6 +186,7 @@ mod tests {
             mean: Vec::new(),
             score: Vec::new(),
             network: None,
+            categories: Vec::new(),
             signals: Vec::new(),
             lifts: Vec::new(),
             told: Told::default(),

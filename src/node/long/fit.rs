@@ -9,11 +9,12 @@ use std::time::{Duration, Instant};
 
 use foreshadow_config::Config;
 use foreshadow_control::{QuantileSpec, ServiceName, Told};
-use foreshadow_predictor::long::{Event, Extra, History, LongSpec, Model};
+use foreshadow_predictor::long::{Category, Event, Extra, Guests, History, LongSpec, Model};
 
 use super::Reach;
 use super::calendar::{as_event, coming, upcoming};
-use super::curve::{self, Curve, LearnedLift};
+use super::categories::Shapes;
+use super::curve::{self, Curve};
 use super::heard::{Claim, SignalPart, Signals};
 use super::network::{Networks, Part};
 use super::regressors::regressors;
@@ -50,6 +51,7 @@ pub(super) struct Fitter {
     /// What failed last, so that it is said once.
     failed: BTreeMap<(ServiceName, Reach), String>,
     networks: Networks,
+    shapes: Shapes,
     unforeseen: Unforeseen,
 }
 
@@ -64,6 +66,8 @@ pub(super) struct Past<'a> {
     pub(super) upcoming: &'a [Event],
     /// What moves with demand.
     pub(super) signals: &'a Signals,
+    /// What services of its kind have in common.
+    pub(super) categories: &'a [Category],
     /// One more expert.
     pub(super) network: Option<&'a dyn Extra>,
 }
@@ -127,6 +131,7 @@ impl Fitter {
         self.due_ms.retain(|(service, _), _| config.services.contains_key(service));
         self.scores.retain(|(service, _), _| config.services.contains_key(service));
         self.failed.retain(|(service, _), _| config.services.contains_key(service));
+        self.shapes.retain(|service| config.services.contains_key(service));
         self.networks.retain(|file| {
             config.services.values().any(|service| service.forecast.onnx.as_deref() == Some(file))
         });
@@ -180,11 +185,14 @@ impl Fitter {
             regressors: regressors(shared, service, names, reach, (from_ms, now_ms)),
             unheard: names.iter().filter(|name| scores.heard.is_against(name)).cloned().collect(),
         };
+        let mine = (service, reach, &spans[..]);
+        let categories = self.shapes.about(shared, config, mine, now_ms);
         let past = Past {
             spans: &spans,
             started: &started,
             upcoming: &upcoming,
             signals: &signals,
+            categories: &categories,
             network: None,
         };
         let quantiles = configured.forecast.quantiles.levels();
@@ -273,7 +281,7 @@ fn observed(span: &Span, step_ms: u64) -> Option<f64> {
 }
 
 /// Spans as a grid without holes: what was not observed is not known.
-fn grid(spans: &[Span], step_ms: u64) -> History {
+pub(super) fn grid(spans: &[Span], step_ms: u64) -> History {
     let start_ms = spans.first().map_or(0, |span| span.at_ms);
     let end_ms = spans.last().map_or(0, |span| span.at_ms.saturating_add(step_ms));
     let steps = usize::try_from(end_ms.saturating_sub(start_ms) / step_ms.max(1)).unwrap_or(0);
@@ -315,7 +323,8 @@ pub(super) fn curve(
     let from_ms = resolution.start_ms(now_ms);
     let (over, running) = parted(past.started, from_ms);
     let signals = past.signals;
-    let mut model = Model::fit_with(&history, &spec, &signals.regressors, &over, past.network)?;
+    let guests = Guests { extra: past.network, categories: past.categories };
+    let mut model = Model::fit_among(&history, &spec, &signals.regressors, &over, guests)?;
     let is_unheard = |signal: &str| signals.unheard.iter().any(|unheard| unheard == signal);
     model.mute(is_unheard);
     let reach_ms = reach.ms().saturating_add((reach.ms() / SPARE_PART).max(2 * reach.every_ms()));
@@ -323,14 +332,11 @@ pub(super) fn curve(
     let told = Told::of(&model.forecast(from_ms, steps), quantiles, now_ms);
     running.iter().chain(past.upcoming).for_each(|event| model.announce(event));
     let shown = model.forecast(from_ms, steps);
-    let lift = |lift: &foreshadow_predictor::long::Lift| LearnedLift {
-        name: lift.kind.clone(),
-        lift: lift.ratio,
-        repeats: lift.repeats,
-    };
     let part = |(signal, effect): (&str, f64)| SignalPart {
         signal: signal.to_owned(),
         effect: effect.exp(),
+        least_effect: model.effect_range(signal).map_or(effect, |range| range.0).exp(),
+        most_effect: model.effect_range(signal).map_or(effect, |range| range.1).exp(),
         lead_ms: model.lead_ms(signal),
         heard: !is_unheard(signal),
         ..SignalPart::default()
@@ -350,8 +356,9 @@ pub(super) fn curve(
         mean: shown.mean,
         score: Vec::new(),
         network,
+        categories: model.belongings().map(Into::into).collect(),
         signals: model.regressors().map(part).collect(),
-        lifts: model.lifts().iter().map(lift).collect(),
+        lifts: model.lifts().iter().map(Into::into).collect(),
         told,
     };
     let claims = claims(model, is_unheard, from_ms, steps);

@@ -40,6 +40,9 @@ pub(crate) struct SignalPart {
     pub(crate) signal: String,
     /// Factor on demand of one standard deviation of the signal.
     pub(crate) effect: f64,
+    /// The same at the moment of the season at which it is least, and most.
+    pub(crate) least_effect: f64,
+    pub(crate) most_effect: f64,
     /// By how long it goes ahead of demand; 0 where it is known ahead itself.
     pub(crate) lead_ms: u64,
     /// Whether the curve has its effect.

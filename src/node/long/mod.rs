@@ -2,6 +2,7 @@
 //! published whole: the loop and the admin interface only ever read them.
 
 mod calendar;
+mod categories;
 mod curve;
 mod fit;
 mod heard;
@@ -196,12 +197,16 @@ impl LongForecasts {
     }
 
     /// The lift of an announced event: as announced, and the more as its repeats have shown the more
-    /// there were of them.
-    pub(crate) fn lift(&self, service: &ServiceName, name: &str, announced: f64) -> f64 {
+    /// there were of them; at `at_ms`, since it may depend on the time of day.
+    pub(crate) fn lift(&self, service: &ServiceName, event: &Event, at_ms: u64) -> f64 {
+        let (name, announced) = (&event.name, event.lift);
+        let at_ms = at_ms.max(event.start_ms);
         let curves = self.curves.load();
         let known = curves.get(service).into_iter().flat_map(BTreeMap::values);
-        let lifts = known.flat_map(|curve| &curve.lifts).filter(|lift| lift.name == name);
-        lifts.max_by_key(|lift| lift.repeats).map_or(announced, |lift| lift.blended(announced))
+        let lifts = known.flat_map(|curve| &curve.lifts).filter(|lift| lift.name == *name);
+        lifts
+            .max_by_key(|lift| lift.repeats)
+            .map_or(announced, |lift| lift.blended(announced, at_ms))
     }
 
     /// Occurrences of calendars and rules that have not ended.

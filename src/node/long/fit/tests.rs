@@ -1,6 +1,6 @@
 //! Curves of made-up weeks.
 
-use foreshadow_predictor::long::Regressor;
+use foreshadow_predictor::long::{Category, Regressor, Shape};
 
 use super::*;
 
@@ -48,7 +48,8 @@ fn span(at_ms: u64, covered_ms: u64) -> Span {
 static NO_SIGNALS: Signals = Signals { regressors: Vec::new(), unheard: Vec::new() };
 
 fn past(spans: &[Span]) -> Past<'_> {
-    Past { spans, started: &[], upcoming: &[], signals: &NO_SIGNALS, network: None }
+    let signals = &NO_SIGNALS;
+    Past { spans, started: &[], upcoming: &[], signals, categories: &[], network: None }
 }
 
 #[test]
@@ -64,6 +65,26 @@ fn after_two_days_the_third_morning_is_foreseen() {
     assert!((150.0..240.0).contains(&at(45).median_rps), "{points:?}");
     assert!(at(45).lower_rps <= at(45).median_rps && at(45).median_rps <= at(45).upper_rps);
     assert_eq!(points.last().map(|p| p.horizon_ms), Some(3_600_000));
+}
+
+#[test]
+fn a_service_added_at_noon_is_told_the_next_morning_of_its_group() {
+    let shape = Shape::of(&grid(&spans(Reach::Day, 14), 900_000)).unwrap();
+    let group = [Category::of("group shop", &[&shape, &shape]).unwrap()];
+    let (from_ms, now_ms) = (12 * 3_600_000, DAY_MS + 7 * 3_600_000 + 1_800_000);
+    let mut known = spans(Reach::Hour, 2);
+    known.retain(|span| (START_MS + from_ms..START_MS + now_ms).contains(&span.at_ms));
+    let told = |categories: &[Category]| {
+        let past = Past { categories, ..past(&known) };
+        let curve = curve(&past, Reach::Hour, &QUANTILES, START_MS + now_ms).unwrap().0;
+        (curve.told.at(START_MS + now_ms + 2_700_000).unwrap()[1], curve.categories)
+    };
+    let (alone, none) = told(&[]);
+    let (together, part) = told(&group);
+    assert!(alone < 80.0 && none.is_empty(), "{alone}");
+    assert!((150.0..250.0).contains(&together), "{together}");
+    assert_eq!((part[0].category.as_str(), part[0].members), ("group shop", 2));
+    assert!(part[0].weight > 0.5, "{part:?}");
 }
 
 #[test]
@@ -135,7 +156,7 @@ fn what_an_event_does_is_learned_over_its_repeats_and_told_to_people_only() {
     let lift = &curve.lifts[0];
     assert_eq!((lift.name.as_str(), lift.repeats), ("sale", 4));
     assert!((1.6..2.6).contains(&lift.lift), "{lift:?}");
-    assert!((1.6..3.3).contains(&lift.blended(5.0)), "{lift:?}");
+    assert!((1.6..3.3).contains(&lift.blended(5.0, START_MS)), "{lift:?}");
     let at = |at_ms: u64| usize::try_from((at_ms - curve.start_ms) / curve.step_ms).unwrap();
     let during = at(upcoming[0].start_ms + 3_600_000);
     assert!(curve.mean[during] > 1.4 * 200.0, "{}", curve.mean[during]);
