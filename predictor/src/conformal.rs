@@ -166,6 +166,23 @@ impl Band {
         }
     }
 
+    /// Lowers what [`write`](Self::write) wrote to what a count of mean `expected` and standard deviation
+    /// `sigma` does not exceed, whatever its distribution, `per` being what one of it is in the unit of the
+    /// series: zero where anything comes at all with at most the probability that the level leaves
+    /// (Markov), at most `expected + sigma sqrt(p / (1 - p))` at level `p` (Cantelli).
+    ///
+    /// Errors in silence say nothing of widths, which stay those of when more came.
+    pub(crate) fn hush(&self, (expected, sigma): (f64, f64), per: f64, out: &mut [f64]) {
+        for (quantile, Tracker { level, .. }) in out.iter_mut().zip(&self.trackers) {
+            let beyond = 1.0 - level;
+            let most = match expected < beyond {
+                true => 0.0,
+                false => expected + sigma * (level / beyond.max(1e-9)).sqrt(),
+            };
+            *quantile = quantile.min(per * most);
+        }
+    }
+
     /// Learns from a truth that `outcome` compares with what was predicted.
     pub(crate) fn learn(&mut self, outcome: &Outcome) {
         let Outcome { truth, mean, sigma, width, trust } = *outcome;
@@ -243,6 +260,23 @@ mod tests {
         for (covered, level) in covered.iter().zip(levels) {
             assert!((covered - level).abs() < 0.02, "{covered} for {level}");
         }
+    }
+
+    #[test]
+    fn what_hardly_ever_comes_is_hushed_and_nothing_else() {
+        let band = Band::new(&[0.1, 0.5, 0.95, 0.99], 1.0);
+        let hushed = |expected: f64, written: [f64; 4]| {
+            let mut out = written;
+            band.hush((expected, expected.sqrt()), 2.0, &mut out);
+            out
+        };
+        let written = [0.0, 0.2, 0.9, 1.4];
+        assert_eq!(hushed(0.005, written), [0.0; 4]);
+        let [low, median, upper, outer] = hushed(0.02, written);
+        assert_eq!([low, median, upper], [0.0; 3]);
+        assert_eq!(outer, 1.4, "within what Cantelli allows: 2.9");
+        assert_eq!(hushed(1.0, written), [0.0, 0.2, 0.9, 1.4]);
+        assert!(hushed(0.02, [9.0; 4])[3] < 2.9);
     }
 
     #[test]

@@ -279,6 +279,11 @@ impl Horizon {
         let width = if self.band.settled() { self.scales.mix(&views) } else { recent };
         out.mean = mean;
         self.band.write(mean, sigma, width, 2.0 * ceiling + 6.0 * sigma, &mut out.quantiles);
+        let Target { steps, end, .. } = self.target;
+        if let Some(silence) = sight.level.silence(mean, steps, end) {
+            let per_request = sight.level.noise.rate_of_one(steps);
+            self.band.hush(silence, per_request, &mut out.quantiles);
+        }
         if keep && self.visited(sight.step) {
             let Mixed { fast, slow, chosen, .. } = mixed;
             let fixed = [sight.size, mean, sigma, width, bin as f64, fast, slow, chosen];

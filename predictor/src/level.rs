@@ -18,6 +18,17 @@ const DISPERSION_CLIP: f64 = 64.0;
 /// The floor stands for the unevenness that any real load has, and lets a load generator's perfectly
 /// even one be doubted again within seconds.
 const DISPERSION_RANGE: (f64, f64) = (1e-3, 1e9);
+/// Silence is counted up to this, in seconds: after a day without any request the next day is no surer to
+/// be without.
+const LONGEST_SILENCE_S: f64 = 86_400.0;
+/// Requests short of which silence is taken to have fallen; see [`Noise::silence`].
+const JEFFREYS: f64 = 0.5;
+/// Silence tells something when it is this many times as long as is usual.
+const UNUSUAL: f64 = 2.0;
+/// The least that is usual, in seconds and in steps.
+const LEAST_USUAL: (f64, f64) = (5.0, 3.0);
+/// Steps with something in them over which a long silence is forgotten.
+const SILENCE_MEMORY: f64 = 1_000.0;
 
 /// Noise of a single step: `variance = dispersion x rate x steps per second`.
 ///
@@ -30,11 +41,18 @@ pub(crate) struct Noise {
     dispersion: f64,
     steps_per_s: f64,
     previous: Option<f64>,
+    /// Time seen since the last step with anything in it, and the longest there was of late.
+    #[serde(default)]
+    silent_s: f64,
+    #[serde(default)]
+    usual_silence_s: f64,
 }
 
 impl Noise {
     pub(crate) fn new(step_ms: u64) -> Self {
-        Self { dispersion: 1.0, steps_per_s: 1000.0 / step_ms as f64, previous: None }
+        let (silent_s, usual_silence_s) = (0.0, 0.0);
+        let steps_per_s = 1000.0 / step_ms as f64;
+        Self { dispersion: 1.0, steps_per_s, previous: None, silent_s, usual_silence_s }
     }
 
     /// Variance of one step's value when the rate is `rate`. Not zero even at rate 0: what has
@@ -48,11 +66,49 @@ impl Noise {
         (self.variance(rate) / steps.max(1) as f64).sqrt()
     }
 
+    /// Mean and standard deviation of what comes in `steps` steps of which the last is `end` steps ahead,
+    /// as a count, where `rate` is forecast and nothing has come for as long and unusually long; none
+    /// otherwise.
+    ///
+    /// After `T` seconds without a count the rate of a Poisson process is Gamma(1/2, T) by Jeffreys' prior
+    /// (Gelman et al. 2013, "Bayesian Data Analysis", sections 2.6 and 2.8), so in the next `w` seconds
+    /// comes a negative binomial count with mean `m = w / 2T` and variance `m (1 + w / T)`. What is
+    /// forecast counts where it is more. Requests that come in bursts leave pauses that tell nothing of
+    /// the kind: only what is longer than those counts.
+    pub(crate) fn silence(&self, rate: f64, steps: usize, end: u64) -> Option<(f64, f64)> {
+        let (least_s, least_steps) = LEAST_USUAL;
+        let usual_s = self.usual_silence_s.max(least_s).max(least_steps / self.steps_per_s);
+        if self.silent_s < (UNUSUAL * usual_s).max(end as f64 / self.steps_per_s) {
+            return None;
+        }
+        let seconds = steps as f64 / self.steps_per_s;
+        let mean = seconds * rate.max(JEFFREYS / self.silent_s);
+        let variance = mean * (self.dispersion.max(1.0) + seconds / self.silent_s);
+        Some((mean, variance.sqrt()))
+    }
+
+    /// What one request in `steps` steps is as a rate.
+    pub(crate) fn rate_of_one(&self, steps: usize) -> f64 {
+        self.steps_per_s / steps.max(1) as f64
+    }
+
     fn poisson(&self, rate: f64) -> f64 {
         rate.max(0.5) * self.steps_per_s
     }
 
+    fn count_silence(&mut self, value: f64) {
+        if value <= 0.0 {
+            let longer_s = self.silent_s + 1.0 / self.steps_per_s;
+            self.silent_s = longer_s.min(LONGEST_SILENCE_S);
+            return;
+        }
+        let faded_s = self.usual_silence_s * (1.0 - 1.0 / SILENCE_MEMORY);
+        self.usual_silence_s = faded_s.max(self.silent_s);
+        self.silent_s = 0.0;
+    }
+
     fn observe(&mut self, value: f64, level: f64) {
+        self.count_silence(value);
         let previous = self.previous.replace(value);
         // An idle series says nothing about the noise of a busy one.
         if let Some(previous) = previous.filter(|previous| *previous > 0.0 || value > 0.0) {
@@ -103,6 +159,11 @@ impl Level {
         self.run as u64
     }
 
+    /// See [`Noise::silence`]; none while anything counts.
+    pub(crate) fn silence(&self, rate: f64, steps: usize, end: u64) -> Option<(f64, f64)> {
+        if self.value > 0.0 { None } else { self.noise.silence(rate, steps, end) }
+    }
+
     /// Whether the last step dropped what came before.
     pub(crate) fn changed(&self) -> bool {
         self.changed
@@ -141,11 +202,13 @@ impl Level {
 
 impl Level {
     pub(crate) fn check(&self) -> Checked {
-        let Noise { dispersion, steps_per_s, previous } = &self.noise;
+        let Noise { dispersion, steps_per_s, previous, silent_s, usual_silence_s } = &self.noise;
         let (least, most) = DISPERSION_RANGE;
         check::within("noise.dispersion", *dispersion, least, most)?;
         check::within("noise.steps_per_s", *steps_per_s, 1e-6, 1e3)?;
         check::within("noise.previous", previous.unwrap_or(0.0), 0.0, check::MOST)?;
+        check::within("noise.silent_s", *silent_s, 0.0, LONGEST_SILENCE_S)?;
+        check::within("noise.usual_silence_s", *usual_silence_s, 0.0, LONGEST_SILENCE_S)?;
         check::within("value", self.value, 0.0, check::MOST)?;
         check::count("long_steps", self.long_steps as u64, 4, 1 << 10)?;
         check::count("run", self.run as u64, 0, self.long_steps as u64)
@@ -179,6 +242,22 @@ mod tests {
         let noisy = (0..200).map(|step| if step % 2 == 0 { 155.0 } else { 245.0 });
         let level = run(noisy.chain([300.0]));
         assert!((level.value() - 200.0).abs() < 15.0, "{}", level.value());
+    }
+
+    #[test]
+    fn silence_tells_when_it_is_longer_than_usual_and_than_what_is_asked_of() {
+        let silence = |busy: u64, silent: u64, end: u64| {
+            let request = |step: u64| if step.is_multiple_of(busy) { 10.0 } else { 0.0 };
+            let level = run((0..2_000).map(request).chain(std::iter::repeat_n(0.0, silent as usize)));
+            level.silence(0.0, 10, end)
+        };
+        assert_eq!(silence(1, 20, 10), None, "two seconds are not much");
+        let (expected, sigma) = silence(1, 6_000, 10).expect("ten minutes are");
+        assert!((expected - 0.5 / 600.0).abs() < 1e-5, "{expected}");
+        assert!((sigma - expected.sqrt()).abs() < 0.2 * sigma, "{sigma}");
+        assert_eq!(silence(1, 6_000, 6_010), None, "of ten minutes ahead they tell nothing");
+        assert_eq!(silence(500, 600, 10), None, "a minute where 50 s are usual");
+        assert!(silence(500, 1_500, 10).is_some());
     }
 
     #[test]
