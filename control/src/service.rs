@@ -72,7 +72,7 @@ impl Service {
     pub(crate) fn new(spec: ServiceSpec, turn: u64) -> Self {
         Self {
             demand: Demand::new(&spec, turn),
-            rules: Board::new(&spec),
+            rules: Board::new(&spec, turn),
             risk: Risk::new(spec.name.as_str()),
             spec,
             clock: Clock::default(),

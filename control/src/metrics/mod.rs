@@ -105,13 +105,13 @@ impl MetricForecasts {
     pub fn observe(&mut self, observation: &Observation) {
         let seen = |name: &ServiceName| observation.services.iter().any(|s| s.service == *name);
         self.services.retain(|name, _| seen(name));
-        for service in &observation.services {
+        for (nth, service) in (0..).zip(&observation.services) {
             let values = values(service);
             if values.is_empty() && !self.services.contains_key(&service.service) {
                 continue;
             }
             let known = self.services.entry(service.service.clone()).or_default();
-            known.observe(&values, observation.interval_ms);
+            known.observe(&values, observation.interval_ms, nth);
             if known.series.is_empty() {
                 self.services.remove(&service.service);
             }
@@ -138,7 +138,8 @@ impl MetricForecasts {
 }
 
 impl Known {
-    fn observe(&mut self, values: &ByName<&str, f64>, interval_ms: u64) {
+    /// `nth` is which of the services it is.
+    fn observe(&mut self, values: &ByName<&str, f64>, interval_ms: u64, nth: u64) {
         for (instance, all) in &mut self.series {
             let reported = values.get(instance);
             for (name, series) in all.iter_mut() {
@@ -166,8 +167,7 @@ impl Known {
                     continue;
                 }
                 *used += 1;
-                // Series of one service step in different ticks, so that none has all the work.
-                let mut series = Series::new((whole + of_instances) as u64 * 100);
+                let mut series = Series::new(nth + (whole + of_instances) as u64);
                 series.observe(Some(*value), interval_ms);
                 self.series.entry(*instance).or_default().insert((*name).to_owned(), series);
             }

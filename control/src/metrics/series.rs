@@ -5,6 +5,8 @@ use foreshadow_predictor::{Forecaster, SeriesSpec};
 use super::MetricAhead;
 
 const STEP_MS: u64 = 1_000;
+/// Ticks of a step, usually.
+const TICKS: u64 = 10;
 const HORIZONS_MS: [u64; 3] = [30_000, 120_000, 600_000];
 const LEVELS: [f64; 3] = [0.1, 0.5, 0.9];
 /// Steps a forecaster must have seen before it is asked.
@@ -28,6 +30,8 @@ pub(super) struct Series {
     /// Whether any value was more than 0, which tells the magnitude.
     sized: bool,
     steps: u64,
+    /// See [`Forecaster::in_turn`].
+    turn: u64,
     /// Of the step under way.
     sum: f64,
     weight: f64,
@@ -38,16 +42,19 @@ pub(super) struct Series {
 }
 
 impl Series {
-    /// A series whose first step has begun `begun_ms` ago.
-    pub(super) fn new(begun_ms: u64) -> Self {
+    /// The `nth` series: of some that follow each other, steps end in different ticks, and of those that
+    /// end in the same one, far horizons are looked at in different steps.
+    pub(super) fn new(nth: u64) -> Self {
+        let turn = nth / TICKS;
         Self {
-            forecaster: forecaster(),
+            forecaster: forecaster(turn),
+            turn,
             grain: USUAL_GRAIN,
             sized: false,
             steps: 0,
             sum: 0.0,
             weight: 0.0,
-            passed_ms: begun_ms % STEP_MS,
+            passed_ms: nth % TICKS * (STEP_MS / TICKS),
             last: None,
             missing_ms: 0,
         }
@@ -100,7 +107,7 @@ impl Series {
         while value * self.grain > FITTING * 10.0 && self.grain > 1e-15 {
             self.grain /= 10.0;
         }
-        (self.forecaster, self.steps) = (forecaster(), 0);
+        (self.forecaster, self.steps) = (forecaster(self.turn), 0);
     }
 
     /// The mean of the last second with a value, unless a whole one without any has passed since.
@@ -138,11 +145,37 @@ impl Series {
     }
 }
 
-fn forecaster() -> Box<Forecaster> {
-    Box::new(Forecaster::new(SeriesSpec {
+fn forecaster(turn: u64) -> Box<Forecaster> {
+    let spec = SeriesSpec {
         step_ms: STEP_MS,
         horizons_ms: HORIZONS_MS.to_vec(),
         levels: LEVELS.to_vec(),
         seasons_ms: Vec::new(),
-    }))
+    };
+    Box::new(Forecaster::new(spec).in_turn(turn))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn series_whose_steps_end_together_look_far_ahead_in_turn() {
+        let mut series: Vec<Series> = (0..8).map(|nth| Series::new(nth * TICKS)).collect();
+        let far = |series: &Series| series.ahead().last().map(|ahead| ahead.upper);
+        let mut together = Vec::new();
+        for step in 0..300_u64 {
+            // Never still, and never a jump.
+            let value = 0.5 + 0.01 * (step % 7) as f64;
+            let moved = series.iter_mut().filter_map(|series| {
+                let before = far(series);
+                series.observe(Some(value), STEP_MS);
+                (far(series) != before).then_some(())
+            });
+            together.push(moved.count());
+        }
+        let late = &together[100..];
+        assert!(late.iter().all(|moved| *moved <= 1), "{late:?}");
+        assert!(late.iter().sum::<usize>() > 100, "{late:?}");
+    }
 }

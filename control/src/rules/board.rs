@@ -32,6 +32,9 @@ pub(crate) struct Board {
     incoming: Vec<Ask>,
     /// What rules of this one ask of others; they hear it in the next tick.
     outgoing: Vec<Ask>,
+    /// That of the next series.
+    #[serde(default)]
+    turn: u64,
 }
 
 /// A rule that is evaluated.
@@ -58,8 +61,11 @@ pub(crate) struct Told {
 }
 
 impl Board {
-    pub(crate) fn new(spec: &ServiceSpec) -> Self {
-        let mut board = Self::default();
+    /// `turn` is another one for each of many services; see [`Forecaster::in_turn`].
+    ///
+    /// [`Forecaster::in_turn`]: foreshadow_predictor::Forecaster::in_turn
+    pub(crate) fn new(spec: &ServiceSpec, turn: u64) -> Self {
+        let mut board = Self { turn, ..Self::default() };
         board.configure(spec);
         board
     }
@@ -200,7 +206,11 @@ impl Board {
         able.sort_unstable_by_key(|(id, _)| *id);
         for Signal { probe, tracks } in &mut self.signals {
             let (source, grain) = (&probe.source, probe.source.grain());
-            let fresh = || Track::new(probe.ahead_ms, &self.seasons_ms);
+            let mut fresh = || {
+                let turn = self.turn;
+                self.turn = turn.wrapping_add(1);
+                Track::new(probe.ahead_ms, &self.seasons_ms, turn)
+            };
             if !probe.each {
                 if tracks.is_empty() {
                     tracks.push((None, fresh()));

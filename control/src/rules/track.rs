@@ -45,9 +45,10 @@ struct Ahead {
 }
 
 impl Track {
-    /// A series of which nothing is known; forecast as far as `ahead_ms`, unless that is 0.
-    pub(super) fn new(ahead_ms: u64, seasons_ms: &[u64]) -> Self {
-        let ahead = (ahead_ms > 0).then(|| Box::new(Ahead::new(ahead_ms, seasons_ms)));
+    /// A series of which nothing is known; forecast as far as `ahead_ms`, unless that is 0. `turn` is
+    /// another one for each of many; see [`Forecaster::in_turn`].
+    pub(super) fn new(ahead_ms: u64, seasons_ms: &[u64], turn: u64) -> Self {
+        let ahead = (ahead_ms > 0).then(|| Box::new(Ahead::new(ahead_ms, seasons_ms, turn)));
         Self { sum: 0.0, weight: 0.0, seen_ms: None, ahead }
     }
 
@@ -100,7 +101,7 @@ impl Track {
 }
 
 impl Ahead {
-    fn new(ahead_ms: u64, seasons_ms: &[u64]) -> Self {
+    fn new(ahead_ms: u64, seasons_ms: &[u64], turn: u64) -> Self {
         let pace = ahead_ms.div_ceil(MAX_HORIZON_MS).max(1);
         let farthest_ms = ahead_ms / pace;
         let mut horizons_ms: Vec<u64> = NEARER.iter().map(|part| farthest_ms / part).collect();
@@ -111,6 +112,7 @@ impl Ahead {
             levels: LEVELS.to_vec(),
             seasons_ms: seasons_ms.iter().map(|ms| ms / pace).collect(),
         });
+        let forecaster = forecaster.in_turn(turn);
         Self { pace, forecaster, steps: 0, sum: 0.0, weight: 0.0, passed_ms: 0 }
     }
 
@@ -149,7 +151,7 @@ mod tests {
     #[test]
     fn a_ramp_of_a_share_is_foreseen_at_every_pace() {
         for ahead_ms in [30_000_u64, 600_000, 1_800_000] {
-            let mut track = Track::new(ahead_ms, &[]);
+            let mut track = Track::new(ahead_ms, &[], 0);
             // Rises by a tenth of its first value over the time looked ahead, several times over.
             let ticks = ahead_ms / 100 * 3;
             let share = |tick: u64| 0.2 + 0.2 * tick as f64 / ticks as f64;
@@ -165,7 +167,7 @@ mod tests {
 
     #[test]
     fn a_figure_that_is_not_renewed_is_none() {
-        let mut track = Track::new(10_000, &[]);
+        let mut track = Track::new(10_000, &[], 0);
         fed(&mut track, 0, 50, |_| Some(0.5));
         assert_eq!(track.now(5_000), Some(0.5));
         fed(&mut track, 50, 99, |_| None);
@@ -176,8 +178,27 @@ mod tests {
     }
 
     #[test]
+    fn tracks_look_far_ahead_in_turn() {
+        let mut tracks: Vec<Track> = (0..8).map(|turn| Track::new(60_000, &[], turn)).collect();
+        let far = |track: &Track| track.predicted(0.9, 1e4).last().copied();
+        let mut together = Vec::new();
+        for tick in 0..600 {
+            let moved = tracks.iter_mut().filter_map(|track| {
+                let before = far(track);
+                fed(track, tick, 1, |tick| Some(0.5 + 0.01 * (tick % 7) as f64));
+                (far(track) != before).then_some(())
+            });
+            together.push(moved.count());
+        }
+        // Sixteen ticks from one look to the next.
+        let late = &together[200..];
+        assert!(late.iter().all(|moved| *moved <= 1), "{late:?}");
+        assert!(late.iter().sum::<usize>() > 100, "{late:?}");
+    }
+
+    #[test]
     fn too_little_is_not_forecast() {
-        let mut track = Track::new(10_000, &[]);
+        let mut track = Track::new(10_000, &[], 0);
         fed(&mut track, 0, 100, |_| None);
         fed(&mut track, 100, 19, |_| Some(0.5));
         assert!(track.predicted(0.5, 1e4).is_empty());
