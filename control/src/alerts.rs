@@ -91,7 +91,7 @@ pub(crate) fn conditions(
         alert(AlertKind::NoCapacity, format!("{none}: {remedy}"));
     }
     let asked = soon_asked(scene);
-    let wanted = scene.supply.shadows_for(asked.rps);
+    let wanted = scene.supply.shadows_asked(asked);
     // Without a provider nothing but the primaries can help, and that alert is raised already.
     let is_said = serving == 0 && !has_provider;
     // More than was ever asked is no shortage as long as nobody knows where the limit is, unless

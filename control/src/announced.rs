@@ -68,6 +68,9 @@ pub(crate) enum Event {
 pub(crate) struct Asked {
     pub(crate) rps: f64,
     pub(crate) event: Option<Event>,
+    /// How much chance is in it already, in standard deviations of what arrives in a second: see
+    /// [`Asked::holding`].
+    pub(crate) held: f64,
 }
 
 impl fmt::Display for Event {
@@ -150,7 +153,7 @@ impl Outlook {
     /// The same, without a running event that demand does not confirm: it is held while a
     /// rollback waits, and must not make it wait longer.
     pub(crate) fn confirmed(&self, lead_ms: u64, quantile: impl Fn(&HorizonView) -> f64) -> Asked {
-        let plain = Asked { rps: self.within(lead_ms, &quantile), event: None };
+        let plain = Asked::of(self.within(lead_ms, &quantile), None);
         let running = self.events.running;
         let upcoming = self.events.upcoming.iter().filter(|event| event.starts_in_ms <= lead_ms);
         let asked = upcoming.fold(plain, |asked, event| {
@@ -162,7 +165,7 @@ impl Outlook {
                     .max(running.base_rps * event.lift),
                 None => otherwise_rps * event.lift,
             };
-            asked.or(Asked { rps, event: Some(Event::Upcoming(event.starts_in_ms, event.lift)) })
+            asked.or(Asked::of(rps, Some(Event::Upcoming(event.starts_in_ms, event.lift))))
         });
         running.filter(|r| r.came_true).map_or(asked, |running| asked.or(running.asked()))
     }
@@ -180,6 +183,18 @@ impl Outlook {
 }
 
 impl Asked {
+    /// Demand that holds nothing of chance.
+    pub(crate) fn of(rps: f64, event: Option<Event>) -> Self {
+        Self { rps, event, held: 0.0 }
+    }
+
+    /// The same, being a quantile `sigmas` standard deviations above the median of mean demand over
+    /// `mean_ms`: it has so much room for chance in it. An event's is a guess at demand without.
+    pub(crate) fn holding(self, sigmas: f64, mean_ms: u64) -> Self {
+        let held = sigmas.max(0.0) * (1_000.0 / mean_ms.max(1) as f64).sqrt();
+        if self.event.is_some() { self } else { Self { held, ..self } }
+    }
+
     fn or(self, other: Self) -> Self {
         if other.rps > self.rps { other } else { self }
     }
@@ -188,6 +203,6 @@ impl Asked {
 impl Running {
     fn asked(self) -> Asked {
         let event = Some(Event::Running(self.lift, self.base_rps));
-        Asked { rps: self.base_rps * self.lift, event }
+        Asked::of(self.base_rps * self.lift, event)
     }
 }

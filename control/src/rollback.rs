@@ -2,10 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::announced::Asked;
 use crate::rolling::RollingMax;
 use crate::scene::{Scene, count, shadows_text};
 use crate::tiers::Floor;
-use crate::{InstanceId, Law, Step, Tier};
+use crate::{HorizonView, InstanceId, Law, Step, Tier};
 
 /// Demand must fall this far below what would call a shadow back before the shadow goes down, so that
 /// demand on the edge calls for nothing. It ends without a margin: for that it was not wanted for as
@@ -131,27 +132,28 @@ fn drain_surplus(scene: &mut Scene<'_>, serving: u32, most: u64) {
 
 fn wanted_now(scene: &Scene<'_>, floor: Floor) -> [u32; 3] {
     let pool = scene.pool;
-    let exactly = |demand_rps: f64| scene.supply.shadows_for(demand_rps).min(pool.max);
-    let needed = |demand_rps: f64| exactly(demand_rps / MARGIN);
+    let exactly = |asked: Asked| scene.supply.shadows_asked(asked).min(pool.max);
+    let needed = |asked: Asked| exactly(Asked { rps: asked.rps / MARGIN, ..asked });
     // An announced event is the same step for all: a shadow ordered to serve from afar must not
     // go before those that are near are ordered.
     let farthest_ms = scene.commit_lead_ms(Tier::Warm).max(scene.commit_lead_ms(Tier::Shadow));
     let in_force = scene.in_force;
-    let commit = |lead_ms| scene.outlook.confirmed(lead_ms, |h| in_force.commit(h));
+    let confirmed = |step, lead_ms, of: &dyn Fn(&HorizonView) -> f64| {
+        scene.holding(scene.outlook.confirmed(lead_ms, of), step, lead_ms)
+    };
+    let commit = |lead_ms| confirmed(Step::Commit, lead_ms, &|h| in_force.commit(h));
     let ordered = commit(scene.commit_lead_ms(Tier::Warm));
     let from_afar = commit(farthest_ms);
-    let committed_rps = match from_afar.event {
-        Some(_) => from_afar.rps.max(ordered.rps),
-        None => ordered.rps,
-    };
-    let warming = scene.outlook.confirmed(scene.warm_lead_ms(), |h| in_force.warm(h));
-    let preparing = scene.outlook.confirmed(scene.prepare_lead_ms(), |h| in_force.prepare(h));
-    let serving = floor.shadows.max(needed(committed_rps));
+    let is_more = from_afar.event.is_some() && from_afar.rps > ordered.rps;
+    let committed = if is_more { from_afar } else { ordered };
+    let warming = confirmed(Step::Warm, scene.warm_lead_ms(), &|h| in_force.warm(h));
+    let preparing = confirmed(Step::Prepare, scene.prepare_lead_ms(), &|h| in_force.prepare(h));
+    let serving = floor.shadows.max(needed(committed));
     let running = serving.saturating_add(pool.full).saturating_add(pool.warm);
-    let warm = running.max(needed(warming.rps));
+    let warm = running.max(needed(warming));
     let all = running
         .saturating_add(pool.shadow)
-        .max(exactly(preparing.rps))
+        .max(exactly(preparing))
         .saturating_add(scene.supply.lost_primaries);
     let claims = &scene.claims;
     let warm = warm.max(claims.running().min(pool.max));

@@ -9,7 +9,10 @@ use crate::lead_time::LeadTimes;
 use crate::risk::AtRisk;
 use crate::rules::Claims;
 use crate::supply::Supply;
-use crate::{Action, InstanceId, Law, PlannedAction, PoolSpec, Reason, ServiceSpec, Tier};
+use crate::{Action, InstanceId, Law, PlannedAction, PoolSpec, Reason, ServiceSpec, Step, Tier};
+
+/// What is forecast is mean demand over this at least.
+const LEAST_MEAN_MS: u64 = 1_000;
 
 /// What every law looks at.
 pub(crate) struct Scene<'a> {
@@ -68,17 +71,30 @@ impl Scene<'_> {
 
     /// Demand that orders a shadow at `from` to serve.
     pub(crate) fn commit_asked(&self, from: Tier) -> Asked {
-        self.outlook.asked(self.commit_lead_ms(from), |h| self.in_force.commit(h))
+        let lead_ms = self.commit_lead_ms(from);
+        let asked = self.outlook.asked(lead_ms, |h| self.in_force.commit(h));
+        self.holding(asked, Step::Commit, lead_ms)
     }
 
     /// Demand that warms a shadow.
     pub(crate) fn warm_asked(&self) -> Asked {
-        self.outlook.asked(self.warm_lead_ms(), |h| self.in_force.warm(h))
+        let lead_ms = self.warm_lead_ms();
+        let asked = self.outlook.asked(lead_ms, |h| self.in_force.warm(h));
+        self.holding(asked, Step::Warm, lead_ms)
     }
 
     /// Demand that makes a new shadow.
     pub(crate) fn prepare_asked(&self) -> Asked {
-        self.outlook.asked(self.prepare_lead_ms(), |h| self.in_force.prepare(h))
+        let lead_ms = self.prepare_lead_ms();
+        let asked = self.outlook.asked(lead_ms, |h| self.in_force.prepare(h));
+        self.holding(asked, Step::Prepare, lead_ms)
+    }
+
+    /// `asked` by the quantile that starts `step`, with the chance that it holds: what is forecast is
+    /// mean demand over a tenth of the horizon.
+    pub(crate) fn holding(&self, asked: Asked, step: Step, lead_ms: u64) -> Asked {
+        let mean_ms = (lead_ms / 10).max(LEAST_MEAN_MS).max(self.spec.tick_ms);
+        asked.holding(self.in_force.sigmas(step), mean_ms)
     }
 
     pub(crate) fn shadows(&self) -> impl Iterator<Item = &Member<'_>> {

@@ -1,6 +1,7 @@
 //! What the instances can carry, and how many shadows a demand asks for beyond that.
 
 use crate::ServiceSpec;
+use crate::announced::Asked;
 use crate::demand::Outlook;
 use crate::fleet::{Member, target_utilisation};
 
@@ -26,9 +27,10 @@ pub(crate) struct Supply {
     /// below by what it has carried so far.
     pub(crate) measured: bool,
     any_primary: bool,
-    /// Variance of what arrives by chance over the time requests may wait, in requests per second
-    /// for each request per second.
-    chance: f64,
+    /// Variance of the arrivals relative to their number, at least that of chance.
+    dispersion: f64,
+    /// How long a request may wait within the objective, and chance evens out meanwhile.
+    wait_s: f64,
 }
 
 impl Supply {
@@ -60,7 +62,8 @@ impl Supply {
                 .filter(|m| m.eligible)
                 .all(|m| m.belief.is_some_and(|belief| belief.upper_rps.is_some())),
             any_primary: primaries().any(|m| m.eligible),
-            chance: outlook.dispersion.max(1.0) * 1_000.0 / waiting_ms(spec),
+            dispersion: outlook.dispersion.max(1.0),
+            wait_s: waiting_ms(spec) / 1_000.0,
         }
     }
 
@@ -77,20 +80,29 @@ impl Supply {
     /// What must be carried at target utilisation so that one standard deviation of chance is
     /// carried at all: square-root staffing (Halfin and Whitt 1981), at which about one request in
     /// four meets all instances full for a moment. It asks for more than the target leaves where
-    /// demand is little.
-    fn with_headroom(&self, demand_rps: f64) -> f64 {
-        if !self.measured || demand_rps <= 0.0 {
+    /// demand is little. What an upper quantile holds of chance is not asked for again.
+    fn with_headroom(&self, asked: Asked) -> f64 {
+        let demand_rps = asked.rps;
+        let sigmas = self.wait_s.sqrt().recip() - asked.held;
+        if !self.measured || demand_rps <= 0.0 || sigmas <= 0.0 {
             return demand_rps;
         }
-        demand_rps.max(self.target * (demand_rps + (demand_rps * self.chance).sqrt()))
+        let chance_rps = sigmas * (demand_rps * self.dispersion).sqrt();
+        demand_rps.max(self.target * (demand_rps + chance_rps))
     }
 
-    /// Shadows that must serve for `demand_rps` to be carried at target utilisation.
+    /// Shadows that must serve for `demand_rps`, which holds nothing of chance, to be carried at target
+    /// utilisation.
     pub(crate) fn shadows_for(&self, demand_rps: f64) -> u32 {
+        self.shadows_asked(Asked::of(demand_rps, None))
+    }
+
+    /// Shadows that must serve for what is asked to be carried at target utilisation.
+    pub(crate) fn shadows_asked(&self, asked: Asked) -> u32 {
         if !self.known {
-            return u32::from(!self.any_primary && demand_rps > 0.0);
+            return u32::from(!self.any_primary && asked.rps > 0.0);
         }
-        let beyond_rps = self.with_headroom(demand_rps) - self.primary_rps;
+        let beyond_rps = self.with_headroom(asked) - self.primary_rps;
         if beyond_rps <= 0.0 {
             return 0;
         }

@@ -122,7 +122,7 @@ pub(crate) fn commit(scene: &mut Scene<'_>, floor: Floor) {
             (floor.law, floor_text(scene, floor, committed))
         } else {
             let asked = scene.commit_asked(tier);
-            let wanted = scene.supply.shadows_for(asked.rps).min(scene.pool.max);
+            let wanted = scene.supply.shadows_asked(asked).min(scene.pool.max);
             if committed >= wanted {
                 return;
             }
@@ -221,7 +221,7 @@ fn commit_text(scene: &Scene<'_>, from: Tier, asked: Asked, wanted: u32) -> Stri
 pub(crate) fn warm(scene: &mut Scene<'_>, floor: Floor) {
     let pool = scene.pool;
     let asked = scene.warm_asked();
-    let by_median = scene.supply.shadows_for(asked.rps).min(pool.max);
+    let by_median = scene.supply.shadows_asked(asked).min(pool.max);
     let kept = pool.warm.saturating_add(pool.full);
     let by_pool = floor.shadows.max(scene.committed()).saturating_add(kept);
     let by_rule = scene.claims.running().min(pool.max);
@@ -282,7 +282,7 @@ pub(crate) fn create(scene: &mut Scene<'_>, floor: Floor, creations: Creations) 
     }
     let pool = scene.pool;
     let asked = scene.prepare_asked();
-    let by_upper = scene.supply.shadows_for(asked.rps).min(pool.max);
+    let by_upper = scene.supply.shadows_asked(asked).min(pool.max);
     let kept = pool.shadow.saturating_add(pool.warm).saturating_add(pool.full);
     let by_pool = floor.shadows.max(scene.committed()).saturating_add(kept);
     let by_rule = scene.claims.existing().min(pool.max);

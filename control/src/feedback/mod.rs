@@ -17,7 +17,9 @@ mod view;
 
 use serde::{Deserialize, Serialize};
 
+use crate::announced::Asked;
 use crate::clock::LONGEST_STEP_MS;
+use crate::queueing::normal_quantile;
 use crate::scene::{Scene, count};
 use crate::{HorizonView, InstanceId, Law, QuantileSpec, Reason, ServiceSpec, Tier};
 use bets::Bets;
@@ -55,14 +57,22 @@ pub(crate) struct InForce {
     places: [Place; 3],
     /// Of each step what it starts at, where errors moved it from there.
     moved: [Option<f64>; 3],
+    /// Standard deviations that each level lies above the median, by step; 0 below it.
+    sigmas: [f64; 3],
 }
 
 impl InForce {
     fn new(spec: &ServiceSpec, level: QuantileSpec, moved: [Option<f64>; 3]) -> Self {
         let levels = spec.quantiles.levels();
-        let places =
-            [level.prepare, level.warm, level.commit].map(|level| Place::of(level, &levels));
-        Self { level, places, moved }
+        let of_steps = [level.prepare, level.warm, level.commit];
+        let places = of_steps.map(|level| Place::of(level, &levels));
+        let sigmas = of_steps.map(|level| if level > 0.5 { normal_quantile(level) } else { 0.0 });
+        Self { level, places, moved, sigmas }
+    }
+
+    /// Standard deviations that the level of a step lies above the median; 0 below it.
+    pub(crate) fn sigmas(&self, step: Step) -> f64 {
+        self.sigmas[step.index()]
     }
 
     /// "0.9 quantile", with the reason where it is not what it started at.
@@ -145,7 +155,7 @@ impl Feedback {
             return Vec::new();
         }
         let truth = truth(scene, saturated);
-        let mut moved = self.settle(scene, truth.needed);
+        let mut moved = self.settle(scene);
         // Of orders that are not carried out nothing can be learned.
         if act {
             self.judge(scene, truth, &mut moved);
@@ -162,7 +172,7 @@ impl Feedback {
 
     /// Holds what thresholds asked for against what was needed. An announced event asks for more
     /// than any quantile does, and settles no bet.
-    fn settle(&mut self, scene: &Scene<'_>, needed: u32) -> [bool; 3] {
+    fn settle(&mut self, scene: &Scene<'_>) -> [bool; 3] {
         let asked = [scene.prepare_asked(), scene.warm_asked(), scene.commit_asked(Tier::Warm)];
         Step::ALL.map(|step| {
             let (bets, asked) = (&mut self.bets[step.index()], asked[step.index()]);
@@ -171,7 +181,10 @@ impl Feedback {
                 return false;
             }
             let lead_ms = self.lead_ms[step.index()];
-            let shadows = scene.supply.shadows_for(asked.rps);
+            let shadows = scene.supply.shadows_asked(asked);
+            // What came is held against what was asked for with as much room beyond both.
+            let came = Asked { rps: scene.outlook.now_rps, ..asked };
+            let needed = scene.supply.shadows_asked(came);
             let settled = bets.follow(scene.now_ms, lead_ms, shadows, needed);
             let threshold = &mut self.thresholds[step.index()];
             let start = start(scene.spec, step);
