@@ -184,9 +184,8 @@ mod tests {
                 for part in [1e-6, 0.01, 0.05, 0.3, 0.8, 3.0, 100.0] {
                     let found = utilisation_from_wait(slots, part, variability);
                     let most = slots.clamp(0.002, MAX_UTILISATION);
-                    let by_half = halved(0.001, most, |rho| {
-                        wait_ratio(rho, slots / rho, variability) < part
-                    });
+                    let by_half =
+                        halved(0.001, most, |rho| wait_ratio(rho, slots / rho, variability) < part);
                     assert!((found - by_half).abs() < 1e-8, "{slots} {variability} {part}");
 
                     let throughput_rps = 900.0 * part.min(1.0) * slots / 10.0;

@@ -116,3 +116,43 @@ fn waiting_ms(spec: &ServiceSpec) -> f64 {
     let objective_ms = if objective_ms.is_finite() { objective_ms } else { 0.0 };
     objective_ms.max(LEAST_WAIT_MS).max(spec.tick_ms as f64)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One primary and shadows of half a request per second each, filled to 95 %.
+    fn supply() -> Supply {
+        Supply {
+            primary_rps: 0.475,
+            shadow_rps: 0.475,
+            target: 0.95,
+            lost_primaries: 0,
+            known: true,
+            measured: true,
+            any_primary: true,
+            dispersion: 1.0,
+            wait_s: 1.0,
+        }
+    }
+
+    #[test]
+    fn chance_is_left_room_for_once() {
+        let median = Asked::of(1.0, None);
+        assert_eq!(supply().shadows_asked(median), 3, "a request per second, and one by chance");
+        let upper = |mean_ms| Asked::of(3.3, None).holding(2.05, mean_ms);
+        assert_eq!(supply().shadows_asked(upper(1_000)), 6, "3.3 come, hardly more");
+        assert!(supply().shadows_for(3.3) > 8, "3.3 on average");
+        // A mean over minutes says little of a second in them.
+        let of_minutes = supply().shadows_asked(upper(60_000));
+        assert!((7..=supply().shadows_for(3.3)).contains(&of_minutes), "{of_minutes}");
+    }
+
+    #[test]
+    fn a_lower_quantile_and_an_event_hold_no_chance() {
+        let lower = Asked::of(2.0, None).holding(-1.3, 1_000);
+        assert_eq!(supply().shadows_asked(lower), supply().shadows_for(2.0));
+        let event = Asked::of(2.0, Some(crate::announced::Event::Upcoming(1_000, 2.0)));
+        assert_eq!(event.holding(2.05, 1_000).held, 0.0);
+    }
+}

@@ -248,7 +248,8 @@ mod tests {
     fn silence_tells_when_it_is_longer_than_usual_and_than_what_is_asked_of() {
         let silence = |busy: u64, silent: u64, end: u64| {
             let request = |step: u64| if step.is_multiple_of(busy) { 10.0 } else { 0.0 };
-            let level = run((0..2_000).map(request).chain(std::iter::repeat_n(0.0, silent as usize)));
+            let level =
+                run((0..2_000).map(request).chain(std::iter::repeat_n(0.0, silent as usize)));
             level.silence(0.0, 10, end)
         };
         assert_eq!(silence(1, 20, 10), None, "two seconds are not much");

@@ -146,7 +146,11 @@ fn silence_wears_no_band_away() {
 
 /// Levels at which instances are made where capacity is given.
 fn strict() -> SeriesSpec {
-    SeriesSpec { levels: vec![0.5, 0.985, 0.99], horizons_ms: vec![1_000, 10_000, 600_000], ..spec() }
+    SeriesSpec {
+        levels: vec![0.5, 0.985, 0.99],
+        horizons_ms: vec![1_000, 10_000, 600_000],
+        ..spec()
+    }
 }
 
 #[test]
