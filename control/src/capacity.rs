@@ -204,10 +204,15 @@ impl CapacityModel {
     }
 
     /// What saturation throughput is at least, as far as all that was seen does not speak against it.
+    ///
+    /// An instance has one slot at least, and a request keeps it no longer than its answer takes: answers
+    /// of a millisecond are a thousand a second, however few were asked for. That does not wait for the
+    /// estimate, which begins as a multiple of the first throughput.
     fn bound_rps(&self) -> f64 {
+        let one_slot_rps = self.service.map_or(0.0, |s| 1_000.0 / s.mean_ms.max(1e-3));
         self.saturation
             .as_ref()
-            .map_or(self.unsaturated_rps, |s| s.value().min(self.unsaturated_rps))
+            .map_or(self.unsaturated_rps, |s| s.value().max(one_slot_rps).min(self.unsaturated_rps))
     }
 
     fn identified(&self) -> Option<&Estimate> {

@@ -82,6 +82,45 @@ fn a_steady_load_far_below_capacity_starts_nothing_and_moves_nothing() {
     assert!(changes.iter().sum::<usize>() < changes.len(), "more than one a minute: {changes:?}");
 }
 
+#[test]
+fn first_traffic_of_idle_primaries_starts_nothing() {
+    // Answers of less than a millisecond, one after the other: 1,600 and 400 requests per second.
+    for (slots, service_ms, cv) in [(1, 0.6, 0.3), (1, 0.6, 1.0), (1, 2.5, 0.5)] {
+        for seed in 1..=4 {
+            let nature = Nature { slots, service_ms, cv, seed, ..Nature::default() };
+            let mut world = World::new(nature.clone(), default_spec());
+            let (mut serving, mut shadows) = (0, 0);
+            let look = |world: &mut World, _: &Observation, plan: &Plan| {
+                serving += moves(plan, Tier::Serving);
+                shadows = shadows.max(world.serving_shadows());
+            };
+            let demand_rps = |ms| if ms < 15_000 { 60.0 } else { 250.0 };
+            world.run(10_000, |_| 0.0, |_, _, _| ());
+            world.run(45_000, demand_rps, look);
+            assert_eq!((serving, shadows), (0, 0), "{nature:?}");
+        }
+    }
+}
+
+#[test]
+fn a_backend_that_stops_far_below_what_its_answers_promise_is_found_out() {
+    // Idle at a twentieth, then at once beyond what it can do.
+    for seed in 1..=4 {
+        let nature = Nature { slots: 1, service_ms: 20.0, cv: 1.0, seed, ..Nature::default() };
+        let full_rps = nature.primary_rps();
+        let mut world = World::new(nature.clone(), default_spec());
+        world.run(10_000, |_| 0.05 * full_rps, |_, _, _| ());
+        let mut ordered_ms = None;
+        let look = |world: &mut World, _: &Observation, plan: &Plan| {
+            if moves(plan, Tier::Serving) > 0 {
+                ordered_ms.get_or_insert(world.at_ms - 10_000);
+            }
+        };
+        world.run(10_000, |_| 1.3 * full_rps, look);
+        assert!(ordered_ms.is_some_and(|ms| ms <= 5_000), "{ordered_ms:?}: {nature:?}");
+    }
+}
+
 /// How long after demand became `share` of what the primaries can do a shadow was ordered to serve.
 fn ordered_after_ms(nature: Nature, calm_ms: u64, share: f64) -> Option<u64> {
     let full_rps = nature.primary_rps();
