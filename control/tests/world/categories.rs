@@ -29,7 +29,7 @@ fn share(at_ms: u64) -> f64 {
 /// What was recorded of a service whose day reaches `full_rps`.
 fn recorded(step_ms: u64, (from_ms, until_ms): (u64, u64), full_rps: f64, seed: u64) -> History {
     let mut random = Random::seeded(seed);
-    let at = (from_ms..until_ms).step_by(usize::try_from(step_ms).unwrap());
+    let at = (from_ms..until_ms).step_by(step_ms as usize);
     let minutes = step_ms / MINUTE_MS;
     let mean = |at_ms: u64| {
         (0..minutes).map(|nth| share(at_ms + nth * MINUTE_MS)).sum::<f64>() / minutes as f64

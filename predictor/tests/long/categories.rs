@@ -37,7 +37,7 @@ fn flat(_: u64) -> f64 {
 
 fn recorded(step_ms: u64, (from_ms, until_ms): (u64, u64), seed: u64, demand: Demand) -> History {
     let mut noise = Noise(seed);
-    let at = (from_ms..until_ms).step_by(usize::try_from(step_ms).unwrap());
+    let at = (from_ms..until_ms).step_by(step_ms as usize);
     let values = at.map(|at_ms| Some(demand(at_ms) * (1.0 + 0.3 * noise.next()))).collect();
     History { start_ms: from_ms, step_ms, values }
 }
@@ -46,7 +46,7 @@ fn recorded(step_ms: u64, (from_ms, until_ms): (u64, u64), seed: u64, demand: De
 fn mates(demands: &[Demand]) -> Category {
     let shape = |(seed, demand): (u64, &Demand)| {
         let mut history = recorded(QUARTER_MS, (MONDAY_MS, ADDED_MS), seed, *demand);
-        let level = 10.0_f64.powi(i32::try_from(seed % 5).unwrap() - 2);
+        let level = 10.0_f64.powi((seed % 5) as i32 - 2);
         history.values.iter_mut().flatten().for_each(|value| *value *= level);
         Shape::of(&history).expect("four weeks")
     };
@@ -69,7 +69,7 @@ fn error(days: u64, demand: Demand, categories: &[Category], seed: u64) -> f64 {
     let all = recorded(QUARTER_MS, (ADDED_MS, ADDED_MS + (days + 2) * DAY_MS), seed, demand);
     let mut sum = 0.0;
     for hour in if days == 0 { 6..24 } else { 0..24 } {
-        let known = usize::try_from(days * 96 + hour * 4).unwrap();
+        let known = (days * 96 + hour * 4) as usize;
         let history = History { values: all.values[..known].to_vec(), ..all.clone() };
         let ahead = fit(&history, &hours_ahead(24), categories).forecast(history.end_ms(), 32);
         sum += mean_error(&ahead.mean, |at| demand(history.end_ms() + at as u64 * QUARTER_MS));
@@ -86,7 +86,7 @@ fn a_service_added_on_tuesday_knows_the_morning_of_wednesday() {
         let spec = hours_ahead(hours);
         let (with, without) = (fit(&history, &spec, &group), fit(&history, &spec, &[]));
         // At seven: of half past eight, ninety minutes on.
-        let steps = usize::try_from(90 * MINUTE_MS / step_ms).unwrap() + 1;
+        let steps = (90 * MINUTE_MS / step_ms) as usize + 1;
         let at = |model: &Model| {
             let ahead = model.forecast(until_ms, steps);
             (ahead.mean[steps - 1], ahead.quantiles[steps - 1][2])

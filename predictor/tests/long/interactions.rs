@@ -71,7 +71,8 @@ fn error(seed: u64, lift: Lift, by_events: bool, interactions: bool) -> (f64, bo
     let spec = LongSpec { interactions, ..week_ahead() };
     let (regressors, events) =
         if by_events { (vec![], as_events(&days)) } else { (vec![as_regressor(&days)], vec![]) };
-    let model = Model::fit(&hourly(&values), &spec, &regressors, &events).unwrap();
+    let model =
+        Model::fit(&hourly(&values), &spec, &regressors, &events).expect("there are values");
     let ranges = model.lifts().iter().map(foreshadow_predictor::long::Lift::range);
     let ranges: Vec<_> = ranges.chain(model.effect_range("campaign")).collect();
     let ahead = model.forecast(model.origin_ms(), WEEK);
