@@ -14,7 +14,9 @@ pub(super) fn peel(law: &Law<'_>, served: Vec<u32>, floor: u32, lead: usize) -> 
     let mut exempt = vec![false; ticks];
     law.violated(|tick| served[tick]).for_each(|tick| exempt[tick] = true);
     let mut level = served.iter().copied().max().unwrap_or(0);
-    let mut plan = Plan { base: Vec::new(), needed: served, waits: vec![0.0; ticks + 1], exempt };
+    let prior = vec![0; ticks];
+    let waits = vec![0.0; ticks + 1];
+    let mut plan = Plan { base: Vec::new(), needed: served, prior, waits, exempt };
     let levels = level.saturating_sub(floor) as usize;
     let stride = levels.saturating_mul(ticks).div_ceil(MOST_STEPS).max(1);
     let stride = u32::try_from(stride).unwrap_or(u32::MAX);
@@ -31,6 +33,8 @@ struct Plan {
     base: Vec<u32>,
     /// Instances that serve in each tick.
     needed: Vec<u32>,
+    /// The same before it was tried what must not be taken away after all.
+    prior: Vec<u32>,
     /// What waits before each tick.
     waits: Vec<f64>,
     exempt: Vec<bool>,
@@ -47,67 +51,51 @@ impl Plan {
             if !is_needed {
                 off_since.get_or_insert(tick);
                 self.needed[tick] = self.base[tick].min(below);
-                if !self.serve(law, tick) {
-                    continue;
-                }
             }
-            // Needed in this tick, or in it and as long before as what waits is too much.
-            let Some(since) = off_since.take() else {
-                self.needed[tick] = self.needed[tick].max(level);
-                self.serve(law, tick);
+            let is_over = self.serve(law, tick);
+            if !is_over && !is_needed {
                 continue;
-            };
-            let on_from = self.on_from(law, (since, tick), (below, level), is_needed);
+            }
+            let since = off_since.take().unwrap_or(tick);
+            let on_from = if is_over { self.on_from(law, tick) } else { tick };
             // A pause as short as a start costs the same either way.
-            let on_from = if on_from - since <= lead { since } else { on_from };
-            self.turn(law, (on_from, tick), level);
+            let is_short = on_from >= since && on_from - since <= lead;
+            self.restore(law, (if is_short { since } else { on_from }, tick));
         }
     }
 
-    /// From which tick on `level` must serve instead of `below`, so that neither `tick` nor one from
-    /// there to it is one of violation.
-    fn on_from(
-        &mut self,
-        law: &Law<'_>,
-        (since, tick): (usize, usize),
-        (below, level): (u32, u32),
-        is_needed: bool,
-    ) -> usize {
-        let mut first = tick;
+    /// From which tick on, as late as can be, what was there before must serve so that neither `tick`
+    /// nor one from there to it is one of violation.
+    fn on_from(&mut self, law: &Law<'_>, tick: usize) -> usize {
         // How far back suffices, doubled until it does, then halved in between.
-        let mut too_late = tick + 1;
-        if is_needed && !self.turn(law, (tick, tick), level) {
-            return tick;
-        }
-        loop {
-            if !self.turn(law, (first, tick), level) {
-                break;
-            }
+        let (mut first, mut too_late) = (tick, tick + 1);
+        self.prior[tick] = self.needed[tick];
+        while self.restore(law, (first, tick)) {
             too_late = first;
-            if first == since {
-                return since;
+            if first == 0 {
+                return 0;
             }
-            first = tick.saturating_sub(2 * (tick - first) + 1).max(since);
+            let earlier = tick.saturating_sub(2 * (tick - first) + 1);
+            self.prior[earlier..first].copy_from_slice(&self.needed[earlier..first]);
+            first = earlier;
         }
         while too_late - first > 1 {
             let middle = first + (too_late - first) / 2;
-            (first..middle).for_each(|at| self.needed[at] = self.base[at].min(below));
+            self.needed[first..middle].copy_from_slice(&self.prior[first..middle]);
             self.redo(law, first, middle);
-            if self.turn(law, (middle, tick), level) {
-                too_late = middle
+            if self.restore(law, (middle, tick)) {
+                too_late = middle;
+                self.restore(law, (first, tick));
             } else {
-                first = middle
-            }
-            if too_late == middle {
-                self.turn(law, (first, tick), level);
+                first = middle;
             }
         }
         first
     }
 
-    /// Lets at least `level` serve from tick to tick, both included; whether one of them violates.
-    fn turn(&mut self, law: &Law<'_>, (from, to): (usize, usize), level: u32) -> bool {
-        (from..=to).for_each(|at| self.needed[at] = self.needed[at].max(level));
+    /// Lets serve from tick to tick, both included, what was there before; whether one of them violates.
+    fn restore(&mut self, law: &Law<'_>, (from, to): (usize, usize)) -> bool {
+        self.needed[from..=to].copy_from_slice(&self.base[from..=to]);
         self.redo(law, from, to + 1)
     }
 
