@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::rc::Rc;
 
-use crate::checked::Origins;
+use crate::checked::{Origins, may_hold_secret};
 use crate::expand::{Expanded, expand};
 use crate::faults::Faults;
 use crate::tree::{Entry, Fault, Node, Span, Value};
@@ -369,7 +369,7 @@ fn locate(text: &str, span: &Span) -> (usize, usize, Option<String>, usize) {
     let line_end = line_start + shown.len();
     let marked = text.get(span.start..span.end.min(line_end)).unwrap_or_default().trim_end();
     let width = marked.chars().count().max(1);
-    let secret = shown.to_lowercase().contains("token");
+    let secret = may_hold_secret(shown);
     let excerpt = (!secret && shown.chars().count() <= MAX_EXCERPT).then(|| shown.to_owned());
     (line, column, excerpt, width)
 }

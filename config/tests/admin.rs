@@ -1,6 +1,6 @@
 //! Who may reach the admin API, and that its token is never shown.
 
-use foreshadow_config::{AdminAddress, Config, Errors, Format, Token, parse};
+use foreshadow_config::{AdminAddress, Config, Errors, Format, Role, Token, parse};
 
 const TOKEN: &str = "correct-horse-battery";
 
@@ -81,4 +81,38 @@ fn a_token_is_never_shown() {
     let yaml = config.to_yaml().unwrap();
     assert!(yaml.contains("env: ADMIN_TOKEN") && !yaml.contains("horse"), "{yaml}");
     assert!(matches!(config.admin.token, Some(Token::Env { .. })));
+}
+
+#[test]
+fn tokens_have_names_and_roles_that_tell_them_apart() {
+    let one = |more: &str| format!("{{ address: ':9900', tokens: [{more}] }}");
+    let text = one("{ name: grafana, role: read, token: readers-token }, \
+         { name: on-call, role: operate, token: { env: ADMIN_TOKEN } }");
+    let admin = read(&text).unwrap().admin;
+    let known: Vec<_> = admin.every_token().map(|(name, role, _)| (name, role)).collect();
+    assert_eq!(known, [("grafana", Role::Read), ("on-call", Role::Operate)]);
+    let shown = serde_json::to_string(&read(&text).unwrap().masked()).unwrap();
+    assert!(shown.contains("grafana") && !shown.contains("readers-token"), "{shown}");
+    for (tokens, message) in [
+        ("", "an empty list"),
+        ("{ name: a, role: write, token: some-token }", "write operate"),
+        ("{ name: a, role: reed, token: some-token }", "did you mean \"read\""),
+        ("{ name: 'a b', role: read, token: some-token }", "the name \"a b\""),
+        ("{ name: admin.token, role: read, token: some-token }", "that no other token has"),
+        ("{ name: a, role: read }", "no \"token\""),
+        (
+            "{ name: a, role: read, token: some-token }, { name: a, role: read, token: others-token }",
+            "that no other token has",
+        ),
+        (
+            "{ name: a, role: read, token: same-token }, { name: b, role: read, token: same-token }",
+            "the text of another token",
+        ),
+    ] {
+        let shown = error(&one(tokens));
+        assert!(shown.contains(message), "{tokens}: {shown}");
+        assert!(!shown.contains("same-token"), "{shown}");
+    }
+    let both = format!("{{ token: {TOKEN}, tokens: [{{ name: a, role: read, token: {TOKEN} }}] }}");
+    assert!(error(&both).contains("the text of another token"));
 }

@@ -127,6 +127,39 @@ fn history_is_kept_by_resolution_unless_it_is_turned_off() {
 }
 
 #[test]
+fn the_audit_is_kept_for_a_year_and_its_key_comes_from_a_file() {
+    let audit = |written: &str| {
+        let text = format!(
+            "listeners: [{{ address: ':80', routes: [{{ service: s }}] }}]\n\
+             services: {{ s: {{ primaries: ['127.0.0.1:1'] }} }}\naudit: {{ {written} }}\n"
+        );
+        parse(&text, Format::Yaml, "config.yaml", &|_| None).map(|config| config.audit)
+    };
+    let kept = audit("").unwrap();
+    assert_eq!((kept.keep.as_secs() / 86_400, kept.max_size, &kept.key), (400, 1 << 30, &None));
+    assert_eq!(kept.checkpoint_interval.as_secs(), 3_600);
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("key");
+    let with_key = || audit(&format!("key_file: '{}'", path.display()));
+    assert!(with_key().unwrap_err().to_string().contains("which cannot be read"));
+    std::fs::write(&path, "too-short\n").unwrap();
+    let short = with_key().unwrap_err().to_string();
+    assert!(short.contains("with 9 bytes") && short.contains("at least 32"), "{short}");
+    assert!(!short.contains("too-short"), "{short}");
+    std::fs::write(&path, format!(" {}\n", "k".repeat(32))).unwrap();
+    let key = with_key().unwrap().key.unwrap();
+    assert_eq!(key.secret.expose(), "k".repeat(32));
+    for (written, message) in [
+        ("keep: 1h", "found 1h, expected at least 1d"),
+        ("max_size: 1KiB", "expected at least 1MiB"),
+        ("checkpoint_interval: 1s", "expected at least 1m"),
+    ] {
+        let errors = audit(written).unwrap_err();
+        assert!(errors.to_string().contains(message), "{written}: {errors}");
+    }
+}
+
+#[test]
 fn events_come_from_rules_and_calendar_files() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("sales.ics");
@@ -319,4 +352,29 @@ fn a_network_needs_a_build_that_can_run_one() {
     };
     assert!(errors.contains(expected), "{errors}");
     assert_eq!(read("").unwrap().forecast.onnx, None);
+}
+
+#[test]
+fn secrets_are_found_where_they_are_covered_and_plain_values_are_not() {
+    let text = "listeners: [{ address: 127.0.0.1:1, routes: [{ service: s }] }]\n\
+        admin: { token: owners-text, tokens: [{ name: a, role: read, token: readers-text }] }\n\
+        services: { s: { primaries: [127.0.0.1:2], shadows: { provider: { process: { \
+        command: [./s, '{port}', --password=pw-in-flag, --key-secret, pw-in-next], env: { \
+        PASSWORD: envy, URL: 'db://me:pw-in-url@host/x', HOST: 127.0.0.1, STAGE: production, \
+        BLOB: 'Zm9vYmFyYmF6', AT: 'a-{port}-b-c-d' } } } } } }\n";
+    let config = parse(text, Format::Yaml, "test", &|_| None).unwrap();
+    let found = config.secrets();
+    let expected = [
+        "Zm9vYmFyYmF6",
+        "db://me:pw-in-url@host/x",
+        "envy",
+        "owners-text",
+        "pw-in-flag",
+        "pw-in-next",
+        "pw-in-url",
+        "readers-text",
+    ];
+    assert_eq!(found, expected);
+    let shown = config.masked().to_string();
+    assert!(expected.iter().all(|secret| !shown.contains(secret)), "{shown}");
 }

@@ -3,20 +3,21 @@
 use std::net::{Ipv4Addr, SocketAddr};
 
 use crate::file;
-use crate::raw::{Either, RawAdmin, RawToken, TokenText, is_token};
-use crate::reader::{At, Field, Problem, Reader};
-use crate::{Admin, AdminAddress, Listener, Secret, Token};
+use crate::raw::{Either, List, RawAdmin, RawNamedToken, RawToken, TokenText, is_token};
+use crate::reader::{At, Field, Problem, Reader, quote};
+use crate::{Admin, AdminAddress, Listener, NamedToken, Secret, Token};
 
 /// Longest token file that is read, in bytes.
 const MAX_TOKEN_BYTES: u64 = 4096;
 
 pub(super) fn admin(raw: Field<RawAdmin>, listeners: &[Listener], r: &mut Reader<'_>) -> Admin {
     let raw = raw.value().unwrap_or_default();
-    let no_token = raw.token.is_absent();
+    let no_token = raw.token.is_absent() && raw.tokens.is_absent();
     let token = raw.token.given().and_then(|at| token(at, r));
+    let tokens = tokens(raw.tokens, token.as_ref(), r);
     let default = SocketAddr::from((Ipv4Addr::LOCALHOST, 9900));
     let Some(At { value: address, place }) = raw.address.given() else {
-        return Admin { address: AdminAddress::Tcp(default), token };
+        return Admin { address: AdminAddress::Tcp(default), token, tokens };
     };
     if let AdminAddress::Tcp(tcp) = address.0 {
         if !tcp.ip().to_canonical().is_loopback() && no_token {
@@ -24,7 +25,7 @@ pub(super) fn admin(raw: Field<RawAdmin>, listeners: &[Listener], r: &mut Reader
                 format!("{tcp}, which others can reach, without a token"),
                 "a loopback address, a Unix socket, or a token",
             );
-            let help = "add `token: { env: NAME }` or `token: { file: PATH }` to admin, \
+            let help = "add `token: { env: NAME }`, `token: { file: PATH }` or `tokens` to admin, \
                         or use 127.0.0.1";
             r.report(&place, problem.help(help));
         }
@@ -33,7 +34,45 @@ pub(super) fn admin(raw: Field<RawAdmin>, listeners: &[Listener], r: &mut Reader
             r.report(&place, Problem::new(tcp.to_string(), expected));
         }
     }
-    Admin { address: address.0, token }
+    Admin { address: address.0, token, tokens }
+}
+
+/// The named tokens. Two with one text could not be told apart, and neither could two of one name
+/// in the records.
+fn tokens(
+    raw: Field<List<RawNamedToken>>,
+    owner: Option<&Token>,
+    r: &mut Reader<'_>,
+) -> Vec<NamedToken> {
+    let mut known: Vec<NamedToken> = Vec::new();
+    let Some(At { value: List(items), place }) = raw.given() else { return known };
+    if items.is_empty() {
+        r.report(&place, Problem::new("an empty list", "at least one token"));
+    }
+    for At { value: item, .. } in items {
+        let (name, role) = (item.name.given(), item.role.value());
+        let named = item.token.given().and_then(|at| {
+            let place = at.place.clone();
+            Some((token(at, r)?, place))
+        });
+        let (Some(name), Some(role), Some((token, place))) = (name, role, named) else { continue };
+        let taken = name.value.0 == Admin::OWNER || known.iter().any(|t| t.name == name.value.0);
+        if taken || !super::is_name(&name.value.0) {
+            let found = format!("the name {}", quote(&name.value.0));
+            let expected = if taken {
+                "a name that no other token has"
+            } else {
+                "1 to 63 letters, digits, -, _ or ., beginning with a letter or digit"
+            };
+            r.report(&name.place, Problem::new(found, expected));
+        }
+        let mut others = known.iter().map(|t| &t.token).chain(owner);
+        if others.any(|other| other.secret() == token.secret()) {
+            r.report(&place, Problem::new("the text of another token", "one of its own"));
+        }
+        known.push(NamedToken { name: name.value.0, role: role.0, token });
+    }
+    known
 }
 
 pub(super) fn token(at: At<Either<TokenText, RawToken>>, r: &mut Reader<'_>) -> Option<Token> {

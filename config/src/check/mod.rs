@@ -24,11 +24,11 @@ use std::path::PathBuf;
 use foreshadow_control::ServiceName;
 
 use self::range::{DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS};
-use crate::raw::{List, Map, RawConfig, RawHistory, RawLog, RawRecording, RawService};
+use crate::raw::{List, Map, RawAudit, RawConfig, RawHistory, RawLog, RawRecording, RawService};
 use crate::reader::{Field, Problem, Reader, quote};
 use crate::{
-    Config, DEFAULT_STATE_DIR, History, HostMatch, Listener, Log, LogFormat, LogLevel, Recording,
-    Reload, Service,
+    Audit, AuditKey, Config, DEFAULT_STATE_DIR, History, HostMatch, Listener, Log, LogFormat,
+    LogLevel, Recording, Reload, Service,
 };
 
 /// The configuration, or nothing where a part of it is missing; both after reports.
@@ -57,6 +57,7 @@ pub(crate) fn config(raw: RawConfig, r: &mut Reader<'_>) -> Option<Config> {
         reload: Reload { watch: reload.watch.value().is_none_or(|flag| flag.0) },
         recording: raw.recording.value().map(|raw| recording(raw, r)),
         history: history(raw.history.value().unwrap_or_default(), r),
+        audit: audit(raw.audit.value().unwrap_or_default(), r),
         services: services?,
         listeners,
         origins: r.take_origins(),
@@ -138,6 +139,26 @@ fn recording(raw: RawRecording, r: &mut Reader<'_>) -> Recording {
     Recording {
         path: raw.path.value().map_or_else(PathBuf::new, |path| path.0),
         max_size: range::bytes(raw.max_size, 1 << 20..=u64::MAX, 256 << 20, r),
+    }
+}
+
+fn audit(raw: RawAudit, r: &mut Reader<'_>) -> Audit {
+    const LONGEST_MS: u64 = 3_660 * DAY_MS;
+    let key = raw.key_file.given().and_then(|file| {
+        let path = file.value.0;
+        AuditKey::read(&path)
+            .map_err(|why| {
+                let found = format!("{}, {why}", path.display());
+                let expected = format!("a file with at least {} characters", AuditKey::LEAST);
+                r.report(&file.place, Problem::new(found, expected));
+            })
+            .ok()
+    });
+    Audit {
+        keep: range::time(raw.keep, DAY_MS..=LONGEST_MS, 400 * DAY_MS, r),
+        max_size: range::bytes(raw.max_size, 1 << 20..=u64::MAX, 1 << 30, r),
+        key,
+        checkpoint_interval: range::time(raw.checkpoint_interval, MINUTE_MS..=DAY_MS, HOUR_MS, r),
     }
 }
 

@@ -20,6 +20,58 @@ pub struct Admin {
     /// The bearer token that callers must send; absent: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token: Option<Token>,
+    /// Tokens with names and roles; names and texts are unique, that of `token` included.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tokens: Vec<NamedToken>,
+}
+
+impl Admin {
+    /// Name of the one token that has none, in records.
+    pub const OWNER: &'static str = "admin.token";
+
+    /// Every token with its name and role; that of `token` may do everything.
+    pub fn every_token(&self) -> impl Iterator<Item = (&str, Role, &Secret)> {
+        let owner = self.token.iter().map(|token| (Self::OWNER, Role::Admin, token.secret()));
+        owner.chain(self.tokens.iter().map(|t| (t.name.as_str(), t.role, t.token.secret())))
+    }
+}
+
+/// A token of one person or program.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct NamedToken {
+    /// What records call it.
+    pub name: String,
+    /// What it may do.
+    pub role: Role,
+    /// The token.
+    pub token: Token,
+}
+
+/// What the bearer of a token may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Push metrics and signals; nothing else.
+    Report,
+    /// Look at everything but the configuration.
+    Read,
+    /// Read, report, and give orders.
+    Operate,
+    /// Everything.
+    Admin,
+}
+
+impl Role {
+    /// The role as written in the configuration.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Report => "report",
+            Self::Read => "read",
+            Self::Operate => "operate",
+            Self::Admin => "admin",
+        }
+    }
 }
 
 /// Where the admin API listens.

@@ -6,6 +6,7 @@
 mod address;
 mod admin;
 mod ahead;
+mod audit;
 mod calendar;
 mod docker;
 mod endpoint;
@@ -34,7 +35,8 @@ use serde::Serialize;
 
 pub use address::{Cidr, CidrError};
 pub(crate) use admin::MASK;
-pub use admin::{Admin, AdminAddress, Secret, Token};
+pub use admin::{Admin, AdminAddress, NamedToken, Role, Secret, Token};
+pub use audit::{Audit, AuditKey};
 pub(crate) use calendar::{Events, of_calendar};
 pub use docker::{
     ContainerLimits, ContainerLog, ContainerMount, DockerProvider, EngineTls, Pull, Ulimit,
@@ -58,7 +60,7 @@ pub use service::{
     Timeouts,
 };
 pub use shadows::{Mirror, OnExit, Shadows};
-pub(crate) use shown::Origins;
+pub(crate) use shown::{Origins, may_hold_secret};
 pub use signals::{Signal, SignalSource};
 pub use vm::{Accel, VmProvider};
 
@@ -94,6 +96,8 @@ pub struct Config {
     pub recording: Option<Recording>,
     /// What is kept of the past.
     pub history: History,
+    /// The record of every action.
+    pub audit: Audit,
     #[serde(skip)]
     pub(crate) origins: Origins,
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::{Config, MASK};
+use super::{Config, MASK, Provider};
 
 /// Which values came out of `${VAR}`, by their path in the configuration.
 ///
@@ -97,39 +97,148 @@ impl Config {
         let mut shown = serde_json::to_value(self).expect("plain values have a form in JSON");
         self.origins.cover("", &mut shown);
         // After that: the rest of a secret may stand beside the variable in it.
-        if let Some(token @ Value::String(_)) = shown.pointer_mut("/admin/token") {
-            *token = Value::String(MASK.to_owned());
-        }
-        for service in shown["services"].as_object_mut().into_iter().flat_map(|s| s.values_mut()) {
-            for kind in ["process", "exec", "docker", "kubernetes"] {
-                for table in ["env", "log/options"] {
-                    let table = service.pointer_mut(&format!("/shadows/provider/{kind}/{table}"));
-                    let values = table.and_then(Value::as_object_mut);
-                    for value in values.into_iter().flat_map(|table| table.values_mut()) {
-                        *value = Value::String(MASK.to_owned());
-                    }
-                }
-                let command = service.pointer_mut(&format!("/shadows/provider/{kind}/command"));
-                cover_flags(command.and_then(Value::as_array_mut).map_or(&mut [][..], |c| c));
-            }
-            let template = service.pointer_mut("/shadows/provider/kubernetes/template/spec");
-            template.into_iter().for_each(cover_pod);
-            let args = service.pointer_mut("/shadows/provider/vm/args");
-            cover_flags(args.and_then(Value::as_array_mut).map_or(&mut [][..], |args| args));
-            if let Some(Value::String(line)) = service.pointer_mut("/shadows/provider/vm/append") {
-                let mut words: Vec<Value> = line.split(' ').map(Value::from).collect();
-                cover_flags(&mut words);
-                let words: Vec<&str> = words.iter().filter_map(Value::as_str).collect();
-                *line = words.join(" ");
-            }
-            let token = service.pointer_mut("/shadows/provider/webhook/token");
-            if let Some(token @ Value::String(_)) = token {
-                *token = Value::String(MASK.to_owned());
-            }
-        }
+        cover_secrets(&mut shown);
         shown
     }
 }
+
+/// Covers what is a secret by where it stands.
+fn cover_secrets(shown: &mut Value) {
+    if let Some(token @ Value::String(_)) = shown.pointer_mut("/admin/token") {
+        *token = Value::String(MASK.to_owned());
+    }
+    let tokens = shown.pointer_mut("/admin/tokens").and_then(Value::as_array_mut);
+    for named in tokens.into_iter().flatten() {
+        if let Some(token @ Value::String(_)) = named.get_mut("token") {
+            *token = Value::String(MASK.to_owned());
+        }
+    }
+    for service in shown["services"].as_object_mut().into_iter().flat_map(|s| s.values_mut()) {
+        for kind in ["process", "exec", "docker", "kubernetes"] {
+            for table in ["env", "log/options"] {
+                let table = service.pointer_mut(&format!("/shadows/provider/{kind}/{table}"));
+                let values = table.and_then(Value::as_object_mut);
+                for value in values.into_iter().flat_map(|table| table.values_mut()) {
+                    *value = Value::String(MASK.to_owned());
+                }
+            }
+            let command = service.pointer_mut(&format!("/shadows/provider/{kind}/command"));
+            cover_flags(command.and_then(Value::as_array_mut).map_or(&mut [][..], |c| c));
+        }
+        let template = service.pointer_mut("/shadows/provider/kubernetes/template/spec");
+        template.into_iter().for_each(cover_pod);
+        let args = service.pointer_mut("/shadows/provider/vm/args");
+        cover_flags(args.and_then(Value::as_array_mut).map_or(&mut [][..], |args| args));
+        if let Some(Value::String(line)) = service.pointer_mut("/shadows/provider/vm/append") {
+            let mut words: Vec<Value> = line.split(' ').map(Value::from).collect();
+            cover_flags(&mut words);
+            let words: Vec<&str> = words.iter().filter_map(Value::as_str).collect();
+            *line = words.join(" ");
+        }
+        let token = service.pointer_mut("/shadows/provider/webhook/token");
+        if let Some(token @ Value::String(_)) = token {
+            *token = Value::String(MASK.to_owned());
+        }
+    }
+}
+
+impl Config {
+    /// Every text in it that [`Config::masked`] covers for what it is, tokens and keys from
+    /// elsewhere included, and passwords in addresses; not what merely came out of a variable, such
+    /// as a port. Values that are not named like secrets, and are short or most likely none, are left
+    /// out: covering them would make other texts unreadable.
+    #[must_use]
+    pub fn secrets(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        let tokens = self.admin.every_token().map(|(_, _, secret)| secret);
+        let webhooks = self.services.values().filter_map(|service| {
+            match &service.shadows.as_ref()?.provider {
+                Provider::Webhook(webhook) => Some(webhook.token.as_ref()?.secret()),
+                _ => None,
+            }
+        });
+        let key = self.audit.key.iter().map(|key| &key.secret);
+        found.extend(tokens.chain(webhooks).chain(key).map(|secret| secret.expose().to_owned()));
+        let plain = serde_json::to_value(self).expect("plain values have a form in JSON");
+        let mut covered = plain.clone();
+        cover_secrets(&mut covered);
+        differing("", &plain, &covered, &mut found);
+        found.sort_unstable();
+        found.dedup();
+        found
+    }
+}
+
+/// Collects what of `plain` is covered in `covered`, where it is likely to be a secret.
+fn differing(name: &str, plain: &Value, covered: &Value, found: &mut Vec<String>) {
+    match (plain, covered) {
+        (Value::Object(plain), Value::Object(covered)) => {
+            for (key, value) in plain {
+                let other = covered.get(key).unwrap_or(&Value::Null);
+                // A pod's variables are pairs of a name and a value.
+                let name = match (key.as_str(), plain.get("name").and_then(Value::as_str)) {
+                    ("value", Some(name)) => name,
+                    (key, _) => key,
+                };
+                differing(name, value, other, found);
+            }
+        }
+        (Value::Array(plain), Value::Array(covered)) => {
+            // Of words of a command those are covered that follow a flag named like a secret.
+            for (value, other) in plain.iter().zip(covered) {
+                differing("secret", value, other, found);
+            }
+        }
+        (Value::String(plain), Value::String(covered)) if covered == MASK => {
+            note(is_secret(name), plain, found);
+        }
+        (Value::String(plain), Value::String(covered)) if plain != covered => {
+            for (word, shown) in plain.split(' ').zip(covered.split(' ')) {
+                let before = shown.strip_suffix(MASK).unwrap_or_default();
+                if shown != word {
+                    note(true, word.strip_prefix(before).unwrap_or(word), found);
+                }
+            }
+        }
+        (Value::String(plain), _) => note_password(plain, found),
+        _ => {}
+    }
+}
+
+/// Notes a value, with the password of an address in it, which may be told alone.
+fn note(named: bool, value: &str, found: &mut Vec<String>) {
+    note_password(value, found);
+    if value.len() >= NAMED_SECRET && (named || !is_plain(value)) {
+        found.push(value.to_owned());
+    }
+}
+
+/// Notes the password in an address such as `http://name:password@host`.
+fn note_password(value: &str, found: &mut Vec<String>) {
+    for (_, rest) in value.match_indices("://").map(|(at, mark)| value.split_at(at + mark.len())) {
+        let authority = rest.split(['/', '?', '#', ' ']).next().unwrap_or_default();
+        let password = authority.rsplit_once('@').and_then(|(user, _)| user.split_once(':'));
+        if let Some((_, password)) = password.filter(|(_, text)| text.len() >= NAMED_SECRET) {
+            found.push(password.to_owned());
+        }
+    }
+}
+
+/// Whether a value that is not named like a secret is most likely none, and may stand in any other
+/// text by right: an address, a path, a name, what is filled in for each instance.
+fn is_plain(value: &str) -> bool {
+    let word = |c: char| c.is_ascii_lowercase() || matches!(c, '-' | '_' | '.');
+    value.len() < UNNAMED_SECRET
+        || value.contains('{')
+        || value.starts_with(['/', '.'])
+        || value.parse::<std::net::IpAddr>().is_ok()
+        || value.parse::<std::net::SocketAddr>().is_ok()
+        || value.len() < 2 * UNNAMED_SECRET && value.chars().all(word)
+}
+
+/// Fewest bytes of a value that is covered in other texts, named like a secret and not.
+const NAMED_SECRET: usize = 4;
+const UNNAMED_SECRET: usize = 8;
 
 /// Covers the environment of a pod's containers, and what flags of their commands have for secrets.
 fn cover_pod(spec: &mut Value) {
@@ -170,11 +279,21 @@ fn cover_flags(words: &mut [Value]) {
 
 /// Whether a flag or variable of this name is likely to have a secret for its value.
 fn is_secret(name: &str) -> bool {
+    !name.contains(char::is_whitespace) && speaks_of_secrets(name)
+}
+
+/// Whether a line of a configuration may hold a secret, so that errors do not quote it.
+pub(crate) fn may_hold_secret(line: &str) -> bool {
+    let has_env = line.split(|c: char| !c.is_ascii_alphanumeric()).any(|word| word == "env");
+    has_env || line.contains("://") && line.contains('@') || speaks_of_secrets(line)
+}
+
+fn speaks_of_secrets(text: &str) -> bool {
     const WORDS: [&str; 7] =
         ["token", "password", "passwd", "passphrase", "secret", "apikey", "credential"];
     let plain = |c: &char| !matches!(c, '-' | '_');
-    let name: String = name.chars().filter(plain).collect::<String>().to_ascii_lowercase();
-    !name.contains(char::is_whitespace) && WORDS.iter().any(|word| name.contains(word))
+    let text: String = text.chars().filter(plain).collect::<String>().to_ascii_lowercase();
+    WORDS.iter().any(|word| text.contains(word))
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use super::Read;
 use crate::reader::{Problem, Reader};
 use crate::tree::Node;
 use crate::{
-    Accel, Environment, LogFormat, LogLevel, Network, OnExit, Protocol, Pull, RetryOn, Step,
+    Accel, Environment, LogFormat, LogLevel, Network, OnExit, Protocol, Pull, RetryOn, Role, Step,
 };
 
 /// A value that is one of a few names.
@@ -85,6 +85,18 @@ impl Choice for LogFormat {
     const NAME: &'static str = "LogFormat";
     const NAMES: &'static [(&'static str, Self)] =
         &[("auto", Self::Auto), ("text", Self::Text), ("json", Self::Json)];
+}
+
+impl Choice for Role {
+    const NAME: &'static str = "Role";
+    const NAMES: &'static [(&'static str, Self)] = &[
+        ("report", Self::Report),
+        ("read", Self::Read),
+        ("operate", Self::Operate),
+        ("admin", Self::Admin),
+    ];
+    const REFUSED: &'static [(&'static str, &'static str)] =
+        &[("write", "write operate, or admin for the configuration as well")];
 }
 
 impl Choice for OnExit {

@@ -5,9 +5,9 @@ use foreshadow_control::Mode;
 use super::read::table;
 use super::{
     AdminPlace, Bytes, Count, Either, FilePath, Flag, List, Map, OneOf, RawListener, RawService,
-    Switch, Time, TokenText, VariableName,
+    Switch, Text, Time, TokenText, VariableName,
 };
-use crate::{LogFormat, LogLevel};
+use crate::{LogFormat, LogLevel, Role};
 
 /// How a mode is written.
 pub(crate) type ModeName = OneOf<Mode>;
@@ -37,6 +37,8 @@ table! {
         recording: RawRecording,
         /// What is kept of the past, for forecasts of days and for a warm restart.
         history: RawHistory,
+        /// The record of every action, chained by hashes.
+        audit: RawAudit,
     }
 }
 
@@ -48,6 +50,37 @@ table! {
         /// The bearer token that callers must send; required unless the address is loopback or a
         /// Unix socket. The token itself, or a table that says where to find it.
         token: Either<TokenText, RawToken>,
+        /// Further tokens, each with a name that records of what it did carry, and a role.
+        tokens: List<RawNamedToken>,
+    }
+}
+
+table! {
+    /// A token of one person or program.
+    RawNamedToken {
+        /// Its name: 1 to 63 letters, digits, -, _ or ., beginning with a letter or digit.
+        name: Text = required,
+        /// What it may do: report (push metrics and signals), read (look at everything but the
+        /// configuration), operate (read, report and give orders), admin (everything).
+        role: OneOf<Role> = required,
+        /// The token itself, or a table that says where to find it.
+        token: Either<TokenText, RawToken> = required,
+    }
+}
+
+table! {
+    /// The record of every action in `audit.db` of the state directory. Entries beyond these bounds
+    /// go, the oldest first, and the record says so.
+    RawAudit {
+        /// How long entries are kept, 1d to 3660d. Default: 400d.
+        keep: Time,
+        /// Size the record is held to, 1MiB or more. Default: 1GiB.
+        max_size: Bytes,
+        /// File with a key of at least 32 characters: hashes are made with it (HMAC), so that who
+        /// can write the record but not read the key cannot make it good again. Default: none.
+        key_file: FilePath,
+        /// How often the number and hash of the newest entry are logged, 1m to 1d. Default: 1h.
+        checkpoint_interval: Time,
     }
 }
 
