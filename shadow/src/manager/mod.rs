@@ -67,6 +67,8 @@ struct State {
     pools: BTreeMap<ServiceName, Pool>,
     entries: BTreeMap<InstanceId, Entry>,
     closed: bool,
+    /// What the start ended of earlier runs, by kind of provider.
+    swept: Vec<(&'static str, usize)>,
 }
 
 /// What outlives the instances of a service.
@@ -158,6 +160,13 @@ impl Manager {
                 ..entry.view.clone()
             })
             .collect()
+    }
+
+    /// How many instances of earlier runs that nobody knew any more the start ended, by kind of
+    /// provider; what a slow provider ends later is not among them.
+    #[must_use]
+    pub fn swept(&self) -> Vec<(&'static str, usize)> {
+        self.inner.lock().swept.clone()
     }
 
     /// What happened since the last call, oldest first; bounded.

@@ -82,13 +82,14 @@ pub(super) async fn start(
             }
         }
     }
-    let put_off = sweep(&inner, &settings.janitors, &kept, &forgotten).await?;
+    let (put_off, swept) = sweep(&inner, &settings.janitors, &kept, &forgotten).await?;
     // Only now is it sure that nothing of these runs; what was not swept is looked at by a later start.
     for (id, _) in forgotten.into_iter().filter(|(_, kind)| !put_off.contains(kind.as_str())) {
         inner.registry.ended(id).await?;
     }
     {
         let mut state = inner.lock();
+        state.swept = swept;
         let services: Vec<ServiceName> = state.services.keys().cloned().collect();
         for service in services {
             replace::retire(&mut state, &service);
@@ -169,13 +170,13 @@ async fn adopt(inner: &Arc<Inner>, janitors: &[Arc<dyn Provider>], row: Row) -> 
 }
 
 /// Lets every provider end what is not among the instances taken over, each place once; returns the
-/// kinds of those that have not done so yet.
+/// kinds of those that have not done so yet, and how many instances each kind ended.
 async fn sweep(
     inner: &Inner,
     janitors: &[Arc<dyn Provider>],
     kept: &BTreeSet<InstanceId>,
     lost: &[(InstanceId, String)],
-) -> Result<BTreeSet<&'static str>, ShadowError> {
+) -> Result<(BTreeSet<&'static str>, Vec<(&'static str, usize)>), ShadowError> {
     let mut providers: Vec<Arc<dyn Provider>> = janitors.to_vec();
     for settings in inner.lock().services.values() {
         let same = |known: &Arc<dyn Provider>| {
@@ -197,7 +198,7 @@ async fn sweep(
             (provider.name(), ended, provider.is_swept())
         });
     }
-    let mut put_off = BTreeSet::new();
+    let (mut put_off, mut swept) = (BTreeSet::new(), Vec::new());
     for (provider, ended, is_swept) in sweeps.join_all().await {
         let ended = ended?;
         if !is_swept {
@@ -205,7 +206,8 @@ async fn sweep(
         }
         if ended > 0 {
             tracing::warn!(provider, ended, "ended what a crash had left behind");
+            swept.push((provider, ended));
         }
     }
-    Ok(put_off)
+    Ok((put_off, swept))
 }
