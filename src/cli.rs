@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::{backtest, check, demo, explain, fitness, out, rules, run, schema};
+use crate::{audit, backtest, check, demo, explain, fitness, out, rules, run, schema};
 
 /// Foreshadow: a load balancer that sees trouble coming.
 ///
@@ -24,6 +24,7 @@ Examples:
   foreshadow check foreshadow.yaml         is this configuration good?
   foreshadow run -c foreshadow.yaml        serve
   foreshadow explain --last 20             what was decided lately, and why
+  foreshadow audit verify -c foreshadow.yaml   is the record of every action whole?
   foreshadow backtest access.log           what it would have made of recorded demand
   foreshadow demo                          see it act on a real load
 
@@ -68,6 +69,9 @@ Examples:
   foreshadow explain --service shop --law failover
   foreshadow explain --replay recording.ndjson   run a recording again and compare every plan")]
     Explain(explain::Args),
+    /// Check or print the record of every action: by whom or which law, before and after.
+    #[command(subcommand)]
+    Audit(audit::Args),
     /// Say how safely services can be mirrored, by their traffic, and what speaks against it.
     #[command(after_help = "\
 Examples:
@@ -144,6 +148,7 @@ fn carry_out(command: Command) -> anyhow::Result<ExitCode> {
         Command::Schema(args) => schema::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Explain(args) => explain::run(&args),
+        Command::Audit(args) => audit::run(&args),
         Command::Fitness(args) => fitness::run(&args),
         Command::Rules(args) => rules::run(&args),
         Command::Backtest(args) => backtest::run(&args),

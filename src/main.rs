@@ -1,6 +1,7 @@
 //! The `foreshadow` command.
 
 mod admin;
+mod audit;
 mod backtest;
 mod check;
 mod cli;
@@ -14,6 +15,7 @@ mod out;
 mod rules;
 mod run;
 mod schema;
+mod secrets;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

@@ -11,6 +11,7 @@ use tokio::runtime::Runtime;
 use crate::logging::{self, LogFormat};
 use crate::node::signals::Signals;
 use crate::node::{Node, file, limits};
+use crate::secrets;
 
 /// Arguments of `foreshadow run`.
 #[derive(Debug, clap::Args)]
@@ -54,6 +55,7 @@ async fn serve(args: &Args) -> anyhow::Result<()> {
     let config = config.map_err(|errors| {
         anyhow::anyhow!("{} is not good; nothing was started\n{errors}", args.config.display())
     })?;
+    secrets::learn(&config);
     logging::start(args.log_format.unwrap_or_else(|| format(&config)), config.log.level.as_str())?;
     limits::raise_open_files();
     let file = (args.config.clone(), read.fingerprint);

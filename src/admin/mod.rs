@@ -1,7 +1,9 @@
 //! The admin interface: JSON under `/api/v1`, Prometheus metrics, health and readiness.
 
+mod audit;
 mod auth;
 mod error;
+mod events;
 mod extract;
 mod feedback;
 mod fitness;
@@ -22,14 +24,15 @@ use axum::routing::{delete, get, post, put};
 
 use crate::node::Shared;
 
-pub(crate) use auth::Token;
+pub(crate) use auth::Tokens;
 pub(crate) use guard::Hosts;
 pub(crate) use rules::try_on;
 pub(crate) use serve::{CONNECTIONS, serve};
 
-/// All routes; those under `/api` and `/metrics` ask for `token` where one is set, and are kept from
-/// pages of other sites.
-pub(crate) fn router(shared: Arc<Shared>, token: Option<Token>, hosts: Hosts) -> Router {
+/// All routes; those under `/api` and `/metrics` ask for one of `tokens` where some are set, and are
+/// kept from pages of other sites.
+pub(crate) fn router(shared: Arc<Shared>, tokens: Tokens, hosts: Hosts) -> Router {
+    let gate = auth::Gate { shared: Arc::clone(&shared), tokens, told: Arc::default() };
     let asked = Router::new()
         .route("/api/v1/services", get(read::services))
         .route("/api/v1/services/{service}/forecast", get(history::forecast))
@@ -43,6 +46,7 @@ pub(crate) fn router(shared: Arc<Shared>, token: Option<Token>, hosts: Hosts) ->
         .route("/api/v1/plan", get(read::plan))
         .route("/api/v1/decisions", get(read::decisions))
         .route("/api/v1/rules", get(rules::list))
+        .route("/api/v1/audit", get(audit::page))
         .route("/metrics", get(metrics::render));
     let plain = Router::new()
         .route("/api/v1/status", get(read::status))
@@ -58,8 +62,9 @@ pub(crate) fn router(shared: Arc<Shared>, token: Option<Token>, hosts: Hosts) ->
         .route("/api/v1/instances/{instance}/drain", post(operate::drain))
         .route("/api/v1/kernel", get(read::kernel))
         .route("/api/v1/config", get(read::config))
-        .route("/api/v1/events", get(operate::events).post(operate::announce))
-        .route("/api/v1/events/{event}", delete(operate::withdraw))
+        .route("/api/v1/audit/head", get(audit::head))
+        .route("/api/v1/events", get(events::events).post(events::announce))
+        .route("/api/v1/events/{event}", delete(events::withdraw))
         .route("/api/v1/rules/check", post(rules::check))
         .route("/api/v1/services/{service}/rules/{rule}", put(rules::set).delete(rules::take_back))
         .route("/api/v1/kill-switch", post(operate::kill_switch))
@@ -67,7 +72,7 @@ pub(crate) fn router(shared: Arc<Shared>, token: Option<Token>, hosts: Hosts) ->
         .route_layer(axum::middleware::from_fn(extract::no_parameters));
     let api = asked
         .merge(plain)
-        .layer(axum::middleware::from_fn_with_state(token, auth::require))
+        .layer(axum::middleware::from_fn_with_state(gate, auth::require))
         .layer(axum::middleware::from_fn_with_state(hosts, guard::require));
     Router::new()
         .route("/healthz", get(read::healthz))

@@ -1,28 +1,24 @@
-//! Requests that change something: modes, kill switch, drains, activations, events, reload.
+//! Requests that change something: modes, kill switch, drains, activations, reload.
 
 use std::sync::Arc;
 use std::sync::mpsc::TrySendError;
 
-use axum::Json;
 use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
 use axum::http::StatusCode;
+use axum::{Extension, Json};
 use foreshadow_control::{InstanceId, Mode, ServiceName, Tier};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
+use super::auth::Caller;
 use super::error::ApiError;
 use super::extract::Path;
 use super::read::{Answer, known_service, parse_instance};
-use crate::node::decisions::{Event, MOST_EVENTS};
+use crate::node::audit::{Actor, Outcome};
 use crate::node::operator::{Order, Orders, Request};
 use crate::node::{ReloadOutcome, Shared};
-
-const DAY_MS: u64 = 86_400_000;
-/// As for events in the configuration.
-const LONGEST_EVENT_MS: u64 = 31 * DAY_MS;
-const FARTHEST_EVENT_MS: u64 = 3_653 * DAY_MS;
 
 pub(super) type Body<T> = Result<Json<T>, JsonRejection>;
 
@@ -64,11 +60,12 @@ pub(super) fn body<T>(body: Body<T>) -> Result<T, ApiError> {
 /// On a task of its own, so that a caller who hangs up early does not leave it half done.
 pub(super) async fn standing(
     shared: &Arc<Shared>,
+    caller: &Caller,
     given: Order,
 ) -> Result<(Orders, bool), ApiError> {
-    let shared = Arc::clone(shared);
+    let (shared, by) = (Arc::clone(shared), caller.actor());
     let task = tokio::spawn(async move {
-        let orders = order(&shared, given).await?;
+        let orders = order(&shared, given, by).await?;
         let kept = blocking(&shared, |s| s.decisions.keep_orders(|| s.orders.load_full())).await;
         if let Err(error) = &kept {
             tracing::error!(
@@ -82,7 +79,7 @@ pub(super) async fn standing(
 }
 
 /// Nothing is ordered of a loop that would not heed it.
-fn heeded(shared: &Shared) -> Result<(), ApiError> {
+pub(super) fn heeded(shared: &Shared) -> Result<(), ApiError> {
     match shared.loop_trouble() {
         Some(trouble) if !shared.is_draining() => {
             Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, trouble))
@@ -92,16 +89,30 @@ fn heeded(shared: &Shared) -> Result<(), ApiError> {
 }
 
 /// Hands an order to the tick and waits for it.
-async fn order(shared: &Arc<Shared>, order: Order) -> Result<Orders, ApiError> {
-    let answer = hand_in(shared, order)?;
-    answer.await.map_err(|_| gone(shared))
+async fn order(shared: &Arc<Shared>, order: Order, by: Actor) -> Result<Orders, ApiError> {
+    let orders = Orders::clone(&shared.orders.load());
+    let failed = order.entry(&orders, &orders, by.clone());
+    let taken = match hand_in(shared, order, by) {
+        Ok(answer) => answer.await.map_err(|_| gone(shared)),
+        Err(error) => Err(error),
+    };
+    // The tick puts on record what it takes.
+    if let (Err(error), Some(mut entry)) = (&taken, failed) {
+        entry.at_ms = shared.clock.now_ms();
+        shared.audit.record(entry.came_to(Outcome::Failed, error.said()));
+    }
+    taken
 }
 
 /// Hands an order to the tick; the answer comes when that has carried it out.
-fn hand_in(shared: &Shared, order: Order) -> Result<oneshot::Receiver<Orders>, ApiError> {
+pub(super) fn hand_in(
+    shared: &Shared,
+    order: Order,
+    by: Actor,
+) -> Result<oneshot::Receiver<Orders>, ApiError> {
     let (done, answer) = oneshot::channel();
     heeded(shared)?;
-    shared.requests.try_send(Request { order, done }).map_err(|error| match error {
+    shared.requests.try_send(Request { order, by, done }).map_err(|error| match error {
         TrySendError::Full(_) => {
             let why = "too many orders are waiting; try again";
             ApiError::new(StatusCode::SERVICE_UNAVAILABLE, why)
@@ -112,7 +123,7 @@ fn hand_in(shared: &Shared, order: Order) -> Result<oneshot::Receiver<Orders>, A
 }
 
 /// Why the tick does not answer.
-fn gone(shared: &Shared) -> ApiError {
+pub(super) fn gone(shared: &Shared) -> ApiError {
     // A loop that panics lets go of its callers a moment before it counts as ended.
     let why = match shared.loop_trouble() {
         _ if shared.is_draining() => "the node is shutting down".to_owned(),
@@ -136,12 +147,14 @@ pub(super) async fn blocking<T: Send + 'static>(
 
 pub(super) async fn mode(
     State(shared): State<Arc<Shared>>,
+    Extension(caller): Extension<Caller>,
     Path(service): Path<String>,
     change: Body<ModeChange>,
 ) -> Answer {
     let change = body(change)?;
     let service = known_service(&shared, &service)?;
-    let (orders, kept) = standing(&shared, Order::Mode(service.clone(), change.mode)).await?;
+    let (orders, kept) =
+        standing(&shared, &caller, Order::Mode(service.clone(), change.mode)).await?;
     let configured = shared.config.load().services.get(&service).map(|s| s.mode);
     let mode = orders.modes.get(&service).copied().or(configured);
     Ok(Json(json!({
@@ -154,26 +167,30 @@ pub(super) async fn mode(
 
 pub(super) async fn kill_switch(
     State(shared): State<Arc<Shared>>,
+    Extension(caller): Extension<Caller>,
     change: Body<KillSwitch>,
 ) -> Answer {
-    let (orders, kept) = standing(&shared, Order::KillSwitch(body(change)?.engaged)).await?;
+    let (orders, kept) =
+        standing(&shared, &caller, Order::KillSwitch(body(change)?.engaged)).await?;
     Ok(Json(json!({ "engaged": orders.kill_switch, "kept": kept })))
 }
 
 pub(super) async fn drain(
     State(shared): State<Arc<Shared>>,
+    Extension(caller): Extension<Caller>,
     Path(instance): Path<String>,
     change: Body<Drain>,
 ) -> Answer {
     let change = body(change)?;
     let instance: InstanceId = parse_instance(&shared, &instance)?;
-    let (orders, kept) = standing(&shared, Order::Drain(instance, change.drained)).await?;
+    let (orders, kept) = standing(&shared, &caller, Order::Drain(instance, change.drained)).await?;
     let drained = orders.drained.contains(&instance);
     Ok(Json(json!({ "instance": instance, "drained": drained, "kept": kept })))
 }
 
 pub(super) async fn activate(
     State(shared): State<Arc<Shared>>,
+    Extension(caller): Extension<Caller>,
     Path(service): Path<String>,
     change: Body<Activate>,
 ) -> Result<(StatusCode, Json<Value>), ApiError> {
@@ -201,7 +218,7 @@ pub(super) async fn activate(
             .filter(|i| matches!(i.tier, Tier::Warm | Tier::Full))
             .count()
     });
-    order(&shared, Order::Activate(service.clone(), count)).await?;
+    order(&shared, Order::Activate(service.clone(), count), caller.actor()).await?;
     // Asked for while nothing acts, it is remembered for an evaluation window and may come to
     // nothing: whoever asks should hear that.
     let acting = shared.view().is_some_and(|view| {
@@ -216,108 +233,11 @@ pub(super) async fn activate(
     Ok((StatusCode::ACCEPTED, Json(answer)))
 }
 
-pub(super) async fn events(State(shared): State<Arc<Shared>>) -> Answer {
-    let now_ms = shared.clock.now_ms();
-    let events = blocking(&shared, move |s| s.decisions.events(now_ms)).await?;
-    let events: Vec<Value> = events
-        .into_iter()
-        .map(|(id, event)| json!({ "id": id, "event": event, "running": event.start_ms <= now_ms }))
-        .collect();
-    let calendar = shared.long.calendar();
-    let mut calendar: Vec<&Event> =
-        calendar.values().flatten().filter(|event| event.end_ms > now_ms).collect();
-    calendar.sort_by_key(|event| event.start_ms);
-    let left_out = shared.config.load().warnings();
-    Ok(Json(json!({ "events": events, "calendar": calendar, "left_out": left_out })))
-}
-
-pub(super) async fn announce(
-    State(shared): State<Arc<Shared>>,
-    event: Body<Event>,
-) -> Result<(StatusCode, Json<Value>), ApiError> {
-    let event = body(event)?;
-    known_service(&shared, &event.service)?;
-    let now_ms = shared.clock.now_ms();
-    let problem = if event.end_ms <= event.start_ms {
-        Some(format!("end_ms {} is not after start_ms {}", event.end_ms, event.start_ms))
-    } else if event.end_ms <= now_ms {
-        Some(format!("end_ms {} has passed; it is {now_ms} now (Unix milliseconds)", event.end_ms))
-    } else if event.end_ms - event.start_ms > LONGEST_EVENT_MS
-        || event.start_ms > now_ms.saturating_add(FARTHEST_EVENT_MS)
-    {
-        Some(format!(
-            "start_ms {} and end_ms {} are Unix milliseconds, it is {now_ms} now: an event lasts 31 \
-             days at most and begins within ten years",
-            event.start_ms, event.end_ms
-        ))
-    } else if !(event.lift > 0.0 && event.lift <= 100.0) {
-        Some(format!("lift is {:e}; it must be above 0 and at most 100", event.lift))
-    } else if event.name.is_empty() || event.name.len() > 200 {
-        Some("name must have 1 to 200 bytes".to_owned())
-    } else if event.name.contains(char::is_control) {
-        Some("name must have no control characters".to_owned())
-    } else {
-        None
-    };
-    if let Some(problem) = problem {
-        return Err(ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, problem));
-    }
-    let stored = event.clone();
-    let id = change_events(&shared, move |s| s.decisions.announce(&stored, now_ms)).await?;
-    let Some(id) = id else {
-        let why = format!(
-            "there are {MOST_EVENTS} announced events that have not ended, which is the most: \
-             withdraw one (DELETE /api/v1/events/ID), or put repeating ones into a calendar"
-        );
-        return Err(ApiError::new(StatusCode::CONFLICT, why));
-    };
-    Ok((StatusCode::CREATED, Json(json!({ "id": id, "event": event }))))
-}
-
-pub(super) async fn withdraw(
-    State(shared): State<Arc<Shared>>,
-    Path(event): Path<String>,
-) -> Result<StatusCode, ApiError> {
-    let event: i64 = event.parse().map_err(|_| {
-        let why = format!("{event:?} is no event: write its number, as GET /api/v1/events does");
-        ApiError::new(StatusCode::BAD_REQUEST, why)
-    })?;
-    if !change_events(&shared, move |s| s.decisions.withdraw(event)).await? {
-        return Err(ApiError::new(StatusCode::NOT_FOUND, format!("there is no event {event}")));
-    }
-    Ok(StatusCode::NO_CONTENT)
-}
-
-/// Changes the announced events and hands the loop all of them: one change at a time, or the list of
-/// an earlier one could come last and be in force, and on a task of its own, or a caller who hangs up
-/// could leave an event that is kept and not in force. The tick is waited for by several at once, or
-/// there would be one change each.
-async fn change_events<T: Send + 'static>(
-    shared: &Arc<Shared>,
-    change: impl FnOnce(&Shared) -> anyhow::Result<T> + Send + 'static,
-) -> Result<T, ApiError> {
-    heeded(shared)?;
-    let shared = Arc::clone(shared);
-    let task = tokio::spawn(async move {
-        let _place =
-            shared.announcing.place().await.map_err(|error| ApiError::internal(&error.into()))?;
-        let turn = shared.announcing.turn().await;
-        let changed = blocking(&shared, change).await?;
-        let now_ms = shared.clock.now_ms();
-        let events = blocking(&shared, move |s| s.decisions.events(now_ms)).await?;
-        let events = events.into_iter().map(|(_, event)| event).collect();
-        let answer = hand_in(&shared, Order::Events(events))?;
-        drop(turn);
-        answer.await.map_err(|_| gone(&shared))?;
-        Ok(changed)
-    });
-    task.await.unwrap_or_else(|error| Err(ApiError::internal(&error.into())))
-}
-
 pub(super) async fn reload(
     State(shared): State<Arc<Shared>>,
+    Extension(caller): Extension<Caller>,
 ) -> Result<Json<Value>, (StatusCode, Json<Value>)> {
-    let outcome = shared.reload_now().await;
+    let outcome = shared.reload_now(caller.actor()).await;
     match outcome {
         ReloadOutcome::Applied { changes } => {
             Ok(Json(json!({ "applied": true, "changes": changes })))

@@ -200,6 +200,7 @@ pub(super) async fn status(State(shared): State<Arc<Shared>>) -> Json<Value> {
         "drained": orders.drained,
         "tick": shared.ticks.read(),
         "decisions_dropped": shared.decisions.dropped(),
+        "audit": shared.audit.status(),
         "history": shared.history.status(),
         "recording": shared.recording.status(),
         "listeners": shared.listeners().iter().map(listener_json).collect::<Vec<_>>(),

@@ -6,10 +6,10 @@ use std::path::Path as FilePath;
 use std::sync::Arc;
 
 use anyhow::Context;
-use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use foreshadow_control::{
     DryRun, MAX_RULES, MAX_SIGHTS, Rule, RuleError, RuleSpec, RuleView, ServiceName, dry_run,
     is_rule_name, sights,
@@ -18,6 +18,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
+use super::auth::Caller;
 use super::error::ApiError;
 use super::extract::Path;
 use super::operate::{Body, body, standing};
@@ -125,6 +126,7 @@ fn is_configured(shared: &Shared, service: &ServiceName, name: &str) -> bool {
 
 pub(super) async fn set(
     State(shared): State<Arc<Shared>>,
+    Extension(caller): Extension<Caller>,
     Path((service, name)): Path<(String, String)>,
     text: Body<Text>,
 ) -> Result<Json<Value>, Refusal> {
@@ -158,7 +160,7 @@ pub(super) async fn set(
         )));
     }
     let order = Order::Rule(service.clone(), name.clone(), Some(Box::new(rule.clone())));
-    let (_, kept) = standing(&shared, order).await?;
+    let (_, kept) = standing(&shared, &caller, order).await?;
     Ok(Json(json!({
         "service": service,
         "name": name,
@@ -170,6 +172,7 @@ pub(super) async fn set(
 
 pub(super) async fn take_back(
     State(shared): State<Arc<Shared>>,
+    Extension(caller): Extension<Caller>,
     Path((service, name)): Path<(String, String)>,
 ) -> Result<StatusCode, ApiError> {
     let service = known_service(&shared, &service)?;
@@ -186,7 +189,7 @@ pub(super) async fn take_back(
         let known = ordered.into_iter().flat_map(|rules| rules.keys());
         return Err(ApiError::unknown("rule added at run time", &name, known));
     }
-    standing(&shared, Order::Rule(service, name, None)).await?;
+    standing(&shared, &caller, Order::Rule(service, name, None)).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

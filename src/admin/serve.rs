@@ -1,6 +1,7 @@
 //! Serving the admin interface within bounds: it shares its descriptors with the data plane.
 
 use std::future::poll_fn;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
@@ -18,6 +19,7 @@ use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -38,10 +40,33 @@ const LIFETIME: Duration = Duration::from_secs(60);
 /// How long its last request may take from there, its body and the reading of its answer included.
 const LAST: Duration = Duration::from_secs(60);
 
+/// Where the other end of a connection is.
+#[derive(Clone, Debug)]
+pub(super) struct Peer(pub(super) String);
+
+/// Where connections come from, by name.
+pub(crate) trait Door: Listener {
+    /// The other end of a connection, as records name it.
+    fn peer(&self, io: &Self::Io, from: &Self::Addr) -> String;
+}
+
+impl Door for TcpListener {
+    fn peer(&self, _: &TcpStream, from: &SocketAddr) -> String {
+        from.to_string()
+    }
+}
+
+impl Door for UnixListener {
+    /// The user, who is all that has a name at that end.
+    fn peer(&self, io: &UnixStream, _: &tokio::net::unix::SocketAddr) -> String {
+        io.peer_cred().map_or_else(|_| "unix".to_owned(), |cred| format!("unix:uid={}", cred.uid()))
+    }
+}
+
 /// Serves until `stop`, then until every request under way is answered. Connections end with the
 /// future.
 pub(crate) async fn serve(
-    mut listener: impl Listener,
+    mut listener: impl Door,
     router: Router,
     mut stop: oneshot::Receiver<()>,
 ) {
@@ -59,9 +84,11 @@ pub(crate) async fn serve(
                 seats.leave(ended.map_or_else(|error| error.id(), |(id, ())| id));
             }
             () = seats.one_waits(), if full => {}
-            (io, _) = listener.accept(), if connections.len() < CONNECTIONS => {
+            (io, from) = listener.accept(), if connections.len() < CONNECTIONS => {
                 let seat = seats.next();
-                let serving = connection(io, router.clone(), Arc::clone(&seat), ending.clone());
+                let peer = Peer(listener.peer(&io, &from));
+                let serving =
+                    connection(io, peer, router.clone(), Arc::clone(&seat), ending.clone());
                 seats.take(seat, connections.spawn(serving));
             }
         }
@@ -72,6 +99,7 @@ pub(crate) async fn serve(
 
 async fn connection(
     io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    peer: Peer,
     router: Router,
     seat: Arc<Seat>,
     mut ending: watch::Receiver<()>,
@@ -79,8 +107,9 @@ async fn connection(
     let router = TowerToHyperService::new(router);
     let answer = service_fn(async |request| {
         let answer = match whole(request).await {
-            Ok(request) => {
+            Ok(mut request) => {
                 seat.busy();
+                request.extensions_mut().insert(peer.clone());
                 router.call(request).await
             }
             Err(error) => Ok(error.into_response()),
@@ -160,9 +189,9 @@ mod tests {
     const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
     /// Connections without sockets, so that time stands still while they are served.
-    struct Door(mpsc::UnboundedReceiver<DuplexStream>);
+    struct NoSockets(mpsc::UnboundedReceiver<DuplexStream>);
 
-    impl Listener for Door {
+    impl Listener for NoSockets {
         type Io = DuplexStream;
         type Addr = ();
 
@@ -175,6 +204,12 @@ mod tests {
 
         fn local_addr(&self) -> std::io::Result<()> {
             Ok(())
+        }
+    }
+
+    impl Door for NoSockets {
+        fn peer(&self, _: &DuplexStream, (): &()) -> String {
+            String::new()
         }
     }
 
@@ -201,7 +236,7 @@ mod tests {
                 }),
             );
             let (stop, stopped) = oneshot::channel();
-            tokio::spawn(serve(Door(connections), router, stopped));
+            tokio::spawn(serve(NoSockets(connections), router, stopped));
             Self { door, gate, asked, _stop: stop }
         }
 

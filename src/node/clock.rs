@@ -90,7 +90,8 @@ fn difference(a_ms: u64, b_ms: u64) -> i64 {
     signed(a_ms) - signed(b_ms)
 }
 
-fn wall_ms() -> u64 {
+/// Unix time by the wall clock.
+pub(super) fn wall_ms() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX))

@@ -1,6 +1,7 @@
 //! A running node: data plane, control loop, Shadow Instance Manager and what connects them.
 
 pub(crate) mod announced;
+pub(crate) mod audit;
 pub(crate) mod clock;
 pub(crate) mod decisions;
 pub(crate) mod file;
@@ -39,6 +40,7 @@ use foreshadow_shadow::Manager;
 use tokio::sync::{mpsc, oneshot};
 
 use announced::Announcing;
+use audit::{Actor, Audit, Entry};
 use clock::Clock;
 use decisions::DecisionLog;
 use history::History;
@@ -63,6 +65,8 @@ pub(crate) struct Shared {
     pub(crate) ticks: TickStats,
     /// Decision records.
     pub(crate) decisions: DecisionLog,
+    /// The record of every action.
+    pub(crate) audit: Audit,
     /// What is kept of the past.
     pub(crate) history: History,
     /// Forecasts of an hour, a day and a week.
@@ -85,10 +89,18 @@ pub(crate) struct Shared {
     plane: Arc<DataPlane>,
     manager: Arc<Manager>,
     pub(crate) mirror: Arc<Mirrorer>,
-    reloads: mpsc::Sender<oneshot::Sender<ReloadOutcome>>,
+    reloads: mpsc::Sender<ReloadRequest>,
     draining: AtomicBool,
     /// Changes of the announced events on their way to the loop.
     pub(crate) announcing: Announcing,
+}
+
+/// A reload that somebody asks for.
+#[derive(Debug)]
+struct ReloadRequest {
+    by: Actor,
+    /// Where the answer goes.
+    done: oneshot::Sender<ReloadOutcome>,
 }
 
 /// What became of one reload.
@@ -146,16 +158,26 @@ impl Shared {
         stalled(self.ticks.ended(), last_ms, self.clock.steady_ms())
     }
 
+    /// Puts on record what became of shadows since the last tick, and the end, and ends the record.
+    fn close_audit(&self) {
+        let now_ms = self.clock.now_ms();
+        for (service, fact) in self.manager.take_facts() {
+            self.audit.fact(&service, fact, 0, now_ms);
+        }
+        self.audit.record(Entry::new(now_ms, Actor::Node, "node.stop"));
+        self.audit.close();
+    }
+
     /// Whether the node is on its way out.
     pub(crate) fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Acquire)
     }
 
     /// Reads the configuration again now and says what became of it.
-    pub(crate) async fn reload_now(&self) -> ReloadOutcome {
+    pub(crate) async fn reload_now(&self, by: Actor) -> ReloadOutcome {
         let (done, outcome) = oneshot::channel();
         let gone = || ReloadOutcome::Refused { error: "the node is shutting down".to_owned() };
-        if self.reloads.send(done).await.is_err() {
+        if self.reloads.send(ReloadRequest { by, done }).await.is_err() {
             return gone();
         }
         outcome.await.unwrap_or_else(|_| gone())

@@ -15,6 +15,7 @@ use foreshadow_proxy::{DataPlane, InstanceDrain};
 use foreshadow_shadow::{Manager, ShadowInstance};
 
 use super::announced::{announced, cut_short};
+use super::audit::Audit;
 use super::decisions::Event;
 use super::long::{Calendar, LongForecasts};
 use super::metrics::{Metrics, Report, Store};
@@ -54,6 +55,7 @@ pub(super) struct Sources<'a> {
     pub(super) draining: bool,
     pub(super) long: &'a LongForecasts,
     pub(super) metrics: &'a Metrics,
+    pub(super) audit: &'a Audit,
 }
 
 /// When it is observed.
@@ -150,7 +152,7 @@ impl Observer {
 
     /// Drains everything that is counted per tick.
     pub(super) fn observe(&mut self, moment: Moment, from: &Sources) -> Observation {
-        let mut drains = Drains::take(from);
+        let mut drains = Drains::take(from, moment);
         self.addresses.clear();
         self.events.retain(|event| event.end_ms > moment.now_ms);
         let interval_ms = u64::try_from(moment.interval.as_millis()).unwrap_or(u64::MAX).max(1);
@@ -310,7 +312,7 @@ impl Default for Metered {
 }
 
 impl Drains {
-    fn take(from: &Sources) -> Self {
+    fn take(from: &Sources, moment: Moment) -> Self {
         let mut drains = Self {
             arrivals: BTreeMap::new(),
             instances: BTreeMap::new(),
@@ -326,6 +328,7 @@ impl Drains {
         // Facts before the snapshot: a fact may then be of an instance not yet, or no longer,
         // seen, but an instance is never seen in a state whose fact comes a tick later.
         for (service, fact) in from.manager.take_facts() {
+            let fact = from.audit.fact(&service, fact, moment.tick, moment.now_ms);
             drains.facts.entry(service).or_default().push(fact);
         }
         for shadow in from.manager.snapshot() {

@@ -4,8 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use foreshadow_control::{InstanceId, MAX_RULES, Mode, Rule, RuleSpec, ServiceName, ServiceSpec};
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
+use crate::node::audit::{Actor, Entry, Outcome};
 use crate::node::decisions::Event;
 
 /// Standing orders; kept in the state database, so a restart does not undo them.
@@ -118,11 +120,51 @@ impl Order {
     }
 }
 
+impl Order {
+    /// The order as it is put on record, time and service left to whoever carries it out; announced
+    /// events are recorded one by one, by those who announce them.
+    pub(crate) fn entry(&self, before: &Orders, after: &Orders, by: Actor) -> Option<Entry> {
+        let both = |of: &dyn Fn(&Orders) -> Value| (of(before), of(after));
+        let (action, (was, is)) = match self {
+            Self::KillSwitch(_) => {
+                ("order.kill_switch", both(&|orders| json!({ "engaged": orders.kill_switch })))
+            }
+            Self::Mode(service, _) => {
+                ("order.mode", both(&|orders| json!({ "mode": orders.modes.get(service) })))
+            }
+            Self::Drain(instance, _) => {
+                let of = |orders: &Orders| json!({ "drained": orders.drained.contains(instance) });
+                ("order.drain", both(&of))
+            }
+            Self::Rule(service, name, _) => {
+                let of = |orders: &Orders| {
+                    let rule = orders.rules.get(service).and_then(|rules| rules.get(name));
+                    json!({ "name": name, "rule": rule })
+                };
+                ("order.rule", both(&of))
+            }
+            Self::Activate(_, count) => {
+                ("order.activate", (Value::Null, json!({ "count": count })))
+            }
+            Self::Events(_) => return None,
+        };
+        let outcome = match self {
+            Self::Activate(..) => Outcome::Asked,
+            _ => Outcome::Done,
+        };
+        let service = self.service().map_or("", ServiceName::as_str);
+        let entry = Entry::new(0, by, action).of(service).changed(was, is).came_to(outcome, "");
+        Some(Entry { instance: self.instance(), ..entry })
+    }
+}
+
 /// An order on its way to the tick, which answers with the standing orders after it.
 #[derive(Debug)]
 pub(crate) struct Request {
     /// What is asked.
     pub(crate) order: Order,
+    /// Who asks.
+    pub(crate) by: Actor,
     /// Where the answer goes.
     pub(crate) done: oneshot::Sender<Orders>,
 }

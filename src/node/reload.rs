@@ -1,5 +1,7 @@
 //! Reading the configuration again: by SIGHUP, by a changed file, by request; all or nothing.
 
+mod noted;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,7 +16,8 @@ use tokio::signal::unix::Signal;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Interval, MissedTickBehavior, interval_at};
 
-use super::decisions::{Decision, Kind};
+use self::noted::differences;
+use super::audit::Actor;
 use super::file::{self, Aside, FileRead, Fingerprint};
 use super::limits;
 use super::readiness::ByHealthCheck;
@@ -22,7 +25,7 @@ use super::start::wire;
 use super::tick::Configure;
 use super::translate::{Wiring, listeners, mirror_policies, shadow_services};
 use super::watch::Watching;
-use super::{ReloadOutcome, ReloadStatus, Shared};
+use super::{ReloadOutcome, ReloadRequest, Shared};
 
 /// A file is read once it has been left alone this long: editors write in several steps.
 const SETTLE: Duration = Duration::from_millis(150);
@@ -36,7 +39,7 @@ pub(super) const CALENDARS_EVERY: Duration = Duration::from_secs(60);
 
 /// What a reload is done for.
 pub(super) struct Causes {
-    requests: mpsc::Receiver<oneshot::Sender<ReloadOutcome>>,
+    requests: mpsc::Receiver<ReloadRequest>,
     hangup: Signal,
     changes: mpsc::Receiver<()>,
     /// When to look at calendar files, unless nothing is watched.
@@ -51,7 +54,7 @@ impl Causes {
     /// Everything about waiting for reloads of `reloader`'s file that can fail.
     pub(super) fn watch(
         reloader: &Reloader,
-        requests: mpsc::Receiver<oneshot::Sender<ReloadOutcome>>,
+        requests: mpsc::Receiver<ReloadRequest>,
         hangup: Signal,
         watch: bool,
         calendars_every: Option<Duration>,
@@ -79,6 +82,8 @@ pub(super) struct Reloader {
     configures: SyncSender<Configure>,
     /// What was last found, so that a touched file is not loaded for nothing.
     seen: Fingerprint,
+    /// That of the configuration in force.
+    in_force: Fingerprint,
     reading: Aside<FileRead>,
     looking: Aside<Vec<u64>>,
     /// What calendar files held when they were last read again.
@@ -98,7 +103,19 @@ impl Reloader {
         let reading = Aside::new(READ_PATIENCE);
         let looking = Aside::new(READ_PATIENCE);
         let tried = None;
-        Self { shared, path, wiring, readiness, host, configures, seen, reading, looking, tried }
+        Self {
+            shared,
+            path,
+            wiring,
+            readiness,
+            host,
+            configures,
+            seen,
+            in_force: seen,
+            reading,
+            looking,
+            tried,
+        }
     }
 
     /// Reloads whenever there is cause, for as long as the node runs.
@@ -107,7 +124,7 @@ impl Reloader {
         loop {
             tokio::select! {
                 _ = hangup.recv() => {
-                    self.read_and_reload("SIGHUP").await;
+                    self.read_and_reload("SIGHUP", Actor::Signal).await;
                 }
                 Some(()) = changes.recv() => {
                     // Bounded: others may write beside the file without end.
@@ -120,13 +137,13 @@ impl Reloader {
                         watching.follow().await;
                     }
                     if let Some(read) = self.read(Some(self.seen)).await {
-                        self.reload("changed file", read).await;
+                        self.reload("changed file", Actor::File, read).await;
                     }
                 }
                 () = due(calendars) => self.look_at_calendars().await,
                 request = requests.recv() => {
-                    let Some(done) = request else { return };
-                    let outcome = self.read_and_reload("request").await;
+                    let Some(ReloadRequest { by, done }) = request else { return };
+                    let outcome = self.read_and_reload("request", by).await;
                     // Whoever asked may have gone away; the reload stands all the same.
                     drop(done.send(outcome));
                 }
@@ -163,23 +180,33 @@ impl Reloader {
         match self.looking.run(look).await {
             Ok(found) if found != known && self.tried.as_ref() != Some(&found) => {
                 self.tried = Some(found);
-                self.read_and_reload("changed calendar").await;
+                self.read_and_reload("changed calendar", Actor::File).await;
             }
             Ok(_) => {}
             Err(error) => tracing::warn!("calendar files cannot be looked at: {error:#}"),
         }
     }
 
-    async fn read_and_reload(&mut self, why: &str) -> ReloadOutcome {
+    async fn read_and_reload(&mut self, why: &str, by: Actor) -> ReloadOutcome {
         let nothing = || Err(anyhow::anyhow!("the file was not read; please report this"));
         let read = self.read(None).await.unwrap_or_else(nothing);
-        self.reload(why, read).await
+        self.reload(why, by, read).await
     }
 
-    async fn reload(&mut self, why: &str, read: anyhow::Result<Config>) -> ReloadOutcome {
+    async fn reload(
+        &mut self,
+        why: &str,
+        by: Actor,
+        read: anyhow::Result<Config>,
+    ) -> ReloadOutcome {
+        if let Ok(config) = &read {
+            crate::secrets::learn(config);
+        }
+        let (before, found) = (self.in_force, self.seen);
         let outcome = match self.try_reload(read).await {
             Ok(changes) => {
                 tracing::info!(why, changes = changes.join("; "), "configuration reloaded");
+                self.in_force = found;
                 ReloadOutcome::Applied { changes }
             }
             Err(error) => {
@@ -188,36 +215,8 @@ impl Reloader {
                 ReloadOutcome::Refused { error }
             }
         };
-        self.note(&outcome);
+        self.note((why, by), (before, found), &outcome);
         outcome
-    }
-
-    fn note(&self, outcome: &ReloadOutcome) {
-        let at_ms = self.shared.clock.now_ms();
-        let mut status = ReloadStatus::clone(&self.shared.reload.load());
-        let summary = match outcome {
-            ReloadOutcome::Applied { changes } => {
-                status.applied += 1;
-                changes.clone()
-            }
-            ReloadOutcome::Refused { error } => {
-                status.refused += 1;
-                vec![format!("reload refused: {error}")]
-            }
-        };
-        status.last = Some((at_ms, outcome.clone()));
-        self.shared.reload.store(Arc::new(status));
-        self.shared.decisions.record(Decision {
-            at_ms,
-            tick: self.shared.view().map_or(0, |view| view.plan.tick),
-            service: String::new(),
-            kind: Kind::Reload,
-            laws: Vec::new(),
-            summary,
-            alerts: Vec::new(),
-            observation: None,
-            plan: None,
-        });
     }
 
     /// Everything that can be refused is tried before anything is changed; a listener that
@@ -356,38 +355,4 @@ async fn due(calendars: &mut Option<Interval>) {
 /// Whether two different addresses cannot be listened on at once.
 fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
     a != b && a.port() == b.port() && (a.ip().is_unspecified() || b.ip().is_unspecified())
-}
-
-/// What differs, a line each, with what only a restart changes named as such.
-fn differences(before: &Config, now: &Config) -> Vec<String> {
-    let mut lines = Vec::new();
-    for (name, service) in &now.services {
-        match before.services.get(name) {
-            None => lines.push(format!("service {name} added")),
-            Some(old) if old != service => lines.push(format!("service {name} changed")),
-            Some(_) => {}
-        }
-    }
-    let gone = before.services.keys().filter(|name| !now.services.contains_key(*name));
-    lines.extend(gone.map(|name| format!("service {name} removed")));
-    if before.listeners != now.listeners {
-        lines.push("listeners changed".to_owned());
-    }
-    let fixed = [
-        ("admin", before.admin != now.admin),
-        ("state_dir", before.state_dir != now.state_dir),
-        ("workers", before.workers != now.workers),
-        ("log", before.log != now.log),
-        ("recording", before.recording != now.recording),
-        ("history", before.history != now.history),
-        ("reload", before.reload != now.reload),
-        ("drain_timeout", before.drain_timeout != now.drain_timeout),
-    ];
-    let waiting = fixed.into_iter().filter(|(_, changed)| *changed);
-    lines
-        .extend(waiting.map(|(name, _)| format!("{name} changed: takes effect at the next start")));
-    if lines.is_empty() {
-        lines.push("nothing changed".to_owned());
-    }
-    lines
 }

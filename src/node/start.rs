@@ -16,11 +16,13 @@ use foreshadow_proxy::{DataPlane, Settings};
 use foreshadow_shadow::{
     HostSettings, Manager, ManagerSettings, ProcessHost, ProcessProvider, VmProvider,
 };
+use serde_json::json;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::Signal;
 use tokio::sync::{mpsc, oneshot};
 
 use super::announced::Announcing;
+use super::audit::{Actor, Audit, Entry};
 use super::clock::Clock;
 use super::decisions::DecisionLog;
 use super::file::Fingerprint;
@@ -37,7 +39,7 @@ use super::signals::Ends;
 use super::tick::{Inboxes, Loop};
 use super::translate::{Wiring, listeners, mirror_policies, shadow_services};
 use super::view::TickStats;
-use super::{ReloadOutcome, ReloadStatus, STATE_DB, Shared};
+use super::{ReloadRequest, ReloadStatus, STATE_DB, Shared};
 use crate::admin;
 
 /// Time that requests to the admin interface have to finish at the end.
@@ -112,7 +114,7 @@ impl Parts {
         config: &Config,
         metrics: Metrics,
         requests: SyncSender<Request>,
-        reloads: mpsc::Sender<oneshot::Sender<ReloadOutcome>>,
+        reloads: mpsc::Sender<ReloadRequest>,
     ) -> anyhow::Result<Shared> {
         let decisions = DecisionLog::open(&config.state_dir.join(STATE_DB))?;
         let orders = decisions.orders()?;
@@ -124,6 +126,7 @@ impl Parts {
             clock,
             ticks: TickStats::default(),
             decisions,
+            audit: Audit::start(&config.state_dir, &config.audit)?,
             history,
             long: LongForecasts::default(),
             metrics,
@@ -156,6 +159,7 @@ impl Node {
         hangup: Signal,
     ) -> anyhow::Result<Self> {
         make_state_dir(&config.state_dir)?;
+        let path_name = path.display().to_string();
         let admin_socket = bind_admin(&config.admin.address).await?;
         let parts = Parts::start(&config).await?;
         let wiring = wire(&config, 0, &parts.manager).await?;
@@ -196,6 +200,7 @@ impl Node {
             thread.join().ok();
             return Err(error.into());
         }
+        shared.audit.record(started(&shared, &config, seen, &path_name));
         go.send(()).ok();
         LongForecasts::start(&shared);
         metrics::start(&shared);
@@ -256,6 +261,7 @@ impl Node {
             shared.long.close();
             shared.history.close();
             shared.decisions.close();
+            shared.close_audit();
         })
         .await?;
         // Said last: what the loop left behind is ended like everything else.
@@ -263,6 +269,24 @@ impl Node {
         tracing::info!("ended");
         Ok(())
     }
+}
+
+/// That the node has started, with what, and what it found.
+fn started(shared: &Shared, config: &Config, seen: Fingerprint, path: &str) -> Entry {
+    let tokens = config.admin.every_token().map(|(name, role, _)| json!([name, role]));
+    let swept = shared.manager.swept().into_iter().map(|(kind, ended)| json!([kind, ended]));
+    let after = json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "pid": std::process::id(),
+        "config": path,
+        "sha256": seen.to_string(),
+        "admin": config.admin.address.to_string(),
+        "tokens": tokens.collect::<Vec<_>>(),
+        "kill_switch": shared.orders.load().kill_switch,
+        "ended_orphans": swept.collect::<Vec<_>>(),
+    });
+    Entry::new(shared.clock.now_ms(), Actor::Node, "node.start")
+        .changed(shared.audit.before_start(), after)
 }
 
 /// Makes what is kept there before others make it: what they make is open to everybody.
@@ -334,12 +358,12 @@ async fn remove_stale_socket(path: &PathBuf) -> anyhow::Result<()> {
 }
 
 fn serve_admin(shared: &Arc<Shared>, socket: AdminSocket, config: &Config) -> AdminServer {
-    let token = config.admin.token.as_ref().map(|t| admin::Token::new(t.secret().expose()));
-    let hosts = match (&socket, &token) {
-        (AdminSocket::Tcp(_), None) => admin::Hosts::Loopback,
-        (AdminSocket::Tcp(_), Some(_)) | (AdminSocket::Unix(..), _) => admin::Hosts::Any,
+    let tokens = admin::Tokens::of(&config.admin);
+    let hosts = match &socket {
+        AdminSocket::Tcp(_) if tokens.is_empty() => admin::Hosts::Loopback,
+        AdminSocket::Tcp(_) | AdminSocket::Unix(..) => admin::Hosts::Any,
     };
-    let router = admin::router(Arc::clone(shared), token, hosts);
+    let router = admin::router(Arc::clone(shared), tokens, hosts);
     let (stop, stopped) = oneshot::channel::<()>();
     let (task, unix_path) = match socket {
         AdminSocket::Tcp(listener) => (tokio::spawn(admin::serve(listener, router, stopped)), None),

@@ -1,13 +1,15 @@
 //! The loop: observe, forecast and decide, publish, act, record; every 100 ms, on its own thread.
 
+mod orders;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use foreshadow_control::{
-    Controller, Entry, FeedbackView, InstanceId, Law, MetricForecasts, Observation, Plan,
-    ServiceName, ServiceObservation, ServicePlan,
+    Controller, Entry, FeedbackView, Law, MetricForecasts, Observation, Plan, ServiceName,
+    ServicePlan,
 };
 use foreshadow_mirror::Mirrorer;
 use foreshadow_proxy::DataPlane;
@@ -15,12 +17,13 @@ use foreshadow_shadow::Manager;
 use tokio::sync::oneshot;
 
 use super::Shared;
+use super::audit::PlanActs;
 use super::decisions::{Decision, Kind};
 use super::health_log::HealthLog;
 use super::history::LearnedTurns;
 use super::metrics::Report;
 use super::observe::{Moment, Observer, Sources, mirror_targets};
-use super::operator::{Order, Orders, Request};
+use super::operator::{Orders, Request};
 use super::recorder::Recorder;
 use super::said::{Said, tell};
 use super::translate::{Members, Wiring};
@@ -65,6 +68,7 @@ pub(super) struct Loop {
     forecasts: MetricForecasts,
     published: Option<Published>,
     said: Said,
+    acts: PlanActs,
     health: HealthLog,
     learned: LearnedTurns,
     feedback: Arc<BTreeMap<ServiceName, FeedbackView>>,
@@ -110,6 +114,7 @@ impl Loop {
             forecasts: MetricForecasts::default(),
             published: None,
             said: Said::default(),
+            acts: PlanActs::default(),
             health: HealthLog::default(),
             learned: LearnedTurns::new(shared.history.learned_every_ms()),
             feedback: Arc::default(),
@@ -164,6 +169,7 @@ impl Loop {
             draining: self.shared.is_draining(),
             long: &self.shared.long,
             metrics: &self.shared.metrics,
+            audit: &self.shared.audit,
         };
         let observation = self.observer.observe(Moment { tick, at_ms, now_ms, interval }, &sources);
         self.remember_events(now_ms);
@@ -220,53 +226,6 @@ impl Loop {
         self.controller.configure(specs);
     }
 
-    fn take_orders(&mut self, now_ms: u64, tick: u64) -> Vec<(oneshot::Sender<Orders>, Orders)> {
-        let mut answers = Vec::new();
-        while let Ok(Request { order, done }) = self.inboxes.requests.try_recv() {
-            let changed = self.orders.apply(&order);
-            match &order {
-                Order::Activate(service, count) => self.observer.activate(service, *count),
-                Order::Events(events) => self.observer.announce(events),
-                Order::Rule(..) if changed => self.configure(),
-                _ => {}
-            }
-            if changed || matches!(order, Order::Activate(..) | Order::Events(_)) {
-                tracing::info!("operator: {order}");
-                self.shared.decisions.record(Decision {
-                    at_ms: now_ms,
-                    tick,
-                    service: self.service_of(&order),
-                    kind: Kind::Operator,
-                    laws: Vec::new(),
-                    summary: vec![order.to_string()],
-                    alerts: Vec::new(),
-                    observation: None,
-                    plan: None,
-                });
-            }
-            self.shared.orders.store(Arc::new(self.orders.clone()));
-            answers.push((done, self.orders.clone()));
-        }
-        answers
-    }
-
-    /// The service an order is about; empty for the whole node.
-    fn service_of(&self, order: &Order) -> String {
-        let named = order.service().cloned().or_else(|| {
-            let instance = order.instance()?;
-            owner(&self.shared.view()?.observation, instance).cloned()
-        });
-        named.map(|service| service.to_string()).unwrap_or_default()
-    }
-
-    /// Forgets orders about instances that are gone; ids are never given twice, so they would
-    /// only pile up.
-    fn forget_gone(&mut self, observation: &Observation) {
-        if self.orders.retain(|id| owner(observation, id).is_some()) {
-            self.shared.orders.store(Arc::new(self.orders.clone()));
-        }
-    }
-
     /// Gives the data plane a new table when weights or members changed, and only then.
     fn publish(&mut self, observation: &Observation, plan: &Plan) {
         let wanted = Published {
@@ -307,6 +266,11 @@ impl Loop {
                 observation: Box::new(observation.clone()),
                 plan: Box::new(plan.clone()),
             });
+        }
+        let before = self.shared.view();
+        let before = before.as_ref().map(|view| &view.plan);
+        for entry in self.acts.of((observation, plan), before, now_ms) {
+            self.shared.audit.record(entry);
         }
         for (seen, decided) in observation.services.iter().zip(&plan.services) {
             let Some(summary) = self.said.news(plan.tick, decided) else { continue };
@@ -373,11 +337,6 @@ impl Loop {
             }
         }
     }
-}
-
-fn owner(observation: &Observation, instance: InstanceId) -> Option<&ServiceName> {
-    let owns = |s: &&ServiceObservation| s.instances.iter().any(|i| i.instance == instance);
-    observation.services.iter().find(owns).map(|s| &s.service)
 }
 
 fn laws(plan: &ServicePlan) -> Vec<Law> {

@@ -7,6 +7,7 @@
 )]
 
 mod admin;
+mod audit;
 mod backtest;
 mod config;
 mod data_plane;
@@ -23,7 +24,9 @@ mod providers;
 mod recording;
 mod reload;
 mod reported;
+mod roles;
 mod rules;
+mod secrets;
 mod shadows;
 mod signals;
 mod starting;

@@ -55,13 +55,17 @@ fn after_a_clean_end_the_database_alone_holds_everything() {
     node.process.signal(Signal::TERM);
     assert_eq!(node.process.wait(), Some(0), "{}", node.process.log());
     let state = node.dir.path().join("state");
-    for name in ["foreshadow.db", "history.db"] {
+    for name in ["foreshadow.db", "history.db", "audit.db"] {
         let log = state.join(format!("{name}-wal"));
         let left = log.metadata().map_or(0, |log| log.len());
         assert_eq!(left, 0, "{} holds what {name} does not", log.display());
     }
     let copy = tempfile::tempdir().unwrap();
     std::fs::copy(state.join("foreshadow.db"), copy.path().join("foreshadow.db")).unwrap();
+    std::fs::copy(state.join("audit.db"), copy.path().join("audit.db")).unwrap();
+    let audit = foreshadow().args(["audit", "export", "--state-dir"]).arg(copy.path()).output();
+    let said = String::from_utf8(audit.unwrap().stdout).unwrap();
+    assert!(said.contains("order.mode") && said.contains("node.stop"), "{said}");
     let explained =
         foreshadow().args(["explain", "--state-dir"]).arg(copy.path()).output().unwrap();
     let said = String::from_utf8_lossy(&explained.stdout).into_owned();

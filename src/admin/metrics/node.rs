@@ -25,6 +25,8 @@ pub(super) fn node(shared: &Shared, out: &mut DescriptorEncoder) -> fmt::Result 
     gauge(out, "kill_switch", "1 while all automation is stopped.", kill)?;
     let dropped = shared.decisions.dropped();
     counter(out, "decisions_dropped", "Decision records lost to a slow disk.", dropped)?;
+    let lost = shared.audit.lost();
+    counter(out, "audit_lost", "Audit entries lost to a slow disk; the record says when.", lost)?;
     history(out, &shared.history.status())?;
     mirror(out, &shared.mirror.stats())?;
     let recording = f64::from(u8::from(shared.recording.status().good()));
