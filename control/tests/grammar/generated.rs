@@ -91,6 +91,19 @@ fn condition() -> impl Strategy<Value = Condition> {
     })
 }
 
+/// One of each kind for each service: a rule asks for nothing twice.
+fn distinct(actions: Vec<RuleAction>) -> Vec<RuleAction> {
+    let kind = |action: &RuleAction| match action {
+        RuleAction::Alert(text) => format!("alert {text}"),
+        other => {
+            let count = other.count().map_or_else(String::new, |count| format!(" {count}"));
+            other.to_string().replacen(&count, "", 1)
+        }
+    };
+    let mut seen = std::collections::BTreeSet::new();
+    actions.into_iter().filter(|action| seen.insert(kind(action))).collect()
+}
+
 fn action() -> impl Strategy<Value = RuleAction> {
     let of = || {
         prop::option::of("[a-z0-9][a-z0-9_.-]{0,9}")
@@ -112,7 +125,7 @@ fn rule() -> impl Strategy<Value = Rule> {
         (1..=86_400_000_u64).prop_map(Lasting::Time)
     ];
     let until = prop::option::of(condition().prop_map(Until::Condition));
-    let actions = prop::collection::vec(action(), 1..4);
+    let actions = prop::collection::vec(action(), 1..4).prop_map(distinct);
     let ranks = (1..=1_000_u32, 0..=1_000_u32);
     (condition(), prop::option::of(lasting), until, 0..=86_400_000_u64, actions, ranks).prop_map(
         |(condition, lasting, until, clear_after_ms, actions, (weight, priority))| Rule {
