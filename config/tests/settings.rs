@@ -97,6 +97,39 @@ fn retries_know_what_they_answer() {
 }
 
 #[test]
+fn services_of_one_host_are_one_group_unless_they_are_given_another() {
+    let text = "\
+listeners:
+  - address: ':80'
+    routes:
+      - { match: { host: shop.example.com }, service: shop }
+      - { match: { host: shop.example.com, path: { prefix: /api } }, service: api }
+      - { match: { host: '*.example.com' }, service: rest }
+      - { match: { host: a.example.com }, service: both }
+      - { match: { host: b.example.com }, service: both }
+      - { service: any }
+services:
+  shop: { primaries: ['127.0.0.1:1'] }
+  api: { group: backend, primaries: [{ address: '127.0.0.1:2', zone: b }, { address: '127.0.0.1:3', zone: a }] }
+  rest: { primaries: [{ address: '127.0.0.1:4', zone: a }, { address: '127.0.0.1:5', zone: a }, '127.0.0.1:9'] }
+  both: { primaries: ['127.0.0.1:6'] }
+  any: { primaries: ['127.0.0.1:7'] }
+";
+    let config = parse(text, Format::Yaml, "config.yaml", &|_: &str| None).unwrap();
+    let group = |name: &str| config.services[name].group.as_deref();
+    assert_eq!(group("shop"), Some("shop.example.com"));
+    assert_eq!(group("rest"), Some("*.example.com"));
+    assert_eq!((group("api"), group("both"), group("any")), (Some("backend"), None, None));
+    let zones = |name: &str| config.services[name].zones().collect::<Vec<_>>();
+    assert_eq!((zones("api"), zones("rest")), (vec!["b", "a"], vec!["a"]));
+    assert!(zones("any").is_empty());
+    // What is printed is a configuration that means the same.
+    let printed = parse(&config.to_yaml().unwrap(), Format::Yaml, "printed", &|_: &str| None);
+    assert_eq!(printed.unwrap().services, config.services);
+    assert!(read("group: ''").is_err());
+}
+
+#[test]
 fn history_is_kept_by_resolution_unless_it_is_turned_off() {
     let history = |written: &str| {
         let text = format!(
