@@ -46,7 +46,7 @@ fn recorded(step_ms: u64, (from_ms, until_ms): (u64, u64), seed: u64, demand: De
 fn mates(demands: &[Demand]) -> Category {
     let shape = |(seed, demand): (u64, &Demand)| {
         let mut history = recorded(QUARTER_MS, (MONDAY_MS, ADDED_MS), seed, *demand);
-        let level = 10.0_f64.powi((seed % 5) as i32 - 2);
+        let level = [0.01, 0.1, 1.0, 10.0, 100.0][(seed % 5) as usize];
         history.values.iter_mut().flatten().for_each(|value| *value *= level);
         Shape::of(&history).expect("four weeks")
     };
