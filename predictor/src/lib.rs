@@ -29,10 +29,6 @@ mod experts;
 mod forecast;
 mod horizon;
 mod level;
-#[expect(
-    clippy::disallowed_methods,
-    reason = "fitted beside the loop; a recording holds what it told, and a replay fits nothing"
-)]
 pub mod long;
 mod math;
 #[cfg(feature = "onnx")]

@@ -74,7 +74,6 @@ mod tests {
     use super::*;
 
     #[test]
-    #[expect(clippy::disallowed_methods, reason = "what is compared with")]
     fn exponential_and_power_agree_with_the_system() {
         for tenth in 0..300 {
             let x = f64::from(tenth) / 10.0;

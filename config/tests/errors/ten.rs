@@ -85,7 +85,7 @@ pub(crate) const TEN: [(&str, &str, [&str; 3]); 10] = [
     ),
     (
         "services.shop.objectve",
-        r#"found unknown key "objectve", expected one of primaries, objective, "#,
+        r#"found unknown key "objectve", expected one of primaries, group, objective, "#,
         ["12:5", "12:1", "11:7"],
     ),
     (

@@ -160,7 +160,7 @@ mod tests {
 
     fn config(services: &str) -> Config {
         let text = format!(
-            "listeners: [{{ address: 127.0.0.1:0, routes: [{{ service: a }}] }}]\nservices:\n{services}"
+            "listeners: [{{ address: 127.0.0.1:8080, routes: [{{ service: a }}] }}]\nservices:\n{services}"
         );
         foreshadow_config::parse(&text, foreshadow_config::Format::Yaml, "test.yaml", &|_: &str| {
             None
