@@ -11,11 +11,13 @@ use crate::provider::{CpuShare, CreateRequest};
 pub(super) const OWNER: &str = "foreshadow.dev/owner";
 pub(super) const SERVICE: &str = "foreshadow.dev/service";
 pub(super) const INSTANCE: &str = "foreshadow.dev/instance";
+/// Who wanted a pod last and did not get it; a change without effect would not change its version.
+const PASSED_OVER: &str = "foreshadow.dev/passed-over";
 const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 /// The condition that a pod is not ready without, for Services of the cluster.
 pub(super) const ACTIVE: &str = "foreshadow.dev/active";
 /// By which a ReplicaSet knows its own: it would take a pod that has it.
-const TEMPLATE_HASH: &str = "pod-template-hash";
+pub(super) const TEMPLATE_HASH: &str = "pod-template-hash";
 /// The longest value of a label (Kubernetes, `apimachinery/pkg/util/validation`).
 const LONGEST_LABEL: usize = 63;
 
@@ -176,6 +178,16 @@ pub(super) fn claim(
         "resourceVersion": version,
         "labels": labels,
         "annotations": { SERVICE: request.service.as_str() },
+    } })
+}
+
+/// The body that gives a pod which was not taken another version, and changes nothing else that counts.
+pub(super) fn pass_over(uid: &str, version: &str, by: InstanceId) -> Value {
+    let nonce = format!("{by}-{:08x}", rand::random::<u32>());
+    json!({ "metadata": {
+        "uid": uid,
+        "resourceVersion": version,
+        "annotations": { PASSED_OVER: nonce },
     } })
 }
 

@@ -10,9 +10,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, PodSpec};
 use kube::Api;
 use kube::api::{ListParams, Patch, PatchParams};
+use kube::core::{Expression, Selector};
 use tokio::time::Instant;
 
 use super::clean::Remain;
@@ -70,9 +71,7 @@ impl KubernetesProvider {
         });
         let asked = || cluster.asked(format_args!("show deployment {name}"));
         let found = found.await.map_err(|trouble| trouble.told(asked()))?;
-        let gates = found.spec.as_ref().and_then(|spec| spec.template.spec.as_ref());
-        let mut gates = gates.and_then(|spec| spec.readiness_gates.as_ref()).into_iter().flatten();
-        if gates.any(|gate| gate.condition_type == body::ACTIVE) {
+        if is_gated(found.spec.as_ref().and_then(|spec| spec.template.spec.as_ref())) {
             return Ok(found);
         }
         let text = format!(
@@ -85,26 +84,24 @@ impl KubernetesProvider {
     /// The pods of a Deployment that run and that nobody has taken, the longest there first.
     async fn spares(&self, name: &str, of: &Deployment) -> Result<Vec<Spare>, ProviderError> {
         let asked = || self.cluster.asked(format_args!("list the pods of deployment {name}"));
-        let labels = of.spec.as_ref().and_then(|spec| spec.selector.match_labels.as_ref());
-        let labels = labels.filter(|labels| !labels.is_empty()).ok_or_else(|| {
-            let text = "its selector has no matchLabels".to_owned();
+        let selector = of.spec.as_ref().map(|spec| Selector::try_from(spec.selector.clone()));
+        let selector = selector.and_then(Result::ok).filter(|selector| !selector.selects_all());
+        let mut selector = selector.ok_or_else(|| {
+            let text = "its selector says nothing, or nothing that is known here".to_owned();
             Trouble::Told(Cause::Absent, text).told(asked())
         })?;
-        let each = labels.iter().map(|(name, value)| format!("{name}={value}"));
-        let selector: Vec<String> = each.chain([format!("!{}", body::INSTANCE)]).collect();
-        let params = ListParams::default().labels(&selector.join(","));
+        selector.extend([Expression::DoesNotExist(body::INSTANCE.to_owned())]);
+        let params = ListParams::default().labels_from(&selector);
         let listed =
             self.cluster.pods(self.spec.timeout, |pods| async move { pods.list(&params).await });
         let mut pods = listed.await.map_err(|trouble| trouble.told(asked()))?.items;
-        pods.sort_by(|a, b| a.metadata.creation_timestamp.cmp(&b.metadata.creation_timestamp));
+        pods.retain(|pod| is_of(pod, name) && is_gated(pod.spec.as_ref()));
+        // Those of the newest template first, as far as images tell.
+        pods.sort_by_key(|pod| (!is_as(pod, of), pod.metadata.creation_timestamp.clone()));
         Ok(pods.iter().filter_map(|pod| self.spare(pod)).collect())
     }
 
     fn spare(&self, pod: &Pod) -> Option<Spare> {
-        let owners = pod.metadata.owner_references.iter().flatten();
-        owners
-            .into_iter()
-            .find(|owner| owner.kind == "ReplicaSet" && owner.controller == Some(true))?;
         let containers = &pod.spec.as_ref()?.containers;
         let container = match &self.spec.container {
             Some(name) => containers.iter().find(|one| one.name == *name),
@@ -143,7 +140,8 @@ impl KubernetesProvider {
                 let left = trouble.may_have_acted().then_some(Remain {
                     id: request.id,
                     name: spare.name,
-                    uid: Some(spare.uid),
+                    uid: Some(spare.uid.clone()),
+                    spare: Some(spare.uid),
                 });
                 return Err(Failed { error: trouble.told(asked), left });
             }
@@ -165,6 +163,37 @@ impl KubernetesProvider {
         let (id, service) = (request.id, request.service.clone());
         Ok(Some(Handle { id, service, address, pid: None, state }))
     }
+}
+
+/// Whether Services of the cluster do not meet such a pod before it is activated.
+fn is_gated(pod: Option<&PodSpec>) -> bool {
+    let mut gates = pod.into_iter().flat_map(|pod| pod.readiness_gates.iter().flatten());
+    gates.any(|gate| gate.condition_type == body::ACTIVE)
+}
+
+/// Whether a pod is of that Deployment. Others may have the labels that it selects by. Its ReplicaSets
+/// have its name with the hash that each writes on its own pods (Kubernetes,
+/// `pkg/controller/deployment/sync.go`).
+fn is_of(pod: &Pod, deployment: &str) -> bool {
+    let hash = pod.metadata.labels.as_ref().and_then(|labels| labels.get(body::TEMPLATE_HASH));
+    let Some(hash) = hash else { return false };
+    let mut owners = pod.metadata.owner_references.iter().flatten();
+    owners.any(|owner| {
+        owner.kind == "ReplicaSet"
+            && owner.controller == Some(true)
+            && owner.name.strip_prefix(deployment).and_then(|rest| rest.strip_prefix('-'))
+                == Some(hash)
+    })
+}
+
+/// Whether the containers of a pod have the images that the Deployment gives them now.
+fn is_as(pod: &Pod, deployment: &Deployment) -> bool {
+    let template = deployment.spec.as_ref().and_then(|spec| spec.template.spec.as_ref());
+    let mut wanted = template.into_iter().flat_map(|template| &template.containers);
+    wanted.all(|wanted| {
+        let mut has = pod.spec.iter().flat_map(|spec| &spec.containers);
+        has.any(|one| one.name == wanted.name && one.image == wanted.image)
+    })
 }
 
 /// What a Deployment says of itself, where none of its pods can be taken.

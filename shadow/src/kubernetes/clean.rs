@@ -4,9 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use foreshadow_control::{InstanceId, ServiceName};
+use kube::api::{Patch, PatchParams};
 
 use super::cluster::{ASIDE, Cluster, Seen};
 use super::told::Trouble;
+use super::{body, seen};
 use crate::error::{Cause, ProviderError};
 use crate::provider::Sweep;
 
@@ -21,11 +23,13 @@ pub(super) struct Remain {
     pub(super) name: String,
     /// Absent where the answer that named it was lost.
     pub(super) uid: Option<String>,
+    /// Its UID where it was somebody else's, and an order to take it may come to be carried out yet.
+    pub(super) spare: Option<String>,
 }
 
 impl Remain {
     fn of(seen: &Seen) -> Self {
-        Self { id: seen.id, name: seen.name.clone(), uid: Some(seen.uid.clone()) }
+        Self { id: seen.id, name: seen.name.clone(), uid: Some(seen.uid.clone()), spare: None }
     }
 }
 
@@ -93,12 +97,13 @@ impl Cluster {
         Err(Trouble::Told(Cause::NotOwned, text).told(self.asked("clean up")))
     }
 
-    /// Ends what a failed creation may have made, now or later: it is nobody's from now on.
-    pub(super) async fn undo(&self, left: Remain, service: &ServiceName) {
-        let removed = match &left.uid {
-            // By its UID alone: an order to take it may come to be carried out yet.
-            Some(uid) => self.remove(&left.name, uid, Duration::ZERO, ASIDE).await,
-            None => self.remove_ours(&left, ASIDE).await.map(drop),
+    /// Ends what a failed creation may have made, now or later: it is nobody's from now on. What does
+    /// not say that it is ours is left to whom it belongs.
+    pub(super) async fn undo(&self, left: Remain, service: &ServiceName, patience: Duration) {
+        let patience = patience.min(ASIDE);
+        let removed = match &left.spare {
+            Some(uid) => self.let_go(&left, uid, patience).await,
+            None => self.remove_ours(&left, patience).await.map(drop),
         };
         self.disown(left.id);
         if let Err(error) = removed {
@@ -111,6 +116,41 @@ impl Cluster {
         }
         // It may appear yet, where the order to make it was not waited for.
         self.nudge.notify_one();
+    }
+
+    /// Ends a pod that was to be taken if it was. One that still is nobody's gets another version, which
+    /// the order to take it, should it still be on its way, does not fit.
+    async fn let_go(
+        &self,
+        what: &Remain,
+        uid: &str,
+        patience: Duration,
+    ) -> Result<(), ProviderError> {
+        let name = what.name.as_str();
+        loop {
+            if self.remove_ours(what, patience).await? {
+                return Ok(());
+            }
+            let found = self.pods(patience, |pods| async move { pods.get_opt(name).await }).await;
+            let asked = || self.asked(format_args!("leave pod {name} as it is"));
+            let found = found.map_err(|trouble| trouble.told(asked()))?;
+            let free = found.filter(|pod| {
+                pod.metadata.uid.as_deref() == Some(uid) && seen::owner(pod).is_none()
+            });
+            let Some(free) = free else { return Ok(()) };
+            let version = free.metadata.resource_version.unwrap_or_default();
+            let patch = Patch::Merge(body::pass_over(uid, &version, what.id));
+            let passed = self.pods(patience, |pods| async move {
+                pods.patch(name, &PatchParams::default(), &patch).await.map(drop)
+            });
+            match passed.await {
+                Ok(()) => return Ok(()),
+                Err(trouble) if trouble.is_absent() => return Ok(()),
+                // It has changed meanwhile, perhaps by that very order.
+                Err(trouble) if trouble.is_another() => {}
+                Err(trouble) => return Err(trouble.told(asked())),
+            }
+        }
     }
 
     /// Forgets an instance that is no more.

@@ -247,8 +247,8 @@ impl Cluster {
         let found = self.pods(patience, |pods| async move { pods.get_opt(name).await }).await;
         let found = found.map_err(|t| t.told(self.asked(format_args!("show pod {name}"))))?;
         let Some(found) = found else { return Ok(true) };
-        let owner = found.metadata.labels.as_ref().and_then(|labels| labels.get(body::OWNER));
-        let is_ours = owner == Some(&self.owner) && seen::instance(&found) == Some(what.id);
+        let is_ours = seen::owner(&found) == Some(self.owner.as_str())
+            && seen::instance(&found) == Some(what.id);
         let uid = found.metadata.uid.unwrap_or_default();
         if !is_ours || what.uid.as_ref().is_some_and(|meant| *meant != uid) {
             return Ok(false);

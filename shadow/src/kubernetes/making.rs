@@ -51,7 +51,7 @@ impl KubernetesProvider {
         let uid = self.create_pod(request, &made).await?;
         cluster.watched().bind(request.id, &uid);
         let name = body::pod_name(&cluster.owner, request.id);
-        let left = || Some(Remain { id: request.id, name, uid: Some(uid.clone()) });
+        let left = || Some(Remain { id: request.id, name, uid: Some(uid.clone()), spare: None });
         let begun = self.begin(request, made, uid.clone()).await;
         begun.map_err(|error| Failed { error, left: left() })
     }
@@ -80,7 +80,7 @@ impl KubernetesProvider {
     async fn create_pod(&self, request: &CreateRequest, made: &Made) -> Result<String, Failed> {
         let cluster = &self.cluster;
         let name = body::pod_name(&cluster.owner, request.id);
-        let left = Remain { id: request.id, name: name.clone(), uid: None };
+        let left = Remain { id: request.id, name: name.clone(), uid: None, spare: None };
         let asked = || cluster.asked(format_args!("create pod {name}"));
         let mut may_clear = true;
         loop {

@@ -132,7 +132,9 @@ impl Provider for KubernetesProvider {
             Ok(handle) => Ok(handle),
             Err(failed) => {
                 match failed.left {
-                    Some(left) => self.cluster.undo(left, &request.service).await,
+                    Some(left) => {
+                        self.cluster.undo(left, &request.service, self.spec.timeout).await;
+                    }
                     None => self.cluster.disown(request.id),
                 }
                 Err(failed.error)

@@ -178,6 +178,11 @@ fn of_container(one: &ContainerStatus) -> Option<HeldUp> {
     Some(HeldUp { cause, text, for_good })
 }
 
+/// Whose a pod is, where it says so.
+pub(super) fn owner(pod: &Pod) -> Option<&str> {
+    pod.metadata.labels.as_ref()?.get(body::OWNER).map(String::as_str)
+}
+
 /// The instance that a pod is of.
 pub(super) fn instance(pod: &Pod) -> Option<foreshadow_control::InstanceId> {
     let name = pod.metadata.labels.as_ref()?.get(body::INSTANCE)?;

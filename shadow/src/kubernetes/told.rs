@@ -63,7 +63,8 @@ impl Trouble {
         match self {
             Self::Late(_) => true,
             Self::Told(..) => false,
-            Self::Api(status) => status.code >= 500,
+            // What admission refuses, or cannot be asked about, does not get as far as to be done.
+            Self::Api(status) => status.code >= 500 && !is_of_admission(&status.message),
             Self::Client(error) => !is_connect(error),
         }
     }
@@ -80,6 +81,13 @@ impl Trouble {
         };
         ProviderError::Refused { cause, asked, came_back }
     }
+}
+
+/// Whether admission said so (Kubernetes, `apiserver/pkg/admission/plugin/webhook`).
+fn is_of_admission(message: &str) -> bool {
+    ["failed calling webhook", "failed calling admission webhook", "admission webhook"]
+        .iter()
+        .any(|text| message.contains(text))
 }
 
 impl From<Error> for Trouble {
@@ -198,6 +206,9 @@ mod tests {
         let of = |code| Trouble::Api(Status::failure("x", "").with_code(code).boxed());
         assert!(!of(403).may_have_acted());
         assert!(of(500).may_have_acted());
+        let hook = "Internal error occurred: failed calling webhook \"x\": connection refused";
+        let hook = Trouble::Api(Status::failure(hook, "").with_code(500).boxed());
+        assert!(!hook.may_have_acted());
         assert!(Trouble::Late(Duration::ZERO).may_have_acted());
     }
 }

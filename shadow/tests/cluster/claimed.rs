@@ -1,16 +1,17 @@
 //! Pods that are taken out of a Deployment.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use foreshadow_control::InstanceId;
 use foreshadow_shadow::{
-    Cause, KubernetesProvider, KubernetesSpec, PodSource, Provider as _, Sweep,
+    Cause, Facility, KubernetesProvider, KubernetesSpec, PodSource, Provider as _, Sweep,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::support::fake_cluster::{FakeCluster, running};
+use crate::support::fake_cluster::{FakeCluster, refused, running};
 use crate::support::fake_engine::{Reply, refusal};
-use crate::support::request;
+use crate::support::{host, request, until};
 
 /// A Deployment whose pods wait to be taken, as `pods` of them run.
 pub(crate) fn pool(fake: &FakeCluster, pods: usize) {
@@ -29,16 +30,29 @@ pub(crate) fn pool(fake: &FakeCluster, pods: usize) {
         }),
     );
     for number in 0..pods {
-        let owner = json!({ "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "pool-1", "uid": "r", "controller": true });
-        let pod = json!({
-            "metadata": {
-                "labels": { "app": "pool", "pod-template-hash": "1" }, "ownerReferences": [owner],
-            },
-            "spec": { "containers": [{ "name": "shadow", "image": "shop:1" }] },
-            "status": running(),
-        });
-        fake.store.change("pods", &format!("pool-1-{number}"), &pod);
+        add(fake, "pool", &number.to_string(), &json!({}));
     }
+}
+
+/// A pod of a Deployment that has the label `app: pool`, changed as given.
+fn add(fake: &FakeCluster, deployment: &str, number: &str, change: &Value) {
+    let owner = json!({
+        "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": format!("{deployment}-1"), "uid": "r",
+        "controller": true,
+    });
+    let name = format!("{deployment}-1-{number}");
+    let pod = json!({
+        "metadata": {
+            "labels": { "app": "pool", "pod-template-hash": "1" }, "ownerReferences": [owner],
+        },
+        "spec": {
+            "containers": [{ "name": "shadow", "image": "shop:1" }],
+            "readinessGates": [{ "conditionType": "foreshadow.dev/active" }],
+        },
+        "status": running(),
+    });
+    fake.store.change("pods", &name, &pod);
+    fake.store.change("pods", &name, change);
 }
 
 pub(crate) fn claiming(fake: &FakeCluster) -> KubernetesProvider {
@@ -114,6 +128,94 @@ async fn a_claim_whose_answer_was_lost_leaves_no_pod_to_nobody() {
     assert_eq!(cause, Cause::Late, "{text}");
     assert_eq!(fake.store.all("pods").len(), 1, "the Deployment makes another in its place");
     provider.create(&request(2)).await.unwrap();
+}
+
+/// Whatever becomes of a claim, it ends no pod of which nobody says that it is ours.
+#[tokio::test]
+async fn a_claim_that_fails_ends_no_pod_of_the_deployment() {
+    for failure in [
+        refused(500, "InternalError", "Internal error occurred: failed calling webhook \"x\": refused"),
+        refused(500, "InternalError", "etcdserver: request timed out"),
+        Reply::Hang,
+    ] {
+        let fails = failure.clone();
+        let fake = FakeCluster::start(running(), move |asked, before| {
+            (asked == "PATCH pod" && before % 2 == 0).then(|| fails.clone())
+        })
+        .await;
+        pool(&fake, 3);
+        let provider = claiming(&fake);
+        refusal(provider.create(&request(1)).await);
+        assert_eq!(fake.store.count("DELETE pod"), 0, "{failure:?}");
+        assert_eq!(fake.store.all("pods").len(), 3, "{failure:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_claim_that_fails_leaves_the_pod_to_another_one_who_got_it() {
+    let fake = FakeCluster::start(running(), |asked, before| {
+        (asked == "PATCH pod" && before == 0).then_some(Reply::Hang)
+    })
+    .await;
+    pool(&fake, 1);
+    let first = Arc::new(claiming(&fake));
+    let failing = Arc::clone(&first);
+    let failing = tokio::spawn(async move { failing.create(&request(1)).await });
+    until("a claim", || (fake.store.count("PATCH pod") > 0).then_some(())).await;
+    let dir = tempfile::tempdir().unwrap();
+    let spec = KubernetesSpec { pod: PodSource::Claim("pool".to_owned()), ..fake.spec() };
+    let other = KubernetesProvider::new(&host(dir.path(), Facility::None), spec);
+    let made = other.create(&request(1)).await.unwrap();
+    refusal(failing.await.unwrap());
+    assert_eq!(fake.store.count("DELETE pod"), 0);
+    let quiet = tokio::time::timeout(Duration::from_millis(50), other.exited(&made)).await;
+    assert!(quiet.is_err(), "it runs: {quiet:?}");
+}
+
+/// The order to take it does not fit the pod any more, so that it cannot be carried out late.
+#[tokio::test]
+async fn a_pod_that_was_not_taken_has_another_version_afterwards() {
+    let fake = FakeCluster::start(running(), |asked, before| {
+        (asked == "PATCH pod" && before == 0).then_some(Reply::Hang)
+    })
+    .await;
+    pool(&fake, 1);
+    let version = || fake.store.all("pods")[0]["metadata"]["resourceVersion"].clone();
+    let before = version();
+    refusal(claiming(&fake).create(&request(1)).await);
+    assert_ne!(version(), before);
+    let labels = &fake.store.all("pods")[0]["metadata"]["labels"];
+    assert_eq!(*labels, json!({ "app": "pool", "pod-template-hash": "1" }));
+}
+
+#[tokio::test]
+async fn only_gated_pods_of_that_very_deployment_are_taken() {
+    let open = json!({ "spec": { "readinessGates": [] } });
+    let fake = FakeCluster::start(running(), |_, _| None).await;
+    pool(&fake, 0);
+    add(&fake, "pool", "before-the-gate", &open);
+    add(&fake, "pool-canary", "serving", &json!({}));
+    add(&fake, "pool", "by-hand", &json!({ "metadata": { "ownerReferences": null } }));
+    let old = json!({ "spec": { "containers": [{ "name": "shadow", "image": "shop:0" }] } });
+    add(&fake, "pool", "0-old", &old);
+    let selector = json!({ "spec": {
+        "selector": { "matchExpressions": [
+            { "key": "track", "operator": "NotIn", "values": ["canary", "beta"] },
+            { "key": "app", "operator": "In", "values": ["pool", "pools"] },
+        ] },
+        "template": { "spec": { "containers": [{ "name": "shadow", "image": "shop:1" }] } },
+    } });
+    fake.store.change("deployments", "pool", &selector);
+    let beta = json!({ "metadata": { "labels": { "track": "beta" } } });
+    add(&fake, "pool", "0-beta", &beta);
+    add(&fake, "pool", "9", &json!({}));
+    let provider = claiming(&fake);
+    let taken = |handle: foreshadow_shadow::Handle| {
+        serde_json::from_str::<Value>(&handle.state).unwrap()["pod"].clone()
+    };
+    assert_eq!(taken(provider.create(&request(1)).await.unwrap()), "pool-1-9", "the newest image");
+    assert_eq!(taken(provider.create(&request(2)).await.unwrap()), "pool-1-0-old");
+    assert_eq!(refusal(provider.create(&request(3)).await).0, Cause::NoRoom);
 }
 
 #[tokio::test]

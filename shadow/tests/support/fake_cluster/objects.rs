@@ -8,10 +8,43 @@ use serde_json::{Value, json};
 pub(super) fn selected(object: &Value, query: &BTreeMap<String, String>) -> bool {
     let Some(selector) = query.get("labelSelector") else { return true };
     let labels = &object["metadata"]["labels"];
-    selector.split(',').all(|one| match (one.strip_prefix('!'), one.split_once('=')) {
-        (Some(absent), _) => labels[absent].is_null(),
-        (None, pair) => pair.is_some_and(|(name, value)| labels[name] == value),
+    let is_in = |name: &str, values: &str| {
+        let value = labels[name].as_str();
+        value.is_some_and(|value| values.trim_matches(['(', ')']).split(',').any(|v| v == value))
+    };
+    terms(selector).into_iter().all(|one| {
+        if let Some(absent) = one.strip_prefix('!') {
+            return labels[absent].is_null();
+        }
+        if let Some((name, values)) = one.split_once(" notin ") {
+            return !is_in(name, values);
+        }
+        if let Some((name, values)) = one.split_once(" in ") {
+            return is_in(name, values);
+        }
+        match one.split_once('=') {
+            Some((name, value)) => labels[name] == value,
+            None => !labels[one].is_null(),
+        }
     })
+}
+
+/// A selector at its commas, but for those in braces.
+fn terms(selector: &str) -> Vec<&str> {
+    let (mut terms, mut begin, mut depth) = (Vec::new(), 0, 0_u32);
+    for (at, c) in selector.char_indices() {
+        match c {
+            '(' => depth += 1,
+            ')' => depth -= 1,
+            ',' if depth == 0 => {
+                terms.push(&selector[begin..at]);
+                begin = at + 1;
+            }
+            _ => {}
+        }
+    }
+    terms.push(&selector[begin..]);
+    terms
 }
 
 /// A strategic merge: conditions by their type, containers by their name, other lists as a whole.

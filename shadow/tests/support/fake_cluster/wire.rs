@@ -130,6 +130,7 @@ async fn read(stream: &mut TcpStream) -> Option<Asked> {
 
 /// Percent-encoded text as it was.
 fn unescaped(text: &str) -> String {
+    let text = text.replace('+', " ");
     let mut parts = text.split('%');
     let mut plain = parts.next().unwrap_or_default().to_owned();
     for part in parts {
