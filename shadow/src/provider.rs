@@ -225,6 +225,10 @@ pub trait Provider: Send + Sync + 'static {
     /// When something found could not be ended.
     async fn sweep(&self, what: &Sweep) -> Result<usize, ProviderError>;
 
+    /// Foreshadow ends in good order and makes nothing more: gives back what is held only while it runs,
+    /// such as a lease on what it owns. What it made stays as it is. What cannot be given back runs out.
+    async fn leave(&self) {}
+
     /// Whether the last [`Provider::sweep`] has been carried out, not put off: until then nothing that
     /// it was to end may be forgotten.
     fn is_swept(&self) -> bool {

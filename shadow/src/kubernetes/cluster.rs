@@ -1,20 +1,19 @@
 //! One namespace of one cluster: how it is reached, what of it is ours, calls within bounds.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use foreshadow_control::InstanceId;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, ListParams, Preconditions};
-use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Api, Client, Config};
+use kube::{Api, Client};
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 
 use super::clean::Remain;
 use super::lease::Claim;
+use super::line::Line;
 use super::spec::ClusterAccess;
 use super::told::Trouble;
 use super::usage::Metrics;
@@ -39,6 +38,7 @@ pub(crate) struct Clusters {
     known: Mutex<BTreeMap<String, Arc<Cluster>>>,
     mine: Arc<Mine>,
     owner: String,
+    marker: String,
 }
 
 impl Clusters {
@@ -47,9 +47,9 @@ impl Clusters {
         self.mine.keep(ids);
     }
 
-    /// `owner` is the name of the state directory, which goes where it goes.
-    pub(crate) fn new(owner: String) -> Self {
-        Self { known: Mutex::default(), mine: Arc::default(), owner }
+    /// `owner` is the name of the state directory, which goes where it goes; `marker` names where that is.
+    pub(crate) fn new(owner: String, marker: String) -> Self {
+        Self { known: Mutex::default(), mine: Arc::default(), owner, marker }
     }
 
     pub(super) fn at(
@@ -64,11 +64,10 @@ impl Clusters {
             Arc::new(Cluster {
                 place: fnv1a(name.bytes()),
                 name,
-                access: access.clone(),
                 namespace: namespace.to_owned(),
                 owner: self.owner.clone(),
                 mine: Arc::clone(&self.mine),
-                line: Mutex::default(),
+                line: Line::new(access, namespace),
                 calls: Semaphore::new(AT_ONCE),
                 watched: Mutex::default(),
                 nudge: Arc::default(),
@@ -77,7 +76,7 @@ impl Clusters {
                     true => Remains::unseen(),
                     false => Remains::default(),
                 },
-                claim: Claim::new(lease),
+                claim: Claim::new(lease, &self.marker),
                 resizes: Mutex::default(),
                 metrics: Metrics::default(),
             })
@@ -91,11 +90,10 @@ pub(crate) struct Cluster {
     pub(super) name: String,
     /// Its name in handles and sweeps.
     pub(super) place: String,
-    access: ClusterAccess,
     pub(super) namespace: String,
     pub(super) owner: String,
     pub(super) mine: Arc<Mine>,
-    line: Mutex<Option<Client>>,
+    pub(super) line: Line,
     calls: Semaphore,
     pub(super) watched: Mutex<Watched>,
     /// Something may be there that nobody knows of: look sooner.
@@ -139,10 +137,6 @@ impl Cluster {
         self.watched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn line(&self) -> MutexGuard<'_, Option<Client>> {
-        self.line.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// How an order to it begins in an error.
     pub(super) fn asked(&self, what: impl std::fmt::Display) -> String {
         format!("{} to {what}", self.name)
@@ -164,9 +158,8 @@ impl Cluster {
         };
         let done = tokio::time::timeout(patience, work).await;
         let done = done.unwrap_or(Err(Trouble::Late(patience)));
-        if done.as_ref().is_err_and(Trouble::is_unknown_account) {
-            // What the file says may be new by now.
-            *self.line() = None;
+        if let Err(trouble) = &done {
+            self.line.doubt(trouble);
         }
         done
     }
@@ -184,15 +177,7 @@ impl Cluster {
     }
 
     pub(super) async fn client(&self) -> Result<Client, Trouble> {
-        if let Some(client) = self.line().clone() {
-            return Ok(client);
-        }
-        let mut config = connect(&self.access).await?;
-        // Whoever asks has bounds of its own, and knows what it can ask again.
-        config.default_retry = false;
-        config.default_namespace.clone_from(&self.namespace);
-        let client = Client::try_from(config)?;
-        Ok(self.line().insert(client).clone())
+        self.line.client().await
     }
 
     /// Every pod of ours, whatever its state, with the version that the list is of.
@@ -298,26 +283,4 @@ impl Cluster {
             pause = (pause * 2).min(LOOKS.1);
         }
     }
-}
-
-async fn connect(access: &ClusterAccess) -> Result<Config, Trouble> {
-    let (path, context) = match access {
-        ClusterAccess::InCluster => {
-            return Config::incluster().map_err(|error| {
-                let text = format!("this is no pod with an account of a cluster: {error}");
-                Trouble::Told(Cause::Absent, text)
-            });
-        }
-        ClusterAccess::Kubeconfig { path, context } => (path.clone(), context.clone()),
-    };
-    let unusable = |path: &Path, error: &dyn std::fmt::Display| {
-        Trouble::Told(Cause::Absent, format!("{} cannot be used: {error}", path.display()))
-    };
-    let from = path.clone();
-    let read = tokio::task::spawn_blocking(move || Kubeconfig::read_from(from)).await;
-    let read = read.map_err(|error| unusable(&path, &error))?;
-    let file = read.map_err(|error| unusable(&path, &error))?;
-    let options = KubeConfigOptions { context, ..KubeConfigOptions::default() };
-    let config = Config::from_custom_kubeconfig(file, &options).await;
-    config.map_err(|error| unusable(&path, &error))
 }

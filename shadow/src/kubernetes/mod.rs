@@ -9,6 +9,7 @@ mod claiming;
 mod clean;
 mod cluster;
 mod lease;
+mod line;
 mod making;
 mod seen;
 mod spec;
@@ -35,6 +36,9 @@ use crate::provider::{
     Sweep, Usage,
 };
 use crate::remains::{self, AT_START};
+
+/// How long an end waits for what is given back.
+const AT_END: Duration = Duration::from_secs(2);
 
 /// Makes instances of one service as pods.
 pub struct KubernetesProvider {
@@ -199,6 +203,12 @@ impl Provider for KubernetesProvider {
         let (cluster, patience) = (Arc::clone(&self.cluster), self.spec.timeout);
         let clean = async move { cluster.clean(None, patience).await };
         Ok(remains::at_start(self.name(), AT_START, clean).await.unwrap_or_default())
+    }
+
+    async fn leave(&self) {
+        if let Err(error) = self.cluster.release(self.spec.timeout.min(AT_END)).await {
+            tracing::warn!(%error, "the lease on our pods is not given back; it runs out");
+        }
     }
 
     fn is_swept(&self) -> bool {

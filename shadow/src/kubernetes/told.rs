@@ -1,9 +1,9 @@
 //! What API servers say when they do not do as asked, in words an operator can act on.
 
-use std::error::Error as _;
 use std::time::Duration;
 
 use kube::Error;
+use kube::client::AuthError;
 use kube::core::Status;
 
 use crate::error::{Cause, ProviderError};
@@ -56,6 +56,11 @@ impl Trouble {
     /// Whether the API server does not know who asks.
     pub(super) fn is_unknown_account(&self) -> bool {
         self.code() == 401
+    }
+
+    /// Whether nobody was spoken to.
+    pub(super) fn is_unreached(&self) -> bool {
+        matches!(self, Self::Client(error) if is_connect(error))
     }
 
     /// Whether something may have been made of an order all the same.
@@ -130,13 +135,15 @@ fn cause(code: u16, message: &str) -> Cause {
 fn explained(error: &Error) -> (Cause, String) {
     let cause = match error {
         Error::SerdeError(_) | Error::FromUtf8(_) => Cause::Malformed,
-        Error::Auth(_) => Cause::Denied,
         Error::InferKubeconfig(_) | Error::InferConfig(_) | Error::RustlsTls(_) => Cause::Absent,
         _ => Cause::Unreachable,
     };
-    let mut innermost = error.to_string();
-    let mut next = error.source();
+    let mut innermost = String::new();
+    let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(inner) = next {
+        if let Some(account) = inner.downcast_ref::<AuthError>() {
+            return (Cause::Denied, of_account(account));
+        }
         innermost = inner.to_string();
         next = inner.source();
     }
@@ -147,6 +154,29 @@ fn explained(error: &Error) -> (Cause, String) {
     }
 }
 
+/// What keeps from having credentials. A command for them is not quoted, nor what it put out: both may
+/// hold secrets, and this goes to logs and records.
+fn of_account(error: &AuthError) -> String {
+    const WHAT: &str = "the command that its kubeconfig has for credentials";
+    match error {
+        AuthError::AuthExecRun { out, .. } => {
+            let said = String::from_utf8_lossy(&out.stderr);
+            let before = said.trim().chars().count().saturating_sub(QUOTED);
+            let end: String = said.trim().chars().skip(before).collect();
+            let end = if end.is_empty() { "nothing".to_owned() } else { shorten(&end, QUOTED) };
+            format!("{WHAT} ended with {}; it complained of: {end}", out.status)
+        }
+        AuthError::AuthExecStart(error) => format!("{WHAT} cannot be run: {error}"),
+        AuthError::ReadTokenFile(..)
+        | AuthError::MissingCommand
+        | AuthError::ExecPluginFailed
+        | AuthError::ExecMissingClusterInfo
+        | AuthError::UnrefreshableTokenResponse
+        | AuthError::NoValidNativeRootCA(_) => shorten(&error.to_string(), QUOTED),
+        _ => format!("{WHAT}, or what else it has for them, gives none that can be used"),
+    }
+}
+
 /// Whether there was no connection over which it could have heard.
 fn is_connect(error: &Error) -> bool {
     let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
@@ -154,9 +184,12 @@ fn is_connect(error: &Error) -> bool {
         if let Some(client) = inner.downcast_ref::<hyper_util::client::legacy::Error>() {
             return client.is_connect();
         }
+        if inner.is::<AuthError>() {
+            return true;
+        }
         next = inner.source();
     }
-    matches!(error, Error::Auth(_) | Error::BuildRequest(_) | Error::RustlsTls(_))
+    matches!(error, Error::BuildRequest(_) | Error::RustlsTls(_))
 }
 
 #[cfg(test)]

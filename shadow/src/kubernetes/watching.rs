@@ -142,6 +142,7 @@ impl Cluster {
 
     /// Looks at what is there; returns the version of it.
     async fn look(self: &Arc<Self>) -> Result<String, Trouble> {
+        self.line.refresh();
         let before = self.watched().running();
         let (pods, list, version) = self.list().await?;
         self.watched().take(&before, &pods);

@@ -101,7 +101,7 @@ impl ProcessHost {
             engines: Engines::default(),
             machines: Machines::new(&settings.state_dir),
             sweeping: Mutex::default(),
-            clusters: Clusters::new(crate::state_dir::name(&settings.state_dir)?),
+            clusters: Clusters::new(crate::state_dir::name(&settings.state_dir)?, marker.clone()),
             live: Mutex::default(),
             unended: Mutex::default(),
             marker,

@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use foreshadow_control::InstanceId;
-use foreshadow_shadow::{Cause, KubernetesSpec, Provider as _, Sweep};
+use foreshadow_shadow::{
+    Cause, Facility, KubernetesProvider, KubernetesSpec, Provider as _, Sweep,
+};
 use serde_json::{Value, json};
 
 use crate::support::fake_cluster::{FakeCluster, refused, running};
 use crate::support::fake_engine::{Reply, refusal};
-use crate::support::request;
+use crate::support::{host, request, until};
 
 #[tokio::test]
 async fn what_is_not_ours_is_neither_taken_nor_ended() {
@@ -80,6 +82,7 @@ async fn a_lost_lease_stops_making_and_cleaning_and_kills_nothing() {
     let quiet = tokio::time::timeout(Duration::from_millis(50), provider.exited(&made)).await;
     assert!(quiet.is_err(), "it runs: {quiet:?}");
 
+    drop(next);
     // It is silent from now on: its lease runs out, and is taken over.
     rival.abort();
     let end = tokio::time::Instant::now() + Duration::from_secs(20);
@@ -90,6 +93,81 @@ async fn a_lost_lease_stops_making_and_cleaning_and_kills_nothing() {
     let lease = fake.store.all("leases").remove(0);
     assert_eq!(lease["spec"]["holderIdentity"], me);
     assert!(lease["spec"]["leaseTransitions"].as_i64().unwrap() >= 1);
+}
+
+/// A provider of what was copied with all that is in it, on the same machine.
+fn copied(fake: &FakeCluster, dir: &std::path::Path) -> KubernetesProvider {
+    std::fs::copy(fake.dir.path().join("name"), dir.join("name")).unwrap();
+    KubernetesProvider::new(&host(dir, Facility::None), fake.spec())
+}
+
+#[tokio::test]
+async fn a_copy_of_the_state_directory_on_the_same_machine_makes_and_ends_nothing() {
+    let fake = FakeCluster::start(running(), |_, _| None).await;
+    let provider = fake.provider(fake.spec());
+    provider.sweep(&Sweep::default()).await.unwrap();
+    let made = provider.create(&request(1)).await.unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let copy = copied(&fake, dir.path());
+    assert_eq!(copy.sweep(&Sweep::default()).await.unwrap(), 0);
+    assert!(!copy.is_swept());
+    let text = copy.create(&request(65)).await.unwrap_err().to_string();
+    assert!(text.contains("has it, under the same name as this one"), "{text}");
+    assert_eq!(fake.store.all("pods").len(), 1);
+    let quiet = tokio::time::timeout(Duration::from_millis(50), provider.exited(&made)).await;
+    assert!(quiet.is_err(), "it runs: {quiet:?}");
+
+    // One that ends in good order is not waited for.
+    provider.leave().await;
+    copy.create(&request(65)).await.unwrap();
+    let lease = fake.store.all("leases").remove(0);
+    assert_ne!(lease["spec"]["holderIdentity"], "");
+    assert_eq!(fake.store.count("DELETE pod"), 1, "what it does not know is nobody's");
+}
+
+/// A machine restored from its memory goes by the same name as the one that runs on.
+#[tokio::test]
+async fn a_lease_that_another_renews_under_our_name_is_not_ours() {
+    let fake = FakeCluster::start(running(), |_, _| None).await;
+    let provider = fake.provider(KubernetesSpec { lease: Duration::from_secs(1), ..fake.spec() });
+    provider.create(&request(1)).await.unwrap();
+    let name = fake.store.all("leases")[0]["metadata"]["name"].as_str().unwrap().to_owned();
+    let store = std::sync::Arc::clone(&fake.store);
+    let rival = tokio::spawn(async move {
+        for micros in 0_u32.. {
+            let time = format!("2026-01-01T00:00:00.{micros:06}Z");
+            store.change("leases", &name, &json!({ "spec": { "renewTime": time } }));
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    let end = tokio::time::Instant::now() + Duration::from_secs(20);
+    for id in 2.. {
+        assert!(tokio::time::Instant::now() < end, "the copy is noticed");
+        if let Err(error) = provider.create(&request(id)).await {
+            assert!(error.to_string().contains("under the same name as this one"), "{error}");
+            break;
+        }
+    }
+    rival.abort();
+}
+
+#[tokio::test]
+async fn a_lease_of_one_that_is_gone_is_asked_for_until_it_is_ours_and_then_it_is_cleaned_up() {
+    let fake = FakeCluster::start(running(), |_, _| None).await;
+    let provider = fake.provider(KubernetesSpec { lease: Duration::from_secs(1), ..fake.spec() });
+    let owner = std::fs::read_to_string(fake.dir.path().join("name")).unwrap();
+    let owner = owner.trim();
+    fake.store.change("leases", &format!("foreshadow-{owner}"), &lease_of("the-pod-before"));
+    let labels = json!({
+        "foreshadow.dev/owner": owner, "foreshadow.dev/service": "shop",
+        "foreshadow.dev/instance": "i7",
+    });
+    let left = json!({ "metadata": { "labels": labels }, "status": running() });
+    fake.store.change("pods", "left-7", &left);
+    let what = Sweep { keep: Vec::new(), lost: vec![InstanceId(7)] };
+    assert_eq!(provider.sweep(&what).await.unwrap(), 0);
+    until("the lease is ours", || provider.is_swept().then_some(())).await;
+    assert_eq!(fake.store.all("pods"), Vec::<Value>::new());
 }
 
 #[tokio::test]

@@ -277,6 +277,11 @@ impl FakeCluster {
         Self { dir, kubeconfig, store, answers }
     }
 
+    /// From now on nobody answers there.
+    pub(crate) fn stop(&self) {
+        self.answers.abort();
+    }
+
     /// From now on it can resize pods in place.
     pub(crate) fn can_resize(&self) {
         self.store.lock().resizes = true;
