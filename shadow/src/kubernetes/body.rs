@@ -239,6 +239,12 @@ pub(super) fn size(container: &Map<String, Value>) -> Option<Size> {
     Some(Size { request: amount("requests").unwrap_or(limit), limit })
 }
 
+/// The same of a container of a pod's `spec`.
+pub(super) fn size_of(spec: &Value, container: &str) -> Option<Size> {
+    let mut all = spec.get("containers")?.as_array()?.iter();
+    size(all.find(|one| one["name"] == container)?.as_object()?)
+}
+
 fn table<'a>(
     of: &'a mut Map<String, Value>,
     key: &str,

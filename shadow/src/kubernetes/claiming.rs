@@ -46,7 +46,7 @@ impl KubernetesProvider {
     ) -> Result<Handle, Failed> {
         let (cluster, timeout) = (&self.cluster, self.spec.timeout);
         cluster.own(timeout).await?;
-        cluster.learn(timeout).await?;
+        cluster.learn(timeout).await;
         let end = Instant::now() + self.spec.schedule_timeout;
         loop {
             let deployment = self.deployment(from).await?;

@@ -155,6 +155,7 @@ impl Cluster {
 
     /// Forgets an instance that is no more.
     pub(super) fn disown(&self, id: InstanceId) {
+        self.owed.forget(id);
         self.watched().forget(id);
         self.mine.remove(id);
     }

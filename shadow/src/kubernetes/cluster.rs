@@ -1,12 +1,12 @@
 //! One namespace of one cluster: how it is reached, what of it is ours, calls within bounds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use foreshadow_control::InstanceId;
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{DeleteParams, ListParams, Preconditions};
+use kube::api::ListParams;
 use kube::{Api, Client};
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
@@ -14,12 +14,13 @@ use tokio::time::Instant;
 use super::clean::Remain;
 use super::lease::Claim;
 use super::line::Line;
+use super::owed::Owed;
 use super::spec::ClusterAccess;
 use super::told::Trouble;
 use super::usage::Metrics;
 use super::watching::Watched;
 use super::{body, seen};
-use crate::error::{Cause, ProviderError};
+use crate::error::ProviderError;
 use crate::hash::fnv1a;
 use crate::mine::Mine;
 use crate::remains::Remains;
@@ -28,10 +29,8 @@ use crate::remains::Remains;
 const AT_ONCE: usize = 16;
 /// For what is asked beside the steps of an instance.
 pub(super) const ASIDE: Duration = Duration::from_secs(30);
-/// First and longest pause between two looks at what is being deleted.
-const LOOKS: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
-/// The shortest grace: with none, a pod is forgotten before its node has ended it.
-const LEAST_GRACE_S: u64 = 1;
+/// What an API server can do is taken to stay so for this long.
+const LEARNED: Duration = Duration::from_secs(600);
 
 /// The namespaces that providers of this process lead to.
 pub(crate) struct Clusters {
@@ -79,8 +78,17 @@ impl Clusters {
                 claim: Claim::new(lease, &self.marker),
                 resizes: Mutex::default(),
                 metrics: Metrics::default(),
+                owed: Owed::default(),
+                ending: Mutex::default(),
             })
         });
+        if cluster.claim.is_other(lease) {
+            tracing::warn!(
+                cluster = cluster.name,
+                "services of one namespace have different values of `lease`, or it was changed while \
+                 running; the first one is kept until the next start"
+            );
+        }
         Arc::clone(cluster)
     }
 }
@@ -100,9 +108,13 @@ pub(crate) struct Cluster {
     pub(super) nudge: Arc<Notify>,
     pub(super) remains: Remains<Remain>,
     pub(super) claim: Claim,
-    /// Whether the API server can resize pods in place; absent before it was asked.
-    resizes: Mutex<Option<bool>>,
+    /// Whether the API server can resize pods in place, and until when that is taken to be so; absent
+    /// before it was asked.
+    resizes: Mutex<Option<(bool, Instant)>>,
     pub(super) metrics: Metrics,
+    pub(super) owed: Owed,
+    /// UIDs of pods whose deletion was begun here: it may be hurried.
+    pub(super) ending: Mutex<BTreeSet<String>>,
 }
 
 /// A pod of ours.
@@ -193,94 +205,44 @@ impl Cluster {
         trouble.told(self.asked("list our pods"))
     }
 
-    /// Asks the API server once whether it can resize pods in place (1.33 and newer).
-    pub(super) async fn learn(&self, patience: Duration) -> Result<(), ProviderError> {
-        if self.resizes().is_some() {
-            return Ok(());
+    /// Asks the API server whether it can resize pods in place (1.33 and newer), and again after a while:
+    /// it may be another version by then. Where it does not say, that is found out by trying.
+    pub(super) async fn learn(&self, patience: Duration) {
+        if self.resizes_lock().is_some_and(|(_, until)| Instant::now() < until) {
+            return;
         }
         let asked =
             self.call(patience, |client| async move { client.list_core_api_resources("v1").await });
-        let known = asked.await.map_err(|t| t.told(self.asked("tell what it can do")))?;
-        let can = known.resources.iter().any(|one| one.name == "pods/resize");
-        if self.resizes_lock().replace(can).is_none() && !can {
+        match asked.await {
+            Ok(known) if known.resources.iter().any(|one| one.name == "pods/resize") => {
+                *self.resizes_lock() = Some((true, Instant::now() + LEARNED));
+            }
+            Ok(_) => self.cannot_resize(),
+            Err(trouble) => {
+                let error = trouble.told(self.asked("tell what it can do"));
+                tracing::debug!(%error, "whether pods can be resized is not known");
+            }
+        }
+    }
+
+    /// Notes that its API server cannot resize pods, and says so once.
+    pub(super) fn cannot_resize(&self) {
+        let known = self.resizes_lock().replace((false, Instant::now() + LEARNED));
+        if known.is_none_or(|(can, _)| can) {
             tracing::warn!(
                 cluster = self.name,
                 "its API server cannot resize pods in place, which came with Kubernetes 1.33: warm \
                  shadows have full size there"
             );
         }
-        Ok(())
     }
 
-    fn resizes_lock(&self) -> MutexGuard<'_, Option<bool>> {
+    fn resizes_lock(&self) -> MutexGuard<'_, Option<(bool, Instant)>> {
         self.resizes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether pods can be resized in place; absent before the API server was asked.
     pub(super) fn resizes(&self) -> Option<bool> {
-        *self.resizes_lock()
-    }
-
-    /// Ends what has the name of a pod of ours, if it is that one by its labels: what an order came to
-    /// whose answer was lost. Says whether the name is free.
-    pub(super) async fn remove_ours(
-        &self,
-        what: &Remain,
-        patience: Duration,
-    ) -> Result<bool, ProviderError> {
-        let name = what.name.as_str();
-        let found = self.pods(patience, |pods| async move { pods.get_opt(name).await }).await;
-        let found = found.map_err(|t| t.told(self.asked(format_args!("show pod {name}"))))?;
-        let Some(found) = found else { return Ok(true) };
-        let is_ours = seen::owner(&found) == Some(self.owner.as_str())
-            && seen::instance(&found) == Some(what.id);
-        let uid = found.metadata.uid.unwrap_or_default();
-        if !is_ours || what.uid.as_ref().is_some_and(|meant| *meant != uid) {
-            return Ok(false);
-        }
-        self.remove(name, &uid, Duration::ZERO, patience).await.map(|()| true)
-    }
-
-    /// Ends a pod within `grace` and waits until it is gone; one that is not there, or another one
-    /// of that name, is no error.
-    pub(super) async fn remove(
-        &self,
-        name: &str,
-        uid: &str,
-        grace: Duration,
-        patience: Duration,
-    ) -> Result<(), ProviderError> {
-        let whole = grace.as_secs() + u64::from(grace.subsec_nanos() > 0);
-        let seconds = u32::try_from(whole.max(LEAST_GRACE_S)).unwrap_or(u32::MAX);
-        let only = Preconditions { uid: Some(uid.to_owned()), resource_version: None };
-        let params = DeleteParams::default().grace_period(seconds).preconditions(only);
-        let asked = || self.asked(format_args!("delete pod {name}"));
-        let deleted =
-            self.pods(patience, |pods| async move { pods.delete(name, &params).await.map(drop) });
-        match deleted.await {
-            Ok(()) => {}
-            Err(trouble) if trouble.is_absent() || trouble.is_another() => return Ok(()),
-            Err(trouble) => return Err(trouble.told(asked())),
-        }
-        let whole = Duration::from_secs(u64::from(seconds));
-        let end = Instant::now() + whole + patience;
-        let mut pause = LOOKS.0;
-        loop {
-            let found = self.pods(patience, |pods| async move { pods.get_opt(name).await });
-            let found = found.await.map_err(|trouble| trouble.told(asked()))?;
-            let there = found.and_then(|pod| pod.metadata.uid);
-            if there.is_none_or(|there| there != uid) {
-                return Ok(());
-            }
-            if Instant::now() > end {
-                let text = format!(
-                    "it is still there {} s after it was to end; is its node away?",
-                    (whole + patience).as_secs()
-                );
-                return Err(Trouble::Told(Cause::Late, text).told(asked()));
-            }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(LOOKS.1);
-        }
+        self.resizes_lock().map(|(can, _)| can)
     }
 }

@@ -66,6 +66,11 @@ impl Claim {
         }
     }
 
+    /// Whether another duration is wanted.
+    pub(super) fn is_other(&self, duration: Duration) -> bool {
+        self.duration != duration.max(Duration::from_secs(1))
+    }
+
     fn standing(&self) -> MutexGuard<'_, Standing> {
         self.standing.lock().unwrap_or_else(PoisonError::into_inner)
     }

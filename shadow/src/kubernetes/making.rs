@@ -39,16 +39,21 @@ impl KubernetesProvider {
     pub(super) async fn make(&self, request: &CreateRequest) -> Result<Handle, Failed> {
         let (cluster, timeout) = (&self.cluster, self.spec.timeout);
         cluster.own(timeout).await?;
-        cluster.learn(timeout).await?;
+        cluster.learn(timeout).await;
         let template = self.template().await?;
         let made = body::pod(&self.spec, &cluster.owner, request, template);
-        let made = made.map_err(|why| {
+        let mut made = made.map_err(|why| {
             Trouble::Told(Cause::Absent, why).told(cluster.asked("describe a pod"))
         })?;
-        self.note_size(made.size.is_some());
         let serving = Serving { container: made.container.clone(), restarts: 0 };
         cluster.watch(request.id, serving, None);
-        let uid = self.create_pod(request, &made).await?;
+        let created = self.create_pod(request, &made).await?;
+        let uid = created.metadata.uid.unwrap_or_default();
+        // As the API server has it: others may have set limits that were not asked for.
+        if let Some(spec) = created.data.get("spec") {
+            made.size = body::size_of(spec, &made.container);
+        }
+        self.note_size(made.size.is_some());
         cluster.watched().bind(request.id, &uid);
         let name = body::pod_name(&cluster.owner, request.id);
         let left = || Some(Remain { id: request.id, name, uid: Some(uid.clone()), spare: None });
@@ -76,8 +81,12 @@ impl KubernetesProvider {
         })
     }
 
-    /// The order itself; returns the cluster's own name for the pod.
-    async fn create_pod(&self, request: &CreateRequest, made: &Made) -> Result<String, Failed> {
+    /// The order itself; returns the pod as the API server has made it.
+    async fn create_pod(
+        &self,
+        request: &CreateRequest,
+        made: &Made,
+    ) -> Result<DynamicObject, Failed> {
         let cluster = &self.cluster;
         let name = body::pod_name(&cluster.owner, request.id);
         let left = Remain { id: request.id, name: name.clone(), uid: None, spare: None };
@@ -93,7 +102,7 @@ impl KubernetesProvider {
                 all.create(&PostParams::default(), &order).await
             });
             let trouble = match created.await {
-                Ok(created) => return Ok(created.metadata.uid.unwrap_or_default()),
+                Ok(created) => return Ok(created),
                 Err(trouble) => trouble,
             };
             if trouble.is_name_taken()
@@ -116,7 +125,7 @@ impl KubernetesProvider {
     ) -> Result<Handle, ProviderError> {
         let cluster = &self.cluster;
         let name = body::pod_name(&cluster.owner, request.id);
-        let ip = self.started(request, &name).await.map_err(|(cause, text)| {
+        let ip = self.started(request, &name, &made.container).await.map_err(|(cause, text)| {
             Trouble::Told(cause, text).told(cluster.asked(format_args!("run pod {name}")))
         })?;
         let state = State {
@@ -139,6 +148,7 @@ impl KubernetesProvider {
         &self,
         request: &CreateRequest,
         name: &str,
+        container: &str,
     ) -> Result<std::net::IpAddr, (Cause, String)> {
         let patience = self.spec.schedule_timeout;
         let end = Instant::now() + patience;
@@ -151,7 +161,7 @@ impl KubernetesProvider {
                 return Err((held_up.cause, held_up.text.clone()));
             }
             if let Some(how) = view.ended {
-                let words = self.last_words(name).await;
+                let words = self.last_words(name, container).await;
                 let said = if words.is_empty() { "nothing".to_owned() } else { words.join(" | ") };
                 return Err((Cause::Failed, format!("{how}; it wrote: {said}")));
             }
@@ -235,9 +245,7 @@ impl KubernetesProvider {
         }
         self.hold(handle, &state);
         cluster.watched().hear(&pod, false);
-        if let Err(error) = cluster.learn(patience).await {
-            tracing::warn!(instance = %handle.id, %error, "whether it can be resized is not known yet");
-        }
+        cluster.learn(patience).await;
         Ok(Adoption::Running)
     }
 

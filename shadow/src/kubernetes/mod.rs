@@ -8,9 +8,11 @@ mod body;
 mod claiming;
 mod clean;
 mod cluster;
+mod ending;
 mod lease;
 mod line;
 mod making;
+mod owed;
 mod seen;
 mod spec;
 mod steps;
@@ -29,6 +31,7 @@ pub(crate) use self::cluster::Clusters;
 pub use self::spec::{ClusterAccess, KubernetesSpec, PodImage, PodSource};
 
 use self::cluster::Cluster;
+use self::ending::Grace;
 use crate::error::ProviderError;
 use crate::process::ProcessHost;
 use crate::provider::{
@@ -159,11 +162,17 @@ impl Provider for KubernetesProvider {
     }
 
     async fn set_activated(&self, handle: &Handle, activated: bool) -> Result<(), ProviderError> {
-        self.gate(&Self::state(handle)?, activated).await
+        self.gate(handle, &Self::state(handle)?, activated).await
     }
 
     async fn destroy(&self, handle: &Handle, grace: Duration) -> Result<(), ProviderError> {
         let state = Self::state(handle)?;
+        // What a template says, it says with reason; an image of ours has no other time than ours.
+        let grace = match &self.spec.pod {
+            PodSource::Image(_) => Grace::AtMost(grace),
+            _ if grace.is_zero() => Grace::NONE,
+            _ => Grace::OrItsOwn(grace),
+        };
         self.cluster.remove(&state.pod, &state.uid, grace, self.spec.timeout).await?;
         self.cluster.disown(handle.id);
         Ok(())
@@ -192,7 +201,7 @@ impl Provider for KubernetesProvider {
 
     async fn usage(&self, handle: &Handle) -> Usage {
         match Self::state(handle) {
-            Ok(state) => self.cluster.usage(&state.pod).await,
+            Ok(state) => self.cluster.usage(&state.pod),
             Err(_) => Usage::default(),
         }
     }

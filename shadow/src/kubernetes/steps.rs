@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use k8s_openapi::jiff::Timestamp;
-use kube::api::{LogParams, Patch, PatchParams};
+use kube::api::LogParams;
 use tokio::time::Instant;
 
-use super::{KubernetesProvider, State, body};
+use super::owed::Gift;
+use super::{KubernetesProvider, State};
 use crate::error::{Cause, ProviderError};
 use crate::provider::{CpuShare, Handle};
 use crate::remote::shorten;
@@ -22,48 +22,64 @@ const FETCHED: i64 = 16 << 10;
 const LOOK: Duration = Duration::from_secs(1);
 
 impl KubernetesProvider {
-    /// Opens or closes its gate, for Services of the cluster.
-    pub(super) async fn gate(&self, state: &State, active: bool) -> Result<(), ProviderError> {
-        let now = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
-        let patch = Patch::Strategic(body::gate(active, &now));
-        let name = &state.pod;
-        let done = self.cluster.pods(self.spec.timeout, |pods| async move {
-            pods.patch_status(name, &PatchParams::default(), &patch).await.map(drop)
-        });
-        match done.await {
+    /// Opens or closes its gate, for Services of the cluster. What is to serve does not wait for a
+    /// cluster that does not answer; what is not to serve any more does.
+    pub(super) async fn gate(
+        &self,
+        handle: &Handle,
+        state: &State,
+        active: bool,
+    ) -> Result<(), ProviderError> {
+        let (cluster, name, patience) = (&self.cluster, &state.pod, self.spec.timeout);
+        let gift = Gift::Gate(active);
+        let done = match active {
+            true => cluster.give_soon(handle.id, name, gift, patience).await.map(drop),
+            false => cluster.give(handle.id, name, &gift, patience).await,
+        };
+        match done {
             Ok(()) => Ok(()),
             // What is gone is met by nobody.
             Err(trouble) if trouble.is_absent() && !active => Ok(()),
             Err(trouble) => {
                 let what = if active { "open" } else { "close" };
-                let asked = self.cluster.asked(format_args!("{what} the gate of pod {name}"));
-                Err(trouble.told(asked))
+                Err(trouble.told(cluster.asked(format_args!("{what} the gate of pod {name}"))))
             }
         }
     }
 
-    /// Gives it another size, and waits until it has it where that is more.
+    /// Gives it another size, and waits until it has it where that is more. For full size, which comes
+    /// before it serves, a cluster that does not answer is not waited for.
     pub(super) async fn resize(
         &self,
         handle: &Handle,
         state: &State,
         share: CpuShare,
     ) -> Result<(), ProviderError> {
-        let (cluster, name) = (&self.cluster, &state.pod);
-        cluster.learn(self.spec.timeout).await?;
-        let (Some(full), Some(true)) = (state.size, cluster.resizes()) else {
-            return Err(ProviderError::unsupported("kubernetes", "resize"));
-        };
+        let (cluster, name, patience) = (&self.cluster, &state.pod, self.spec.timeout);
+        let unsupported = || ProviderError::unsupported("kubernetes", "resize");
+        let full = state.size.ok_or_else(unsupported)?;
+        cluster.learn(patience.min(LOOK)).await;
+        if cluster.resizes() == Some(false) {
+            return Err(unsupported());
+        }
         let size = full.at(share);
-        let patch = Patch::Strategic(size.patch(&state.container));
+        let gift = Gift::Size(size.patch(&state.container));
         let asked =
             || cluster.asked(format_args!("give pod {name} {}m of processor time", size.limit));
-        let done = cluster.pods(self.spec.timeout, |pods| async move {
-            pods.patch_resize(name, &PatchParams::default(), &patch).await.map(drop)
-        });
-        done.await.map_err(|trouble| trouble.told(asked()))?;
-        if share != CpuShare::Unlimited {
-            return Ok(());
+        let done = match share {
+            CpuShare::Unlimited => cluster.give_soon(handle.id, name, gift, patience).await,
+            CpuShare::Percent(_) => {
+                cluster.give(handle.id, name, &gift, patience).await.map(|()| false)
+            }
+        };
+        match done {
+            Ok(true) => {}
+            Ok(false) => return Ok(()),
+            Err(trouble) if trouble.is_unknown_path() => {
+                cluster.cannot_resize();
+                return Err(unsupported());
+            }
+            Err(trouble) => return Err(trouble.told(asked())),
         }
         self.grown(handle, name, size.limit)
             .await
@@ -100,9 +116,9 @@ impl KubernetesProvider {
     }
 
     /// What it wrote last, oldest first.
-    pub(super) async fn last_words(&self, name: &str) -> Vec<String> {
+    pub(super) async fn last_words(&self, name: &str, container: &str) -> Vec<String> {
         let params = LogParams {
-            container: self.spec.container.clone(),
+            container: Some(container.to_owned()),
             tail_lines: Some(QUOTED_LINES),
             limit_bytes: Some(FETCHED),
             ..LogParams::default()
@@ -129,7 +145,7 @@ impl KubernetesProvider {
         let held_up =
             view.held_up.map(|held_up| format!("{}; {}", held_up.text, held_up.cause.next()));
         let mut lines: Vec<String> = view.ended.into_iter().chain(held_up).collect();
-        lines.extend(self.last_words(&state.pod).await);
+        lines.extend(self.last_words(&state.pod, &state.container).await);
         lines
     }
 }

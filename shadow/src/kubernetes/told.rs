@@ -38,6 +38,15 @@ impl Trouble {
         matches!(self, Self::Api(status) if status.code == 404)
     }
 
+    /// Whether the API server has no such path at all; of what it has, it names what is not there.
+    pub(super) fn is_unknown_path(&self) -> bool {
+        let names_one = |status: &Status| {
+            status.details.as_ref().is_some_and(|details| !details.name.is_empty())
+                || status.message.starts_with("pods \"")
+        };
+        matches!(self, Self::Api(status) if status.code == 404 && !names_one(status))
+    }
+
     /// Whether the name is in use already.
     pub(super) fn is_name_taken(&self) -> bool {
         matches!(self, Self::Api(status) if status.is_already_exists())
@@ -56,6 +65,16 @@ impl Trouble {
     /// Whether the API server does not know who asks.
     pub(super) fn is_unknown_account(&self) -> bool {
         self.code() == 401
+    }
+
+    /// Whether the API does not answer, or not as one that works: nothing is known to be wrong with what
+    /// was asked.
+    pub(super) fn is_outage(&self) -> bool {
+        match self {
+            Self::Late(_) | Self::Client(_) => true,
+            Self::Told(..) => false,
+            Self::Api(status) => status.code >= 500 || status.code == 429,
+        }
     }
 
     /// Whether nobody was spoken to.

@@ -1,6 +1,7 @@
 //! What pods use, as `metrics.k8s.io` says where a cluster has it.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use foreshadow_control::ResourceSample;
@@ -17,12 +18,27 @@ use crate::provider::Usage;
 const FRESH: Duration = Duration::from_secs(10);
 /// A cluster that did not say is asked again after this.
 const SILENT: Duration = Duration::from_secs(300);
-/// Longest time for an answer: there is no hurry, and others wait for it.
+/// Longest time for an answer: there is no hurry.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// What pods of ours use, by name, and when it is to be asked again.
+/// What pods of ours use, as far as it is known.
 #[derive(Default)]
-pub(super) struct Metrics(tokio::sync::Mutex<Option<(Instant, BTreeMap<String, Usage>)>>);
+pub(super) struct Metrics(Mutex<Known>);
+
+#[derive(Default)]
+struct Known {
+    /// By name.
+    usage: BTreeMap<String, Usage>,
+    /// When it is to be asked again; absent before the first time.
+    due: Option<Instant>,
+    asking: bool,
+}
+
+impl Metrics {
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 #[derive(Deserialize)]
 struct List {
@@ -48,15 +64,24 @@ struct Container {
 }
 
 impl Cluster {
-    /// What a pod uses, for all of its containers together; nothing where the cluster does not say.
-    pub(super) async fn usage(&self, pod: &str) -> Usage {
-        let mut known = self.metrics.0.lock().await;
-        if known.as_ref().is_none_or(|(until, _)| Instant::now() >= *until) {
-            let asked = self.measured().await;
-            let good = if asked.is_some() { FRESH } else { SILENT };
-            *known = Some((Instant::now() + good, asked.unwrap_or_default()));
+    /// What a pod uses, for all of its containers together, by what is known now; nothing where the cluster
+    /// does not say. What is old is asked for meanwhile, and nobody waits for it.
+    pub(super) fn usage(self: &Arc<Self>, pod: &str) -> Usage {
+        let mut known = self.metrics.known();
+        if !known.asking && known.due.is_none_or(|due| Instant::now() >= due) {
+            known.asking = true;
+            let cluster = Arc::clone(self);
+            tokio::spawn(async move {
+                let asked = cluster.measured().await;
+                let good = if asked.is_some() { FRESH } else { SILENT };
+                *cluster.metrics.known() = Known {
+                    usage: asked.unwrap_or_default(),
+                    due: Some(Instant::now() + good),
+                    asking: false,
+                };
+            });
         }
-        known.as_ref().and_then(|(_, all)| all.get(pod).copied()).unwrap_or_default()
+        known.usage.get(pod).copied().unwrap_or_default()
     }
 
     async fn measured(&self) -> Option<BTreeMap<String, Usage>> {

@@ -6,6 +6,7 @@ mod support;
 
 mod account;
 mod claimed;
+mod ending;
 mod ends;
 mod left;
 mod owned;

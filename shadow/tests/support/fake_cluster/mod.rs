@@ -59,6 +59,10 @@ struct Objects {
     lost: BTreeMap<String, Reply>,
     /// The status that a new pod has; with one, pods end as soon as they are asked to.
     status: Value,
+    /// What admission adds to new pods.
+    added: Value,
+    /// The graces that deletions asked for, in seconds.
+    graces: Vec<u64>,
     resizes: bool,
 }
 
@@ -68,6 +72,12 @@ pub(crate) fn refused(code: u16, reason: &str, message: &str) -> Reply {
         "message": message, "reason": reason, "code": code,
     });
     Reply::Json(code, status.to_string())
+}
+
+/// Whether it is not said which of several containers is meant.
+fn lacks_container(asked: &Asked, pod: Option<&Value>) -> bool {
+    let containers = pod.and_then(|pod| pod["spec"]["containers"].as_array());
+    containers.is_some_and(|all| all.len() > 1) && !asked.query.contains_key("container")
 }
 
 fn absent(asked: &Asked) -> Reply {
@@ -163,6 +173,9 @@ impl Store {
                 let known: Vec<Value> = known.collect();
                 json(200, &json!({ "groupVersion": "v1", "resources": known }))
             }
+            ("GET pod/log", ..) if lacks_container(asked, found.as_ref()) => {
+                refused(400, "BadRequest", "a container name must be specified for pod")
+            }
             ("GET pod/log", ..) => {
                 Reply::Raw(b"HTTP/1.1 200 OK\r\nContent-Length: 14\r\n\r\nlast\nwords of ".to_vec())
             }
@@ -210,6 +223,10 @@ impl Store {
         let next = self.lock().version + 1;
         object["metadata"]["uid"] = format!("uid-{next}").into();
         if asked.kind == "pods" {
+            let added = self.lock().added.clone();
+            if added.is_object() {
+                merge(&mut object, &added);
+            }
             object["spec"]["nodeName"] = NODE.into();
             object["status"] = self.lock().status.clone();
         }
@@ -236,6 +253,7 @@ impl Store {
         }
         let is_over = matches!(object["status"]["phase"].as_str(), Some("Failed" | "Succeeded"));
         let grace = asked.body["gracePeriodSeconds"].as_u64().unwrap_or(30);
+        self.lock().graces.push(grace);
         let is_played = self.lock().status.is_null();
         if asked.kind == "pods" && grace > 0 && !is_over && is_played {
             object["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into();
@@ -275,6 +293,16 @@ impl FakeCluster {
             }
         });
         Self { dir, kubeconfig, store, answers }
+    }
+
+    /// From now on admission adds that to new pods.
+    pub(crate) fn admit_with(&self, added: Value) {
+        self.store.lock().added = added;
+    }
+
+    /// The graces that deletions asked for, in seconds.
+    pub(crate) fn graces(&self) -> Vec<u64> {
+        self.store.lock().graces.clone()
     }
 
     /// From now on nobody answers there.
