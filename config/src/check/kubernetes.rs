@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::items;
 use super::providers::{cpu, placeholders, variables};
 use super::range::{self, HOUR_MS};
-use crate::raw::{List, Map, RawKubernetes, RawPodLimits, Word};
+use crate::raw::{List, Map, ObjectName, RawKubernetes, RawPodLimits, Word, is_object_name};
 use crate::reader::{At, Field, Place, Problem, Reader, quote};
 use crate::{KubernetesProvider, PodLimits};
 
@@ -33,7 +33,7 @@ pub(super) fn kubernetes(
     KubernetesProvider {
         kubeconfig: raw.kubeconfig.value().map(|path| path.0),
         context: raw.context.value().map(|name| name.0),
-        namespace: raw.namespace.value().map_or_else(String::new, |name| name.0),
+        namespace: part(raw.namespace, r).unwrap_or_default(),
         image: raw.image.value().map(|image| image.0),
         command: command(raw.command, &mut look, r),
         env: variables(raw.env, &mut look, r),
@@ -41,7 +41,7 @@ pub(super) fn kubernetes(
         template: raw.template.value().map(|template| template.0),
         mirror: raw.mirror.value().map(|name| name.0),
         claim: raw.claim.value().map(|name| name.0),
-        container: raw.container.value().map(|name| name.0),
+        container: part(raw.container, r),
         port,
         labels: labels(raw.labels, r),
         lease: range::time(raw.lease, 3_000..=HOUR_MS / 6, 15_000, r),
@@ -126,12 +126,25 @@ fn limits(raw: RawPodLimits, r: &mut Reader<'_>) -> PodLimits {
     PodLimits { cpus, memory }
 }
 
+/// A name that is one part of a domain, as those of namespaces and containers are.
+fn part(field: Field<ObjectName>, r: &mut Reader<'_>) -> Option<String> {
+    let name = field.given()?;
+    if name.value.0.len() > 63 || name.value.0.contains('.') {
+        let expected = "up to 63 small letters, digits and -";
+        r.report(&name.place, Problem::new(quote(&name.value.0), expected));
+    }
+    Some(name.value.0)
+}
+
 /// Labels as an API server takes them (Kubernetes, "Labels and Selectors").
 fn labels(field: Field<Map<Word>>, r: &mut Reader<'_>) -> BTreeMap<String, String> {
     let mut labels = BTreeMap::new();
     for (name, value) in field.value().map(|map| map.0).unwrap_or_default() {
-        let own = name.value.rsplit_once('/').map_or(name.value.as_str(), |(_, own)| own);
-        if own.is_empty() || !is_label(own) {
+        let (domain, own) = match name.value.split_once('/') {
+            Some((domain, own)) => (Some(domain), own),
+            None => (None, name.value.as_str()),
+        };
+        if own.is_empty() || !is_label(own) || domain.is_some_and(|name| !is_object_name(name)) {
             let problem = Problem::new(
                 format!("the name {}", quote(&name.value)),
                 "up to 63 letters, digits and -_., perhaps after a domain and /",

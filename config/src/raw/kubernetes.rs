@@ -11,17 +11,20 @@ use crate::tree::{Node, Value};
 leaf! {
     /// The name of an object of a cluster.
     ObjectName(String), "a name of small letters, digits and -, as a cluster gives them",
-    { "type": "string", "pattern": "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$|\\$\\{" },
+    { "type": "string", "pattern": "^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$|\\$\\{" },
     |scalar| scalar.text().filter(|text| is_object_name(text)).map(str::to_owned)
 }
 
-fn is_object_name(text: &str) -> bool {
+/// Names as an API server takes them (Kubernetes, "Object Names and IDs").
+pub(crate) fn is_object_name(text: &str) -> bool {
     let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
-    let bytes = text.as_bytes();
-    text.len() <= 253
-        && bytes.first().is_some_and(|b| plain(*b))
-        && bytes.last().is_some_and(|b| plain(*b))
-        && bytes.iter().all(|b| plain(*b) || b"-.".contains(b))
+    let is_part = |part: &str| {
+        let bytes = part.as_bytes();
+        bytes.first().is_some_and(|b| plain(*b))
+            && bytes.last().is_some_and(|b| plain(*b))
+            && bytes.iter().all(|b| plain(*b) || *b == b'-')
+    };
+    text.len() <= 253 && text.split('.').all(is_part)
 }
 
 /// What a pod is like, in the words of the cluster's API; only what Foreshadow relies on is checked here,

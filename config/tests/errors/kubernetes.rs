@@ -12,6 +12,23 @@ fn pods_that_could_not_be_made_are_refused_where_they_are_written() {
             "found no image, expected one of image, template, mirror, claim",
         ),
         ("{ namespace: A, image: b, port: 1 }", "found \"A\", expected a name of small letters"),
+        (
+            "{ namespace: a..b, image: b, port: 1 }",
+            "found \"a..b\", expected a name of small letters",
+        ),
+        ("{ namespace: a.b, image: b, port: 1 }", "found \"a.b\", expected up to 63 small letters"),
+        (
+            "{ namespace: a, mirror: b, container: c.d, port: 1 }",
+            "found \"c.d\", expected up to 63 small letters",
+        ),
+        (
+            "{ namespace: a, image: b, port: 1, labels: { 'Foo Bar!!/x': y } }",
+            "found the name \"Foo Bar!!/x\", expected up to",
+        ),
+        (
+            "{ namespace: a, image: b, port: 1, labels: { a.b/c/d: e } }",
+            "found the name \"a.b/c/d\"",
+        ),
         ("{ namespace: a, image: b, port: 0 }", "at least 1"),
         (
             "{ namespace: a, image: b, mirror: c, port: 1 }",
