@@ -225,6 +225,12 @@ pub trait Provider: Send + Sync + 'static {
     /// When something found could not be ended.
     async fn sweep(&self, what: &Sweep) -> Result<usize, ProviderError>;
 
+    /// Whether it is of an older version than what would be made now, though the settings are the same:
+    /// after a rollout of what it mirrors. Comes from time to time; not where that is not known.
+    async fn is_outdated(&self, _handle: &Handle) -> bool {
+        false
+    }
+
     /// Foreshadow ends in good order and makes nothing more: gives back what is held only while it runs,
     /// such as a lease on what it owns. What it made stays as it is. What cannot be given back runs out.
     async fn leave(&self) {}

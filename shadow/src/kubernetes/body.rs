@@ -3,9 +3,9 @@
 use foreshadow_control::{InstanceId, ServiceName};
 use serde_json::{Map, Value, json};
 
-use super::seen;
+use super::size::{self, Size};
 use super::spec::{KubernetesSpec, PodImage, PodSource};
-use crate::provider::{CpuShare, CreateRequest};
+use crate::provider::CreateRequest;
 
 /// Whose a pod is: the same text for the life of a state directory, wherever that is.
 pub(super) const OWNER: &str = "foreshadow.dev/owner";
@@ -13,6 +13,8 @@ pub(super) const SERVICE: &str = "foreshadow.dev/service";
 pub(super) const INSTANCE: &str = "foreshadow.dev/instance";
 /// Who wanted a pod last and did not get it; a change without effect would not change its version.
 const PASSED_OVER: &str = "foreshadow.dev/passed-over";
+/// Cluster Autoscaler, "What types of pods can prevent CA from removing a node?".
+const MAY_BE_EVICTED: &str = "cluster-autoscaler.kubernetes.io/safe-to-evict";
 const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 /// The condition that a pod is not ready without, for Services of the cluster.
 pub(super) const ACTIVE: &str = "foreshadow.dev/active";
@@ -52,40 +54,6 @@ pub(super) struct Made {
     pub(super) size: Option<Size>,
 }
 
-/// Processor time of a container at full size, in thousandths of a core.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub(super) struct Size {
-    pub(super) request: u32,
-    pub(super) limit: u32,
-}
-
-impl Size {
-    /// What it is at a share of one core. The two keep their proportion: a pod may not change into
-    /// another class of service (Kubernetes, `pkg/apis/core/validation`).
-    pub(super) fn at(self, share: CpuShare) -> Self {
-        let limit = match share {
-            CpuShare::Percent(percent) => percent.saturating_mul(10).clamp(2, self.limit.max(2)),
-            CpuShare::Unlimited => return self,
-        };
-        if self.request == self.limit {
-            return Self { request: limit, limit };
-        }
-        let request = u64::from(limit) * u64::from(self.request) / u64::from(self.limit.max(1));
-        // Below the limit, as it was.
-        let request = u32::try_from(request).unwrap_or(u32::MAX).min(limit - 1);
-        Self { request: if self.request == 0 { 0 } else { request.max(1) }, limit }
-    }
-
-    /// The body that gives a container this size.
-    pub(super) fn patch(self, container: &str) -> Value {
-        let mut resources = json!({ "limits": { "cpu": format!("{}m", self.limit) } });
-        if self.request > 0 {
-            resources["requests"] = json!({ "cpu": format!("{}m", self.request) });
-        }
-        json!({ "spec": { "containers": [{ "name": container, "resources": resources }] } })
-    }
-}
-
 /// The pod of an instance. `template` is that of the Deployment which is mirrored, as it is now.
 pub(super) fn pod(
     spec: &KubernetesSpec,
@@ -115,7 +83,12 @@ pub(super) fn pod(
     labels.remove(TEMPLATE_HASH);
     let instance = request.id.to_string();
     labels.extend(own_labels(spec, owner, request));
-    table(metadata, "annotations")?.insert(SERVICE.to_owned(), request.service.as_str().into());
+    // Services of charts select by what their own pods have there.
+    labels.entry(MANAGED_BY).or_insert_with(|| "foreshadow".into());
+    let annotations = table(metadata, "annotations")?;
+    annotations.insert(SERVICE.to_owned(), request.service.as_str().into());
+    // A bare pod would keep its node from being scaled down.
+    annotations.entry(MAY_BE_EVICTED).or_insert_with(|| "true".into());
     let body = table(root, "spec")?;
     // One that was started again would not know of its tier.
     body.insert("restartPolicy".to_owned(), "Never".into());
@@ -147,7 +120,7 @@ pub(super) fn pod(
             env.push(json!({ "name": "PORT", "value": spec.port.to_string() }));
         }
     }
-    let size = size(serving);
+    let size = size::of(serving);
     let container = serving.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
     Ok(Made { pod, container, size })
 }
@@ -158,7 +131,6 @@ fn own_labels(spec: &KubernetesSpec, owner: &str, request: &CreateRequest) -> Ma
         (OWNER, owner.to_owned()),
         (SERVICE, label(&request.service)),
         (INSTANCE, request.id.to_string()),
-        (MANAGED_BY, "foreshadow".to_owned()),
     ];
     given.chain(own.map(|(key, value)| (key.to_owned(), value.into()))).collect()
 }
@@ -225,26 +197,6 @@ fn fill_in(container: &mut Value, fill: &impl Fn(&str) -> String) {
     env.filter_map(|one| one.get_mut("value")).for_each(change);
 }
 
-/// The processor time of a container; absent where nothing limits it: then there is no size to go
-/// back to, since a limit that was added cannot be taken away again.
-pub(super) fn size(container: &Map<String, Value>) -> Option<Size> {
-    let resources = container.get("resources")?;
-    let amount = |kind: &str| match &resources[kind]["cpu"] {
-        Value::String(text) => seen::millis(text),
-        Value::Number(number) => seen::millis(&number.to_string()),
-        _ => None,
-    };
-    let limit = amount("limits").filter(|limit| *limit > 0)?;
-    // What is not asked for is taken to be the limit (Kubernetes, `pkg/apis/core/v1/defaults`).
-    Some(Size { request: amount("requests").unwrap_or(limit), limit })
-}
-
-/// The same of a container of a pod's `spec`.
-pub(super) fn size_of(spec: &Value, container: &str) -> Option<Size> {
-    let mut all = spec.get("containers")?.as_array()?.iter();
-    size(all.find(|one| one["name"] == container)?.as_object()?)
-}
-
 fn table<'a>(
     of: &'a mut Map<String, Value>,
     key: &str,
@@ -305,6 +257,7 @@ mod tests {
             OWNER: "0a1b", SERVICE: "shop", INSTANCE: "i7", MANAGED_BY: "foreshadow", "app": "shop",
         });
         assert_eq!(pod["metadata"]["labels"], labels);
+        assert_eq!(pod["metadata"]["annotations"][MAY_BE_EVICTED], "true");
         assert_eq!(pod["spec"]["restartPolicy"], "Never");
         assert_eq!(pod["spec"]["readinessGates"], json!([{ "conditionType": ACTIVE }]));
         let one = &pod["spec"]["containers"][0];
@@ -319,7 +272,13 @@ mod tests {
     #[test]
     fn a_mirrored_template_stays_as_it_is_but_for_what_makes_it_ours() {
         let template = json!({
-            "metadata": { "labels": { "app": "shop", "pod-template-hash": "x" }, "creationTimestamp": null },
+            "metadata": {
+                "labels": {
+                    "app": "shop", "pod-template-hash": "x", "app.kubernetes.io/managed-by": "Helm",
+                },
+                "annotations": { "cluster-autoscaler.kubernetes.io/safe-to-evict": "false" },
+                "creationTimestamp": null,
+            },
             "spec": {
                 "restartPolicy": "Always",
                 "newerThanWeAre": { "a": 1 },
@@ -342,6 +301,8 @@ mod tests {
         assert_eq!(pod["spec"]["containers"][1].get("env"), None);
         let labels = &pod["metadata"]["labels"];
         assert_eq!((&labels["app"], labels.get("pod-template-hash")), (&"shop".into(), None));
+        assert_eq!(labels[MANAGED_BY], "Helm");
+        assert_eq!(pod["metadata"]["annotations"][MAY_BE_EVICTED], "false");
         assert_eq!(container, "main");
         assert_eq!(size, Some(Size { request: 500, limit: 2_000 }));
     }
@@ -360,21 +321,6 @@ mod tests {
             of(json!({ "spec": { "containers": {} } })),
             "containers of its template is not a list"
         );
-    }
-
-    #[test]
-    fn a_share_keeps_the_class_of_service() {
-        let equal = Size { request: 2_000, limit: 2_000 };
-        assert_eq!(equal.at(CpuShare::Percent(20)), Size { request: 200, limit: 200 });
-        assert_eq!(equal.at(CpuShare::Unlimited), equal);
-        let less = Size { request: 500, limit: 2_000 };
-        assert_eq!(less.at(CpuShare::Percent(20)), Size { request: 50, limit: 200 });
-        assert_eq!(less.at(CpuShare::Percent(900)).limit, 2_000, "never above full size");
-        let close = Size { request: 1_999, limit: 2_000 };
-        let small = close.at(CpuShare::Percent(1));
-        assert!(small.request < small.limit && small.request > 0, "{small:?}");
-        let none = Size { request: 0, limit: 2_000 };
-        assert_eq!(none.at(CpuShare::Percent(20)), Size { request: 0, limit: 200 });
     }
 
     #[test]

@@ -6,7 +6,9 @@
 //! `pkg/controller/controller_ref_manager`), so one change of labels, refused where the pod has changed
 //! meanwhile, is the whole of it: two never get the same pod.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::Deployment;
@@ -20,21 +22,47 @@ use super::clean::Remain;
 use super::making::Failed;
 use super::seen::{self, Serving};
 use super::told::Trouble;
-use super::{KubernetesProvider, State, body};
+use super::{KubernetesProvider, State, body, rollout, size};
 use crate::error::{Cause, ProviderError};
 use crate::provider::{CreateRequest, Handle};
 
-/// How often it is looked whether a pod is there to be taken.
-const LOOK: Duration = Duration::from_millis(500);
+/// First and longest pause before it is looked again whether a pod is there to be taken.
+const LOOKS: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(2));
+
+/// What was seen last, for all who want a pod of it.
+#[derive(Default)]
+pub(super) struct Shared(tokio::sync::Mutex<Option<Arc<Pool>>>);
+
+/// A Deployment and those of its pods that can be taken.
+struct Pool {
+    at: Instant,
+    deployment: Deployment,
+    /// Its template, hashed.
+    template: String,
+    spares: Vec<Spare>,
+    /// UIDs of those that somebody of us has gone for.
+    tried: Mutex<BTreeSet<String>>,
+}
+
+impl Pool {
+    /// Pods that nobody of us has gone for yet.
+    fn next(&self) -> Option<Spare> {
+        let mut tried = self.tried.lock().unwrap_or_else(PoisonError::into_inner);
+        let spare = self.spares.iter().find(|spare| !tried.contains(&spare.uid))?;
+        tried.insert(spare.uid.clone());
+        Some(spare.clone())
+    }
+}
 
 /// A pod that can be taken.
+#[derive(Clone)]
 struct Spare {
     name: String,
     uid: String,
     version: String,
     ip: IpAddr,
     serving: Serving,
-    size: Option<body::Size>,
+    size: Option<size::Size>,
 }
 
 impl KubernetesProvider {
@@ -48,37 +76,53 @@ impl KubernetesProvider {
         cluster.own(timeout).await?;
         cluster.learn(timeout).await;
         let end = Instant::now() + self.spec.schedule_timeout;
+        let mut pause = LOOKS.0;
         loop {
-            let deployment = self.deployment(from).await?;
-            for spare in self.spares(from, &deployment).await? {
-                if let Some(handle) = self.take(request, spare).await? {
-                    return Ok(handle);
+            let pool = self.pool(from, pause).await?;
+            while let Some(spare) = pool.next() {
+                match self.take(request, spare, &pool.template).await {
+                    Ok(Some(handle)) => return Ok(handle),
+                    Ok(None) => {}
+                    Err(failed) => {
+                        // The next one looks anew: that pod may be free still, as another version.
+                        *self.pool.0.lock().await = None;
+                        return Err(failed);
+                    }
                 }
             }
             if Instant::now() >= end {
                 let asked = cluster.asked(format_args!("give a running pod of deployment {from}"));
-                return Err(Trouble::Told(Cause::NoRoom, shown(&deployment)).told(asked).into());
+                let shown = shown(&pool.deployment);
+                return Err(Trouble::Told(Cause::NoRoom, shown).told(asked).into());
             }
-            tokio::time::sleep_until((Instant::now() + LOOK).min(end)).await;
+            tokio::time::sleep_until((Instant::now() + pause).min(end)).await;
+            pause = (pause * 2).min(LOOKS.1);
         }
     }
 
-    async fn deployment(&self, name: &str) -> Result<Deployment, ProviderError> {
-        let cluster = &self.cluster;
-        let found = cluster.call(self.spec.timeout, |client| async move {
-            let all: Api<Deployment> = Api::namespaced(client, &cluster.namespace);
-            all.get(name).await
-        });
-        let asked = || cluster.asked(format_args!("show deployment {name}"));
-        let found = found.await.map_err(|trouble| trouble.told(asked()))?;
-        if is_gated(found.spec.as_ref().and_then(|spec| spec.template.spec.as_ref())) {
-            return Ok(found);
+    /// What is there to be taken, as it was seen no longer ago than that, by whomever.
+    async fn pool(&self, name: &str, age: Duration) -> Result<Arc<Pool>, ProviderError> {
+        let mut known = self.pool.0.lock().await;
+        if let Some(pool) = known.as_ref().filter(|pool| pool.at.elapsed() < age) {
+            return Ok(Arc::clone(pool));
         }
-        let text = format!(
-            "its template has no readiness gate {}, so Services would meet pods that are kept ready",
-            body::ACTIVE
-        );
-        Err(Trouble::Told(Cause::Absent, text).told(asked()))
+        let at = Instant::now();
+        let found = self.deployment(name).await?;
+        let asked = || self.cluster.asked(format_args!("show deployment {name}"));
+        let template = rollout::print(&found.template);
+        let deployment = serde_json::to_value(&found.whole).and_then(serde_json::from_value);
+        let deployment: Deployment = deployment
+            .map_err(|error| Trouble::Told(Cause::Malformed, error.to_string()).told(asked()))?;
+        if !is_gated(deployment.spec.as_ref().and_then(|spec| spec.template.spec.as_ref())) {
+            let text = format!(
+                "its template has no readiness gate {}, so Services would meet pods that are kept ready",
+                body::ACTIVE
+            );
+            return Err(Trouble::Told(Cause::Absent, text).told(asked()));
+        }
+        let spares = self.spares(name, &deployment).await?;
+        let pool = Arc::new(Pool { at, deployment, template, spares, tried: Mutex::default() });
+        Ok(Arc::clone(known.insert(pool)))
     }
 
     /// The pods of a Deployment that run and that nobody has taken, the longest there first.
@@ -91,7 +135,9 @@ impl KubernetesProvider {
             Trouble::Told(Cause::Absent, text).told(asked())
         })?;
         selector.extend([Expression::DoesNotExist(body::INSTANCE.to_owned())]);
-        let params = ListParams::default().labels_from(&selector);
+        // Of what the API server has at hand: one that has changed since is not taken.
+        let running = ListParams::default().fields("status.phase=Running").match_any();
+        let params = running.labels_from(&selector);
         let listed =
             self.cluster.pods(self.spec.timeout, |pods| async move { pods.list(&params).await });
         let mut pods = listed.await.map_err(|trouble| trouble.told(asked()))?.items;
@@ -120,12 +166,17 @@ impl KubernetesProvider {
             version: pod.metadata.resource_version.clone()?,
             ip,
             serving,
-            size: size.and_then(|container| body::size(container.as_object()?)),
+            size: size.and_then(|container| size::of(container.as_object()?)),
         })
     }
 
     /// Takes one; nothing where it is another's by now, or gone.
-    async fn take(&self, request: &CreateRequest, spare: Spare) -> Result<Option<Handle>, Failed> {
+    async fn take(
+        &self,
+        request: &CreateRequest,
+        spare: Spare,
+        template: &str,
+    ) -> Result<Option<Handle>, Failed> {
         let (cluster, name) = (&self.cluster, &spare.name);
         let labels = body::claim(&self.spec, &cluster.owner, request, &spare.uid, &spare.version);
         let patch = Patch::Merge(labels);
@@ -156,6 +207,7 @@ impl KubernetesProvider {
             container: spare.serving.container,
             restarts: spare.serving.restarts,
             size: spare.size,
+            template: Some(template.to_owned()),
         };
         let state =
             serde_json::to_string(&state).map_err(|e| ProviderError::Other(e.to_string()))?;

@@ -103,7 +103,12 @@ impl Cluster {
     }
 
     /// The pod of that name, if it is that one.
-    async fn same(&self, name: &str, uid: &str, patience: Duration) -> Result<Option<Pod>, Trouble> {
+    async fn same(
+        &self,
+        name: &str,
+        uid: &str,
+        patience: Duration,
+    ) -> Result<Option<Pod>, Trouble> {
         let found = self.pods(patience, |pods| async move { pods.get_opt(name).await }).await?;
         Ok(found.filter(|pod| pod.metadata.uid.as_deref() == Some(uid)))
     }

@@ -90,8 +90,7 @@ impl Claim {
         let at = |spec: &LeaseSpec| spec.renew_time.as_ref().map(|time| time.0.as_microsecond());
         let written = self.written();
         spec.is_some_and(|spec| {
-            is_mine(spec)
-                && (written.is_empty() || at(spec).is_none_or(|at| written.contains(&at)))
+            is_mine(spec) && (written.is_empty() || at(spec).is_none_or(|at| written.contains(&at)))
         })
     }
 
@@ -185,7 +184,9 @@ impl Cluster {
         let name = &body::lease_name(&self.owner);
         let asked = || self.asked(format_args!("take back lease {name}"));
         let found = self.leases(patience, |leases| async move { leases.get_opt(name).await }).await;
-        let Some(mut lease) = found.map_err(|trouble| trouble.told(asked()))? else { return Ok(()) };
+        let Some(mut lease) = found.map_err(|trouble| trouble.told(asked()))? else {
+            return Ok(());
+        };
         if !self.claim.is_ours(lease.spec.as_ref()) {
             return Ok(());
         }

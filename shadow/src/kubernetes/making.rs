@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 
-use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::{ApiResource, DynamicObject, PostParams};
@@ -11,7 +10,9 @@ use tokio::time::Instant;
 
 use super::body::{self, Made};
 use super::clean::Remain;
+use super::rollout;
 use super::seen::{self, Serving, View};
+use super::size;
 use super::spec::PodSource;
 use super::told::Trouble;
 use super::{KubernetesProvider, State};
@@ -41,6 +42,7 @@ impl KubernetesProvider {
         cluster.own(timeout).await?;
         cluster.learn(timeout).await;
         let template = self.template().await?;
+        let of = template.as_ref().map(rollout::print);
         let made = body::pod(&self.spec, &cluster.owner, request, template);
         let mut made = made.map_err(|why| {
             Trouble::Told(Cause::Absent, why).told(cluster.asked("describe a pod"))
@@ -51,34 +53,20 @@ impl KubernetesProvider {
         let uid = created.metadata.uid.unwrap_or_default();
         // As the API server has it: others may have set limits that were not asked for.
         if let Some(spec) = created.data.get("spec") {
-            made.size = body::size_of(spec, &made.container);
+            made.size = size::within(spec, &made.container);
         }
         self.note_size(made.size.is_some());
         cluster.watched().bind(request.id, &uid);
         let name = body::pod_name(&cluster.owner, request.id);
         let left = || Some(Remain { id: request.id, name, uid: Some(uid.clone()), spare: None });
-        let begun = self.begin(request, made, uid.clone()).await;
+        let begun = self.begin(request, made, uid.clone(), of).await;
         begun.map_err(|error| Failed { error, left: left() })
     }
 
     /// The pod template of the Deployment that is mirrored, as it is now.
     async fn template(&self) -> Result<Option<Value>, ProviderError> {
         let PodSource::Deployment(name) = &self.spec.pod else { return Ok(None) };
-        let cluster = &self.cluster;
-        let found = cluster.call(self.spec.timeout, |client| async move {
-            // Untyped: what is newer than this program is passed on as it is.
-            let resource = ApiResource::erase::<Deployment>(&());
-            let all: Api<DynamicObject> =
-                Api::namespaced_with(client, &cluster.namespace, &resource);
-            all.get(name).await
-        });
-        let asked = || cluster.asked(format_args!("show deployment {name}"));
-        let mut found = found.await.map_err(|trouble| trouble.told(asked()))?;
-        let template = found.data.pointer_mut("/spec/template").map(Value::take);
-        template.map(Some).ok_or_else(|| {
-            Trouble::Told(Cause::Malformed, "a deployment without a template".to_owned())
-                .told(asked())
-        })
+        self.deployment(name).await.map(|found| Some(found.template))
     }
 
     /// The order itself; returns the pod as the API server has made it.
@@ -122,6 +110,7 @@ impl KubernetesProvider {
         request: &CreateRequest,
         made: Made,
         uid: String,
+        template: Option<String>,
     ) -> Result<Handle, ProviderError> {
         let cluster = &self.cluster;
         let name = body::pod_name(&cluster.owner, request.id);
@@ -135,6 +124,7 @@ impl KubernetesProvider {
             container: made.container,
             restarts: 0,
             size: made.size,
+            template,
         };
         let state =
             serde_json::to_string(&state).map_err(|e| ProviderError::Other(e.to_string()))?;

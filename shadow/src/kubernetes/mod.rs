@@ -13,7 +13,9 @@ mod lease;
 mod line;
 mod making;
 mod owed;
+mod rollout;
 mod seen;
+mod size;
 mod spec;
 mod steps;
 mod told;
@@ -49,6 +51,8 @@ pub struct KubernetesProvider {
     spec: KubernetesSpec,
     /// Whether the pods have no limit of processor time, and so no size to go back to.
     boundless: AtomicBool,
+    rollout: rollout::Rollout,
+    pool: claiming::Shared,
 }
 
 /// What the registry keeps of a pod.
@@ -66,7 +70,10 @@ struct State {
     restarts: i32,
     /// Its processor time at full size; absent where nothing limits it.
     #[serde(default)]
-    size: Option<body::Size>,
+    size: Option<size::Size>,
+    /// The template of its Deployment when it was made, hashed; absent where it has none.
+    #[serde(default)]
+    template: Option<String>,
 }
 
 impl State {
@@ -81,7 +88,13 @@ impl KubernetesProvider {
     #[must_use]
     pub fn new(host: &Arc<ProcessHost>, spec: KubernetesSpec) -> Self {
         let cluster = host.clusters.at(&spec.access, &spec.namespace, spec.lease);
-        Self { cluster, spec, boundless: AtomicBool::new(false) }
+        Self {
+            cluster,
+            spec,
+            boundless: AtomicBool::new(false),
+            rollout: rollout::Rollout::default(),
+            pool: claiming::Shared::default(),
+        }
     }
 
     fn state(handle: &Handle) -> Result<State, ProviderError> {
@@ -212,6 +225,10 @@ impl Provider for KubernetesProvider {
         let (cluster, patience) = (Arc::clone(&self.cluster), self.spec.timeout);
         let clean = async move { cluster.clean(None, patience).await };
         Ok(remains::at_start(self.name(), AT_START, clean).await.unwrap_or_default())
+    }
+
+    async fn is_outdated(&self, handle: &Handle) -> bool {
+        self.is_of_older(handle).await
     }
 
     async fn leave(&self) {

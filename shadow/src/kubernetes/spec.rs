@@ -64,7 +64,7 @@ pub enum ClusterAccess {
     InCluster,
     /// As a file says.
     Kubeconfig {
-        /// The file, read anew after each refusal for want of rights.
+        /// The file, read anew when the account is not known, nobody answers, or it has changed.
         path: PathBuf,
         /// One of its contexts; absent: the current one.
         context: Option<String>,

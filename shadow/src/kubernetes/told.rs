@@ -141,7 +141,10 @@ fn cause(code: u16, message: &str) -> Cause {
     }
     match code {
         400 | 404 | 415 | 422 => Cause::Absent,
-        401 | 403 => Cause::Denied,
+        401 => Cause::Denied,
+        // Authorization says what somebody cannot do; admission, what is wrong with the thing.
+        403 if message.is_empty() || says(&["cannot "]) => Cause::Denied,
+        403 => Cause::Absent,
         405 => Cause::Version,
         409 => Cause::Conflict,
         429 | 503 => Cause::Busy,
@@ -233,6 +236,18 @@ mod tests {
                 Cause::Denied,
             ),
             (401, "Unauthorized", Cause::Denied),
+            (
+                403,
+                "pods \"x\" is forbidden: unable to create new content in namespace shop because it is \
+                 being terminated",
+                Cause::Absent,
+            ),
+            (
+                403,
+                "pods \"x\" is forbidden: violates PodSecurity \"restricted:v1.24\"",
+                Cause::Absent,
+            ),
+            (403, "admission webhook \"policy\" denied the request: no team label", Cause::Absent),
             (404, "namespaces \"shop\" not found", Cause::Absent),
             (409, "pods \"x\" already exists", Cause::Conflict),
             (422, "Pod \"x\" is invalid: spec.containers: Required value", Cause::Absent),

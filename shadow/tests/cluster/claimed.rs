@@ -134,7 +134,11 @@ async fn a_claim_whose_answer_was_lost_leaves_no_pod_to_nobody() {
 #[tokio::test]
 async fn a_claim_that_fails_ends_no_pod_of_the_deployment() {
     for failure in [
-        refused(500, "InternalError", "Internal error occurred: failed calling webhook \"x\": refused"),
+        refused(
+            500,
+            "InternalError",
+            "Internal error occurred: failed calling webhook \"x\": refused",
+        ),
         refused(500, "InternalError", "etcdserver: request timed out"),
         Reply::Hang,
     ] {
@@ -227,4 +231,25 @@ async fn a_deployment_without_the_gate_is_not_taken_from() {
     let (cause, text) = refusal(claiming(&fake).create(&request(1)).await);
     assert_eq!(cause, Cause::Absent);
     assert!(text.contains("has no readiness gate foreshadow.dev/active"), "{text}");
+}
+
+/// Those who wait look together, and ever more seldom.
+#[tokio::test]
+async fn many_that_wait_for_a_pod_ask_no_more_than_one() {
+    let fake = FakeCluster::start(running(), |_, _| None).await;
+    pool(&fake, 0);
+    let pod = PodSource::Claim("pool".to_owned());
+    let patience = Duration::from_secs(2);
+    let spec = KubernetesSpec { pod, schedule_timeout: patience, ..fake.spec() };
+    let provider = Arc::new(fake.provider(spec));
+    let mut waiting = tokio::task::JoinSet::new();
+    for id in 1..=8 {
+        let provider = Arc::clone(&provider);
+        waiting.spawn(async move { provider.create(&request(id)).await });
+    }
+    for made in waiting.join_all().await {
+        assert_eq!(refusal(made).0, Cause::NoRoom);
+    }
+    let looks = (fake.store.count("GET deployment"), fake.store.count("GET pods"));
+    assert!(looks.0 <= 6 && looks.1 <= 6, "{looks:?} of 8 that waited for 2 s");
 }

@@ -10,6 +10,7 @@ use foreshadow_shadow::{
 };
 use serde_json::json;
 
+use crate::claimed::{claiming, pool};
 use crate::support::fake_cluster::{FakeCluster, refused, running, waiting};
 use crate::support::fake_engine::{Reply, refusal};
 use crate::support::{request, until};
@@ -254,4 +255,33 @@ async fn nobody_waits_for_what_pods_use() {
     let begun = tokio::time::Instant::now();
     assert_eq!(provider.usage(&made).await, foreshadow_shadow::Usage::default());
     assert_eq!(begun.elapsed(), Duration::ZERO);
+}
+
+/// A failover must not bring back what was rolled out of use.
+#[tokio::test]
+async fn a_rollout_makes_what_was_made_before_it_outdated() {
+    for mirrors in [true, false] {
+        let fake = FakeCluster::start(running(), |_, _| None).await;
+        pool(&fake, 1);
+        let containers = |image: &str| {
+            let containers = json!([{ "name": "shadow", "image": image }]);
+            json!({ "spec": { "template": { "spec": { "containers": containers } } } })
+        };
+        fake.store.change("deployments", "pool", &containers("shop:1"));
+        let mirror =
+            KubernetesSpec { pod: PodSource::Deployment("pool".to_owned()), ..fake.spec() };
+        let provider = if mirrors { fake.provider(mirror.clone()) } else { claiming(&fake) };
+        let made = provider.create(&request(1)).await.unwrap();
+        assert!(!provider.is_outdated(&made).await);
+        fake.store.change("deployments", "pool", &json!({ "spec": { "replicas": 7 } }));
+        // Another one has not looked yet.
+        let next = if mirrors { fake.provider(mirror.clone()) } else { claiming(&fake) };
+        assert!(!next.is_outdated(&made).await, "more of the same");
+        fake.store.change("deployments", "pool", &containers("shop:2"));
+        let next = if mirrors { fake.provider(mirror) } else { claiming(&fake) };
+        assert!(next.is_outdated(&made).await, "{mirrors}");
+        fake.store.remove("deployments", "pool");
+        let blind = claiming(&fake);
+        assert!(!blind.is_outdated(&made).await, "who does not know does not replace");
+    }
 }
