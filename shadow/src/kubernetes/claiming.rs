@@ -13,7 +13,6 @@ use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
-use kube::Api;
 use kube::api::{ListParams, Patch, PatchParams};
 use kube::core::{Expression, Selector};
 use tokio::time::Instant;

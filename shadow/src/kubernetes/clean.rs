@@ -63,7 +63,10 @@ impl Cluster {
     pub(super) async fn reap(&self, list: &[Seen]) -> Result<usize, ProviderError> {
         self.still_owned()?;
         // Read after the list was: what was made meanwhile is not on it.
-        let nobodys = |seen: &&Seen| self.mine.is_nobodys(seen.id);
+        self.forget_gone(list);
+        // What the cluster has been told to delete it deletes as soon as it can, whatever keeps it from
+        // that now; a dead node must not hold up what is to stand in for it.
+        let nobodys = |seen: &&Seen| self.mine.is_nobodys(seen.id) && !self.is_given_up(&seen.uid);
         self.remains.found(list.iter().filter(nobodys).map(|seen| {
             let whose = Some(seen.service.clone()).filter(|service| !service.is_empty());
             (Remain::of(seen), whose)
@@ -85,7 +88,26 @@ impl Cluster {
         if self.mine.has(what.id) {
             return Ok(());
         }
-        self.remove_ours(&what, GONE).await.map(drop)
+        let removed = self.remove_ours(&what, GONE).await.map(drop);
+        self.or_given_up(&what, removed)
+    }
+
+    /// A pod whose deletion was accepted, and whose end is late, holds nothing up.
+    fn or_given_up(
+        &self,
+        what: &Remain,
+        removed: Result<(), ProviderError>,
+    ) -> Result<(), ProviderError> {
+        match removed {
+            Err(error) if self.is_given_up_by_name(&what.name) => {
+                tracing::warn!(
+                    instance = %what.id, %error,
+                    "its cluster has been told to delete it and has not done so yet; it is not waited for"
+                );
+                Ok(())
+            }
+            removed => removed,
+        }
     }
 
     /// Without the lease nothing is cleaned up: what looks like nobody's may be another's.
@@ -106,7 +128,7 @@ impl Cluster {
             None => self.remove_ours(&left, patience).await.map(drop),
         };
         self.disown(left.id);
-        if let Err(error) = removed {
+        if let Err(error) = self.or_given_up(&left, removed) {
             tracing::error!(
                 instance = %left.id, %service, %error,
                 "what a failed creation may have left behind cannot be removed; nothing new of its \

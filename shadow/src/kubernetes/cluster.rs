@@ -1,6 +1,6 @@
 //! One namespace of one cluster: how it is reached, what of it is ours, calls within bounds.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 
 use super::clean::Remain;
+use super::ending::Ending;
 use super::lease::Claim;
 use super::line::Line;
 use super::owed::Owed;
@@ -114,7 +115,7 @@ pub(crate) struct Cluster {
     pub(super) metrics: Metrics,
     pub(super) owed: Owed,
     /// UIDs of pods whose deletion was begun here: it may be hurried.
-    pub(super) ending: Mutex<BTreeSet<String>>,
+    pub(super) ending: Mutex<BTreeMap<String, Ending>>,
 }
 
 /// A pod of ours.

@@ -1,6 +1,6 @@
 //! Ending pods: within a grace, by their own name in the cluster, and not what the cluster ends itself.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::{MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use kube::api::{DeleteParams, Preconditions};
 use tokio::time::Instant;
 
 use super::clean::Remain;
-use super::cluster::Cluster;
+use super::cluster::{Cluster, Seen};
 use super::seen;
 use super::told::Trouble;
 use crate::error::{Cause, ProviderError};
@@ -21,6 +21,13 @@ const LEAST_GRACE_S: u64 = 1;
 /// The grace of a pod that is being deleted and does not say with which (Kubernetes,
 /// `pkg/apis/core/v1/defaults`).
 const DEFAULT_GRACE_S: i64 = 30;
+
+/// A pod whose deletion was begun here.
+pub(super) struct Ending {
+    name: String,
+    /// Whether it was accepted, and the pod is there all the same after its grace.
+    is_late: bool,
+}
 
 /// How long a pod has to end.
 #[derive(Clone, Copy, Debug)]
@@ -47,8 +54,24 @@ impl Grace {
 }
 
 impl Cluster {
-    fn ending(&self) -> MutexGuard<'_, BTreeSet<String>> {
+    fn ending(&self) -> MutexGuard<'_, BTreeMap<String, Ending>> {
         self.ending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a pod was to be gone by now, and its deletion has been accepted.
+    pub(super) fn is_given_up(&self, uid: &str) -> bool {
+        self.ending().get(uid).is_some_and(|ending| ending.is_late)
+    }
+
+    /// The same of one whose UID may not be known.
+    pub(super) fn is_given_up_by_name(&self, name: &str) -> bool {
+        self.ending().values().any(|ending| ending.is_late && ending.name == name)
+    }
+
+    /// Takes a list of all that is there.
+    pub(super) fn forget_gone(&self, list: &[Seen]) {
+        self.ending()
+            .retain(|uid, ending| !ending.is_late || list.iter().any(|seen| seen.uid == *uid));
     }
 
     /// Ends what has the name of a pod of ours, if it is that one by its labels: what an order came to
@@ -85,21 +108,29 @@ impl Cluster {
         let Some(pod) = self.same(name, uid, patience).await.map_err(told)? else {
             return Ok(());
         };
-        let is_theirs = pod.metadata.deletion_timestamp.is_some() && !self.ending().contains(uid);
+        let is_theirs =
+            pod.metadata.deletion_timestamp.is_some() && !self.ending().contains_key(uid);
         let seconds = if is_theirs {
             let given = pod.metadata.deletion_grace_period_seconds.unwrap_or(DEFAULT_GRACE_S);
             u32::try_from(given).unwrap_or(0)
         } else {
             let seconds = grace.seconds(&pod);
-            self.ending().insert(uid.to_owned());
+            let ending = Ending { name: name.to_owned(), is_late: false };
+            self.ending().entry(uid.to_owned()).or_insert(ending);
             self.delete(name, uid, seconds, patience).await.map_err(told)?;
             seconds
         };
-        self.gone(name, uid, Duration::from_secs(u64::from(seconds)) + patience)
-            .await
-            .map_err(told)?;
-        self.ending().remove(uid);
-        Ok(())
+        let gone = self.gone(name, uid, Duration::from_secs(u64::from(seconds)) + patience).await;
+        match gone {
+            Ok(()) => drop(self.ending().remove(uid)),
+            Err(Trouble::Told(Cause::Late, _)) => {
+                if let Some(ending) = self.ending().get_mut(uid) {
+                    ending.is_late = true;
+                }
+            }
+            Err(_) => {}
+        }
+        gone.map_err(told)
     }
 
     /// The pod of that name, if it is that one.

@@ -123,7 +123,7 @@ impl Cluster {
     }
 
     async fn hand(&self, pod: &str, gift: &Gift, patience: Duration) -> Result<(), Trouble> {
-        let done = match gift {
+        match gift {
             Gift::Gate(open) => {
                 let now = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
                 let patch = Patch::Strategic(body::gate(*open, &now));
@@ -139,8 +139,7 @@ impl Cluster {
                 })
                 .await
             }
-        };
-        done
+        }
     }
 }
 

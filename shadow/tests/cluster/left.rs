@@ -8,7 +8,7 @@ use foreshadow_shadow::{
     CreateRequest, Facility, KubernetesProvider, KubernetesSpec, ProcessProvider, Provider as _,
     Sweep,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::claimed::{claiming, pool};
@@ -100,6 +100,21 @@ async fn a_cluster_that_is_named_after_the_start_is_swept_before_anything_is_mad
     let names: Vec<_> =
         fake.store.all("pods").iter().map(|p| p["metadata"]["name"].clone()).collect();
     assert!(names.contains(&"left-1".into()) && !names.contains(&"left-7".into()), "{names:?}");
+}
+
+/// That is when shadows are needed: a node is away, and what was on it is deleted when it is back.
+#[tokio::test(start_paused = true)]
+async fn a_node_that_is_away_holds_up_nothing_new() {
+    // Nobody plays the node: pods are deleted when it says so, which is never.
+    let fake = FakeCluster::start(Value::Null, |_, _| None).await;
+    let provider = fake.provider(fake.spec());
+    provider.sweep(&Sweep::default()).await.unwrap();
+    refusal(provider.create(&request(1)).await);
+    for id in 2..4 {
+        refusal(provider.create(&request(id)).await);
+    }
+    assert_eq!(fake.store.count("POST pods"), 3);
+    assert_eq!(fake.store.all("pods").len(), 3, "they are deleted when the node is back");
 }
 
 #[tokio::test]
