@@ -341,7 +341,7 @@ fn secrets_in_the_template_of_a_pod_are_covered() {
 #[test]
 fn secrets_that_a_machine_is_told_are_covered() {
     let text = "listeners: [{ address: ':80', routes: [{ service: s }] }]\n\
-         services: { s: { primaries: ['127.0.0.1:1'], shadows: { provider: { vm: { kernel: /k, \
+         services: { s: { primaries: ['127.0.0.1:1'], health: { path: / }, shadows: { provider: { vm: { kernel: /k, \
          append: 'quiet api_token=hidden ro', args: [--secret, hidden], port: 80 } } } } }\n";
     let config = parse(text, Format::Yaml, "config.yaml", &|_| None).unwrap();
     let shown = config.masked().to_string();

@@ -20,8 +20,8 @@ use crate::raw::{
 use crate::reader::{At, Field, Place, Problem, Reader};
 use crate::units::{self, control::LATENCY_KEYS};
 use crate::{
-    Ejection, Forecast, Health, HealthCheck, Primary, Retries, RetryOn, Service, Signal,
-    StatusRange, Timeouts,
+    Ejection, Forecast, Health, HealthCheck, Primary, Provider, Retries, RetryOn, Service, Shadows,
+    Signal, StatusRange, Timeouts,
 };
 
 /// What instances are filled to unless the file says it. What is learned of a capacity is uncertain;
@@ -38,15 +38,22 @@ pub(super) fn service(raw: RawService, listens: &[SocketAddr], r: &mut Reader<'_
         Capacity::Pinned(_) => PINNED_TARGET,
         Capacity::Learned => LEARNED_TARGET,
     };
+    let health_is_read = !matches!(raw.health, Field::Invalid);
+    let health = health(raw.health.value().unwrap_or_default(), r);
+    let shadows_place = place(&raw.shadows).cloned();
+    let shadows = raw.shadows.value().map(|raw| shadows(raw, r));
+    if let (Some(place), Some(shadows), true) = (&shadows_place, &shadows, health_is_read) {
+        answers(shadows, &health, place, r);
+    }
     Service {
         primaries: primaries(raw.primaries, listens, r),
         group: raw.group.value().map(|group| group.0),
         objective: objective(raw.objective, r),
         capacity,
         target_utilisation: range::share(raw.target_utilisation, 0.01..=1.0, usual, r),
-        health: health(raw.health.value().unwrap_or_default(), r),
+        health,
         mode: raw.mode.value().map_or(Mode::Advise, |mode| mode.0),
-        shadows: raw.shadows.value().map(|raw| shadows(raw, r)),
+        shadows,
         forecast: forecast(raw.forecast.value().unwrap_or_default(), capacity, &signals, r),
         feedback: raw.feedback.value().is_none_or(|feedback| feedback.0),
         rules: Vec::new(),
@@ -127,6 +134,18 @@ fn objective(field: Field<RawObjective>, r: &mut Reader<'_>) -> Objective {
         latency_ms: units::duration::to_fractional_ms(latency),
         latency_quantile,
         error_rate,
+    }
+}
+
+/// QEMU itself accepts connections for a machine, even for one that is stopped or has not booted: only an
+/// answer comes from the guest.
+fn answers(shadows: &Shadows, health: &Health, place: &Place, r: &mut Reader<'_>) {
+    if matches!(shadows.provider, Provider::Vm(_)) && health.check == HealthCheck::Tcp {
+        let found = "virtual machines beside a health check that only connects";
+        let problem = Problem::new(found, "a check that asks, such as health: { path: / }");
+        let help = "qemu accepts connections for a machine that has not booted yet, so it would be \
+                    taken for ready at once and given requests";
+        r.report(place, problem.help(help));
     }
 }
 

@@ -22,8 +22,19 @@ fn machines_that_could_not_be_made_are_refused_where_they_are_written() {
         ("{ image: a, port: 80, ports: 20000-20001 }", "the most shadows of the pool"),
         ("{ image: a, port: 80, timeout: 1ms }", "at least 100ms"),
     ] {
-        let text = format!("shadows: {{ provider: {{ vm: {vm} }} }}");
+        let text = format!("health: {{ path: / }}\n    shadows: {{ provider: {{ vm: {vm} }} }}");
         let found = only_error("", &text);
         assert!(found.contains(message), "{vm}: {found}");
+    }
+}
+
+/// An accepted connection is QEMU's, not the guest's.
+#[test]
+fn a_machine_that_is_not_asked_for_an_answer_is_refused() {
+    for health in ["", "health: { type: tcp }\n    ", "health: { interval: 2s }\n    "] {
+        let text = format!("{health}shadows: {{ provider: {{ vm: {{ image: a, port: 80 }} }} }}");
+        let found = only_error("", &text);
+        assert!(found.contains("services.shop.shadows: found virtual machines beside"), "{found}");
+        assert!(found.contains("such as health: { path: / }"), "{found}");
     }
 }
