@@ -158,6 +158,20 @@ pub enum Cause {
     Failed,
 }
 
+impl ProviderError {
+    /// Whether what the provider stands on could not be reached or did not answer, which says nothing of
+    /// the instance. What was refused is not of this kind.
+    pub(crate) fn is_away(&self) -> bool {
+        match self {
+            Self::Timeout { .. } => true,
+            Self::Refused { cause, .. } => {
+                matches!(cause, Cause::Unreachable | Cause::NotAsked | Cause::Late | Cause::Busy)
+            }
+            _ => false,
+        }
+    }
+}
+
 impl Cause {
     /// What the operator can do, and what happens meanwhile.
     #[must_use]

@@ -113,7 +113,8 @@ pub struct Usage {
 
 /// Makes, pauses, resizes, finds again and ends instances.
 ///
-/// Calls for one instance are never concurrent with each other, except [`Provider::exited`].
+/// Calls for one instance are never concurrent with each other, except [`Provider::exited`] and
+/// [`Provider::usage`], which are asked beside the others and may be broken off.
 /// Calls for different instances are.
 #[async_trait]
 pub trait Provider: Send + Sync + 'static {
@@ -144,6 +145,16 @@ pub trait Provider: Send + Sync + 'static {
     /// # Errors
     /// When it cannot be made; then nothing of it is left behind.
     async fn create(&self, request: &CreateRequest) -> Result<Handle, ProviderError>;
+
+    /// Whether a creation may be broken off at any time, by dropping it, and undone by
+    /// [`Provider::call_off`]. One of which this is not so is waited for.
+    fn can_call_off(&self) -> bool {
+        false
+    }
+
+    /// Undoes a creation that was broken off: ends what it may have made, now or as soon as that is
+    /// possible, what appears only after this call included.
+    async fn call_off(&self, _request: &CreateRequest) {}
 
     /// Stops it from using processor time, keeping its memory. Freezing twice is no error.
     ///
@@ -206,6 +217,12 @@ pub trait Provider: Send + Sync + 'static {
 
     /// Resolves when the instance ends by itself; at once when it already has.
     async fn exited(&self, handle: &Handle) -> ExitDetail;
+
+    /// Time that an instance of which [`Provider::exited`] has told still has, where its place ends it
+    /// in an orderly way: it is given no more requests, and finishes those it has.
+    async fn leaves_within(&self, _handle: &Handle) -> Option<Duration> {
+        None
+    }
 
     /// Why an instance may have failed to become ready.
     async fn diagnose(&self, handle: &Handle) -> Diagnosis;

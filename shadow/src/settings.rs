@@ -45,7 +45,8 @@ pub struct ServiceShadows {
     pub service: ServiceName,
     /// What makes its instances.
     pub provider: Arc<dyn Provider>,
-    /// Bound on all shadows of the service that exist at once, those being made or ended included.
+    /// Bound on all shadows of the service that exist at once, those being made or ended included. Of those
+    /// that ended by themselves and cannot be confirmed to be gone there may be as many again.
     pub max: u32,
     /// Processor share at the warm tier, percent of one core.
     pub warm_cpu_percent: u32,

@@ -113,7 +113,7 @@ fn unended(all: &[ShadowInstance]) -> bool {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_cannot_be_ended_keeps_its_place_so_that_nothing_piles_up() {
+async fn what_cannot_be_ended_has_a_bound_of_its_own_so_that_nothing_piles_up() {
     let dir = tempfile::tempdir().unwrap();
     let provider = Stuck::new();
     let manager = manager(&dir, &provider).await;
@@ -121,23 +121,46 @@ async fn what_cannot_be_ended_keeps_its_place_so_that_nothing_piles_up() {
     provider.ended.send_replace(true);
     shadows(&manager, unended).await;
     assert!(!manager.take_facts().is_empty());
+    // Nobody waits for what is lost: the pool is filled once more.
+    provider.ended.send_replace(false);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    manager.apply(&shop(), &[(); 2].map(|()| Action::Create { tier: Tier::Shadow }));
+    let parked =
+        |all: &[ShadowInstance]| all.iter().filter(|i| i.tier == Tier::Shadow).count() == 2;
+    shadows(&manager, parked).await;
+    let mut ids: Vec<_> = manager.snapshot().iter().map(|i| i.id).collect();
+    ids.dedup();
+    assert_eq!(ids.len(), 4, "no id is used twice");
+    drop(manager.take_facts());
     for _ in 0..100 {
         manager.apply(&shop(), &[Action::Create { tier: Tier::Shadow }]);
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
-    assert_eq!(provider.made(), 2, "more than the pool's max may be running");
+    assert_eq!(provider.made(), 4, "more than twice the pool's max may be running");
     let refused = |(_, fact): &(ServiceName, Fact)| {
         matches!(fact, Fact::StepFailed { instance: None, error, .. }
             if error == "2 shadows exist and the pool's max is 2")
     };
     assert_eq!(manager.take_facts().iter().filter(|fact| refused(fact)).count(), 100);
-    assert!(unended(&manager.snapshot()));
+
+    // These are lost, too: that is the end of it.
+    provider.ended.send_replace(true);
+    shadows(&manager, |all| all.len() == 4 && all.iter().all(|i| i.tier == Tier::Cold)).await;
+    provider.ended.send_replace(false);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    drop(manager.take_facts());
+    manager.apply(&shop(), &[Action::Create { tier: Tier::Shadow }]);
+    let told = manager.take_facts();
+    let refused = |(_, fact): &(ServiceName, Fact)| {
+        matches!(fact, Fact::StepFailed { instance: None, error, .. }
+            if error.starts_with("4 shadows that were lost cannot be confirmed"))
+    };
+    assert!(told.iter().any(refused), "{told:?}");
 
     provider.stuck.store(false, Ordering::Relaxed);
-    provider.ended.send_replace(false);
     shadows(&manager, <[_]>::is_empty).await;
     two_parked(&manager).await;
-    assert_eq!(provider.made(), 4);
+    assert_eq!(provider.made(), 6);
 }
 
 #[tokio::test(start_paused = true)]

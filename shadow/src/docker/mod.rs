@@ -128,6 +128,15 @@ impl Provider for DockerProvider {
         }
     }
 
+    fn can_call_off(&self) -> bool {
+        true
+    }
+
+    /// As after a call without an answer: what was ordered may be there now, or come to be there.
+    async fn call_off(&self, request: &CreateRequest) {
+        self.engine.undo(request.id, &request.service).await;
+    }
+
     async fn freeze(&self, handle: &Handle) -> Result<(), ProviderError> {
         self.pause(&Self::state(handle)?.container, true).await
     }

@@ -91,6 +91,8 @@ struct Entry {
     left: Option<Instant>,
     /// It is of no use any more and not shown; until it has ended it counts all the same.
     hidden: bool,
+    /// It ended by itself or never ran, and cannot be confirmed to be gone.
+    lost: bool,
 }
 
 /// What a runner is told.
@@ -108,8 +110,8 @@ impl Manager {
     /// carries all its work.
     ///
     /// # Errors
-    /// When another Foreshadow holds the state directory, it cannot be written, the database
-    /// cannot be used, or a provider cannot say what it left behind.
+    /// When another Foreshadow holds the state directory, it cannot be written, or the database
+    /// cannot be used.
     pub async fn start(
         settings: ManagerSettings,
         readiness: Arc<dyn Readiness>,
@@ -347,9 +349,10 @@ impl Inner {
             .map_or_else(|| settings.provider.fingerprint(), |found| found.fingerprint.clone());
         let order = Order { target, settings, leave: false };
         let (order, orders) = watch::channel(order);
-        state
-            .entries
-            .insert(id, Entry { view, since, fingerprint, order, left: None, hidden: false });
+        state.entries.insert(
+            id,
+            Entry { view, since, fingerprint, order, left: None, hidden: false, lost: false },
+        );
         Runner::new(Arc::clone(self), id, machine, orders, found.map(|found| found.handle))
     }
 

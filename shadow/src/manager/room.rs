@@ -11,17 +11,24 @@ impl State {
     pub(super) fn has_room(&self, service: &ServiceName, max: u32) -> Result<(), Refusal> {
         /// Nobody who asks sees what is being ended, so nobody can tell when there is room again.
         const UNTIL_ENDED: Duration = Duration::from_secs(1);
-        let existing = self.entries.values().filter(|e| e.view.service == *service);
-        let (hidden, shown): (Vec<_>, Vec<_>) = existing.partition(|entry| entry.hidden);
-        let existing = hidden.len() + shown.len();
+        let all: Vec<_> = self.entries.values().filter(|e| e.view.service == *service).collect();
+        let lost = all.iter().filter(|entry| entry.lost).count();
+        let hidden = all.iter().filter(|entry| entry.hidden).count();
+        let existing = all.len() - lost;
         if existing < max as usize {
-            return Ok(());
+            // What is lost takes no room, but may be running all the same: there is an end to it, too.
+            if all.len() < max as usize * 2 {
+                return Ok(());
+            }
+            return Err(Refusal::now(format!(
+                "{lost} shadows that were lost cannot be confirmed to be gone, and the pool's max is {max}"
+            )));
         }
         let mut error = format!("{existing} shadows exist and the pool's max is {max}");
-        if shown.len() >= max as usize {
+        if existing - hidden >= max as usize {
             return Err(Refusal::now(error));
         }
-        error += &format!("; {} of them are being ended", hidden.len());
+        error += &format!("; {} of them are being ended", hidden);
         Err(Refusal { error, retry_in: UNTIL_ENDED })
     }
 }

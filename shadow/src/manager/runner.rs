@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use foreshadow_control::{Fact, InstanceId, ResourceSample, Tier};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::steps::StepError;
 use super::{Inner, Order, replace, whole_ms};
 use crate::error::ProviderError;
 use crate::lifecycle::{Failure, Lifecycle};
-use crate::provider::Handle;
+use crate::provider::{Handle, Usage};
 use crate::settings::ServiceShadows;
 
 /// Pause before a step that failed without harm is tried again; doubled each time.
@@ -22,6 +23,8 @@ const FIRST_QUIET: Duration = Duration::from_secs(10);
 const LONGEST_QUIET: Duration = Duration::from_secs(3_600);
 /// How often it is read what an instance uses.
 const USAGE_EVERY: Duration = Duration::from_secs(1);
+/// Longest time to read it; it is not known then.
+const USAGE_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Walks one shadow.
 pub(super) struct Runner {
@@ -41,8 +44,13 @@ pub(super) struct Runner {
     /// It may not be as its tier asks for, such as small or paused where callers meet it: a step failed
     /// in the middle and was not taken back, or it was taken over and nobody knows.
     pub(super) unsettled: bool,
+    /// When its provider was last found away on its way up, which it then took without it.
+    pub(super) away: Option<Instant>,
     next_check: Option<Instant>,
     usage_at: Instant,
+    /// It is read beside all else: a provider that is slow to tell must hold up neither orders nor the
+    /// news of its end.
+    usage: JoinSet<Usage>,
     /// Processor time used, and when that was read.
     cpu_read: Option<(u64, Instant)>,
 }
@@ -80,8 +88,10 @@ impl Runner {
             retry_at: None,
             retries: 0,
             unsettled,
+            away: None,
             next_check: None,
             usage_at: Instant::now() + USAGE_EVERY,
+            usage: JoinSet::new(),
             cpu_read: None,
         };
         runner.plan_check();
@@ -201,7 +211,12 @@ impl Runner {
                     pool.backoff.succeeded();
                 }
             }
-            () = due(self.handle.is_some().then_some(self.usage_at)) => self.read_usage().await,
+            Some(read) = self.usage.join_next() => {
+                if let Ok(usage) = read {
+                    self.show_usage(usage);
+                }
+            }
+            () = due(self.handle.is_some().then_some(self.usage_at)) => self.read_usage(),
             () = due(check) => {
                 self.plan_check();
                 return self.check_parked().await;
@@ -210,11 +225,18 @@ impl Runner {
         Ok(())
     }
 
-    /// Reads what it uses, for the next tick to see.
-    async fn read_usage(&mut self) {
+    /// Begins to read what it uses, unless that is under way.
+    fn read_usage(&mut self) {
         self.usage_at = Instant::now() + USAGE_EVERY;
-        let Some(handle) = &self.handle else { return };
-        let usage = self.settings.provider.usage(handle).await;
+        let (Some(handle), true) = (self.handle.clone(), self.usage.is_empty()) else { return };
+        let provider = Arc::clone(&self.settings.provider);
+        self.usage.spawn(async move {
+            tokio::time::timeout(USAGE_PATIENCE, provider.usage(&handle)).await.unwrap_or_default()
+        });
+    }
+
+    /// Shows what it uses, for the next tick to see.
+    fn show_usage(&mut self, usage: Usage) {
         let mut sample = usage.sample;
         let now = Instant::now();
         let cpu_read = usage.cpu_us.map(|us| (us, now));
@@ -235,7 +257,8 @@ impl Runner {
         let pause = RETRY.saturating_mul(1 << self.retries.min(6)).min(LONGEST_RETRY);
         self.retries += 1;
         self.retry_at = Some(Instant::now() + pause);
-        tracing::warn!(service = %self.settings.service, instance = %self.id, %to, error, "a step failed");
+        // What hears of the fact says it.
+        tracing::debug!(service = %self.settings.service, instance = %self.id, %to, error, "a step failed");
         let fact = self.step_failed(to, &error, whole_ms(pause));
         self.inner.facts.push(&self.settings.service, fact);
     }
@@ -263,7 +286,11 @@ impl Runner {
         tracing::warn!(%service, instance = %self.id, %tier, detail, "a shadow ended");
         self.hide();
         self.inner.facts.push(&service, Fact::Exited { instance: self.id, tier, detail });
-        self.destroy(Duration::ZERO).await;
+        let grace = match &self.handle {
+            Some(handle) => self.settings.provider.leaves_within(handle).await,
+            None => None,
+        };
+        self.destroy(grace.unwrap_or_default()).await;
     }
 
     /// Ends it as ordered.
@@ -281,6 +308,7 @@ impl Runner {
     /// Destroys it and forgets it, trying until that succeeds: what may still run must not be
     /// forgotten, and keeps its place in the pool.
     async fn destroy(&mut self, grace: Duration) {
+        self.usage.abort_all();
         let (mut pause, mut tries) = (RETRY, 0_u32);
         let (mut quiet, mut told) = (FIRST_QUIET, None::<Instant>);
         while let Some(handle) = &self.handle {
@@ -343,6 +371,8 @@ impl Runner {
         self.inner.update(self.id, |entry| {
             if std::mem::take(&mut entry.hidden) {
                 entry.since = Instant::now();
+                // It was given up before: it is one of those that have a bound of their own.
+                entry.lost = true;
             }
             entry.view.moving_to = Some(Tier::Cold);
         });

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::creates::Creates;
 use super::runner::Runner;
 use super::{Inner, State, replace, steps};
-use crate::error::ShadowError;
+use crate::error::{ProviderError, ShadowError};
 use crate::facts::Facts;
 use crate::ids::Ids;
 use crate::lifecycle::Lifecycle;
@@ -82,7 +82,7 @@ pub(super) async fn start(
             }
         }
     }
-    let (put_off, swept) = sweep(&inner, &settings.janitors, &kept, &forgotten).await?;
+    let (put_off, swept) = sweep(&inner, &settings.janitors, &kept, &forgotten).await;
     // Only now is it sure that nothing of these runs; what was not swept is looked at by a later start.
     for (id, _) in forgotten.into_iter().filter(|(_, kind)| !put_off.contains(kind.as_str())) {
         inner.registry.ended(id).await?;
@@ -112,26 +112,69 @@ enum Fate {
 }
 
 /// Takes over one instance.
-async fn adopt(inner: &Arc<Inner>, janitors: &[Arc<dyn Provider>], row: Row) -> Fate {
-    let current = inner.lock().services.get(&row.service).cloned();
-    let wanted = current.filter(|settings| settings.provider.name() == row.provider);
-    let janitor = || janitors.iter().find(|provider| provider.name() == row.provider).cloned();
-    let is_wanted = wanted.is_some();
-    let Some(settings) = wanted.or_else(|| {
-        janitor().map(|provider| Arc::new(ServiceShadows::new(row.service.clone(), provider)))
-    }) else {
+async fn adopt(inner: &Arc<Inner>, janitors: &[Arc<dyn Provider>], mut row: Row) -> Fate {
+    let keepers = keepers(inner, janitors, &row);
+    if keepers.is_empty() {
         tracing::error!(
             service = %row.service, instance = %row.id, provider = row.provider,
             "an instance of an earlier run may still be running, and nothing here can end it; \
              configure its service with that provider for one more start, or end it by hand"
         );
         return Fate::Remembered;
-    };
+    }
     // One that was never ready, or never recorded, is ended by the sweep.
-    let Some(handle) = row.handle.filter(|_| row.tier != Tier::Cold) else { return Fate::Lost };
-    match settings.provider.adopt(&handle).await {
+    let Some(handle) = row.handle.take().filter(|_| row.tier != Tier::Cold) else {
+        return Fate::Lost;
+    };
+    let mut out_of_reach = String::new();
+    for (settings, is_wanted) in keepers {
+        let adoption = settings.provider.adopt(&handle).await;
+        if let Ok(Adoption::OutOfReach(why)) = adoption {
+            tracing::debug!(service = %row.service, instance = %row.id, why, "it is in another place");
+            out_of_reach = why;
+            continue;
+        }
+        return taken(inner, row, handle, settings, is_wanted, adoption);
+    }
+    tracing::error!(service = %row.service, instance = %row.id, why = out_of_reach, "it may still run");
+    Fate::Remembered
+}
+
+/// Who may know an instance, with whether its service still wants it: the provider of its service, then
+/// any of the same kind, each place once. Where a service was taken out, or moved, another may lead to the
+/// place its instances are in.
+fn keepers(
+    inner: &Inner,
+    janitors: &[Arc<dyn Provider>],
+    row: &Row,
+) -> Vec<(Arc<ServiceShadows>, bool)> {
+    let state = inner.lock();
+    let wanted = state.services.get(&row.service).cloned();
+    let wanted = wanted.filter(|settings| settings.provider.name() == row.provider);
+    let mut places: BTreeSet<String> = wanted.iter().map(|one| one.provider.place()).collect();
+    let mut keepers: Vec<_> = wanted.into_iter().map(|settings| (settings, true)).collect();
+    let configured = state.services.values().map(|settings| &settings.provider);
+    for provider in janitors.iter().chain(configured) {
+        if provider.name() == row.provider && places.insert(provider.place()) {
+            let janitor = ServiceShadows::new(row.service.clone(), Arc::clone(provider));
+            keepers.push((Arc::new(janitor), false));
+        }
+    }
+    keepers
+}
+
+/// What becomes of an instance by the word of a provider that knows its place.
+fn taken(
+    inner: &Arc<Inner>,
+    row: Row,
+    handle: Handle,
+    settings: Arc<ServiceShadows>,
+    is_wanted: bool,
+    adoption: Result<Adoption, ProviderError>,
+) -> Fate {
+    match adoption {
         Err(error) => {
-            // The sweep decides: it ends the instance, or fails and with it the start.
+            // The sweep decides: it ends the instance, or that is put off.
             tracing::error!(service = %row.service, instance = %row.id, %error, "cannot be taken over");
             Fate::Lost
         }
@@ -139,10 +182,7 @@ async fn adopt(inner: &Arc<Inner>, janitors: &[Arc<dyn Provider>], row: Row) -> 
             tracing::info!(service = %row.service, instance = %row.id, why, "not taken over");
             Fate::Lost
         }
-        Ok(Adoption::OutOfReach(why)) => {
-            tracing::error!(service = %row.service, instance = %row.id, why, "it may still run");
-            Fate::Remembered
-        }
+        Ok(Adoption::OutOfReach(_)) => Fate::Remembered,
         Ok(Adoption::Running) => {
             let mut machine = Lifecycle::adopted(row.tier);
             if !is_wanted {
@@ -176,7 +216,7 @@ async fn sweep(
     janitors: &[Arc<dyn Provider>],
     kept: &BTreeSet<InstanceId>,
     lost: &[(InstanceId, String)],
-) -> Result<(BTreeSet<&'static str>, Vec<(&'static str, usize)>), ShadowError> {
+) -> (BTreeSet<&'static str>, Vec<(&'static str, usize)>) {
     let mut providers: Vec<Arc<dyn Provider>> = janitors.to_vec();
     for settings in inner.lock().services.values() {
         let same = |known: &Arc<dyn Provider>| {
@@ -200,14 +240,20 @@ async fn sweep(
     }
     let (mut put_off, mut swept) = (BTreeSet::new(), Vec::new());
     for (provider, ended, is_swept) in sweeps.join_all().await {
-        let ended = ended?;
-        if !is_swept {
+        if !is_swept || ended.is_err() {
             put_off.insert(provider);
         }
+        let ended = ended.unwrap_or_else(|error| {
+            tracing::error!(
+                provider, %error,
+                "what earlier runs left behind cannot be ended; the next start tries again"
+            );
+            0
+        });
         if ended > 0 {
             tracing::warn!(provider, ended, "ended what a crash had left behind");
             swept.push((provider, ended));
         }
     }
-    Ok((put_off, swept))
+    (put_off, swept)
 }

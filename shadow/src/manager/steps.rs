@@ -16,6 +16,8 @@ use crate::settings::ServiceShadows;
 const ATTEMPTS: u32 = 3;
 /// Longest time a parked shadow may need to answer a check; it has been ready before.
 const PARKED_PATIENCE: Duration = Duration::from_secs(5);
+/// A provider that was away so recently is not waited for again on the way up.
+const AWAY: Duration = Duration::from_secs(10);
 
 /// Why a step, or a wait between steps, ended early.
 pub(super) enum StepError {
@@ -49,33 +51,21 @@ impl Runner {
         let handle = self.handle.clone().ok_or(StepError::Called)?;
         // The others leave nothing as they find it, or need no more than what they do.
         let builds_on = |to| matches!(to, Tier::Serving | Tier::Draining | Tier::Full);
-        if self.unsettled && (from == Tier::Shadow || from != Tier::Warm && builds_on(to)) {
-            self.settle()
-                .await
-                .map_err(|error| StepError::Stays { to, error: error.into_text() })?;
+        let is_built_on = from == Tier::Shadow || from != Tier::Warm && builds_on(to);
+        if self.unsettled && is_built_on && !self.is_away() {
+            self.bring_back(&handle, to).await?;
         }
         match (from, to) {
             (Tier::Shadow, Tier::Warm) => {
-                resize(&*provider, &handle, warm).await.map_err(stays)?;
+                match resize(&*provider, &handle, warm).await {
+                    Err(error) if error.is_away() => self.go_on_without(to, &error),
+                    resized => resized.map_err(stays)?,
+                }
                 thaw(&*provider, &handle).await.map_err(stays)?;
                 self.woken = Instant::now();
                 self.verify(&handle, to).await
             }
-            (Tier::Warm, Tier::Full) => {
-                if self.unsettled {
-                    thaw(&*provider, &handle).await.map_err(stays)?;
-                }
-                self.unsettled = true;
-                if let Err(error) = raise(&*provider, &handle).await {
-                    if let Err(left) = self.settle().await {
-                        let left = left.into_text();
-                        tracing::warn!(instance = %self.id, error = left, "a failed step is not taken back yet");
-                    }
-                    return Err(stays(error));
-                }
-                self.unsettled = false;
-                self.verify(&handle, to).await
-            }
+            (Tier::Warm, Tier::Full) => self.raise(&handle).await,
             (_, Tier::Warm) => {
                 self.unsettled = true;
                 provider.set_activated(&handle, false).await.map_err(stays)?;
@@ -93,6 +83,82 @@ impl Runner {
             }
             // The rest is bookkeeping: who gets requests is decided by weights.
             _ => Ok(()),
+        }
+    }
+
+    /// From warm to full: to full size, and to where callers within its place meet it.
+    async fn raise(&mut self, handle: &Handle) -> Result<(), StepError> {
+        let to = Tier::Full;
+        let stays = |e: ProviderError| StepError::Stays { to, error: e.to_string() };
+        let provider = Arc::clone(&self.settings.provider);
+        if self.unsettled {
+            thaw(&*provider, handle).await.map_err(stays)?;
+        }
+        self.unsettled = true;
+        if self.is_away() {
+            return self.verify(handle, to).await;
+        }
+        let Err(error) = raise(&*provider, handle).await else {
+            self.unsettled = false;
+            return self.verify(handle, to).await;
+        };
+        if error.is_away() && self.answers(handle).await? {
+            self.go_on_without(to, &error);
+            return Ok(());
+        }
+        if let Err(left) = self.settle().await {
+            let left = left.into_text();
+            tracing::warn!(instance = %self.id, error = left, "a failed step is not taken back yet");
+        }
+        Err(stays(error))
+    }
+
+    /// Brings it back to its tier before a step that builds on that. A provider that is away keeps
+    /// nothing that runs and answers from being given requests, or from getting no more of them.
+    async fn bring_back(&mut self, handle: &Handle, to: Tier) -> Result<(), StepError> {
+        let from = self.tier();
+        let Err(error) = self.restore(handle).await else { return Ok(()) };
+        let stays = |error: ProviderError| {
+            let error = format!("not brought back to its tier yet: {error}");
+            StepError::Stays { to, error }
+        };
+        if !error.is_away() || from == Tier::Shadow {
+            return Err(stays(error));
+        }
+        if to != Tier::Draining {
+            // It may have been paused, of which a check that only connects sees nothing.
+            thaw(&*self.settings.provider, handle).await.map_err(stays)?;
+            if !self.answers(handle).await? {
+                return Err(stays(error));
+            }
+        }
+        self.go_on_without(to, &error);
+        Ok(())
+    }
+
+    /// What leads callers to it is its address, which no provider is asked for: it goes on as it is, and
+    /// what was left out is done as soon as that is possible.
+    fn go_on_without(&mut self, to: Tier, error: &ProviderError) {
+        self.unsettled = true;
+        self.away = Some(Instant::now());
+        tracing::warn!(
+            service = %self.settings.service, instance = %self.id, %to, %error,
+            "its provider is away; the step is taken as far as it goes without, and the rest is tried again"
+        );
+    }
+
+    fn is_away(&self) -> bool {
+        self.away.is_some_and(|at| at.elapsed() < AWAY)
+    }
+
+    /// Whether it can take requests now.
+    async fn answers(&mut self, handle: &Handle) -> Result<bool, StepError> {
+        let patience = self.settings.start_timeout.min(PARKED_PATIENCE);
+        match self.wait(handle, patience, CallOff::AtTheEnd).await {
+            Waited::Ready => Ok(true),
+            Waited::Late(_) => Ok(false),
+            Waited::Exited(detail) => Err(StepError::Exited(detail)),
+            Waited::Called => Err(StepError::Called),
         }
     }
 
@@ -119,7 +185,15 @@ impl Runner {
                     () = called(&mut self.orders, CallOff::AtTheEnd) => return Err(StepError::Called),
                     turn = inner.creates.turn(&request.service, &*provider) => turn,
                 };
-                provider.create(&request).await.map_err(|e| lost(e.to_string()))?
+                tokio::select! {
+                    biased;
+                    () = called(&mut self.orders, CallOff::AtTheEnd), if provider.can_call_off() => None,
+                    made = provider.create(&request) => Some(made.map_err(|e| lost(e.to_string()))?),
+                }
+            };
+            let Some(handle) = handle else {
+                provider.call_off(&request).await;
+                return Err(StepError::Called);
             };
             self.handle = Some(handle.clone());
             self.inner.registry.created(&handle).await.map_err(|e| lost(e.to_string()))?;
@@ -191,13 +265,18 @@ impl Runner {
     /// may have ended in the middle of one.
     pub(super) async fn settle(&mut self) -> Result<(), StepError> {
         let Some(handle) = self.handle.clone() else { return Ok(()) };
-        let (to, warm_cpu_percent) = (self.tier(), self.settings.warm_cpu_percent);
-        let settled = restore(&*self.settings.provider, &handle, to, warm_cpu_percent).await;
-        settled.map_err(|error| {
+        let to = self.tier();
+        self.restore(&handle).await.map_err(|error| {
             let error = format!("not brought back to its tier yet: {error}");
             StepError::Stays { to, error }
-        })?;
+        })
+    }
+
+    async fn restore(&mut self, handle: &Handle) -> Result<(), ProviderError> {
+        let (tier, warm_cpu_percent) = (self.tier(), self.settings.warm_cpu_percent);
+        restore(&*self.settings.provider, handle, tier, warm_cpu_percent).await?;
         self.unsettled = false;
+        self.away = None;
         Ok(())
     }
 
