@@ -1,7 +1,8 @@
 //! What is left at a place and is nobody's: its end, and whom it holds up until then.
 //!
 //! There is one pass at a time, in which everything is ended at the same time and within one bound.
-//! What is to be made waits only where something of its own service is left, or nobody has looked.
+//! What is to be made waits only where something of its own service is left that nobody has tried to end,
+//! or there is much of it, or nobody has looked.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
@@ -18,6 +19,9 @@ use crate::error::ProviderError;
 /// How long a start waits for a place, for each of its two questions: a balancer that serves is worth
 /// more than one that waits for its provider.
 pub(crate) const AT_START: Duration = Duration::from_secs(3);
+/// What is left of one service and was tried to be ended, and yet keeps nothing more of it from being
+/// made: a node that is away is no reason to be without shadows. More than that would pile up.
+const TOLERATED: usize = 4;
 /// Things being ended at the same time: what hangs must leave room for the steps of instances.
 const AT_ONCE: usize = 4;
 
@@ -48,12 +52,23 @@ struct Doomed {
 impl<K> Left<K> {
     /// What keeps an instance of that service, or of any, from being made.
     fn holds(&self, of: Option<&ServiceName>) -> Option<&str> {
+        if let Some(unseen) = &self.unseen {
+            return Some(unseen);
+        }
         let its = |one: &&Doomed| match (&one.whose, of) {
             (Some(whose), Some(of)) => whose == of.as_str(),
             _ => true,
         };
-        let stuck = || self.doomed.values().find(its).map(|one| one.why.as_str());
-        self.unseen.as_deref().or_else(stuck)
+        let mut its = self.doomed.values().filter(its);
+        if of.is_none() {
+            return its.next().map(|one| one.why.as_str());
+        }
+        let mut tried = 0;
+        its.find(|one| {
+            tried += usize::from(one.tries > 0);
+            one.tries == 0 || tried > TOLERATED
+        })
+        .map(|one| one.why.as_str())
     }
 }
 
@@ -93,7 +108,7 @@ impl<K: Ord + Clone + Send + Sync> Remains<K> {
     pub(crate) fn add(&self, what: K, of: &ServiceName, why: &ProviderError) {
         let (whose, why) = (Some(of.as_str().to_owned()), why.to_string());
         self.left.send_modify(|left| {
-            left.doomed.insert(what, Doomed { whose, why, tries: 1 });
+            left.doomed.insert(what, Doomed { whose, why, tries: 0 });
         });
     }
 
@@ -255,7 +270,7 @@ pub(crate) async fn at_start(
         provider,
         error = why,
         "what earlier runs left behind cannot be seen or ended yet; nothing new is made there before it \
-         is seen, nor of the same service before it is ended"
+         is seen, nor of the same service before its end was tried"
     );
     None
 }
@@ -288,6 +303,27 @@ mod tests {
         assert!(told.iter().all(|error| error == "it does not answer"), "{told:?}");
         assert_eq!(passes.load(Ordering::Relaxed), 2, "the first one, and one for those after it");
         assert!(begun.elapsed() < Duration::from_secs(61));
+    }
+
+    /// A pass in which nothing can be ended.
+    async fn pass(remains: &Remains<usize>) -> Result<usize, ProviderError> {
+        let away = |_| async { Err(ProviderError::Other("its node is away".to_owned())) };
+        Ok(remains.end(AT_START, |_| true, away).await.len())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_cannot_be_ended_holds_up_its_service_only_once_there_is_much_of_it() {
+        let (remains, shop) = (Remains::<usize>::default(), ServiceName::from("shop"));
+        let why = ProviderError::Other("its node is away".to_owned());
+        for key in 0..TOLERATED {
+            remains.add(key, &shop, &why);
+            remains.clear(Some(&shop), pass(&remains)).await.expect("it is made all the same");
+            assert!(!remains.is_clear(), "it is still to be ended");
+        }
+        remains.add(TOLERATED, &shop, &why);
+        let error = remains.clear(Some(&shop), pass(&remains)).await.unwrap_err();
+        assert_eq!(error.to_string(), "its node is away");
+        remains.clear(Some(&ServiceName::from("other")), pass(&remains)).await.unwrap();
     }
 
     #[tokio::test(start_paused = true)]

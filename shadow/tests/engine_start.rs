@@ -108,7 +108,7 @@ async fn a_start_does_not_wait_for_an_engine_that_hangs() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_removed_holds_up_its_own_service_only() {
+async fn one_that_cannot_be_removed_holds_up_nothing() {
     let fake = Fake::start(|asked, _| match asked {
         "GET /containers/json" => {
             let one = |id: &str, name: &str| serde_json::json!({ "Id": id, "State": "running", "Labels": { "foreshadow.instance": name, "foreshadow.service": "shop" } });
@@ -122,8 +122,8 @@ async fn what_cannot_be_removed_holds_up_its_own_service_only() {
     let what = Sweep { keep: Vec::new(), lost: vec![InstanceId(7), InstanceId(8)] };
     assert_eq!(provider.sweep(&what).await.unwrap(), 0);
     assert!(fake.count("DELETE /containers/c8") > 0, "one that is stuck keeps none from its end");
-    let error = provider.create(&request(9)).await.unwrap_err().to_string();
-    assert!(error.contains("c7") && error.contains("busy"), "{error}");
+    assert!(!provider.is_swept(), "it is still to be removed");
+    provider.create(&request(9)).await.unwrap();
     let other = CreateRequest { service: ServiceName::from("other"), ..request(10) };
     provider.create(&other).await.unwrap();
 }
@@ -136,7 +136,7 @@ fn listed(names: &[&str]) -> Reply {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_hangs_on_its_end_holds_up_no_other_service() {
+async fn what_hangs_on_its_end_holds_up_no_service_while_it_is_little() {
     let fake = Fake::start(|asked, _| match asked {
         "GET /containers/json" => Some(listed(&["7", "8"])),
         "DELETE /containers/c7" | "DELETE /containers/c8" => Some(Reply::Hang),
@@ -157,10 +157,10 @@ async fn what_hangs_on_its_end_holds_up_no_other_service() {
     assert!(creating.join_all().await.into_iter().all(|made| made.is_ok()));
     let waited = begun.elapsed();
     assert!(waited < Duration::from_secs(1), "{waited:?} on the paused clock");
-    let error = provider.create(&request(9)).await.unwrap_err().to_string();
-    assert!(error.contains("remove container c") || error.contains("longer than"), "{error}");
+    provider.create(&request(9)).await.expect("nor its own, as there is little of it");
     let waited = begun.elapsed();
-    assert!(waited < Duration::from_secs(65), "one after the other: {waited:?}");
+    assert!(waited < Duration::from_secs(35), "one pass: {waited:?}");
+    assert!(!provider.is_swept());
 }
 
 #[tokio::test]

@@ -41,7 +41,7 @@ fn patient(fake: &FakeCluster) -> KubernetesSpec {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_hangs_on_its_end_holds_up_no_other_service() {
+async fn what_hangs_on_its_end_holds_up_no_service_while_it_is_little() {
     let fake =
         FakeCluster::start(running(), |asked, _| (asked == "DELETE pod").then_some(Reply::Hang))
             .await;
@@ -61,10 +61,10 @@ async fn what_hangs_on_its_end_holds_up_no_other_service() {
     let waited = begun.elapsed();
     assert!(made.iter().all(Result::is_ok), "{made:?}");
     assert!(waited < Duration::from_secs(3), "{waited:?} on the paused clock");
-    let error = provider.create(&request(9)).await.unwrap_err().to_string();
-    assert!(error.contains("delete pod left-") || error.contains("longer than"), "{error}");
+    provider.create(&request(9)).await.expect("nor its own, as there is little of it");
     let waited = begun.elapsed();
-    assert!(waited < Duration::from_secs(65), "one after the other: {waited:?}");
+    assert!(waited < Duration::from_secs(35), "one pass: {waited:?}");
+    assert!(!provider.is_swept());
 }
 
 #[tokio::test(start_paused = true)]
