@@ -91,9 +91,10 @@ fn endpoint(url: &config::Endpoint) -> shadow::Endpoint {
 }
 
 fn process_spec(process: &config::ProcessProvider) -> shadow::ProcessSpec {
-    let limits = process.limits;
     shadow::ProcessSpec {
         command: process.command.clone(),
+        verbatim: false,
+        owns_output: false,
         env: pairs(&process.env),
         dir: process.dir.clone(),
         ports: process.ports.first..=process.ports.last,
@@ -101,17 +102,24 @@ fn process_spec(process: &config::ProcessProvider) -> shadow::ProcessSpec {
             user: process.user.clone(),
             group: process.group.clone(),
             clean_env: process.environment == config::Environment::Clean,
-            open_files: limits.open_files,
-            core_bytes: limits.core,
-            address_space_bytes: limits.address_space,
-            user_processes: limits.processes,
             umask: process.umask,
             no_new_privileges: process.no_new_privileges,
-            memory_bytes: limits.memory,
-            tasks: limits.tasks,
             private_network: process.network == config::Network::Private,
+            ..limited(process.limits)
         },
         output: output(process.output),
+    }
+}
+
+fn limited(limits: config::ProcessLimits) -> shadow::Confinement {
+    shadow::Confinement {
+        open_files: limits.open_files,
+        core_bytes: limits.core,
+        address_space_bytes: limits.address_space,
+        user_processes: limits.processes,
+        memory_bytes: limits.memory,
+        tasks: limits.tasks,
+        ..shadow::Confinement::default()
     }
 }
 
@@ -140,6 +148,13 @@ fn vm_spec(vm: &config::VmProvider) -> shadow::VmSpec {
         ports: vm.ports.first..=vm.ports.last,
         output: output(vm.output),
         timeout: vm.timeout,
+        confinement: shadow::Confinement {
+            user: vm.user.clone(),
+            group: vm.group.clone(),
+            ..limited(vm.limits)
+        },
+        sandbox: vm.sandbox,
+        ..shadow::VmSpec::default()
     }
 }
 

@@ -100,7 +100,7 @@ pub(super) fn output(field: Field<RawOutput>, r: &mut Reader<'_>) -> Output {
 }
 
 /// The name of a user or group; whether there is one is seen when an instance is made.
-fn account(field: Field<Word>, r: &mut Reader<'_>) -> Option<String> {
+pub(super) fn account(field: Field<Word>, r: &mut Reader<'_>) -> Option<String> {
     let at = field.given()?;
     let name = at.value.0;
     if name.is_empty() || name.contains([':', '/', '\n']) {
@@ -110,7 +110,7 @@ fn account(field: Field<Word>, r: &mut Reader<'_>) -> Option<String> {
     Some(name)
 }
 
-fn limits(raw: RawProcessLimits, r: &mut Reader<'_>) -> ProcessLimits {
+pub(super) fn limits(raw: RawProcessLimits, r: &mut Reader<'_>) -> ProcessLimits {
     fn count(field: Field<Count>, least: u64, r: &mut Reader<'_>) -> Option<u64> {
         (!field.is_absent()).then(|| range::count(field, least..=u64::MAX >> 1, least, r))
     }

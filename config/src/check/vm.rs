@@ -3,7 +3,7 @@
 use foreshadow_control::PoolSpec;
 
 use super::items;
-use super::providers::{cpu, output, placeholders, ports};
+use super::providers::{account, cpu, limits, output, placeholders, ports};
 use super::range::{self, HOUR_MS};
 use crate::raw::{Bytes, FilePath, List, RawVm, Text, Word};
 use crate::reader::{Field, Problem, Reader, quote};
@@ -15,7 +15,7 @@ const MIB: u64 = 1 << 20;
 
 /// Options of the emulator that are set from other settings, with these; nothing where they are set for
 /// good. Both `-m` and `--m` are read as the same.
-const TAKEN: [(&str, &str); 38] = [
+const TAKEN: [(&str, &str); 43] = [
     ("accel", "accel"),
     ("enable-kvm", "accel"),
     ("machine", "machine"),
@@ -53,7 +53,12 @@ const TAKEN: [(&str, &str); 38] = [
     ("no-shutdown", ""),
     ("no-reboot", ""),
     ("chroot", ""),
-    ("runas", ""),
+    ("runas", "user"),
+    ("sandbox", "sandbox"),
+    ("rtc", ""),
+    ("version", ""),
+    ("help", ""),
+    ("h", ""),
 ];
 
 pub(super) fn vm(raw: RawVm, pool: PoolSpec, r: &mut Reader<'_>) -> VmProvider {
@@ -74,6 +79,9 @@ pub(super) fn vm(raw: RawVm, pool: PoolSpec, r: &mut Reader<'_>) -> VmProvider {
     if let Field::Given(append) = &raw.append {
         placeholders(&PLACEHOLDERS, &append.value.0, &append.place, r);
     }
+    if let (Field::Given(group), true) = (&raw.group, raw.user.is_absent()) {
+        r.report(&group.place, Problem::new("a group without a user", "a user beside it"));
+    }
     let path = |field: Field<FilePath>| field.value().map(|path| path.0);
     VmProvider {
         image: path(raw.image),
@@ -89,8 +97,12 @@ pub(super) fn vm(raw: RawVm, pool: PoolSpec, r: &mut Reader<'_>) -> VmProvider {
             true => 0,
             false => range::count(raw.port, 1..=u16::MAX, 1, r),
         },
-        outbound: raw.outbound.value().is_none_or(|switch| switch.0),
+        outbound: raw.outbound.value().is_some_and(|switch| switch.0),
         args: args(raw.args, r),
+        sandbox: raw.sandbox.value().is_none_or(|switch| switch.0),
+        user: account(raw.user, r),
+        group: account(raw.group, r),
+        limits: limits(raw.limits.value().unwrap_or_default(), r),
         ports: ports(raw.ports, pool, r),
         output: output(raw.output, r),
         timeout: range::time(raw.timeout, 100..=HOUR_MS, 10_000, r),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::{CpuShare, Output, PortRange};
+use super::{CpuShare, Output, PortRange, ProcessLimits};
 use crate::units;
 
 /// Instances as virtual machines on this machine; with an image, a kernel or both.
@@ -43,6 +43,16 @@ pub struct VmProvider {
     /// Added to the emulator's command; none that Foreshadow sets itself.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub args: Vec<String>,
+    /// Whether it gives up system calls that it has no use for.
+    pub sandbox: bool,
+    /// The user it runs as; absent: Foreshadow's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// Its group; only with a user.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
+    /// What it is limited to.
+    pub limits: ProcessLimits,
     /// Ports of this machine; at least as many as the pool's `max`.
     pub ports: PortRange,
     /// How much of its serial console is kept.

@@ -2,7 +2,8 @@
 
 use super::read::table;
 use super::{
-    Bytes, Count, FilePath, List, OneOf, Ports, RawCpu, RawOutput, Switch, Text, Time, Word,
+    Bytes, Count, FilePath, List, OneOf, Ports, RawCpu, RawOutput, RawProcessLimits, Switch, Text,
+    Time, Word,
 };
 use crate::Accel;
 
@@ -32,10 +33,21 @@ table! {
         /// The port it serves on within the machine, on the address 10.0.2.15 or one that it gets by
         /// DHCP.
         port: Count = required,
-        /// Whether it may open connections to the outside. Default: on.
+        /// Whether it may open connections to the outside. That includes this machine's own loopback
+        /// (as 10.0.2.2), and with it an admin interface without a token. Default: off.
         outbound: Switch,
         /// Added to QEMU's command.
         args: List<Word>,
+        /// Whether QEMU gives up system calls that it has no use for (its -sandbox); off for one that was
+        /// built without. Default: on.
+        sandbox: Switch,
+        /// The user QEMU runs as, by name or number; it must be able to pass through the state directory
+        /// and to read the image. Default: that of Foreshadow.
+        user: Word,
+        /// The group it runs as, by name or number. Default: that of the user.
+        group: Word,
+        /// What QEMU is limited to, beside the CPU; its memory is that of the machine and some more.
+        limits: RawProcessLimits,
         /// Ports of this machine that lead there. Default: 20000-29999.
         ports: Ports,
         /// How much of its serial console is kept, in `logs` of the state directory.

@@ -20,9 +20,12 @@ fn machines_that_could_not_be_made_are_refused_where_they_are_written() {
         ("{ image: a, port: 80, args: [-daemonize] }", "options that foreshadow leaves open"),
         ("{ image: a, port: 80, args: ['{port}'] }", "expected one of {id}, {service}"),
         ("{ image: a, port: 80, ports: 20000-20001 }", "the most shadows of the pool"),
+        ("{ image: a, port: 80, args: [-version] }", "found \"-version\" in args"),
+        ("{ image: a, port: 80, args: [-sandbox, off] }", "expected sandbox beside args"),
+        ("{ image: a, port: 80, group: shop }", "found a group without a user"),
         ("{ image: a, port: 80, timeout: 1ms }", "at least 100ms"),
     ] {
-        let text = format!("health: {{ path: / }}\n    shadows: {{ provider: {{ vm: {vm} }} }}");
+        let text = format!("health: {{ path: / }}\nshadows: {{ provider: {{ vm: {vm} }} }}");
         let found = only_error("", &text);
         assert!(found.contains(message), "{vm}: {found}");
     }
@@ -31,10 +34,10 @@ fn machines_that_could_not_be_made_are_refused_where_they_are_written() {
 /// An accepted connection is QEMU's, not the guest's.
 #[test]
 fn a_machine_that_is_not_asked_for_an_answer_is_refused() {
-    for health in ["", "health: { type: tcp }\n    ", "health: { interval: 2s }\n    "] {
+    for health in ["", "health: { type: tcp }\n", "health: { interval: 2s }\n"] {
         let text = format!("{health}shadows: {{ provider: {{ vm: {{ image: a, port: 80 }} }} }}");
         let found = only_error("", &text);
-        assert!(found.contains("services.shop.shadows: found virtual machines beside"), "{found}");
+        assert!(found.contains("services.s.shadows: found virtual machines beside"), "{found}");
         assert!(found.contains("such as health: { path: / }"), "{found}");
     }
 }

@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::net::SocketAddr;
+use std::os::unix::fs::fchown;
 use std::sync::Arc;
 
 use foreshadow_control::{InstanceId, ServiceName};
@@ -69,6 +70,12 @@ impl ProcessHost {
     ) -> Result<Identity, ProviderError> {
         let output =
             self.logs.open(request.id).map_err(ProviderError::io("open", "its output file"))?;
+        if spec.owns_output
+            && let Some((uid, gid)) = spec.confinement.owner()?
+        {
+            fchown(&output, Some(uid), Some(gid))
+                .map_err(ProviderError::io("give to its user", "its output file"))?;
+        }
         let birth = Birth {
             id: request.id,
             service: &request.service,
@@ -153,10 +160,12 @@ impl ProcessHost {
     ) -> Result<bool, ProviderError> {
         // Opened before the check: what is checked is then what the descriptor names.
         let pidfd = signals::open(state.identity.pid);
-        let (true, Ok(pidfd)) = (state.identity.is_alive(), pidfd) else {
+        if !state.identity.is_alive() {
             self.end(id, state).await?;
             return Ok(false);
-        };
+        }
+        // It runs; that it cannot be watched, as for want of descriptors, is no end of it.
+        let pidfd = pidfd?;
         self.ports.adopt(state.port);
         self.watch(id, state.clone(), pidfd)?;
         self.follow(id, service, bounds, false).await?;

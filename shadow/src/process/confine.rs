@@ -42,6 +42,13 @@ pub struct Confinement {
 }
 
 impl Confinement {
+    /// The user and group that files for it must belong to; nothing for Foreshadow's own.
+    pub(crate) fn owner(&self) -> Result<Option<(u32, u32)>, ProviderError> {
+        let Some(user) = &self.user else { return Ok(None) };
+        let account = user::account(user, self.group.as_deref())?;
+        Ok(Some((account.uid, account.gid)))
+    }
+
     pub(super) fn groups(&self) -> Limits {
         Limits { memory_bytes: self.memory_bytes, tasks: self.tasks }
     }

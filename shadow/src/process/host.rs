@@ -1,7 +1,7 @@
 //! What all process providers of one Foreshadow share: facilities, ports, output, and the
 //! processes they watch.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-use super::cgroup::{self, Leaf};
+use super::cgroup::Leaf;
 use super::facilities::{CpuGroup, Facilities, Facility};
 use super::logs::Logs;
 use super::ports::Ports;
@@ -63,7 +63,9 @@ pub struct ProcessHost {
     /// What failed creations left behind and could not be ended yet, with its service.
     unended: Mutex<BTreeMap<InstanceId, ServiceName>>,
     /// Two kinds of providers find the same processes.
-    sweeping: Mutex<()>,
+    pub(super) sweeping: Mutex<()>,
+    /// What earlier runs left behind and could not be ended yet.
+    pub(super) left: Mutex<BTreeSet<InstanceId>>,
 }
 
 /// What the registry keeps of a process.
@@ -101,6 +103,7 @@ impl ProcessHost {
             engines: Engines::default(),
             machines: Machines::new(&settings.state_dir),
             sweeping: Mutex::default(),
+            left: Mutex::default(),
             clusters: Clusters::new(crate::state_dir::name(&settings.state_dir)?, marker.clone()),
             live: Mutex::default(),
             unended: Mutex::default(),
@@ -217,27 +220,12 @@ impl ProcessHost {
         self.logs.end(id);
     }
 
-    /// Ends every process made under this state directory whose instance is not in `keep`,
-    /// found by control group and by environment, and removes the files of machines. Blocks.
-    pub(crate) fn sweep(&self, keep: &[InstanceId]) -> Result<usize, ProviderError> {
-        let _turn = self.sweeping.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut ended = 0;
-        for (id, leaf) in cgroup::leftovers(&self.facilities) {
-            if !keep.contains(&id) {
-                ended += leaf.members().len();
-                leaf.kill()?;
-                leaf.remove()?;
-                self.logs.end(id);
-            }
-        }
-        ended += self.kill_marked(|id| !keep.contains(&id))?;
-        self.machines.sweep(keep)?;
-        Ok(ended)
-    }
-
     /// Kills processes by their environment until none is found any more: one that is killed may
     /// have forked since the last look.
-    fn kill_marked(&self, doomed: impl Fn(InstanceId) -> bool) -> Result<usize, ProviderError> {
+    pub(super) fn kill_marked(
+        &self,
+        doomed: impl Fn(InstanceId) -> bool,
+    ) -> Result<usize, ProviderError> {
         const ROUNDS: u32 = 200;
         let mut ended = 0;
         for round in 0..ROUNDS {
@@ -284,6 +272,7 @@ impl Drop for ProcessHost {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::process::cgroup;
     use crate::process::{ProcessProvider, ProcessSpec};
     use crate::provider::{CreateRequest, Provider as _};
 

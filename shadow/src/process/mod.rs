@@ -6,6 +6,7 @@ mod cgroup;
 mod confine;
 mod facilities;
 mod host;
+mod left;
 mod logs;
 mod ports;
 pub(crate) mod procfs;
@@ -193,8 +194,11 @@ impl Provider for ProcessProvider {
         // An engine or cluster that is named first by a reload has no sweep of its own.
         self.host.engines.keep(&what.keep);
         self.host.clusters.keep(&what.keep);
-        let (host, keep) = (Arc::clone(&self.host), what.keep.clone());
-        blocking(move || host.sweep(&keep)).await
+        self.host.sweep(&what.keep).await
+    }
+
+    fn is_swept(&self) -> bool {
+        self.host.is_swept()
     }
 }
 

@@ -23,6 +23,10 @@ pub struct ProcessSpec {
     /// Program and arguments. `{port}`, `{address}` (host:port), `{id}` and `{service}` are
     /// replaced in each; so they are in the values of `env`.
     pub command: Vec<String>,
+    /// Whether the command stands as it is: nothing in it is replaced.
+    pub verbatim: bool,
+    /// Whether it opens its output once more, and so must be the owner of that file.
+    pub owns_output: bool,
     /// Added to Foreshadow's own environment; `PORT` is always set.
     pub env: Vec<(String, String)>,
     /// Working directory; Foreshadow's own when absent.
@@ -40,6 +44,8 @@ impl Default for ProcessSpec {
     fn default() -> Self {
         Self {
             command: Vec::new(),
+            verbatim: false,
+            owns_output: false,
             env: Vec::new(),
             dir: None,
             ports: 20_000..=29_999,
@@ -81,8 +87,9 @@ pub(crate) fn spawn(spec: &ProcessSpec, mut birth: Birth<'_>) -> Result<u32, Pro
     })?;
     let fitted = Fitted::new(&spec.confinement, spec.dir.as_deref())?;
     fitted.check_reach(birth.in_group)?;
-    let program = fill(program);
-    let args: Vec<String> = args.iter().map(fill).collect();
+    let word = |text: &String| if spec.verbatim { text.clone() } else { fill(text) };
+    let program = word(program);
+    let args: Vec<String> = args.iter().map(word).collect();
     let input = birth.input.take().map_or_else(Stdio::null, Stdio::from);
     let mut command = begun(spec, &program, &args, input, birth.address)?;
     environment(&mut command, spec, &fitted, &birth, fill);

@@ -19,6 +19,8 @@ use crate::provider::{CreateRequest, Handle};
 
 /// Memory is read and written in so many times the time of an answer.
 pub(super) const MEMORY_TIMES: u32 = 10;
+/// A disk with less room than this gets no more machines: their layers grow, beside the state of Foreshadow.
+const ROOM: u64 = 256 << 20;
 /// Between two looks at how far the emulator is.
 pub(super) const LOOK: Duration = Duration::from_millis(2);
 
@@ -43,7 +45,7 @@ impl VmProvider {
         let Prepared { port, dir, memory } = prepared;
         let address = SocketAddr::new(self.host.address, port);
         let is_restored = memory.is_some();
-        let process = self.spec.process(request.id, address, &dir, is_restored);
+        let process = self.spec.process(request.id, address, &dir, &request.service, is_restored);
         let begun = self.host.begin(&process, request, port, memory).await;
         let state = begun.map_err(|error| told::explained(error, &self.spec))?;
         if let Err(error) = self.bring_up(request.id, is_restored).await {
@@ -127,11 +129,15 @@ fn prepare(
     let saved = request.from.as_ref().map(|from| saving::opened(place, spec, from)).transpose()?;
     let port = host.ports.reserve(&spec.ports)?;
     let made = place.open(request.id).and_then(|dir| {
+        place::check_room(&dir, ROOM)?;
         let disk = dir.join(DISK);
         match (&saved, &spec.image) {
             (Some(saved), Some(_)) => saving::copy(&saved.disk, &disk)?,
             (None, Some(image)) => qcow2::overlay(image, &disk)?,
             (_, None) => {}
+        }
+        if let Some((uid, gid)) = spec.confinement.owner()? {
+            place.give(&dir, spec.image.is_some(), uid, gid)?;
         }
         Ok(dir)
     });

@@ -63,9 +63,15 @@ impl Machines {
         }
     }
 
-    /// Removes what is there of machines that are not in `keep`, none of which runs. Blocks.
-    pub(crate) fn sweep(&self, keep: &[InstanceId]) -> Result<(), ProviderError> {
+    /// Removes what is there of machines that are not in `keep`, none of which runs; returns what
+    /// cannot be. Blocks.
+    pub(crate) fn sweep(&self, keep: &[InstanceId]) -> Vec<(InstanceId, ProviderError)> {
         self.place.sweep(keep)
+    }
+
+    /// Removes what is there of one that does not run. Blocks.
+    pub(crate) fn remove(&self, id: InstanceId) -> Result<(), ProviderError> {
+        place::remove(&self.place.machine(id))
     }
 
     fn get(&self, id: InstanceId) -> Option<Arc<Monitor>> {
@@ -251,8 +257,11 @@ impl Provider for VmProvider {
     }
 
     async fn sweep(&self, what: &Sweep) -> Result<usize, ProviderError> {
-        let (host, keep) = (Arc::clone(&self.host), what.keep.clone());
-        blocking(move || host.sweep(&keep)).await
+        self.host.sweep(&what.keep).await
+    }
+
+    fn is_swept(&self) -> bool {
+        self.host.is_swept()
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 
 use foreshadow_control::InstanceId;
@@ -26,6 +26,7 @@ pub(super) const ABOUT: &str = "about.json";
 const PART: &str = ".part";
 /// Memory may hold secrets.
 const PRIVATE: u32 = 0o700;
+const PASSED: u32 = 0o711;
 
 /// The directory of all machines of a state directory.
 #[derive(Clone, Debug)]
@@ -87,22 +88,64 @@ impl Place {
         fs::rename(part, &done).map_err(ProviderError::io("name", done.display()))
     }
 
-    /// Removes what belongs to machines that are not in `keep`, and snapshots that were never finished.
-    pub(super) fn sweep(&self, keep: &[InstanceId]) -> Result<(), ProviderError> {
-        for path in entries(&self.0)? {
+    /// Removes what belongs to machines that are not in `keep`, and snapshots that were never finished;
+    /// returns the machines of which that is not possible.
+    pub(super) fn sweep(&self, keep: &[InstanceId]) -> Vec<(InstanceId, ProviderError)> {
+        let mut stuck = Vec::new();
+        for path in entries(&self.0) {
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
             let id = name.strip_prefix('i').and_then(|number| number.parse().ok()).map(InstanceId);
-            if id.is_some_and(|id| !keep.contains(&id)) {
-                remove(&path)?;
+            let Some(id) = id.filter(|id| !keep.contains(id)) else { continue };
+            if let Err(error) = remove(&path) {
+                stuck.push((id, error));
             }
         }
-        for path in entries(&self.snapshots())? {
-            if path.to_string_lossy().ends_with(PART) {
-                remove(&path)?;
+        for path in entries(&self.snapshots()) {
+            if path.to_string_lossy().ends_with(PART)
+                && let Err(error) = remove(&path)
+            {
+                tracing::error!(%error, "an unfinished snapshot stays until the next start");
             }
+        }
+        stuck
+    }
+}
+
+impl Place {
+    /// Gives the directory of a machine, and its disk, to the user that its emulator runs as.
+    pub(super) fn give(
+        &self,
+        dir: &Path,
+        has_disk: bool,
+        uid: u32,
+        gid: u32,
+    ) -> Result<(), ProviderError> {
+        // It is passed through, and nothing is listed in it.
+        let passed = fs::Permissions::from_mode(PASSED);
+        fs::set_permissions(&self.0, passed)
+            .map_err(ProviderError::io("open the way to", self.0.display()))?;
+        let disk = has_disk.then(|| dir.join(DISK));
+        for path in disk.iter().map(PathBuf::as_path).chain([dir]) {
+            chown(path, Some(uid), Some(gid))
+                .map_err(ProviderError::io("give to its user", path.display()))?;
         }
         Ok(())
     }
+}
+
+/// Refuses a disk that has less than `least` bytes for others than root.
+pub(super) fn check_room(dir: &Path, least: u64) -> Result<(), ProviderError> {
+    let about = rustix::fs::statvfs(dir)
+        .map_err(|error| ProviderError::io("see the room at", dir.display())(error.into()))?;
+    let free = about.f_bavail.saturating_mul(about.f_frsize);
+    if free >= least {
+        return Ok(());
+    }
+    Err(ProviderError::Refused {
+        cause: Cause::DiskFull,
+        asked: format!("for {} MiB for a new machine at {}", least >> 20, dir.display()),
+        came_back: format!("{} MiB are free", free >> 20),
+    })
 }
 
 /// Makes a directory that must not be there yet, and those above it.
@@ -125,11 +168,15 @@ pub(super) fn remove(dir: &Path) -> Result<(), ProviderError> {
     }
 }
 
-fn entries(dir: &Path) -> Result<Vec<PathBuf>, ProviderError> {
+fn entries(dir: &Path) -> Vec<PathBuf> {
     match fs::read_dir(dir) {
-        Ok(entries) => Ok(entries.flatten().map(|entry| entry.path()).collect()),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
-        Err(error) => Err(ProviderError::io("list directory", dir.display())(error)),
+        Ok(entries) => entries.flatten().map(|entry| entry.path()).collect(),
+        Err(error) => {
+            if error.kind() != ErrorKind::NotFound {
+                tracing::error!(dir = %dir.display(), %error, "what was left there stays");
+            }
+            Vec::new()
+        }
     }
 }
 
@@ -157,7 +204,7 @@ mod tests {
     fn what_nobody_keeps_is_removed_and_snapshots_that_are_finished_stay() {
         let dir = tempfile::tempdir().unwrap();
         let place = Place::new(dir.path());
-        place.sweep(&[]).expect("nothing is there yet");
+        assert!(place.sweep(&[]).is_empty(), "nothing is there yet");
         let (kept, lost) = (InstanceId(1), InstanceId(2));
         for id in [kept, lost] {
             fs::write(place.open(id).unwrap().join(DISK), "x").unwrap();
@@ -166,9 +213,17 @@ mod tests {
         place.finish(&done, &one).unwrap();
         let (half, two) = place.begin(kept).unwrap();
         assert_ne!(one, two);
-        place.sweep(&[kept]).unwrap();
+        assert!(place.sweep(&[kept]).is_empty());
         assert!(place.machine(kept).exists() && !place.machine(lost).exists());
         assert!(place.snapshot(&one).unwrap().exists() && !half.exists());
+    }
+
+    #[test]
+    fn a_disk_without_room_gets_no_machine() {
+        let dir = tempfile::tempdir().unwrap();
+        check_room(dir.path(), 1).unwrap();
+        let error = check_room(dir.path(), u64::MAX).unwrap_err().to_string();
+        assert!(error.contains("MiB are free; make room on that disk"), "{error}");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -194,6 +194,9 @@ impl Saving {
         let refused = |error| ProviderError::io("listen in", self.dir.display())(error);
         let (path, _kept) = reachable(&self.dir, SAVE).map_err(refused)?;
         let listener = UnixListener::bind(&path).map_err(refused)?;
+        if let Some((uid, gid)) = self.spec.confinement.owner()? {
+            chown(&path, Some(uid), Some(gid)).map_err(refused)?;
+        }
         self.call("migrate-set-parameters", json!({ "max-bandwidth": 1_u64 << 40 })).await?;
         self.call("migrate", json!({ "uri": format!("unix:{SAVE}") })).await?;
         let accepted = tokio::time::timeout(self.spec.timeout, listener.accept()).await;

@@ -2,10 +2,11 @@
 
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use foreshadow_control::InstanceId;
+use foreshadow_control::{InstanceId, ServiceName};
 
 use super::place::{DISK, QMP};
 use crate::hash::fnv1a;
@@ -44,10 +45,16 @@ pub struct VmSpec {
     pub output: OutputBounds,
     /// Longest time for one answer of the emulator; saving and restoring memory have ten times it.
     pub timeout: Duration,
+    /// What the emulator is held to; it always has a clean environment and can gain no rights.
+    pub confinement: Confinement,
+    /// Whether the emulator gives up the system calls that it has no use for.
+    pub sandbox: bool,
+    /// Which file the image is, so that another of its name is another; the provider fills it in.
+    pub image_seen: Option<String>,
 }
 
 impl Default for VmSpec {
-    /// Nothing to boot; one processor, 256 MiB, whatever runs fastest, port 80.
+    /// Nothing to boot; one processor, 256 MiB, whatever runs fastest, port 80, nothing outbound.
     fn default() -> Self {
         Self {
             binary: "qemu-system-x86_64".to_owned(),
@@ -60,11 +67,14 @@ impl Default for VmSpec {
             initrd: None,
             append: String::new(),
             port: 80,
-            outbound: true,
+            outbound: false,
             args: Vec::new(),
             ports: 20_000..=29_999,
             output: OutputBounds::default(),
             timeout: Duration::from_secs(10),
+            confinement: Confinement::default(),
+            sandbox: true,
+            image_seen: None,
         }
     }
 }
@@ -81,6 +91,9 @@ pub enum Accel {
     Tcg,
 }
 
+/// No old system calls, no other user, no other programs, no change of priorities.
+const SANDBOX: &str = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny";
+
 impl VmSpec {
     /// With paths that mean the same in another directory.
     pub(super) fn absolute(mut self) -> Self {
@@ -91,6 +104,8 @@ impl VmSpec {
         if self.binary.contains('/') {
             self.binary = whole(Path::new(&self.binary)).display().to_string();
         }
+        // Read once, not with each fingerprint: a file system that hangs must hold up nothing else.
+        self.image_seen = self.image.as_deref().and_then(identity);
         self
     }
 
@@ -118,8 +133,13 @@ impl VmSpec {
         id: InstanceId,
         address: SocketAddr,
         dir: &Path,
+        service: &ServiceName,
         restored: bool,
     ) -> ProcessSpec {
+        // Its words are filled in here: what stands in braces in a path is a name like any other.
+        let fill = |text: &str| {
+            text.replace("{id}", &id.to_string()).replace("{service}", service.as_str())
+        };
         let mut command = vec![self.binary.clone()];
         let mut add = |words: &[&str]| command.extend(words.iter().map(|word| (*word).to_owned()));
         add(&["-name", &format!("foreshadow-{id}"), "-nodefaults", "-no-user-config"]);
@@ -130,6 +150,11 @@ impl VmSpec {
             Accel::Tcg => add(&["-accel", "tcg"]),
         }
         add(&["-smp", &self.cpus.to_string(), "-m", &format!("{}M", self.memory_mib)]);
+        if self.sandbox {
+            add(&["-sandbox", SANDBOX]);
+        }
+        // Its clock chip follows this machine's also while it stands still.
+        add(&["-rtc", "base=utc,clock=host"]);
         // Opened once more, to append as others do: the file is emptied when it has grown.
         add(&["-chardev", "file,id=console,path=/dev/stdout,append=on"]);
         add(&["-serial", "chardev:console"]);
@@ -155,21 +180,38 @@ impl VmSpec {
             }
         }
         if !self.append.is_empty() {
-            add(&["-append", &self.append]);
+            add(&["-append", &fill(&self.append)]);
         }
         if restored {
             add(&["-incoming", "fd:0"]);
         }
-        command.extend(self.args.iter().cloned());
+        command.extend(self.args.iter().map(|word| fill(word)));
         ProcessSpec {
             command,
+            verbatim: true,
+            owns_output: true,
             dir: Some(dir.to_owned()),
             // What Foreshadow was told in secret is nothing to a machine.
-            confinement: Confinement { clean_env: true, ..Confinement::default() },
+            confinement: Confinement {
+                clean_env: true,
+                no_new_privileges: true,
+                ..self.confinement.clone()
+            },
             output: self.output,
             ..ProcessSpec::default()
         }
     }
+}
+
+/// A file as it is now.
+fn identity(path: &Path) -> Option<String> {
+    let about = path.metadata().ok()?;
+    Some(format!(
+        "{}:{}:{}",
+        about.ino(),
+        about.len(),
+        about.mtime_nsec() + about.mtime() * 1_000_000_000
+    ))
 }
 
 #[cfg(test)]
@@ -177,8 +219,50 @@ mod tests {
     use super::*;
 
     fn command(spec: &VmSpec, restored: bool) -> String {
-        let address = SocketAddr::from(([127, 0, 0, 1], 20_001));
-        spec.process(InstanceId(7), address, Path::new("/x"), restored).command.join(" ")
+        let (address, shop) = (SocketAddr::from(([127, 0, 0, 1], 20_001)), "shop".into());
+        spec.process(InstanceId(7), address, Path::new("/x"), &shop, restored).command.join(" ")
+    }
+
+    #[test]
+    fn braces_stand_for_something_in_words_only_and_an_emulator_is_held_to_something() {
+        let spec = VmSpec {
+            kernel: Some("/boot/{id}/{port}".into()),
+            append: "name={service}-{id}".to_owned(),
+            ..VmSpec::default()
+        };
+        let text = command(&spec, false);
+        assert!(text.contains("-kernel /boot/{id}/{port} -append name=shop-i7"), "{text}");
+        assert!(
+            text.contains("-sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny"),
+            "{text}"
+        );
+        assert!(
+            text.contains("-rtc base=utc,clock=host") && text.contains(",restrict=on"),
+            "{text}"
+        );
+        let (address, shop) = (SocketAddr::from(([127, 0, 0, 1], 1)), "shop".into());
+        let confinement = Confinement { tasks: Some(9), ..Confinement::default() };
+        let spec = VmSpec { sandbox: false, confinement, ..spec };
+        let process = spec.process(InstanceId(7), address, Path::new("/x"), &shop, false);
+        let held = process.confinement;
+        assert!(
+            held.no_new_privileges && held.clean_env && held.tasks == Some(9) && process.verbatim
+        );
+        assert!(!command(&spec, false).contains("-sandbox"));
+    }
+
+    #[test]
+    fn an_image_that_was_replaced_is_another() {
+        let dir = tempfile::tempdir().unwrap();
+        let image = dir.path().join("image");
+        let print =
+            || VmSpec { image: Some(image.clone()), ..VmSpec::default() }.absolute().fingerprint();
+        std::fs::write(&image, "one").unwrap();
+        let one = print();
+        assert_eq!(one, print());
+        std::fs::write(dir.path().join("new"), "two").unwrap();
+        std::fs::rename(dir.path().join("new"), &image).unwrap();
+        assert_ne!(one, print());
     }
 
     #[test]

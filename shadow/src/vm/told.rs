@@ -116,6 +116,7 @@ fn cause(text: &str) -> Cause {
         "could not open",
         "unsupported machine type",
         "invalid option",
+        "sandbox support is not enabled",
         "invalid parameter",
         "invalid accelerator",
         "is not a valid device model",
