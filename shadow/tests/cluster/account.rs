@@ -12,14 +12,14 @@ use crate::support::request;
 
 /// Has credentials come of a command of the shell from now on.
 fn by_command(fake: &FakeCluster, script: &str) {
-    let text = std::fs::read_to_string(&fake.kubeconfig).unwrap();
-    let mut config: Value = serde_json::from_str(&text).unwrap();
+    let text = std::fs::read_to_string(&fake.kubeconfig).expect("it was written");
+    let mut config: Value = serde_json::from_str(&text).expect("it is JSON");
     config["users"][0]["user"] = json!({ "exec": {
         "apiVersion": "client.authentication.k8s.io/v1", "command": "sh", "args": ["-c", script],
         "env": [{ "name": "AWS_SECRET_ACCESS_KEY", "value": "hunter2" }],
         "interactiveMode": "IfAvailable",
     } });
-    std::fs::write(&fake.kubeconfig, config.to_string()).unwrap();
+    std::fs::write(&fake.kubeconfig, config.to_string()).expect("it can be written");
 }
 
 #[tokio::test]

@@ -97,7 +97,8 @@ async fn a_lost_lease_stops_making_and_cleaning_and_kills_nothing() {
 
 /// A provider of what was copied with all that is in it, on the same machine.
 fn copied(fake: &FakeCluster, dir: &std::path::Path) -> KubernetesProvider {
-    std::fs::copy(fake.dir.path().join("name"), dir.join("name")).unwrap();
+    std::fs::copy(fake.dir.path().join("name"), dir.join("name"))
+        .expect("a provider was made there");
     KubernetesProvider::new(&host(dir, Facility::None), fake.spec())
 }
 

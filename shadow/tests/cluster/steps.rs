@@ -118,7 +118,7 @@ fn condition(fake: &FakeCluster) -> Option<String> {
     let pod = fake.store.all("pods").remove(0);
     let conditions = pod["status"]["conditions"].as_array().cloned().unwrap_or_default();
     let ours = conditions.into_iter().find(|one| one["type"] == "foreshadow.dev/active");
-    ours.map(|one| one["status"].as_str().unwrap().to_owned())
+    ours.map(|one| one["status"].as_str().expect("a condition has a status").to_owned())
 }
 
 /// A failover must not wait for the API: a shadow is reached by its own address.
