@@ -12,7 +12,7 @@ use foreshadow_config::AuditKey;
 use crate::cli::StateDir;
 use crate::explain::utc;
 use crate::node::audit::{
-    AUDIT_DB, Head, Key, Link, Query, Verified, every, open_read_only, shown, verify,
+    AUDIT_DB, Broken, Head, Key, Link, Query, Verified, every, open_read_only, shown, verify,
 };
 
 /// What is asked of the record.
@@ -47,6 +47,10 @@ pub(crate) struct VerifyArgs {
     /// Number and hash of an entry that must be there, as the log, an export or the API told them.
     #[arg(long, value_name = "SEQ:HASH", value_parser = head)]
     expect_head: Vec<Head>,
+    /// Entries up to this one may be without a key, where the key came later. Without this none may, once
+    /// a key is given: whoever can write the file could have put them there.
+    #[arg(long, value_name = "SEQ")]
+    keyless_until: Option<u64>,
     /// Print the outcome as JSON.
     #[arg(long)]
     json: bool,
@@ -115,7 +119,8 @@ fn check(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
     let keys = given.chain(configured.map(Ok)).collect::<anyhow::Result<Vec<_>>>()?;
     let keys: Vec<Key> = keys.iter().map(|key| Key::new(key.secret.expose())).collect();
     let outcome = verify(&open_read_only(&path)?, &keys, &args.expect_head)
-        .with_context(|| format!("{} cannot be read to its end", path.display()))?;
+        .with_context(|| format!("{} cannot be read to its end", path.display()))?
+        .and_then(|good| if keys.is_empty() { Ok(good) } else { keyed(good, args.keyless_until) });
     let mut out = crate::out::stdout();
     match &outcome {
         Ok(good) if args.json => writeln!(out, "{}", as_json(good))?,
@@ -128,6 +133,21 @@ fn check(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
         Err(broken) => writeln!(out, "{}: NOT WHOLE: {broken}", path.display())?,
     }
     Ok(if outcome.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Refuses entries that a key does not vouch for. They come first: behind one with a key those without
+/// are refused anyway.
+fn keyed(good: Verified, keyless_until: Option<u64>) -> Result<Verified, Broken> {
+    let last = good.head.seq.saturating_sub(good.keyed);
+    let Some((first, _)) = good.first.filter(|(first, _)| *first <= last) else { return Ok(good) };
+    if keyless_until.is_some_and(|until| until >= last) {
+        return Ok(good);
+    }
+    let what = format!(
+        "written without a key, as are those up to entry {last}: whoever can write the file may have \
+         put them there; if the key came after them, say so by --keyless-until {last}"
+    );
+    Err(Broken { seq: keyless_until.map_or(first, |until| first.max(until + 1)), what })
 }
 
 fn as_json(good: &Verified) -> serde_json::Value {
@@ -262,5 +282,22 @@ mod tests {
         assert_eq!(time("1795303805042"), Ok(1_795_303_805_042));
         assert_eq!(time("2026-11-21T23:30:05.042Z"), Ok(1_795_303_805_042));
         assert!(time("24h").unwrap() > 1_700_000_000_000 && time("yesterday").is_err());
+    }
+
+    #[test]
+    fn what_no_key_vouches_for_is_refused_unless_the_key_is_said_to_have_come_later() {
+        let good = |keyed| Verified {
+            count: 10,
+            first: Some((3, 0)),
+            head: Head { seq: 12, hash: String::new() },
+            keyed,
+            ..Verified::default()
+        };
+        assert!(keyed(good(10), None).is_ok());
+        let made_anew = keyed(good(1), None).unwrap_err();
+        assert_eq!(made_anew.seq, 3);
+        assert!(made_anew.what.contains("--keyless-until 11"), "{made_anew}");
+        assert_eq!(keyed(good(1), Some(10)).unwrap_err().seq, 11);
+        assert!(keyed(good(1), Some(11)).is_ok());
     }
 }

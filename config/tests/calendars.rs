@@ -104,3 +104,32 @@ fn of_very_many_events_only_the_soonest_and_the_latest_are_laid_out() {
     let back = forecast.last_occurrences(FRIDAY_MS - 366 * DAY_MS, FRIDAY_MS);
     assert_eq!((back.len(), back[0].start_ms), (10_000, FRIDAY_MS - 2 * MINUTE_MS));
 }
+
+#[test]
+fn zones_that_are_nothing_but_work_are_left_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("zones.ics");
+    let part = "BEGIN:STANDARD\nDTSTART:16010101T000000\nTZOFFSETFROM:+0100\nTZOFFSETTO:+0200\n\
+                RRULE:FREQ=YEARLY;BYMONTH=3;BYDAY=-1SU\nEND:STANDARD\n";
+    let zone =
+        |nth: usize| format!("BEGIN:VTIMEZONE\nTZID:Z{nth}\n{}END:VTIMEZONE\n", part.repeat(400));
+    let event = |zone: &str| {
+        format!(
+            "BEGIN:VEVENT\nSUMMARY:{:.9}\nDTSTART;TZID={zone}:20261121T100000\nEND:VEVENT\n",
+            zone
+        )
+    };
+    let zones: String = (0..5).map(zone).collect();
+    let named: String = (0..5).map(|nth| event(&format!("Z{nth}"))).collect();
+    let long = event(&"/".repeat(300_000));
+    std::fs::write(&file, format!("BEGIN:VCALENDAR\n{zones}{named}{long}END:VCALENDAR\n")).unwrap();
+    let forecast = forecast(file.to_str().unwrap());
+    let left_out = &forecast.calendars[0].left_out;
+    let whys: Vec<&str> = left_out.iter().map(|one| one.why.as_str()).collect();
+    assert_eq!(
+        whys.iter().filter(|why| why.contains("more than 1000 parts")).count(),
+        3,
+        "{whys:?}"
+    );
+    assert!(whys.iter().any(|why| why.contains("300000 bytes long")), "{whys:?}");
+}

@@ -6,7 +6,7 @@
 #[path = "support/paused.rs"]
 mod paused;
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -41,6 +41,9 @@ struct Told {
     ends_slowly: AtomicBool,
     /// A sweep fails.
     stuck: AtomicBool,
+    /// Those up to here were made after something that has changed since.
+    rolled_out: AtomicU64,
+    left: AtomicBool,
 }
 
 impl Told {
@@ -115,6 +118,12 @@ impl Provider for Told {
     async fn exited(&self, _: &Handle) -> ExitDetail {
         self.ended.notified().await;
         ExitDetail("its pod is being deleted".to_owned())
+    }
+    async fn is_outdated(&self, handle: &Handle) -> bool {
+        handle.id.0 <= self.rolled_out.load(Ordering::Relaxed)
+    }
+    async fn leave(&self) {
+        self.left.store(true, Ordering::Relaxed);
     }
     async fn leaves_within(&self, _: &Handle) -> Option<Duration> {
         *self.leaves_within.lock().unwrap()
@@ -286,4 +295,36 @@ async fn what_cannot_be_swept_keeps_no_start_from_coming_about() {
     provider.stuck.store(true, Ordering::Relaxed);
     let manager = manager(&dir, &[("shop", &provider)]).await;
     one_at(&manager, Tier::Serving).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_rolled_out_since_replaces_shadows_one_by_one_and_none_that_serves() {
+    let (dir, provider) = (tempfile::tempdir().unwrap(), Arc::new(Told::default()));
+    let manager = manager(&dir, &[("shop", &provider)]).await;
+    for tier in [Tier::Serving, Tier::Warm, Tier::Warm] {
+        manager.apply(&shop(), &[Action::Create { tier }]);
+    }
+    let all = || manager.snapshot();
+    let rest = || all().iter().all(|one| one.moving_to.is_none() && one.tier >= Tier::Warm);
+    until("they are there", || all().len() == 3 && rest()).await;
+    let newest = all().iter().map(|one| one.id.0).max().unwrap();
+    provider.rolled_out.store(newest, Ordering::Relaxed);
+    for left in [1, 0] {
+        until("one is taken back", || all().len() == 2).await;
+        tokio::time::sleep(Duration::from_secs(120)).await;
+        assert_eq!(all().len(), 2, "the next one waits for a fresh one");
+        assert!(all().iter().any(|one| one.tier == Tier::Serving));
+        manager.apply(&shop(), &[Action::Create { tier: Tier::Warm }]);
+        if left > 0 {
+            until("the fresh one is there", || all().iter().any(|one| one.id.0 > newest)).await;
+        }
+    }
+    until("all but the one that serves are fresh", || {
+        all().len() == 3 && rest() && all().iter().filter(|one| one.id.0 > newest).count() == 2
+    })
+    .await;
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    assert_eq!(all().iter().filter(|one| one.outdated).count(), 1, "{:?}", all());
+    manager.shutdown().await;
+    assert!(provider.left.load(Ordering::Relaxed), "what is held only while it runs is given back");
 }

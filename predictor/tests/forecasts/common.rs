@@ -18,7 +18,6 @@ impl Rng {
     }
 
     /// A Poisson count: arrivals with exponential gaps until the time is over.
-    #[expect(clippy::disallowed_methods, reason = "made input may differ in the last bit")]
     fn poisson(&mut self, mean: f64) -> f64 {
         let mut time = 0.0;
         let mut count = 0.0;

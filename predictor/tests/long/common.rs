@@ -20,7 +20,6 @@ impl Noise {
 }
 
 /// Requests per second of a service that sleeps at night and rests at weekends.
-#[expect(clippy::disallowed_methods, reason = "made input may differ in the last bit")]
 pub(crate) fn traffic(hour: usize) -> f64 {
     let of_day = (hour % DAY) as f64 / DAY as f64;
     let day = 60.0 - 50.0 * (std::f64::consts::TAU * of_day).cos();

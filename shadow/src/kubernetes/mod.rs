@@ -32,6 +32,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) use self::cluster::Clusters;
 pub use self::spec::{ClusterAccess, KubernetesSpec, PodImage, PodSource};
 
+use self::clean::Remain;
 use self::cluster::Cluster;
 use self::ending::Grace;
 use crate::error::ProviderError;
@@ -160,6 +161,17 @@ impl Provider for KubernetesProvider {
                 Err(failed.error)
             }
         }
+    }
+
+    /// A claim is waited for: which pod it may have taken is not known by name.
+    fn can_call_off(&self) -> bool {
+        !matches!(self.spec.pod, PodSource::Claim(_))
+    }
+
+    async fn call_off(&self, request: &CreateRequest) {
+        let name = body::pod_name(&self.cluster.owner, request.id);
+        let left = Remain { id: request.id, name, uid: None, spare: None };
+        self.cluster.undo(left, &request.service, self.spec.timeout).await;
     }
 
     async fn freeze(&self, _handle: &Handle) -> Result<(), ProviderError> {

@@ -11,6 +11,7 @@ mod room;
 mod runner;
 mod start;
 mod steps;
+mod told;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -228,6 +229,7 @@ impl Manager {
             let left = *self.inner.running.borrow();
             tracing::error!(left, "shadows did not end in time; the next start takes them over");
         }
+        told::leave(&self.inner).await;
         if let Err(error) = self.inner.registry.flush().await {
             tracing::error!(%error, "the instance registry may miss the last changes");
         }

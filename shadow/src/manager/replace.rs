@@ -97,6 +97,21 @@ pub(super) fn reached(state: &mut State, service: &ServiceName, from: Tier, outd
     retire(state, service);
 }
 
+/// A shadow was found to be made after something that has changed since, such as a Deployment that was
+/// rolled out. The first of its service lets the replacement begin; fresh ones carry it on.
+pub(super) fn found(state: &mut State, id: InstanceId, service: &ServiceName) {
+    let is_first = !state.entries.values().any(|e| e.view.service == *service && e.view.outdated);
+    let Some(entry) = state.entries.get_mut(&id) else { return };
+    if std::mem::replace(&mut entry.view.outdated, true) {
+        return;
+    }
+    tracing::info!(%service, instance = %id, "what it was made after has changed since");
+    if is_first && let Some(pool) = state.pools.get_mut(service) {
+        pool.replacements = 1;
+    }
+    retire(state, service);
+}
+
 /// Ends as many outdated shadows as may go now, least ready first; none that serves, drains, or
 /// is on its way to serve.
 pub(super) fn retire(state: &mut State, service: &ServiceName) {

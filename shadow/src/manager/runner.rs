@@ -3,16 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use foreshadow_control::{Fact, InstanceId, ResourceSample, Tier};
+use foreshadow_control::{Fact, InstanceId, Tier};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::steps::StepError;
+use super::told::{Told, USAGE_EVERY};
 use super::{Inner, Order, replace, whole_ms};
 use crate::error::ProviderError;
 use crate::lifecycle::{Failure, Lifecycle};
-use crate::provider::{Handle, Usage};
+use crate::provider::Handle;
 use crate::settings::ServiceShadows;
 
 /// Pause before a step that failed without harm is tried again; doubled each time.
@@ -21,10 +22,6 @@ const LONGEST_RETRY: Duration = Duration::from_secs(10);
 /// What still cannot be ended is said again after the first pause, then after twice that each time.
 const FIRST_QUIET: Duration = Duration::from_secs(10);
 const LONGEST_QUIET: Duration = Duration::from_secs(3_600);
-/// How often it is read what an instance uses.
-const USAGE_EVERY: Duration = Duration::from_secs(1);
-/// Longest time to read it; it is not known then.
-const USAGE_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Walks one shadow.
 pub(super) struct Runner {
@@ -47,12 +44,14 @@ pub(super) struct Runner {
     /// When its provider was last found away on its way up, which it then took without it.
     pub(super) away: Option<Instant>,
     next_check: Option<Instant>,
-    usage_at: Instant,
+    pub(super) usage_at: Instant,
     /// It is read beside all else: a provider that is slow to tell must hold up neither orders nor the
     /// news of its end.
-    usage: JoinSet<Usage>,
+    pub(super) usage: JoinSet<Told>,
     /// Processor time used, and when that was read.
-    cpu_read: Option<(u64, Instant)>,
+    pub(super) cpu_read: Option<(u64, Instant)>,
+    /// When its provider is asked next whether it was made after something that has changed.
+    pub(super) rollout_at: Instant,
 }
 
 /// Counts a runner out, however it ends.
@@ -93,6 +92,7 @@ impl Runner {
             usage_at: Instant::now() + USAGE_EVERY,
             usage: JoinSet::new(),
             cpu_read: None,
+            rollout_at: Instant::now(),
         };
         runner.plan_check();
         runner
@@ -212,8 +212,8 @@ impl Runner {
                 }
             }
             Some(read) = self.usage.join_next() => {
-                if let Ok(usage) = read {
-                    self.show_usage(usage);
+                if let Ok(told) = read {
+                    self.show(told);
                 }
             }
             () = due(self.handle.is_some().then_some(self.usage_at)) => self.read_usage(),
@@ -223,32 +223,6 @@ impl Runner {
             }
         }
         Ok(())
-    }
-
-    /// Begins to read what it uses, unless that is under way.
-    fn read_usage(&mut self) {
-        self.usage_at = Instant::now() + USAGE_EVERY;
-        let (Some(handle), true) = (self.handle.clone(), self.usage.is_empty()) else { return };
-        let provider = Arc::clone(&self.settings.provider);
-        self.usage.spawn(async move {
-            tokio::time::timeout(USAGE_PATIENCE, provider.usage(&handle)).await.unwrap_or_default()
-        });
-    }
-
-    /// Shows what it uses, for the next tick to see.
-    fn show_usage(&mut self, usage: Usage) {
-        let mut sample = usage.sample;
-        let now = Instant::now();
-        let cpu_read = usage.cpu_us.map(|us| (us, now));
-        if let (Some((us, _)), Some((before_us, before))) = (cpu_read, self.cpu_read) {
-            let elapsed_us = now.saturating_duration_since(before).as_secs_f64() * 1e6;
-            let used_us = us.saturating_sub(before_us) as f64;
-            sample.cpu_cores = (elapsed_us > 0.0).then_some(used_us / elapsed_us);
-        }
-        self.cpu_read = cpu_read;
-        if let Some(entry) = self.inner.lock().entries.get_mut(&self.id) {
-            entry.view.resources = (sample != ResourceSample::default()).then_some(sample);
-        }
     }
 
     /// A step failed without harm: it is tried again after a while, unless an order comes.

@@ -36,7 +36,7 @@ pub(crate) use entry::{Actor, Entry, Outcome};
 pub(crate) use page::{LONGEST_PAGE, PAGE, Query, every, shown};
 pub(crate) use rarely::Rarely;
 pub(crate) use store::{Head, open_read_only};
-pub(crate) use verify::{Verified, verify};
+pub(crate) use verify::{Broken, Verified, verify};
 
 /// Name of the record in the state directory.
 pub(crate) const AUDIT_DB: &str = "audit.db";

@@ -1,6 +1,6 @@
 //! Which zone is meant by a TZID: real calendars write names of Windows, and paths of their makers.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -11,6 +11,10 @@ use super::windows;
 
 /// Zones that a calendar writes out, of which are read.
 const MOST_ZONES: usize = 100;
+/// Parts that are laid out of all of them.
+const MOST_PARTS: usize = 1_000;
+/// Bytes of a name; each of its tails is looked for.
+const LONGEST_NAME: usize = 255;
 /// Changes of clocks that are laid out of one rule of a zone: from 1601, where Outlook's begin, on.
 const MOST_CHANGES: usize = 600;
 /// Unix time until which they are: 2120-01-01.
@@ -20,6 +24,8 @@ const LAID_OUT_UNTIL_S: i64 = 4_733_510_400;
 pub(super) struct Zones<'a> {
     written: BTreeMap<&'a str, &'a Component<'a>>,
     known: RefCell<BTreeMap<String, Result<Zone, String>>>,
+    /// Parts of zones that were laid out so far.
+    parts: Cell<usize>,
     /// Of times that name none, where the calendar names one.
     own: Option<&'a str>,
 }
@@ -30,7 +36,12 @@ impl<'a> Zones<'a> {
         let named = zones.filter_map(|zone| Some((zone.get("TZID")?.value(), zone)));
         let written = named.take(MOST_ZONES).collect();
         let own = calendar.get("X-WR-TIMEZONE").map(|line| line.value());
-        Self { written, known: RefCell::default(), own: own.filter(|own| !own.is_empty()) }
+        Self {
+            written,
+            known: RefCell::default(),
+            parts: Cell::new(0),
+            own: own.filter(|own| !own.is_empty()),
+        }
     }
 
     /// The zone of a time with this TZID, or with none.
@@ -39,6 +50,9 @@ impl<'a> Zones<'a> {
     /// That nobody knows it.
     pub(super) fn find(&self, name: Option<&str>) -> Result<Zone, String> {
         let Some(name) = name.or(self.own) else { return Ok(Zone::HERE) };
+        if name.len() > LONGEST_NAME {
+            return Err(format!("the name of its zone is {} bytes long", name.len()));
+        }
         if let Some(known) = self.known.borrow().get(name) {
             return known.clone();
         }
@@ -54,6 +68,7 @@ impl<'a> Zones<'a> {
     fn look_up(&self, name: &str) -> Result<Zone, String> {
         let written = self.written.get(name);
         let place = written.and_then(|zone| zone.get("X-LIC-LOCATION"));
+        let place = place.filter(|place| place.value().len() <= LONGEST_NAME);
         let known = by_name(name).or_else(|| by_name(place?.value()));
         if let Some(zone) = known {
             return Ok(zone);
@@ -65,6 +80,11 @@ impl<'a> Zones<'a> {
                 shown(name)
             ));
         };
+        let parts = self.parts.get() + zone.within.len();
+        if parts > MOST_PARTS {
+            return Err(format!("the zones of its calendar have more than {MOST_PARTS} parts"));
+        }
+        self.parts.set(parts);
         changes(zone).map(|changes| Zone::Listed(Arc::new(changes))).map_err(|error| {
             format!("the VTIMEZONE {:?} in line {}: {error}", shown(name), zone.number)
         })
