@@ -1,5 +1,7 @@
 //! Announced events: changes of them on their way to the loop, and which of all an observation tells.
 
+use std::collections::BTreeSet;
+
 use foreshadow_control::Announced;
 use tokio::sync::{AcquireError, Mutex, MutexGuard, Semaphore, SemaphorePermit};
 
@@ -7,6 +9,8 @@ use super::decisions::Event;
 
 /// Events to come that are told of: as many as the controller looks at.
 const MOST_UPCOMING: usize = 64;
+/// Events that run which are told of: a calendar may say that thousands do.
+const MOST_RUNNING: usize = 64;
 
 /// Changes that may wait for the same tick: each brings a list of all events.
 pub(crate) const CHANGES_AT_ONCE: usize = 16;
@@ -40,21 +44,38 @@ impl Announcing {
     }
 }
 
+/// All that an event is, in order.
+pub(super) fn all_of(event: &Event) -> ((u64, &str, &str), u64, u64) {
+    (key(event), event.end_ms, event.lift.to_bits())
+}
+
+/// What an event is known by, whatever else of it is changed.
+fn key(event: &Event) -> (u64, &str, &str) {
+    (event.start_ms, &event.name, &event.service)
+}
+
+/// Of more than 64 events that run those that change demand most.
+pub(super) fn most_telling<T>(mut running: Vec<T>, lift: impl Fn(&T) -> f64) -> Vec<T> {
+    if running.len() > MOST_RUNNING {
+        // As far from 1 downwards as upwards: half of it is as telling as twice.
+        let telling = |event: &T| lift(event).max(1e-9).ln().abs();
+        running.sort_by(|one, other| telling(other).total_cmp(&telling(one)));
+        running.truncate(MOST_RUNNING);
+    }
+    running
+}
+
 /// Takes out of `started` what is over at `at_ms`, and what is known no more though it has not ended; the
 /// latter is given back as what ended now.
 pub(super) fn cut_short<'a>(
     started: &mut Vec<Event>,
-    known: impl Iterator<Item = &'a Event> + Clone,
+    known: impl Iterator<Item = &'a Event>,
     at_ms: u64,
 ) -> Vec<Event> {
     started.retain(|event| event.end_ms > at_ms);
-    let is_known = |event: &Event| {
-        // An event that was changed goes on.
-        known.clone().any(|known| {
-            (known.start_ms, &known.name, &known.service)
-                == (event.start_ms, &event.name, &event.service)
-        })
-    };
+    // An event that was changed goes on.
+    let known: BTreeSet<_> = known.filter(|event| event.start_ms <= at_ms).map(key).collect();
+    let is_known = |event: &Event| known.contains(&key(event));
     let gone = started.extract_if(.., |event| !is_known(event));
     gone.map(|event| Event { end_ms: at_ms, ..event }).collect()
 }
@@ -75,6 +96,7 @@ pub(super) fn announced<'a>(
         lift: lift(event),
     };
     let upcoming = upcoming.into_iter().map(announced).filter(|event| event.lift > 1.0);
+    let running = most_telling(running, |event| event.lift);
     running.into_iter().map(announced).chain(upcoming.take(MOST_UPCOMING)).collect()
 }
 
@@ -97,6 +119,22 @@ mod tests {
         assert_eq!(ended, [event("match", 200)]);
         assert_eq!(started, [event("sale", 500)]);
         assert!(cut_short(&mut started, known.iter(), 300).is_empty());
+    }
+
+    #[test]
+    fn of_very_many_that_run_those_are_told_that_change_demand_most() {
+        let events: Vec<Event> = (0..30_000)
+            .map(|nth| Event {
+                service: "shop".to_owned(),
+                name: nth.to_string(),
+                start_ms: nth,
+                end_ms: 90_000,
+                lift: if nth % 1_000 == 0 { 3.0 } else { 1.01 },
+            })
+            .collect();
+        let told = announced(events.iter(), |event| event.lift, 40_000);
+        assert_eq!(told.len(), MOST_RUNNING);
+        assert_eq!(told.iter().filter(|event| event.lift == 3.0).count(), 30);
     }
 
     #[test]

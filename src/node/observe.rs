@@ -1,6 +1,6 @@
 //! Meters, facts and orders of one tick, put together into one observation.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use foreshadow_mirror::Mirrorer;
 use foreshadow_proxy::{DataPlane, InstanceDrain};
 use foreshadow_shadow::{Manager, ShadowInstance};
 
-use super::announced::{announced, cut_short};
+use super::announced::{all_of, announced, cut_short};
 use super::audit::Audit;
 use super::decisions::Event;
 use super::long::{Calendar, LongForecasts};
@@ -115,7 +115,8 @@ impl Observer {
         let known = self.events.iter().chain(calendar.values().flatten());
         let mut changed = cut_short(&mut self.started, known, at_ms);
         let runs = |event: &&Event| event.start_ms <= at_ms && event.end_ms > at_ms;
-        let new = |event: &&Event| runs(event) && !self.started.contains(event);
+        let before: BTreeSet<_> = self.started.iter().map(all_of).collect();
+        let new = |event: &&Event| runs(event) && !before.contains(&all_of(event));
         let begun = |event: &&Event| event.start_ms <= at_ms;
         let of_calendars = calendar.values().flat_map(|events| events.iter().take_while(begun));
         let all = self.events.iter().chain(of_calendars);

@@ -5,12 +5,14 @@ use foreshadow_control::ServiceName;
 use foreshadow_predictor::long::Event;
 
 use super::Calendar;
+use crate::node::announced::most_telling;
 use crate::node::{Shared, decisions};
 
 /// How far ahead occurrences of calendars are looked up: as far as any curve looks, and a day more.
 const CALENDAR_MS: u64 = 8 * 86_400_000;
-/// Occurrences of all calendars that are looked at: the soonest.
+/// Occurrences to come of all calendars that are looked at, and of those of one service.
 const MOST_COMING: usize = 10_000;
+const MOST_OF_SERVICE: usize = 1_000;
 
 /// Announced events and those of calendars that have not started.
 pub(super) fn upcoming(
@@ -43,26 +45,41 @@ pub(super) fn as_event(occurrence: Occurrence) -> Event {
     }
 }
 
-/// What the calendars and rules of all services say of the next days, what runs included; of more
-/// than 10,000 occurrences the soonest.
+/// What the calendars and rules of all services say of the next days. Of a service, of what runs the
+/// 64 that change demand most, and of what is to come the soonest thousand; of all services together
+/// the soonest of those to come.
 pub(super) fn coming(config: &Config, now_ms: u64) -> Calendar {
-    let mut coming: Vec<(&ServiceName, Occurrence)> = Vec::new();
+    let mut calendar = Calendar::new();
+    let mut later: Vec<(&ServiceName, Occurrence)> = Vec::new();
     for (service, configured) in &config.services {
         let until_ms = now_ms.saturating_add(CALENDAR_MS);
         let occurrences = configured.forecast.occurrences(now_ms, until_ms);
-        coming.extend(occurrences.into_iter().map(|occurrence| (service, occurrence)));
+        let (running, to_come): (Vec<_>, Vec<_>) =
+            occurrences.into_iter().partition(|occurrence| occurrence.start_ms <= now_ms);
+        let running = running.into_iter().map(|occurrence| as_announced(service, occurrence));
+        let mut running = most_telling(running.collect(), |event| event.lift);
+        running.sort_by_key(|event| event.start_ms);
+        if !running.is_empty() {
+            calendar.insert(service.clone(), running);
+        }
+        let soonest = to_come.into_iter().take(MOST_OF_SERVICE);
+        later.extend(soonest.map(|occurrence| (service, occurrence)));
     }
-    coming.sort_by_key(|(_, occurrence)| occurrence.start_ms);
-    coming.truncate(MOST_COMING);
-    let mut calendar = Calendar::new();
-    for (service, occurrence) in coming {
-        calendar.entry(service.clone()).or_default().push(decisions::Event {
-            service: service.to_string(),
-            name: occurrence.name,
-            start_ms: occurrence.start_ms,
-            end_ms: occurrence.end_ms,
-            lift: occurrence.lift,
-        });
+    later.sort_by_key(|(_, occurrence)| occurrence.start_ms);
+    later.truncate(MOST_COMING);
+    for (service, occurrence) in later {
+        let events = calendar.entry(service.clone()).or_default();
+        events.push(as_announced(service, occurrence));
     }
     calendar
+}
+
+fn as_announced(service: &ServiceName, occurrence: Occurrence) -> decisions::Event {
+    decisions::Event {
+        service: service.to_string(),
+        name: occurrence.name,
+        start_ms: occurrence.start_ms,
+        end_ms: occurrence.end_ms,
+        lift: occurrence.lift,
+    }
 }
