@@ -63,7 +63,8 @@ impl CalendarFile {
 
 /// The text of a calendar file, or why there is none.
 pub(crate) fn read_calendar(file: &Path) -> Result<String, String> {
-    file::read_text(file, MAX_CALENDAR_BYTES).map_err(|error| error.to_string())
+    let bytes = file::read_whole(file, MAX_CALENDAR_BYTES).map_err(|error| error.to_string())?;
+    super::calendar::text(bytes).map_err(|error| error.to_string())
 }
 
 pub(crate) fn fingerprint(read: &Result<String, String>) -> u64 {

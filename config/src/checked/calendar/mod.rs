@@ -15,6 +15,7 @@ use super::events::LeftOut;
 use super::recurring::Effort;
 use event::{Fault, Identity, Revision};
 use syntax::Component;
+pub(super) use syntax::text;
 use zones::Zones;
 
 /// What a calendar holds.

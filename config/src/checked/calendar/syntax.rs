@@ -110,6 +110,39 @@ impl<'a> Component<'a> {
     }
 }
 
+/// The text of a file, in which a line may be folded in the middle of a character (RFC 5545, 3.1); such
+/// a fold is undone, and lines behind it count one less.
+///
+/// # Errors
+/// That it is no UTF-8.
+pub(in crate::checked) fn text(bytes: Vec<u8>) -> Result<String, std::str::Utf8Error> {
+    let mut bytes = match String::from_utf8(bytes) {
+        Ok(text) => return Ok(text),
+        Err(error) => error.into_bytes(),
+    };
+    let mut mended = Vec::with_capacity(bytes.len());
+    let mut rest = bytes.as_mut_slice();
+    loop {
+        let error = match std::str::from_utf8(rest) {
+            Ok(_) => break,
+            Err(error) => error,
+        };
+        // What was begun of a character is followed by the fold, and that by the rest of it.
+        let begun = error.error_len().unwrap_or(0);
+        let at = error.valid_up_to() + begun;
+        let fold = [&b"\r\n "[..], b"\r\n\t", b"\n ", b"\n\t"];
+        let Some(fold) = fold.iter().find(|fold| begun > 0 && rest[at..].starts_with(fold)) else {
+            return Err(error);
+        };
+        // The character goes on behind the fold: its beginning is moved there.
+        rest.copy_within(at - begun..at, at - begun + fold.len());
+        mended.extend_from_slice(&rest[..at - begun]);
+        rest = &mut rest[at - begun + fold.len()..];
+    }
+    mended.extend_from_slice(rest);
+    String::from_utf8(mended).map_err(|error| error.utf8_error())
+}
+
 /// The calendars of a text, of each what is read.
 ///
 /// # Errors
@@ -211,6 +244,22 @@ pub(super) fn shown(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_line_may_be_folded_in_the_middle_of_a_character() {
+        for fold in ["\r\n ", "\n\t"] {
+            for (sign, at) in [("é", 1), ("€", 1), ("€", 2), ("\u{1f525}", 3)] {
+                let (begun, rest) = sign.as_bytes().split_at(at);
+                let bytes = [b"SUMMARY:a", begun, fold.as_bytes(), rest, b"b\nX:1\n"].concat();
+                assert_eq!(text(bytes).unwrap(), format!("SUMMARY:a{sign}b\nX:1\n"));
+            }
+        }
+        let twice = [b"\xc3\n \xa9" as &[u8], b"\xe2\n \x82\n \xac"].concat();
+        assert_eq!(text(twice).unwrap(), "é€");
+        for wrong in [b"\xff\n x" as &[u8], b"a\xc3", b"\xc3\n", b"\xe9t\xe9\n"] {
+            assert!(text(wrong.to_vec()).is_err(), "{wrong:?}");
+        }
+    }
 
     #[test]
     fn folded_and_quoted_lines_are_read() {

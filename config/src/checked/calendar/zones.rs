@@ -58,7 +58,8 @@ impl<'a> Zones<'a> {
         }
         let found = self.look_up(name);
         let mut known = self.known.borrow_mut();
-        if known.len() < MOST_ZONES {
+        // Names that nobody knows take the place of none that the calendar writes out.
+        if known.len() < MOST_ZONES || self.written.contains_key(name) {
             known.insert(name.to_owned(), found.clone());
         }
         found
