@@ -145,13 +145,14 @@ table! {
 table! {
     /// A calendar file, and what its events do. An event's own X-FORESHADOW-LIFT comes first, and
     /// what its repeats were seen to do outweighs both. Cancelled events do not happen, moved repeats
-    /// where they were moved; of revisions the newest counts (SEQUENCE). Zones are known by their
+    /// where they were moved; of revisions the newest counts (SEQUENCE), in whichever calendar of the
+    /// file it stands; of a calendar that cancels (METHOD) all events are off. Zones are known by their
     /// names in the IANA database and on Windows, else by the VTIMEZONE of the calendar; what names
     /// none is of its X-WR-TIMEZONE, or else of this machine. A time that a clock skips is read with
     /// the offset before, of one that it shows twice the first counts; repeats within a day skip what
     /// the clock does. UNTIL as a date includes its day. An event without an end takes an hour. An
-    /// event that cannot be followed is left out, which `foreshadow check`, the log and GET
-    /// /api/v1/events say with its line; a file that is no calendar is refused.
+    /// event that cannot be followed, or that holds a line without form, is left out, which `foreshadow
+    /// check`, the log and GET /api/v1/events say with its line; a file that is no calendar is refused.
     RawCalendar {
         /// The file.
         file: FilePath = required,

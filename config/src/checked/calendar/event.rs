@@ -31,13 +31,9 @@ impl Fault {
     }
 }
 
-/// What revisions of one event have in common: its UID, and which occurrence, Unix time, it stands
-/// in for.
-pub(super) type Identity<'a> = (&'a str, Option<i64>);
-
 /// How new an event is among those of its UID: its sequence, then when that was written (RFC 5545,
 /// sections 3.8.7.4 and 3.8.7.2).
-pub(super) type Revision = (u64, String);
+pub(super) type Revision = (i64, String);
 
 /// What happens.
 pub(super) fn name(event: &Component<'_>) -> String {
@@ -46,33 +42,42 @@ pub(super) fn name(event: &Component<'_>) -> String {
     if name.trim().is_empty() { "event".to_owned() } else { name }
 }
 
-/// Which event it is, where it says so, and how new.
-pub(super) fn identity<'a>(
-    event: &'a Component<'_>,
+/// Which occurrence of its UID it stands in for; absent for the event itself.
+pub(super) fn stands_in_for(
+    event: &Component<'_>,
     zones: &Zones<'_>,
-) -> Result<(Option<Identity<'a>>, Revision), Fault> {
-    let which = match event.get("RECURRENCE-ID") {
-        Some(line) if line.parameter("RANGE").is_some() => {
-            return Err(Fault::at(line)(
-                "RECURRENCE-ID with a RANGE is not understood: end the event before the change \
-                 with UNTIL and begin another one"
-                    .to_owned(),
-            ));
-        }
-        Some(line) => Some(Moment::read(line, zones).map_err(Fault::at(line))?.at_s()),
-        None => None,
-    };
+) -> Result<Option<Moment>, Fault> {
+    let Some(line) = event.get("RECURRENCE-ID") else { return Ok(None) };
+    if line.parameter("RANGE").is_some() {
+        return Err(Fault::at(line)(
+            "RECURRENCE-ID with a RANGE is not understood, so that the event goes on as before: end \
+             it before the change with UNTIL and begin another one"
+                .to_owned(),
+        ));
+    }
+    Moment::read(line, zones).map(Some).map_err(Fault::at(line))
+}
+
+/// How new it is.
+pub(super) fn revision(event: &Component<'_>) -> Result<Revision, Fault> {
     let sequence = match event.get("SEQUENCE") {
         Some(line) => line.value().parse().map_err(|_| {
             let found = shown(line.value());
-            Fault::at(line)(format!("SEQUENCE is {found:?}, not a whole number from 0 on"))
+            Fault::at(line)(format!("SEQUENCE is {found:?}, not a whole number"))
         })?,
         None => 0,
     };
     // In UTC and of one form, so that the order of texts is that of times.
     let written = event.get("DTSTAMP").map_or("", |line| line.value());
-    let uid = event.get("UID").map(|line| line.value());
-    Ok((uid.map(|uid| (uid, which)), (sequence, shown(written))))
+    Ok((sequence, shown(written)))
+}
+
+/// When it starts first.
+pub(super) fn start(event: &Component<'_>, zones: &Zones<'_>) -> Result<Moment, Fault> {
+    let line = event
+        .get("DTSTART")
+        .ok_or_else(|| Fault { line: event.number, why: "DTSTART is missing".to_owned() })?;
+    Moment::read(line, zones).map_err(Fault::at(line))
 }
 
 /// The event, which does not start at the moments `except`.
@@ -83,11 +88,15 @@ pub(super) fn read(
     mut except: Vec<i64>,
     effort: &mut Effort,
 ) -> Result<RecurringEvent, Fault> {
-    let whole = |why: String| Fault { line: event.number, why };
-    let line = event.get("DTSTART").ok_or_else(|| whole("DTSTART is missing".to_owned()))?;
-    let start = Moment::read(line, zones).map_err(Fault::at(line))?;
+    let line = event.get("DTSTART").map_or(event.number, |line| line.number);
+    let start = start(event, zones)?;
     if let Some(line) = event.get("EXRULE") {
         return Err(Fault::at(line)("EXRULE is not understood: list EXDATE".to_owned()));
+    }
+    if let Some(line) = event.all("RRULE").nth(1) {
+        return Err(Fault::at(line)(
+            "a second RRULE is not understood: write an event for each".to_owned(),
+        ));
     }
     let rule = event.get("RRULE").map(|line| {
         let rule = Rule::read(line.value(), start.wall_s, &start.zone);
@@ -95,6 +104,11 @@ pub(super) fn read(
     });
     let rule = rule.transpose()?;
     let mut more = Vec::new();
+    for name in ["RDATE", "EXDATE"] {
+        if let Some((line, _)) = dates(event, name, zones).nth(MOST_DATES) {
+            return Err(Fault::at(line)(format!("it lists more than {MOST_DATES} {name}s")));
+        }
+    }
     for (line, moment) in dates(event, "RDATE", zones) {
         more.push(start.zone.wall_s(moment.map_err(Fault::at(line))?.on(&start).at_s()));
     }
@@ -103,7 +117,7 @@ pub(super) fn read(
     }
     let lasts = duration(event, &start, zones)?;
     let lift = own_lift(event)?.unwrap_or(lift);
-    let place = rule.as_ref().map_or(line.number, |(_, line)| line.number);
+    let place = rule.as_ref().map_or(line, |(_, line)| line.number);
     let rule = rule.map(|(rule, _)| rule);
     if rule.is_none() {
         // What lists its dates starts at its start as well.
@@ -126,12 +140,12 @@ fn dates<'a>(
         let starts = values.map(|value| value.split('/').next().unwrap_or(value).trim());
         starts.map(move |value| (line, Moment::of(line, value, zones)))
     };
-    event.all(name).flat_map(each).take(MOST_DATES)
+    event.all(name).flat_map(each)
 }
 
 /// A time of a property.
 #[derive(Clone, Debug)]
-struct Moment {
+pub(super) struct Moment {
     wall_s: i64,
     zone: Zone,
     is_date: bool,
@@ -151,12 +165,13 @@ impl Moment {
         Ok(Self { wall_s, zone, is_date })
     }
 
-    fn at_s(&self) -> i64 {
+    /// Unix time.
+    pub(super) fn at_s(&self) -> i64 {
         self.zone.at_s(self.wall_s)
     }
 
     /// A date stands for the start of that day of what starts at a time.
-    fn on(self, start: &Self) -> Self {
+    pub(super) fn on(self, start: &Self) -> Self {
         if self.is_date && !start.is_date {
             let wall_s = self.wall_s + start.wall_s.rem_euclid(86_400);
             return Self { wall_s, zone: start.zone.clone(), is_date: false };

@@ -1,19 +1,21 @@
 //! Calendars in the text form of RFC 5545: which events they hold, and when.
 //!
-//! What has not the form of a calendar is refused with its line. An event that cannot be followed is
-//! left out, so that one of a strange program does not take all others with it.
+//! What has not the form of a calendar is refused with its line. An event that cannot be followed, or
+//! in which a line has no form, is left out, so that one of a strange program does not take all others
+//! with it.
 
 mod event;
 mod syntax;
 mod windows;
 mod zones;
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 
 use super::RecurringEvent;
 use super::events::LeftOut;
 use super::recurring::Effort;
-use event::{Fault, Identity, Revision};
+use event::{Fault, Moment, Revision};
 use syntax::Component;
 pub(super) use syntax::text;
 use zones::Zones;
@@ -30,47 +32,109 @@ pub(crate) struct Events {
 /// The events of a text of calendars, those without a lift of their own with `lift`; the error says
 /// what is wrong with the text.
 pub(crate) fn of_calendar(text: &str, lift: f64) -> Result<Events, String> {
-    let mut found = Events::default();
-    let mut effort = Effort::of_file();
-    for calendar in syntax::calendars(text)? {
-        read(&calendar, lift, &mut effort, &mut found);
+    let calendars = syntax::calendars(text)?;
+    let parts = Cell::new(0);
+    let zones: Vec<Zones<'_>> = calendars.iter().map(|it| Zones::of(it, &parts)).collect();
+    let mut left_out = Vec::new();
+    let mut written = Vec::new();
+    for (calendar, zones) in calendars.iter().zip(&zones) {
+        if let Some((line, why)) = calendar.spoilt.clone() {
+            left_out.push(LeftOut { line, name: "calendar".to_owned(), why });
+        }
+        let method = calendar.get("METHOD").map_or("", |line| line.value());
+        let is_off = method.eq_ignore_ascii_case("CANCEL");
+        for event in calendar.within.iter().filter(|it| it.is("VEVENT")) {
+            match Written::read(event, zones, is_off) {
+                Ok(event) => written.push(event),
+                Err(fault) => left_out.push(self::left_out(event, fault)),
+            }
+        }
     }
+    let mut found = Events { events: Vec::new(), left_out };
+    follow(&written, lift, &mut found);
     Ok(found)
 }
 
-fn read(calendar: &Component<'_>, lift: f64, effort: &mut Effort, found: &mut Events) {
-    let zones = Zones::of(calendar);
-    let written = calendar.within.iter().filter(|it| it.is("VEVENT"));
-    // Occurrences that another event of the same UID replaces, be it by nothing.
+/// What stands for an event, or for one occurrence of it.
+struct Written<'a> {
+    event: &'a Component<'a>,
+    zones: &'a Zones<'a>,
+    uid: Option<&'a str>,
+    stands_in_for: Option<Moment>,
+    revision: Revision,
+    is_off: bool,
+}
+
+impl<'a> Written<'a> {
+    fn read(event: &'a Component<'a>, zones: &'a Zones<'a>, is_off: bool) -> Result<Self, Fault> {
+        if let Some((line, why)) = event.spoilt.clone() {
+            return Err(Fault { line, why });
+        }
+        let status = event.get("STATUS").map_or("", |line| line.value());
+        Ok(Self {
+            event,
+            zones,
+            uid: event.get("UID").map(|line| line.value()),
+            stands_in_for: event::stands_in_for(event, zones)?,
+            revision: event::revision(event)?,
+            is_off: is_off || status.eq_ignore_ascii_case("CANCELLED"),
+        })
+    }
+}
+
+/// What revisions of one event have in common: its UID, and which occurrence, Unix time, it stands
+/// in for.
+type Identity<'a> = (&'a str, Option<i64>);
+
+/// Of what is written what happens: the newest of each, in whichever calendar of the file it stands,
+/// and a series without what others stand in for.
+fn follow(written: &[Written<'_>], lift: f64, found: &mut Events) {
+    let identities = identities(written);
     let mut replaced: BTreeMap<&str, Vec<i64>> = BTreeMap::new();
-    let mut newest: BTreeMap<Identity<'_>, Revision> = BTreeMap::new();
-    let mut revisions = Vec::new();
-    for written in written {
-        match event::identity(written, &zones) {
-            Ok((identity, revision)) => {
-                if let Some((uid, which)) = identity {
-                    replaced.entry(uid).or_default().extend(which);
-                    let known = newest.entry((uid, which)).or_default();
-                    *known = revision.clone().max(std::mem::take(known));
-                }
-                revisions.push((written, identity, revision));
-            }
-            Err(fault) => found.left_out.push(left_out(written, fault)),
+    let mut newest: BTreeMap<Identity<'_>, &Revision> = BTreeMap::new();
+    for (written, identity) in written.iter().zip(&identities) {
+        if let Some((uid, which)) = *identity {
+            replaced.entry(uid).or_default().extend(which);
+            let known = newest.entry((uid, which)).or_insert(&written.revision);
+            *known = (*known).max(&written.revision);
         }
     }
-    for (written, identity, revision) in revisions {
-        let is_old = identity.and_then(|key| newest.get(&key)).is_some_and(|new| revision < *new);
-        let status = written.get("STATUS").map_or("", |line| line.value());
-        if is_old || status.eq_ignore_ascii_case("CANCELLED") {
+    let mut effort = Effort::of_file();
+    for (written, identity) in written.iter().zip(&identities) {
+        let newest = identity.and_then(|identity| newest.get(&identity));
+        if written.is_off || newest.is_some_and(|newest| written.revision < **newest) {
             continue;
         }
         let series = identity.filter(|(_, which)| which.is_none());
-        let except = series.and_then(|(uid, _)| replaced.get(uid)).cloned();
-        match event::read(written, lift, &zones, except.unwrap_or_default(), effort) {
+        let except = series.and_then(|(uid, _)| replaced.get(uid)).cloned().unwrap_or_default();
+        match event::read(written.event, lift, written.zones, except, &mut effort) {
             Ok(event) => found.events.push(event),
-            Err(fault) => found.left_out.push(left_out(written, fault)),
+            Err(fault) => found.left_out.push(left_out(written.event, fault)),
         }
     }
+}
+
+/// Which event each is; a day that one stands in for is the occurrence of its series on that day.
+fn identities<'a>(written: &[Written<'a>]) -> Vec<Option<Identity<'a>>> {
+    let mut series: BTreeMap<&str, (&Revision, Moment)> = BTreeMap::new();
+    for written in written.iter().filter(|it| it.stands_in_for.is_none()) {
+        let (Some(uid), Ok(start)) = (written.uid, event::start(written.event, written.zones))
+        else {
+            continue;
+        };
+        if series.get(uid).is_none_or(|(newest, _)| **newest <= written.revision) {
+            series.insert(uid, (&written.revision, start));
+        }
+    }
+    let which = |written: &Written<'a>| {
+        let uid = written.uid?;
+        let moment = written.stands_in_for.clone().map(|moment| match series.get(uid) {
+            Some((_, start)) => moment.on(start).at_s(),
+            None => moment.at_s(),
+        });
+        Some((uid, moment))
+    };
+    written.iter().map(which).collect()
 }
 
 fn left_out(written: &Component<'_>, Fault { line, why }: Fault) -> LeftOut {
@@ -187,8 +251,29 @@ mod tests {
         // What is as new is no revision of each other.
         let twin = first.replace("T100000Z", "T110000Z");
         assert_eq!(found(&calendar(&[first, &twin])), named("sale", &[(10, 11), (11, 12)]));
-        let why = left_out(&calendar(&["UID:1 SEQUENCE:-1 DTSTART:20261023T100000Z"]));
-        assert!(why.contains("SEQUENCE is \"-1\""), "{why}");
+        let older = first.replace("UID:1", "UID:1 SEQUENCE:-1");
+        assert_eq!(found(&calendar(&[&older, first])), named("sale", &[(10, 11)]));
+        let why = left_out(&calendar(&["UID:1 SEQUENCE:one DTSTART:20261023T100000Z"]));
+        assert!(why.contains("SEQUENCE is \"one\""), "{why}");
+        // In a file that several calendars were put together in.
+        let files = calendar(&[first]) + &calendar(&[later, off]);
+        assert_eq!(found(&files), []);
+        let off = first.replace("SUMMARY", "SEQUENCE:1 SUMMARY");
+        let cancelled = calendar(&[&off]).replace("VERSION", "METHOD:CANCEL\r\nVERSION");
+        assert_eq!(
+            found(&(cancelled + &calendar(&[first, days]))),
+            named("match", &[(10, 11), (34, 35)])
+        );
+    }
+
+    #[test]
+    fn a_day_that_is_moved_is_the_occurrence_on_that_day() {
+        let days = "UID:1 SUMMARY:match DTSTART;TZID=Europe/Berlin:20261023T120000 DURATION:PT1H \
+                    RRULE:FREQ=DAILY;COUNT=2";
+        let moved = "UID:1 SUMMARY:match RECURRENCE-ID;VALUE=DATE:20261024 \
+                     DTSTART:20261024T200000Z DURATION:PT1H";
+        let expected = [named("match", &[(10, 11)]), named("match", &[(44, 45)])].concat();
+        assert_eq!(found(&calendar(&[days, moved])), expected);
     }
 
     #[test]
@@ -216,7 +301,16 @@ mod tests {
 
     #[test]
     fn what_makes_no_sense_is_left_out_by_its_name_and_line() {
+        let rules = "SUMMARY:x DTSTART:20261024T100000Z RRULE:FREQ=DAILY;COUNT=2 RRULE:FREQ=WEEKLY";
+        let many =
+            format!("SUMMARY:x DTSTART:20261024T100000Z EXDATE:{}", "20261024,".repeat(10_001));
         for (event, complaint) in [
+            (rules, "9: x: a second RRULE"),
+            (&many, "8: x: it lists more than 10000 EXDATEs"),
+            (
+                "SUMMARY:x DTSTART:20261024T100000Z continued",
+                "8: x: \"continued\" is not of the form",
+            ),
             ("SUMMARY:x", "4: x: DTSTART is missing"),
             ("SUMMARY:x DTSTART:20261024T100000Z DTEND:20261024T090000Z", "8: x: it ends at"),
             ("SUMMARY:x DTSTART:20261024T100000Z DURATION:-PT1H", "\"-PT1H\", not a length"),

@@ -5,12 +5,13 @@ use std::borrow::Cow;
 /// Components within components: alarms of events, rules of zones, in a calendar, and some to spare.
 const MOST_NESTED: usize = 8;
 /// Properties that are read; of others only the form is looked at.
-const READ: [&str; 20] = [
+const READ: [&str; 21] = [
     "DTEND",
     "DTSTAMP",
     "DTSTART",
     "DURATION",
     "EXDATE",
+    "METHOD",
     "RDATE",
     "RECURRENCE-ID",
     "RRULE",
@@ -91,6 +92,8 @@ pub(super) struct Component<'a> {
     /// Of its BEGIN.
     pub number: usize,
     pub lines: Vec<Line<'a>>,
+    /// The first line that has not the form of one, and why: what it would have said is not known.
+    pub spoilt: Option<(usize, String)>,
     pub within: Vec<Component<'a>>,
 }
 
@@ -146,7 +149,7 @@ pub(in crate::checked) fn text(bytes: Vec<u8>) -> Result<String, std::str::Utf8E
 /// The calendars of a text, of each what is read.
 ///
 /// # Errors
-/// The line that has not the form of one, or from which on components are not as they must be.
+/// The line that lies in no calendar, or from which on components are not as they must be.
 pub(super) fn calendars(text: &str) -> Result<Vec<Component<'_>>, String> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut open: Vec<Component<'_>> = Vec::new();
@@ -161,15 +164,21 @@ pub(super) fn calendars(text: &str) -> Result<Vec<Component<'_>>, String> {
         if text.trim().is_empty() {
             continue;
         }
-        let line = line(text, number)?;
+        let line = match line(text, number) {
+            Ok(Some(line)) => line,
+            Ok(None) => continue,
+            Err(why) => {
+                let of = open.last_mut().ok_or_else(|| format!("line {number}: {why}"))?;
+                of.spoilt.get_or_insert((number, why));
+                continue;
+            }
+        };
         if line.is("BEGIN") {
             begin(&line, &mut open)?;
         } else if line.is("END") {
             end(&line, &mut open, &mut calendars)?;
         } else if let Some(of) = open.last_mut() {
-            if READ.iter().any(|name| line.is(name)) {
-                of.lines.push(line);
-            }
+            of.lines.push(line);
         } else {
             return Err(format!("line {number}: {} lies in no calendar", shown(&line.text)));
         }
@@ -181,20 +190,28 @@ pub(super) fn calendars(text: &str) -> Result<Vec<Component<'_>>, String> {
     }
 }
 
-fn line(text: Cow<'_, str>, number: usize) -> Result<Line<'_>, String> {
-    let colon = unquoted(&text, b":");
+/// A line, if it is of interest; the error is why it has not the form of one.
+fn line(text: Cow<'_, str>, number: usize) -> Result<Option<Line<'_>>, String> {
     let name_ends = unquoted(&text, b":;").filter(|end| {
         let is_letter = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'/');
         *end > 0 && text.as_bytes()[..*end].iter().all(|b| is_letter(*b))
     });
-    let (Some(colon), Some(name_ends)) = (colon, name_ends) else {
+    let name = name_ends.map(|end| &text[..end]);
+    let is_read = |name: &str| {
+        let all = READ.iter().chain(&["BEGIN", "END"]);
+        all.clone().any(|read| name.eq_ignore_ascii_case(read))
+    };
+    if name.is_some_and(|name| !is_read(name)) {
+        return Ok(None);
+    }
+    let (Some(colon), Some(name_ends)) = (unquoted(&text, b":"), name_ends) else {
         return Err(format!(
-            "line {number}: {:?} is not of the form NAME:value; a line that goes on in the next \
-             one does so behind a blank",
+            "{:?} is not of the form NAME:value; a line that goes on in the next one does so behind \
+             a blank",
             shown(&text)
         ));
     };
-    Ok(Line { number, text, name_ends, colon })
+    Ok(Some(Line { number, text, name_ends, colon }))
 }
 
 fn begin(line: &Line<'_>, open: &mut Vec<Component<'_>>) -> Result<(), String> {
@@ -209,7 +226,7 @@ fn begin(line: &Line<'_>, open: &mut Vec<Component<'_>>) -> Result<(), String> {
         let where_it_is = if open.is_empty() { "in no calendar" } else { "within another one" };
         return Err(format!("line {number}: BEGIN:{} lies {where_it_is}", shown(&name)));
     }
-    open.push(Component { name, number, lines: Vec::new(), within: Vec::new() });
+    open.push(Component { name, number, lines: Vec::new(), spoilt: None, within: Vec::new() });
     Ok(())
 }
 
@@ -278,6 +295,18 @@ mod tests {
     }
 
     #[test]
+    fn a_line_without_form_spoils_what_it_stands_in() {
+        let text = "BEGIN:VCALENDAR\nBEGIN:VEVENT\nDESCRIPTION:one\ntwo\nDTSTART;X=\":1\nUID:1\n\
+                    END:VEVENT\nBEGIN:VEVENT\nATTENDEE;CN=6\" pipe:mailto:x\nEND:VEVENT\n:x\n\
+                    END:VCALENDAR\n";
+        let calendar = &calendars(text).unwrap()[0];
+        let line = |of: &Component<'_>| of.spoilt.as_ref().map(|(line, _)| *line);
+        let events = &calendar.within;
+        assert_eq!((line(&events[0]), line(&events[1]), line(calendar)), (Some(4), None, Some(11)));
+        assert_eq!(events[0].lines.len(), 1, "what has the form of a line is read all the same");
+    }
+
+    #[test]
     fn what_is_no_calendar_is_refused_with_its_line() {
         let deep = "BEGIN:VCALENDAR\n".to_owned() + &"BEGIN:VEVENT\n".repeat(100_000);
         let folded = "BEGIN:VCALENDAR\n".to_owned() + &"BEG\r\n IN:X\n".repeat(100_000);
@@ -293,9 +322,8 @@ mod tests {
             ("BEGIN:VCALENDAR\nBEGIN:VEVENT\n", "line 2: BEGIN:VEVENT has no END"),
             ("BEGIN:VEVENT\n", "line 1: BEGIN:VEVENT lies in no calendar"),
             ("SUMMARY:x\n", "line 1: SUMMARY:x lies in no calendar"),
-            ("BEGIN:VCALENDAR\nno property\n", "line 2: \"no property\" is not of the form"),
-            ("BEGIN:VCALENDAR\nX;Y=\":\n", "line 2: "),
-            ("BEGIN:VCALENDAR\n:x\n", "line 2: "),
+            ("<html>\n", "line 1: \"<html>\" is not of the form"),
+            ("no property\nBEGIN:VCALENDAR\n", "line 1: \"no property\" is not of the form"),
             ("", "no BEGIN:VCALENDAR"),
         ] {
             let error = calendars(text).unwrap_err();

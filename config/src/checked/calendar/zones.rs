@@ -24,24 +24,20 @@ const LAID_OUT_UNTIL_S: i64 = 4_733_510_400;
 pub(super) struct Zones<'a> {
     written: BTreeMap<&'a str, &'a Component<'a>>,
     known: RefCell<BTreeMap<String, Result<Zone, String>>>,
-    /// Parts of zones that were laid out so far.
-    parts: Cell<usize>,
+    /// Parts of zones that were laid out so far, of all calendars of the file.
+    parts: &'a Cell<usize>,
     /// Of times that name none, where the calendar names one.
     own: Option<&'a str>,
 }
 
 impl<'a> Zones<'a> {
-    pub(super) fn of(calendar: &'a Component<'a>) -> Self {
+    /// `parts` counts what is laid out of all calendars of a file.
+    pub(super) fn of(calendar: &'a Component<'a>, parts: &'a Cell<usize>) -> Self {
         let zones = calendar.within.iter().filter(|it| it.is("VTIMEZONE"));
         let named = zones.filter_map(|zone| Some((zone.get("TZID")?.value(), zone)));
         let written = named.take(MOST_ZONES).collect();
         let own = calendar.get("X-WR-TIMEZONE").map(|line| line.value());
-        Self {
-            written,
-            known: RefCell::default(),
-            parts: Cell::new(0),
-            own: own.filter(|own| !own.is_empty()),
-        }
+        Self { written, known: RefCell::default(), parts, own: own.filter(|own| !own.is_empty()) }
     }
 
     /// The zone of a time with this TZID, or with none.
@@ -81,9 +77,13 @@ impl<'a> Zones<'a> {
                 shown(name)
             ));
         };
+        let mut components = std::iter::once(*zone).chain(&zone.within);
+        if let Some((line, why)) = components.find_map(|it| it.spoilt.as_ref()) {
+            return Err(format!("of the VTIMEZONE {:?} line {line}: {why}", shown(name)));
+        }
         let parts = self.parts.get() + zone.within.len();
         if parts > MOST_PARTS {
-            return Err(format!("the zones of its calendar have more than {MOST_PARTS} parts"));
+            return Err(format!("the zones of its file have more than {MOST_PARTS} parts"));
         }
         self.parts.set(parts);
         changes(zone).map(|changes| Zone::Listed(Arc::new(changes))).map_err(|error| {
