@@ -168,6 +168,7 @@ impl Demand {
         // A lower bound commits for what is sure; there no spike is reckoned with.
         let by_record = spec.quantiles.commit > 0.5;
         self.long_range.set(spec.tick_ms, by_record);
+        self.long_range.vary(&levels, self.dispersion.ratio);
         if by_record {
             let shortfalls = self.shortfalls.get_or_insert_default();
             shortfalls.observe(now_ms, self.now_rps, elapsed_ms, spec.tick_ms);

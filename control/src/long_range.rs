@@ -13,6 +13,7 @@
 //! "same as now" says nothing until it does better.
 
 mod merge;
+mod span;
 mod spread;
 mod told;
 mod track;
@@ -22,6 +23,7 @@ use serde::{Deserialize, Serialize};
 use crate::demand::DemandHorizon;
 use crate::{HorizonView, LongRangeScore, QuantileSpec};
 use merge::Merge;
+use span::Chance;
 pub use told::Told;
 use track::{Track, Voice};
 
@@ -68,6 +70,9 @@ pub(crate) struct LongRange {
     /// Time between two ticks.
     #[serde(default)]
     tick_ms: u64,
+    /// What a mean over less than a minute varies more than one over a minute.
+    #[serde(default)]
+    chance: Chance,
 }
 
 impl LongRange {
@@ -169,6 +174,11 @@ impl LongRange {
         self.by_record = by_record;
     }
 
+    /// Says what chance adds to means over less than what the kept history resolves.
+    pub(crate) fn vary(&mut self, levels: &QuantileSpec, dispersion: f64) {
+        self.chance = Chance::new(levels, dispersion);
+    }
+
     /// Joins `horizons` with what is told of their time, and adds what is told beyond the last of
     /// them, as far as it is believed.
     ///
@@ -206,10 +216,11 @@ impl LongRange {
         let last = horizons.last().cloned();
         let last_ms = last.as_ref().map_or(0, |h| h.horizon_ms);
         for point in self.told.iter().filter(|p| p.horizon_ms > last_ms) {
+            let spread = self.chance.of_part(*point);
             let added = match (self.voice(point.horizon_ms), &last) {
                 (Voice::None, _) => continue,
-                (voice, Some(last)) => blended(last, point, voice),
-                (voice, None) => alone(point, voice),
+                (voice, Some(last)) => blended(last, &spread, voice),
+                (voice, None) => alone(&spread, voice),
             };
             // When a rise comes between two points is not known: it may be right after the first.
             let before = horizons.last().cloned();

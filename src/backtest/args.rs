@@ -191,7 +191,10 @@ impl Args {
     /// When an argument is out of range.
     pub(super) fn plan(&self, history: &History) -> anyhow::Result<Plan> {
         let peak_rps = history.series.rps.iter().flatten().fold(0.0, |a: f64, b| a.max(*b));
-        ensure!(peak_rps > 0.0, "demand is zero all the time; check which column holds the value");
+        ensure!(
+            peak_rps > 0.0 || self.capacity.is_some(),
+            "demand is zero all the time; check which column holds the value, or give --capacity"
+        );
         let capacity_rps = self.capacity.unwrap_or(peak_rps / INSTANCES_AT_PEAK);
         ensure!(
             capacity_rps > 0.0 && capacity_rps.is_finite(),
@@ -202,7 +205,7 @@ impl Args {
             "--allowed is {}, it must be a share from 0 to below 1",
             self.allowed
         );
-        let needed = (peak_rps / capacity_rps).ceil();
+        let needed = (peak_rps / capacity_rps).ceil().max(1.0);
         ensure!(
             needed <= f64::from(MOST_INSTANCES),
             "the highest demand ({peak_rps:.0} rps) needs {needed} instances of {capacity_rps} rps, \

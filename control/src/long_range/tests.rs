@@ -39,6 +39,25 @@ fn without_a_record_it_prepares_and_does_not_commit() {
 }
 
 #[test]
+fn what_is_told_alone_of_few_requests_leaves_room_for_one_more() {
+    let few = |horizon_ms| DemandHorizon {
+        horizon_ms,
+        lower_rps: 0.0,
+        median_rps: 0.02,
+        upper_rps: 0.06,
+    };
+    let mut long = LongRange::default();
+    long.observe(0, 0.02, 100, &[few(60_000), few(600_000)], &QUANTILES);
+    long.vary(&QUANTILES, 1.0);
+    let mut horizons = Vec::new();
+    long.extend(&mut horizons);
+    let upper =
+        |horizon_ms| horizons.iter().find(|h| h.horizon_ms == horizon_ms).map(|h| h.upper_rps);
+    // Of six seconds one request; of a minute what was told.
+    assert_eq!((upper(60_000), upper(600_000)), (Some(1.0 / 6.0), Some(0.06)), "{horizons:?}");
+}
+
+#[test]
 fn a_lie_loses_its_voice_and_a_truth_gains_it() {
     assert_eq!(lower_at_a_minute(&mut after(600, 100.0, 180.0), 100.0), None);
     let heard = lower_at_a_minute(&mut after(600, 100.0, 100.0), 100.0).expect("it was right");
