@@ -18,6 +18,7 @@ use crate::backend::registry::Registry;
 use crate::backend::{Backend, ServiceState};
 use crate::budget::RetryBudget;
 use crate::forward::Via;
+use crate::injected::{Detour, Injection};
 use crate::meters::{ServiceMeters, WorkerId};
 use crate::table::UpstreamSpec;
 use crate::table::policy::UpstreamPolicy;
@@ -49,6 +50,8 @@ pub struct Service {
     alias: Option<AliasTable>,
     /// The backend with the most weight, and draws from all others.
     but_heaviest: Option<(usize, AliasTable)>,
+    /// Faults made of its backends on purpose; nearly always none.
+    injected: Box<[Injection]>,
 }
 
 #[derive(Debug)]
@@ -84,7 +87,7 @@ pub enum NoBackend {
 }
 
 impl Service {
-    pub(crate) fn build(spec: &UpstreamSpec, registry: &Registry) -> Self {
+    pub(crate) fn build(spec: &UpstreamSpec, registry: &Registry, faults: &[Injection]) -> Self {
         let weights: Vec<u32> =
             spec.backends.iter().map(|b| b.weight).filter(|&weight| weight > 0).collect();
         let total: f64 = weights.iter().map(|&weight| f64::from(weight)).sum();
@@ -109,7 +112,20 @@ impl Service {
             .collect();
         let alias = AliasTable::new(&weights);
         let but_heaviest = but_heaviest(weights);
-        Self { policy: Arc::clone(&spec.policy), state, all, serving, alias, but_heaviest }
+        let is_ours = |fault: &&Injection| all.iter().any(|b| b.id() == fault.instance);
+        let injected = faults.iter().filter(is_ours).cloned().collect();
+        let policy = Arc::clone(&spec.policy);
+        Self { policy, state, all, serving, alias, but_heaviest, injected }
+    }
+
+    /// The fault made of one of its backends on purpose.
+    pub(crate) fn injected(&self, id: InstanceId) -> Option<&Injection> {
+        self.injected.iter().find(|fault| fault.instance == id)
+    }
+
+    /// Where a request for one of its backends goes instead, and how long it waits first.
+    pub(crate) fn detour(&self, id: InstanceId, now_ms: u64) -> Detour {
+        self.injected(id).map_or_else(Detour::default, |fault| fault.detour(now_ms))
     }
 
     /// The service's name.

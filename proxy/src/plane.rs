@@ -1,5 +1,7 @@
 //! The data plane as a whole: workers, listeners and the table they serve by.
 
+mod faults;
+
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,6 +11,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
+use self::faults::Made;
 use crate::errors::ProxyError;
 use crate::hooks::{RequestObserver, SocketProbe};
 use crate::listener::{self, ConnectionCounts, ListenerSpec, ListenerState, Phase};
@@ -83,6 +86,8 @@ pub struct DataPlane {
     registry: Registry,
     /// Locked by changes and scrapes only; requests reach their listener by its connections.
     listeners: Mutex<Listeners>,
+    /// What the table in force is made of; locked by changes only.
+    made: Mutex<Made>,
     places: Arc<Places>,
     workers: Vec<Worker>,
     checks: watch::Sender<Vec<CheckTarget>>,
@@ -133,8 +138,8 @@ impl DataPlane {
             .collect::<Result<Vec<_>, _>>()?;
         let (checks, targets) = watch::channel(Vec::new());
         let checker = start_checker(clock, targets, settings.workers)?;
-        let (listeners, places) = (Mutex::default(), Arc::default());
-        Ok(Self { shared, registry, listeners, places, workers, checks, checker })
+        let (listeners, made, places) = (Mutex::default(), Mutex::default(), Arc::default());
+        Ok(Self { shared, registry, listeners, made, places, workers, checks, checker })
     }
 
     /// Bounds the connections of all listeners together, whatever their own bounds; further ones
@@ -199,9 +204,9 @@ impl DataPlane {
     ///
     /// [`TableError`]; the table in force stays.
     pub fn publish(&self, spec: &TableSpec) -> Result<(), TableError> {
-        let table = RouteTable::build(spec, &self.registry)?;
-        self.checks.send_replace(table.check_targets());
-        self.shared.table.store(Arc::new(table));
+        let mut made = self.made();
+        self.make(spec, &made.injected)?;
+        made.spec.clone_from(spec);
         Ok(())
     }
 

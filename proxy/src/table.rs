@@ -11,6 +11,7 @@ use foreshadow_control::{InstanceId, ServiceName};
 use crate::backend::Backend;
 use crate::backend::registry::Registry;
 use crate::health::CheckTarget;
+use crate::injected::Injection;
 use crate::pick::Service;
 use crate::route::{ListenerName, ListenerRoutes, Router};
 use policy::UpstreamPolicy;
@@ -132,6 +133,15 @@ impl RouteTable {
     /// # Errors
     /// [`TableError`] when the spec contradicts itself or the registry; nothing is changed then.
     pub fn build(spec: &TableSpec, registry: &Registry) -> Result<Self, TableError> {
+        Self::with_faults(spec, registry, &[])
+    }
+
+    /// The same, with faults of some backends.
+    pub(crate) fn with_faults(
+        spec: &TableSpec,
+        registry: &Registry,
+        faults: &[Injection],
+    ) -> Result<Self, TableError> {
         let mut by_name = HashMap::new();
         for (index, service) in spec.services.iter().enumerate() {
             if by_name.insert(service.name.clone(), index).is_some() {
@@ -140,8 +150,8 @@ impl RouteTable {
         }
         let listeners = routers(spec, &by_name)?;
         let places = check_instances(spec, registry)?;
-        let services =
-            spec.services.iter().map(|spec| Arc::new(Service::build(spec, registry))).collect();
+        let service = |spec| Arc::new(Service::build(spec, registry, faults));
+        let services = spec.services.iter().map(service).collect();
         let former = registry.others(|id| places.contains_key(&id));
         Ok(Self { listeners, services, by_name, places, former })
     }
@@ -192,9 +202,10 @@ impl RouteTable {
     pub fn check_targets(&self) -> Vec<CheckTarget> {
         let targets = |service: &Arc<Service>| {
             let check = service.policy().health.clone();
-            let target = move |backend: &_| CheckTarget {
+            let target = move |backend: &Arc<Backend>| CheckTarget {
                 backend: Arc::clone(backend),
                 check: check.clone(),
+                injected: service.injected(backend.id()).cloned(),
             };
             service.backends().iter().map(target).collect::<Vec<_>>()
         };

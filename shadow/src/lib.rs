@@ -10,6 +10,7 @@ mod docker;
 mod end;
 mod error;
 mod facts;
+mod fault;
 mod hash;
 mod ids;
 mod kubernetes;
@@ -31,6 +32,7 @@ pub use docker::{
     Pull, TlsFiles,
 };
 pub use error::{Cause, ProviderError, ShadowError};
+pub use fault::Fault;
 pub use kubernetes::{ClusterAccess, KubernetesProvider, KubernetesSpec, PodImage, PodSource};
 pub use lifecycle::{Failure, Lifecycle};
 pub use manager::{Leaving, Manager};

@@ -8,6 +8,7 @@ use foreshadow_control::{InstanceId, ResourceSample, ServiceName, Tier};
 use serde::{Deserialize, Serialize};
 
 use crate::error::ProviderError;
+use crate::fault::Fault;
 
 /// What to make.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -208,6 +209,24 @@ pub trait Provider: Send + Sync + 'static {
     /// # Errors
     /// When something of it may still be running.
     async fn destroy(&self, handle: &Handle, grace: Duration) -> Result<(), ProviderError>;
+
+    /// Whether [`Provider::disturb`] has the means for this.
+    ///
+    /// # Errors
+    /// [`ProviderError::Unsupported`] where it has not.
+    fn can_disturb(&self, fault: Fault) -> Result<(), ProviderError> {
+        Err(crate::fault::unsupported_by(self.name(), fault))
+    }
+
+    /// Hurts an instance as the outside would: it may come beside any other call, and none of them
+    /// hears of it. The steps that bring an instance to its tier ([`Provider::thaw`],
+    /// [`Provider::set_share`]) undo what leaves it alive.
+    ///
+    /// # Errors
+    /// When it could not be done; some of it may have been.
+    async fn disturb(&self, _handle: &Handle, fault: Fault) -> Result<(), ProviderError> {
+        Err(crate::fault::unsupported_by(self.name(), fault))
+    }
 
     /// Takes an instance over that was made before a restart.
     ///

@@ -92,8 +92,8 @@ impl Engine {
         }
     }
 
-    /// Sends the request to the backend chosen for it.
-    pub(super) fn begin_attempt(&self, ctx: &mut RequestCtx) -> Result<Box<HttpPeer>> {
+    /// Sends the request to the backend chosen for it, after a wait that is nearly always none.
+    pub(super) fn begin_attempt(&self, ctx: &mut RequestCtx) -> Result<(Box<HttpPeer>, Duration)> {
         let (Some(backend), Some(service)) = (ctx.next.take(), &ctx.service) else {
             return Error::e_explain(ErrorType::InternalError, "an attempt without a backend");
         };
@@ -103,12 +103,14 @@ impl Engine {
         ctx.attempts += 1;
         ctx.status = 0;
         ctx.short = false;
-        let mut peer = Box::new(HttpPeer::new(backend.address(), false, String::new()));
+        let detour = service.detour(backend.id(), self.at_ms(now));
+        let address = detour.instead.unwrap_or_else(|| backend.address());
+        let mut peer = Box::new(HttpPeer::new(address, false, String::new()));
         // An instance that is made anew on the address of an old one must not be sent requests on
         // the old one's connections.
         peer.group_key = backend.id().0;
         peer.options.idle_timeout = Some(policy.idle_timeout.min(FAR));
-        if std::mem::take(&mut ctx.fresh) {
+        if std::mem::take(&mut ctx.fresh) || detour.instead.is_some() {
             // A pool of its own that keeps nothing: where one pooled connection was dead, as after
             // a restart of the backend, the others are likely to be dead too.
             peer.group_key = !backend.id().0;
@@ -129,7 +131,7 @@ impl Engine {
         let sent = Sent::to(&backend, &self.shared.falls);
         let guard = backend.begin(self.worker, self.at_ms(now));
         ctx.attempt = Some(Attempt { guard, begun: now, retry, sent });
-        Ok(peer)
+        Ok((peer, detour.wait.min(ctx.deadline.saturating_duration_since(now))))
     }
 
     /// Ends the attempt under way with what the backend did.

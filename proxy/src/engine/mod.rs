@@ -111,7 +111,12 @@ impl ProxyHttp for Engine {
         _session: &mut Session,
         ctx: &mut RequestCtx,
     ) -> Result<Box<HttpPeer>> {
-        self.begin_attempt(ctx)
+        let (peer, wait) = self.begin_attempt(ctx)?;
+        if !wait.is_zero() {
+            // Boxed: hardly any request waits, and each would carry the timer.
+            Box::pin(tokio::time::sleep(wait)).await;
+        }
+        Ok(peer)
     }
 
     async fn connected_to_upstream(

@@ -1,15 +1,18 @@
 //! Checks every backend at its own pace, as long as it exists.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use foreshadow_control::InstanceId;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::verdict::CheckFailure;
 use super::{CheckKind, HealthCheck, ProbeError, probe};
 use crate::backend::{Backend, Clock};
+use crate::injected::{Detour, Injection};
 use crate::shortage::Seldom;
 
 /// How a backend without a configured check is looked at, but only while it refuses connections.
@@ -29,6 +32,16 @@ pub struct CheckTarget {
     /// The check. Without one, a backend that refused a connection is tried once a second until it
     /// accepts again: the controller takes its weight away, so no request would find that out.
     pub check: Option<HealthCheck>,
+    /// A fault made of it on purpose, which checks meet as well.
+    pub(crate) injected: Option<Injection>,
+}
+
+impl CheckTarget {
+    /// A backend that is as it seems.
+    #[must_use]
+    pub fn new(backend: Arc<Backend>, check: Option<HealthCheck>) -> Self {
+        Self { backend, check, injected: None }
+    }
 }
 
 /// Runs one task per target on the runtime it is used on; all end when it is dropped.
@@ -43,6 +56,7 @@ pub struct Checker {
 struct Running {
     backend: Weak<Backend>,
     check: Option<HealthCheck>,
+    injected: watch::Sender<Option<Injection>>,
     task: JoinHandle<()>,
 }
 
@@ -67,7 +81,7 @@ impl Checker {
     /// Outside a Tokio runtime.
     pub fn reconcile(&mut self, targets: Vec<CheckTarget>) {
         let mut before = std::mem::take(&mut self.running);
-        for CheckTarget { backend, check } in targets {
+        for CheckTarget { backend, check, injected } in targets {
             let id = backend.id();
             let kept = before.remove(&id).filter(|old| {
                 old.check == check && Weak::ptr_eq(&old.backend, &Arc::downgrade(&backend))
@@ -76,6 +90,7 @@ impl Checker {
                 backend.forget_checks();
                 start(&backend, check, self.clock, &self.shortages)
             });
+            running.injected.send_replace(injected);
             self.running.insert(id, running);
         }
         for gone in before.into_values() {
@@ -110,6 +125,7 @@ fn start(
     let epoch = backend.check_epoch();
     let only_recovery = check.is_none();
     let how = check.clone().unwrap_or(RECOVERY);
+    let (injecting, injected) = watch::channel(None::<Injection>);
     let task = tokio::spawn({
         let (weak, shortages) = (Weak::clone(&weak), Arc::clone(shortages));
         async move {
@@ -120,7 +136,9 @@ fn start(
                     return;
                 };
                 if wanted {
-                    let result = probe(address, &how).await;
+                    let now_ms = clock.now_ms();
+                    let detour = injected.borrow().as_ref().map(|fault| fault.detour(now_ms));
+                    let result = look(address, &how, detour.unwrap_or_default()).await;
                     let Some(backend) = weak.upgrade() else { return };
                     match result {
                         // No verdict: the backend was not asked.
@@ -131,7 +149,7 @@ fn start(
                             backend.tried_again(result.is_ok(), how.rise, clock.now_ms());
                         }
                         result => {
-                            let result = result.map_err(|error| CheckFailure::from(&error));
+                            let result = result.map_err(|error| failure(&error, detour));
                             backend.checked(epoch, result, &how, clock.now_ms());
                         }
                     }
@@ -140,7 +158,26 @@ fn start(
             }
         }
     });
-    Running { backend: weak, check, task }
+    Running { backend: weak, check, injected: injecting, task }
+}
+
+/// One check, which meets what was injected as requests do.
+async fn look(address: SocketAddr, how: &HealthCheck, detour: Detour) -> Result<(), ProbeError> {
+    if detour.wait >= how.timeout {
+        tokio::time::sleep(how.timeout).await;
+        return Err(ProbeError::Timeout { address, timeout: how.timeout });
+    }
+    tokio::time::sleep(detour.wait).await;
+    let left = HealthCheck { timeout: how.timeout - detour.wait, ..how.clone() };
+    probe(detour.instead.unwrap_or(address), &left).await
+}
+
+fn failure(error: &ProbeError, detour: Option<Detour>) -> CheckFailure {
+    let mut failure = CheckFailure::from(error);
+    if detour.is_some_and(|detour| detour != Detour::default()) {
+        failure.reason.push_str(" (injected at the proxy)");
+    }
+    failure
 }
 
 fn tell(error: &ProbeError, shortages: &Seldom, now_ms: u64) {

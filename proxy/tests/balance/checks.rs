@@ -254,7 +254,7 @@ async fn without_a_check_a_refused_backend_is_tried_until_it_accepts() {
     let table = table(&registry, server.address, None);
     let backend = only(&table);
     let mut checker = Checker::new(clock);
-    checker.reconcile(vec![CheckTarget { backend: Arc::clone(backend), check: None }]);
+    checker.reconcile(vec![CheckTarget::new(Arc::clone(backend), None)]);
     let now_ms = clock.now_ms();
     backend.begin(W0, now_ms).finish(&outcome(Answer::ConnectRefused, 0.1), now_ms);
     until("it accepts again", || !is_down(backend, "refused")).await;

@@ -6,6 +6,7 @@ mod answers;
 mod failures;
 mod forwarding;
 mod gone;
+mod injected;
 mod listeners;
 mod malformed;
 mod recall;

@@ -27,6 +27,7 @@ pub use self::spec::{
 use self::engine::Engine;
 use self::network::Joined;
 use crate::error::ProviderError;
+use crate::fault::{self, Fault};
 use crate::process::ProcessHost;
 use crate::provider::{
     Adoption, Capabilities, CpuShare, CreateRequest, Diagnosis, ExitDetail, Handle, Provider,
@@ -147,6 +148,22 @@ impl Provider for DockerProvider {
 
     async fn set_share(&self, handle: &Handle, share: CpuShare) -> Result<(), ProviderError> {
         self.resize(handle.id, &Self::state(handle)?.container, share).await
+    }
+
+    fn can_disturb(&self, fault: Fault) -> Result<(), ProviderError> {
+        fault::by_steps(self, fault)
+    }
+
+    async fn disturb(&self, handle: &Handle, fault: Fault) -> Result<(), ProviderError> {
+        match fault {
+            Fault::Kill => self.kill(&Self::state(handle)?.container).await,
+            Fault::Hang => self.freeze(handle).await,
+            Fault::Slow { cpu_percent } => {
+                let share = CpuShare::Percent(cpu_percent);
+                let container = Self::state(handle)?.container;
+                self.update(&container, body::cpu(&self.spec, share)).await
+            }
+        }
     }
 
     async fn set_activated(&self, handle: &Handle, activated: bool) -> Result<(), ProviderError> {

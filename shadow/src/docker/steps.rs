@@ -42,6 +42,15 @@ impl DockerProvider {
         Err(trouble.told(self.engine.asked(format_args!("{what} container {container}"))))
     }
 
+    /// Kills it and leaves all else as it is.
+    pub(super) async fn kill(&self, container: &str) -> Result<(), ProviderError> {
+        let killed = self.engine.call(self.spec.timeout, |docker| async move {
+            docker.kill_container(container, None).await
+        });
+        let asked = || self.engine.asked(format_args!("kill container {container}"));
+        killed.await.map_err(|trouble| trouble.told(asked()))
+    }
+
     pub(super) async fn resize(
         &self,
         id: InstanceId,
@@ -67,7 +76,7 @@ impl DockerProvider {
         }
     }
 
-    async fn update(
+    pub(super) async fn update(
         &self,
         container: &str,
         what: ContainerUpdateBody,

@@ -144,7 +144,7 @@ impl Cluster {
         Ok(found.filter(|pod| pod.metadata.uid.as_deref() == Some(uid)))
     }
 
-    async fn delete(
+    pub(super) async fn delete(
         &self,
         name: &str,
         uid: &str,

@@ -36,6 +36,7 @@ use self::clean::Remain;
 use self::cluster::Cluster;
 use self::ending::Grace;
 use crate::error::ProviderError;
+use crate::fault::{self, Fault};
 use crate::process::ProcessHost;
 use crate::provider::{
     Adoption, Capabilities, CpuShare, CreateRequest, Diagnosis, ExitDetail, Handle, Provider,
@@ -188,6 +189,27 @@ impl Provider for KubernetesProvider {
 
     async fn set_activated(&self, handle: &Handle, activated: bool) -> Result<(), ProviderError> {
         self.gate(handle, &Self::state(handle)?, activated).await
+    }
+
+    /// A pod cannot be paused.
+    fn can_disturb(&self, fault: Fault) -> Result<(), ProviderError> {
+        fault::by_steps(self, fault)
+    }
+
+    async fn disturb(&self, handle: &Handle, fault: Fault) -> Result<(), ProviderError> {
+        self.can_disturb(fault)?;
+        let state = Self::state(handle)?;
+        match fault {
+            Fault::Slow { cpu_percent } => {
+                self.resize(handle, &state, CpuShare::Percent(cpu_percent)).await
+            }
+            // As somebody else would delete it: the watch hears of it.
+            Fault::Kill | Fault::Hang => {
+                let deleted = self.cluster.delete(&state.pod, &state.uid, 0, self.spec.timeout);
+                let asked = || self.cluster.asked(format_args!("delete pod {}", state.pod));
+                deleted.await.map_err(|trouble| trouble.told(asked()))
+            }
+        }
     }
 
     async fn destroy(&self, handle: &Handle, grace: Duration) -> Result<(), ProviderError> {

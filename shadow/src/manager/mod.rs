@@ -5,6 +5,7 @@
 //! can pile up is bounded by the pools' `max`.
 
 mod creates;
+mod disturb;
 mod ready;
 mod replace;
 mod room;
@@ -13,7 +14,7 @@ mod start;
 mod steps;
 mod told;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -30,6 +31,7 @@ use crate::error::ShadowError;
 use crate::facts::Facts;
 use crate::ids::Ids;
 use crate::lifecycle::Lifecycle;
+use crate::provider::Handle;
 use crate::registry::Registry;
 use crate::settings::{ManagerSettings, OnExit, Readiness, ServiceShadows, ShadowInstance};
 use crate::state_dir::StateLock;
@@ -54,6 +56,8 @@ struct Inner {
     running: watch::Sender<usize>,
     /// Set once nobody waits for shadows to end by themselves any more.
     hurry: watch::Sender<bool>,
+    /// Shadows that were hurt on purpose and are not known to be as their tier asks for again.
+    disturbed: watch::Sender<BTreeSet<InstanceId>>,
     runtime: tokio::runtime::Handle,
     origin: Instant,
     /// Given back by a shutdown that left nothing running, though tasks may still hold this.
@@ -94,6 +98,8 @@ struct Entry {
     hidden: bool,
     /// It ended by itself or never ran, and cannot be confirmed to be gone.
     lost: bool,
+    /// What its provider knows it by, once it is made.
+    handle: Option<Handle>,
 }
 
 /// What a runner is told.
@@ -103,6 +109,8 @@ struct Order {
     settings: Arc<ServiceShadows>,
     /// Stop without touching the instance; the next start adopts it.
     leave: bool,
+    /// How often it was to be brought to its tier anew, whatever is taken to be so.
+    relieve: u64,
 }
 
 impl Manager {
@@ -349,13 +357,13 @@ impl Inner {
         let fingerprint = found
             .as_ref()
             .map_or_else(|| settings.provider.fingerprint(), |found| found.fingerprint.clone());
-        let order = Order { target, settings, leave: false };
+        let order = Order { target, settings, leave: false, relieve: 0 };
         let (order, orders) = watch::channel(order);
-        state.entries.insert(
-            id,
-            Entry { view, since, fingerprint, order, left: None, hidden: false, lost: false },
-        );
-        Runner::new(Arc::clone(self), id, machine, orders, found.map(|found| found.handle))
+        let handle = found.map(|found| found.handle);
+        let (left, hidden, lost, known) = (None, false, false, handle.clone());
+        let entry = Entry { view, since, fingerprint, order, left, hidden, lost, handle: known };
+        state.entries.insert(id, entry);
+        Runner::new(Arc::clone(self), id, machine, orders, handle)
     }
 
     fn spawn(&self, runner: Runner) {

@@ -41,6 +41,8 @@ pub(super) struct Runner {
     /// It may not be as its tier asks for, such as small or paused where callers meet it: a step failed
     /// in the middle and was not taken back, or it was taken over and nobody knows.
     pub(super) unsettled: bool,
+    /// How often it was brought to its tier anew on an order.
+    relieved: u64,
     /// When its provider was last found away on its way up, which it then took without it.
     pub(super) away: Option<Instant>,
     next_check: Option<Instant>,
@@ -87,6 +89,7 @@ impl Runner {
             retry_at: None,
             retries: 0,
             unsettled,
+            relieved: 0,
             away: None,
             next_check: None,
             usage_at: Instant::now() + USAGE_EVERY,
@@ -150,6 +153,10 @@ impl Runner {
             entry.view.moving_to = self.machine.moving_to();
         }
         self.settings = order.settings;
+        if std::mem::replace(&mut self.relieved, order.relieve) != order.relieve {
+            self.unsettled = true;
+            self.retry_at = None;
+        }
         order.leave
     }
 
@@ -308,6 +315,7 @@ impl Runner {
         self.handle = None;
         self.record(self.inner.registry.ended(self.id).await);
         self.inner.lock().entries.remove(&self.id);
+        self.inner.relieved(self.id);
     }
 
     async fn pause(&self, pause: &mut Duration) {

@@ -51,6 +51,7 @@ pub(super) async fn start(
         creates: Creates::new(settings.concurrent_creates),
         running: watch::channel(0).0,
         hurry: watch::channel(false).0,
+        disturbed: watch::Sender::default(),
         runtime: tokio::runtime::Handle::current(),
         origin: Instant::now(),
         lock_of_dir: Mutex::new(Some(lock)),

@@ -201,6 +201,7 @@ impl Runner {
             self.inner.update(self.id, |entry| {
                 entry.view.address = Some(address);
                 entry.view.pid = pid;
+                entry.handle = Some(handle.clone());
             });
             let patience = self.settings.start_timeout;
             let why = match self.wait(&handle, patience, CallOff::AtTheEnd).await {
@@ -277,6 +278,7 @@ impl Runner {
         restore(&*self.settings.provider, handle, tier, warm_cpu_percent).await?;
         self.unsettled = false;
         self.away = None;
+        self.inner.relieved(self.id);
         Ok(())
     }
 

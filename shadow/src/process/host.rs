@@ -154,6 +154,20 @@ impl ProcessHost {
         leaf.remove()
     }
 
+    /// Kills every process of an instance and leaves all else as it is: whoever watches it sees it end.
+    pub(crate) async fn fell(self: &Arc<Self>, id: InstanceId) -> Result<(), ProviderError> {
+        let (live, host) = (self.found(id)?, Arc::clone(self));
+        super::blocking(move || {
+            live.state.leaf.kill()?;
+            signals::send(&live.pidfd, Signal::KILL)?;
+            if live.state.leaf.holds_tree() {
+                return Ok(());
+            }
+            host.kill_marked(|found| found == id).map(drop)
+        })
+        .await
+    }
+
     /// Ends what a failed creation left behind, and gives back what it held.
     pub(crate) async fn clear(
         self: &Arc<Self>,

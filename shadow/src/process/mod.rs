@@ -32,6 +32,7 @@ pub(crate) use self::host::ProcessState;
 
 use self::host::Live;
 use crate::error::ProviderError;
+use crate::fault::{self, Fault};
 use crate::hash::fnv1a;
 use crate::provider::{
     Adoption, Capabilities, CpuShare, CreateRequest, Diagnosis, ExitDetail, Handle, Provider,
@@ -133,6 +134,21 @@ impl Provider for ProcessProvider {
         }
         let live = self.host.found(handle.id)?;
         blocking(move || live.state.leaf.set_share(share)).await
+    }
+
+    fn can_disturb(&self, fault: Fault) -> Result<(), ProviderError> {
+        fault::by_steps(self, fault)
+    }
+
+    async fn disturb(&self, handle: &Handle, fault: Fault) -> Result<(), ProviderError> {
+        self.can_disturb(fault)?;
+        match fault {
+            Fault::Kill => self.host.fell(handle.id).await,
+            Fault::Hang => self.freeze(handle).await,
+            Fault::Slow { cpu_percent } => {
+                self.set_share(handle, CpuShare::Percent(cpu_percent)).await
+            }
+        }
     }
 
     async fn destroy(&self, handle: &Handle, grace: Duration) -> Result<(), ProviderError> {

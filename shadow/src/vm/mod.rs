@@ -24,6 +24,7 @@ pub use self::spec::{Accel, VmSpec};
 use self::place::Place;
 use self::qmp::Monitor;
 use crate::error::ProviderError;
+use crate::fault::{self, Fault};
 use crate::process::{ProcessHost, ProcessState, blocking, usage};
 use crate::provider::{
     Adoption, Capabilities, CpuShare, CreateRequest, Diagnosis, ExitDetail, Handle, Provider,
@@ -189,6 +190,22 @@ impl Provider for VmProvider {
         }
         let live = self.host.found(handle.id)?;
         blocking(move || live.state.leaf.set_share(share)).await
+    }
+
+    fn can_disturb(&self, fault: Fault) -> Result<(), ProviderError> {
+        fault::by_steps(self, fault)
+    }
+
+    async fn disturb(&self, handle: &Handle, fault: Fault) -> Result<(), ProviderError> {
+        self.can_disturb(fault)?;
+        match fault {
+            // Its emulator: the plug is pulled.
+            Fault::Kill => self.host.fell(handle.id).await,
+            Fault::Hang => self.freeze(handle).await,
+            Fault::Slow { cpu_percent } => {
+                self.set_share(handle, CpuShare::Percent(cpu_percent)).await
+            }
+        }
     }
 
     async fn snapshot(&self, handle: &Handle) -> Result<Snapshot, ProviderError> {
