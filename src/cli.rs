@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::{audit, backtest, check, demo, explain, fitness, out, rules, run, schema};
+use crate::{audit, backtest, check, demo, drill, explain, fitness, out, rules, run, schema};
 
 /// Foreshadow: a load balancer that sees trouble coming.
 ///
@@ -69,6 +69,17 @@ Examples:
   foreshadow explain --service shop --law failover
   foreshadow explain --replay recording.ndjson   run a recording again and compare every plan")]
     Explain(explain::Args),
+    /// Hurt an instance of a running node on purpose, see what becomes of it, and put it right again.
+    #[command(after_help = "\
+Examples:
+  foreshadow drill shop --dry-run          would it be done, to whom, and what speaks against it?
+  foreshadow drill shop                    kill one instance of shop
+  foreshadow drill shop --fault hang --for 20s --max-failed 5 --weight-zero-within 3s
+  foreshadow drill shop --instance i3 --fault slow --delay 500ms --json
+
+Exit code: 0 when every goal was met, 1 when one was not, 3 when it was called off, 4 when it was
+refused. Interrupted (Ctrl-C), it calls the drill off and waits for its end. See docs/drills.md.")]
+    Drill(Box<drill::Args>),
     /// Check or print the record of every action: by whom or which law, before and after.
     #[command(subcommand)]
     Audit(audit::Args),
@@ -148,6 +159,7 @@ fn carry_out(command: Command) -> anyhow::Result<ExitCode> {
         Command::Schema(args) => schema::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Explain(args) => explain::run(&args),
+        Command::Drill(args) => drill::run(&args),
         Command::Audit(args) => audit::run(&args),
         Command::Fitness(args) => fitness::run(&args),
         Command::Rules(args) => rules::run(&args),

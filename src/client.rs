@@ -7,11 +7,13 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use anyhow::Context;
-use http_body_util::{BodyExt, Empty};
+use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
 use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper::{Method, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 
@@ -81,7 +83,7 @@ impl fmt::Display for Address {
     }
 }
 
-type Connection = SendRequest<Empty<Bytes>>;
+type Connection = SendRequest<Full<Bytes>>;
 
 /// A connection to the admin interface, made again when it breaks.
 #[derive(Debug)]
@@ -102,18 +104,11 @@ impl Client {
     /// # Errors
     /// When nothing answers within 2 s, the status is no success, or the answer is not understood.
     pub(crate) async fn get<T: DeserializeOwned>(&mut self, path: &str) -> anyhow::Result<T> {
-        let asked = tokio::time::timeout(PATIENCE, self.ask(path)).await;
-        let body = match asked {
-            Ok(Ok(body)) => body,
-            Ok(Err(error)) => {
-                self.connection = None;
-                return Err(error.context(format!("asking {} for {path}", self.address)));
-            }
-            Err(_) => {
-                self.connection = None;
-                anyhow::bail!("no answer from {} to {path} within {PATIENCE:?}", self.address);
-            }
-        };
+        let (status, body) = self.send(Method::GET, path, None).await?;
+        if !status.is_success() {
+            let refused = anyhow::anyhow!("{status}: {}", said(&body));
+            return Err(refused.context(format!("asking {} for {path}", self.address)));
+        }
         serde_json::from_slice(&body).with_context(|| {
             format!(
                 "the answer of {} to {path} is not as expected: is it the admin interface of a \
@@ -123,7 +118,36 @@ impl Client {
         })
     }
 
-    async fn ask(&mut self, path: &str) -> anyhow::Result<Bytes> {
+    /// Sends a request and gives the answer as it comes, whatever its status.
+    ///
+    /// # Errors
+    /// When nothing answers within 2 s.
+    pub(crate) async fn send(
+        &mut self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> anyhow::Result<(StatusCode, Bytes)> {
+        let asked = tokio::time::timeout(PATIENCE, self.ask(method, path, body)).await;
+        match asked {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) => {
+                self.connection = None;
+                Err(error.context(format!("asking {} for {path}", self.address)))
+            }
+            Err(_) => {
+                self.connection = None;
+                anyhow::bail!("no answer from {} to {path} within {PATIENCE:?}", self.address);
+            }
+        }
+    }
+
+    async fn ask(
+        &mut self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> anyhow::Result<(StatusCode, Bytes)> {
         let usable = self.connection.take().filter(|c| !c.is_closed());
         let mut connection = match usable {
             Some(connection) => connection,
@@ -134,16 +158,20 @@ impl Client {
             Address::Tcp(authority) => authority,
             Address::Unix(_) => "localhost",
         };
-        let mut request = hyper::Request::get(path).header(hyper::header::HOST, host);
+        let mut request = hyper::Request::builder().method(method).uri(path);
+        request = request.header(hyper::header::HOST, host);
+        if body.is_some() {
+            request = request.header(hyper::header::CONTENT_TYPE, "application/json");
+        }
         if let Some(token) = &self.token {
             request = request.header(hyper::header::AUTHORIZATION, format!("Bearer {token}"));
         }
-        let answer = connection.send_request(request.body(Empty::new())?).await?;
+        let body = Full::new(body.map(Value::to_string).unwrap_or_default().into());
+        let answer = connection.send_request(request.body(body)?).await?;
         let status = answer.status();
         let body = answer.into_body().collect().await?.to_bytes();
         self.connection = Some(connection);
-        anyhow::ensure!(status.is_success(), "{status}: {}", said(&body));
-        Ok(body)
+        Ok((status, body))
     }
 
     async fn connect(&self) -> anyhow::Result<Connection> {
@@ -166,7 +194,7 @@ async fn shake(
 }
 
 /// What an error says: that of the admin interface, or whatever came in its place.
-fn said(body: &[u8]) -> String {
+pub(crate) fn said(body: &[u8]) -> String {
     #[derive(serde::Deserialize)]
     struct Refusal {
         error: String,

@@ -7,6 +7,7 @@ mod check;
 mod cli;
 mod client;
 mod demo;
+mod drill;
 mod explain;
 mod fitness;
 mod logging;

@@ -65,6 +65,11 @@ pub(super) struct Caller {
 }
 
 impl Caller {
+    /// As others are told who it was.
+    pub(super) fn shown(&self) -> &str {
+        if self.name.is_empty() { "an operator" } else { &self.name }
+    }
+
     /// As the actor of what is asked.
     pub(super) fn actor(&self) -> Actor {
         Actor::Caller { name: self.name.clone(), role: self.role, peer: self.peer.clone() }

@@ -2,6 +2,7 @@
 
 mod audit;
 mod auth;
+mod drills;
 mod error;
 mod events;
 mod extract;
@@ -59,6 +60,9 @@ pub(crate) fn router(shared: Arc<Shared>, tokens: Tokens, hosts: Hosts) -> Route
         .route("/api/v1/services/{service}/instances/{instance}/metrics", post(reported::push))
         .route("/api/v1/services/{service}/signals", post(reported::signal))
         .route("/api/v1/services/{service}/activate", post(operate::activate))
+        .route("/api/v1/services/{service}/drill", post(drills::begin))
+        .route("/api/v1/drills", get(drills::list))
+        .route("/api/v1/drills/{drill}", get(drills::one).delete(drills::call_off))
         .route("/api/v1/instances/{instance}/drain", post(operate::drain))
         .route("/api/v1/kernel", get(read::kernel))
         .route("/api/v1/config", get(read::config))

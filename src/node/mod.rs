@@ -4,6 +4,7 @@ pub(crate) mod announced;
 pub(crate) mod audit;
 pub(crate) mod clock;
 pub(crate) mod decisions;
+pub(crate) mod drill;
 pub(crate) mod file;
 mod guard;
 mod health_log;
@@ -43,6 +44,7 @@ use announced::Announcing;
 use audit::{Actor, Audit, Entry};
 use clock::Clock;
 use decisions::DecisionLog;
+use drill::Drills;
 use history::History;
 use long::LongForecasts;
 use metrics::Metrics;
@@ -67,6 +69,8 @@ pub(crate) struct Shared {
     pub(crate) decisions: DecisionLog,
     /// The record of every action.
     pub(crate) audit: Audit,
+    /// Failover drills.
+    pub(crate) drills: Drills,
     /// What is kept of the past.
     pub(crate) history: History,
     /// Forecasts of an hour, a day and a week.
@@ -140,6 +144,11 @@ impl Shared {
     /// The last tick; absent before the first.
     pub(crate) fn view(&self) -> Option<Arc<View>> {
         self.view.load_full()
+    }
+
+    /// How many backends seem to fail on purpose now.
+    pub(crate) fn injected(&self) -> usize {
+        self.plane.injected().len()
     }
 
     /// Connections by listener.

@@ -25,6 +25,7 @@ use super::announced::Announcing;
 use super::audit::{Actor, Audit, Entry};
 use super::clock::Clock;
 use super::decisions::DecisionLog;
+use super::drill::Drills;
 use super::file::Fingerprint;
 use super::history::History;
 use super::hooks::{KernelProbe, MirrorHook};
@@ -127,6 +128,7 @@ impl Parts {
             ticks: TickStats::default(),
             decisions,
             audit: Audit::start(&config.state_dir, &config.audit)?,
+            drills: Drills::default(),
             history,
             long: LongForecasts::default(),
             metrics,
@@ -222,6 +224,8 @@ impl Node {
         tracing::info!(timeout = ?self.drain_timeout, "draining; a second signal ends at once");
         let (hurry, mut hurried) = tokio::sync::watch::channel(false);
         tokio::spawn(heed_more(Arc::clone(&self.shared), ends, hurry));
+        // Before requests drain: what was hurt on purpose has some of them.
+        self.shared.drills.end().await;
         let drained = self.shared.plane.drain(self.drain_timeout);
         tokio::select! {
             cut = drained => match cut {

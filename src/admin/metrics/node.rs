@@ -11,6 +11,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 
 use super::out::{Count, counter, counters, encode, family, gauge, gauge_s, seconds, signed};
 use crate::node::Shared;
+use crate::node::drill::Verdict;
 use crate::node::history::Status;
 
 pub(super) fn node(shared: &Shared, out: &mut DescriptorEncoder) -> fmt::Result {
@@ -27,6 +28,7 @@ pub(super) fn node(shared: &Shared, out: &mut DescriptorEncoder) -> fmt::Result 
     counter(out, "decisions_dropped", "Decision records lost to a slow disk.", dropped)?;
     let lost = shared.audit.lost();
     counter(out, "audit_lost", "Audit entries lost to a slow disk; the record says when.", lost)?;
+    drills(out, shared)?;
     history(out, &shared.history.status())?;
     mirror(out, &shared.mirror.stats())?;
     let recording = f64::from(u8::from(shared.recording.status().good()));
@@ -55,6 +57,22 @@ fn listeners(out: &mut DescriptorEncoder, listeners: &[ConnectionCounts]) -> fmt
     ];
     let named: Vec<_> = listeners.iter().map(|l| (l.listener.as_str(), l)).collect();
     counters(out, &counts, "listener", &named)
+}
+
+fn drills(out: &mut DescriptorEncoder, shared: &Shared) -> fmt::Result {
+    let (counts, refused) = shared.drills.counts();
+    let under_way = f64::from(u8::from(shared.drills.is_under_way()));
+    gauge(out, "drill_under_way", "1 while an instance is hurt on purpose.", under_way)?;
+    let injected = u32::try_from(shared.injected()).unwrap_or(u32::MAX);
+    let help = "Instances that the proxy makes seem to fail on purpose.";
+    gauge(out, "injected_faults", help, f64::from(injected))?;
+    counter(out, "drills_refused", "Failover drills that were refused.", refused)?;
+    let mut ended = family(out, "drills", "Failover drills, by verdict.", MetricType::Counter)?;
+    for verdict in Verdict::ALL {
+        let count = counts.get(&verdict).copied().unwrap_or(0);
+        encode(&mut ended, &[("verdict", verdict.as_str())], &ConstCounter::new(count))?;
+    }
+    Ok(())
 }
 
 fn mirror(out: &mut DescriptorEncoder, stats: &MirrorStats) -> fmt::Result {
