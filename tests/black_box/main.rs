@@ -11,6 +11,7 @@ mod audit;
 mod backtest;
 mod config;
 mod data_plane;
+mod drills;
 mod ending;
 mod feedback;
 mod fitness;
