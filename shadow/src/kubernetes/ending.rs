@@ -17,7 +17,7 @@ use crate::error::{Cause, ProviderError};
 /// First and longest pause between two looks at what is being deleted.
 const LOOKS: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 /// The shortest grace: with none, a pod is forgotten before its node has ended it.
-const LEAST_GRACE_S: u64 = 1;
+pub(super) const LEAST_GRACE_S: u32 = 1;
 /// The grace of a pod that is being deleted and does not say with which (Kubernetes,
 /// `pkg/apis/core/v1/defaults`).
 const DEFAULT_GRACE_S: i64 = 30;
@@ -49,7 +49,7 @@ impl Grace {
             Self::AtMost(grace) => whole(grace),
             Self::OrItsOwn(grace) => whole(grace).max(own),
         };
-        u32::try_from(seconds.max(LEAST_GRACE_S)).unwrap_or(u32::MAX)
+        u32::try_from(seconds.max(u64::from(LEAST_GRACE_S))).unwrap_or(u32::MAX)
     }
 }
 

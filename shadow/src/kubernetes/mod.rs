@@ -34,7 +34,7 @@ pub use self::spec::{ClusterAccess, KubernetesSpec, PodImage, PodSource};
 
 use self::clean::Remain;
 use self::cluster::Cluster;
-use self::ending::Grace;
+use self::ending::{Grace, LEAST_GRACE_S};
 use crate::error::ProviderError;
 use crate::fault::{self, Fault};
 use crate::process::ProcessHost;
@@ -203,9 +203,10 @@ impl Provider for KubernetesProvider {
             Fault::Slow { cpu_percent } => {
                 self.resize(handle, &state, CpuShare::Percent(cpu_percent)).await
             }
-            // As somebody else would delete it: the watch hears of it.
+            // As somebody else would delete it, with the least time it can have: the watch hears of it.
             Fault::Kill | Fault::Hang => {
-                let deleted = self.cluster.delete(&state.pod, &state.uid, 0, self.spec.timeout);
+                let (grace, patience) = (LEAST_GRACE_S, self.spec.timeout);
+                let deleted = self.cluster.delete(&state.pod, &state.uid, grace, patience);
                 let asked = || self.cluster.asked(format_args!("delete pod {}", state.pod));
                 deleted.await.map_err(|trouble| trouble.told(asked()))
             }

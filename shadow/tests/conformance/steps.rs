@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use foreshadow_control::{InstanceId, Tier};
 use foreshadow_shadow::{
-    Adoption, CpuShare, CreateRequest, Handle, Provider, ProviderError, Snapshot, Sweep,
+    Adoption, CpuShare, CreateRequest, Fault, Handle, Provider, ProviderError, Snapshot, Sweep,
 };
 
 use super::Subject;
@@ -22,6 +22,7 @@ pub(crate) async fn all(subject: &dyn Subject) {
     resize(subject).await;
     snapshot(subject).await;
     exit_is_seen(subject).await;
+    disturb(subject).await;
     adopted(subject).await;
     swept(subject).await;
     assert_eq!(subject.running(), [], "the steps left something behind");
@@ -99,6 +100,39 @@ async fn resize(subject: &dyn Subject) {
         }
     }
     provider.destroy(&handle, GRACE).await.unwrap();
+}
+
+/// Hurt from outside: the provider's own steps put right what can be.
+async fn disturb(subject: &dyn Subject) {
+    let provider = subject.provider();
+    let handle = made(&provider, 81).await;
+    let can = provider.capabilities();
+    if provider.can_disturb(Fault::Kill).is_err() {
+        for fault in [Fault::Kill, Fault::Hang, Fault::Slow { cpu_percent: 5 }] {
+            unsupported(provider.disturb(&handle, fault).await);
+        }
+        return provider.destroy(&handle, GRACE).await.unwrap();
+    }
+    let slow = Fault::Slow { cpu_percent: 20 };
+    assert_eq!(provider.can_disturb(slow).is_ok(), can.resize);
+    if can.resize {
+        provider.disturb(&handle, slow).await.unwrap();
+        provider.set_share(&handle, CpuShare::Unlimited).await.unwrap();
+        ready(&handle).await;
+    }
+    assert_eq!(provider.can_disturb(Fault::Hang).is_ok(), can.freeze);
+    if can.freeze {
+        provider.disturb(&handle, Fault::Hang).await.unwrap();
+        assert!(!answers(handle.address).await, "one that hangs answers");
+        provider.thaw(&handle).await.unwrap();
+        ready(&handle).await;
+    } else {
+        unsupported(provider.disturb(&handle, Fault::Hang).await);
+    }
+    provider.disturb(&handle, Fault::Kill).await.unwrap();
+    tokio::time::timeout(SEEN, provider.exited(&handle)).await.expect("its end is seen");
+    provider.destroy(&handle, GRACE).await.expect("what has ended can be cleaned up");
+    assert_eq!(subject.running(), []);
 }
 
 async fn snapshot(subject: &dyn Subject) {
