@@ -224,7 +224,6 @@ impl Node {
         tracing::info!(timeout = ?self.drain_timeout, "draining; a second signal ends at once");
         let (hurry, mut hurried) = tokio::sync::watch::channel(false);
         tokio::spawn(heed_more(Arc::clone(&self.shared), ends, hurry));
-        // Before requests drain: what was hurt on purpose has some of them.
         self.shared.drills.end().await;
         let drained = self.shared.plane.drain(self.drain_timeout);
         tokio::select! {

@@ -10,6 +10,9 @@ mod measure;
 mod report;
 mod run;
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -100,7 +103,7 @@ pub(crate) enum Refused {
 /// What was begun, or would have been.
 pub(crate) enum Begun {
     /// It runs.
-    Runs(Report),
+    Runs(Box<Report>),
     /// It was only asked about.
     Dry(Outlook),
 }
@@ -150,7 +153,8 @@ impl Drills {
         Ok(drill)
     }
 
-    /// Calls off what is under way, and waits until what it hurt is put right.
+    /// Calls off what is under way, and waits until what it hurt is put right: before requests drain,
+    /// since it may have some of them.
     pub(super) async fn end(&self) {
         let Some(drill) = self.lock().all.back().filter(|drill| !drill.is_over()).cloned() else {
             return;
@@ -235,7 +239,7 @@ impl Shared {
         let drill = self.drills.claim(report).map_err(|other| Refused::Objected(vec![other]))?;
         let run = Run::new(Arc::clone(self), Arc::clone(&drill), hurt, detection_ms);
         tokio::spawn(run.run());
-        Ok(Begun::Runs(drill.report()))
+        Ok(Begun::Runs(Box::new(drill.report())))
     }
 
     fn outlook(&self, view: &View, scene: &Scene<'_>, ask: &Ask) -> Result<Outlook, String> {

@@ -248,6 +248,12 @@ impl Run {
                 None => Verdict::Failed,
             });
             report.called_off = stopped;
+            let (during, after) = (&report.figures.during, &report.figures.after);
+            if during.retried + after.retried > 0 {
+                let note = "latencies are those of attempts that were answered: requests that were \
+                            tried again took longer";
+                report.notes.push(note.to_owned());
+            }
         });
         let report = self.drill.report();
         let verdict = report.verdict.unwrap_or(Verdict::CalledOff);
