@@ -11,8 +11,10 @@ use foreshadow_config::AuditKey;
 
 use crate::cli::StateDir;
 use crate::explain::utc;
+use crate::node::STATE_DB;
 use crate::node::audit::{
-    AUDIT_DB, Broken, Head, Key, Link, Query, Verified, every, open_read_only, shown, verify,
+    AUDIT_DB, Broken, Head, Key, Link, Query, Verified, every, kept_head, open_read_only, shown,
+    verify,
 };
 
 /// What is asked of the record.
@@ -51,6 +53,10 @@ pub(crate) struct VerifyArgs {
     /// a key is given: whoever can write the file could have put them there.
     #[arg(long, value_name = "SEQ")]
     keyless_until: Option<u64>,
+    /// The entry `audit.replaced` of this number is known: the record before it is gone, and why is clear.
+    /// Once for each. Without this such an entry means that the record is not whole.
+    #[arg(long, value_name = "SEQ")]
+    replaced_at: Vec<u64>,
     /// Print the outcome as JSON.
     #[arg(long)]
     json: bool,
@@ -118,9 +124,13 @@ fn check(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
     });
     let keys = given.chain(configured.map(Ok)).collect::<anyhow::Result<Vec<_>>>()?;
     let keys: Vec<Key> = keys.iter().map(|key| Key::new(key.secret.expose())).collect();
-    let outcome = verify(&open_read_only(&path)?, &keys, &args.expect_head)
+    // Read before the record is: what a node writes meanwhile is newer.
+    let kept = kept_head(&path.with_file_name(STATE_DB)).filter(|head| head.seq > 0);
+    let heads: Vec<Head> = args.expect_head.iter().cloned().chain(kept).collect();
+    let outcome = verify(&open_read_only(&path)?, &keys, &heads)
         .with_context(|| format!("{} cannot be read to its end", path.display()))?
-        .and_then(|good| if keys.is_empty() { Ok(good) } else { keyed(good, args.keyless_until) });
+        .and_then(|good| if keys.is_empty() { Ok(good) } else { keyed(good, args.keyless_until) })
+        .and_then(|good| unreplaced(good, &args.replaced_at));
     let mut out = crate::out::stdout();
     match &outcome {
         Ok(good) if args.json => writeln!(out, "{}", as_json(good))?,
@@ -150,6 +160,14 @@ fn keyed(good: Verified, keyless_until: Option<u64>) -> Result<Verified, Broken>
     Err(Broken { seq: keyless_until.map_or(first, |until| first.max(until + 1)), what })
 }
 
+/// Refuses a record that says itself that it is not the one before it.
+fn unreplaced(good: Verified, known: &[u64]) -> Result<Verified, Broken> {
+    let mut said = good.replaced.iter();
+    let Some((seq, cause)) = said.find(|(seq, _)| !known.contains(seq)) else { return Ok(good) };
+    let what = format!("{cause}; if that is known, say so by --replaced-at {seq}");
+    Err(Broken { seq: *seq, what })
+}
+
 fn as_json(good: &Verified) -> serde_json::Value {
     serde_json::json!({
         "whole": true,
@@ -160,6 +178,7 @@ fn as_json(good: &Verified) -> serde_json::Value {
         "head": { "seq": good.head.seq, "hash": good.head.hash },
         "keyed": good.keyed,
         "lost": good.lost,
+        "replaced": good.replaced.iter().map(|(seq, _)| seq).collect::<Vec<_>>(),
     })
 }
 
@@ -171,6 +190,9 @@ fn tell(out: &mut impl Write, good: &Verified, path: &Path) -> std::io::Result<(
     writeln!(out, "head   {}:{}", good.head.seq, good.head.hash)?;
     if first > 1 {
         writeln!(out, "       those before {first} were removed by retention, which is on record")?;
+    }
+    for (seq, cause) in &good.replaced {
+        writeln!(out, "known  entry {seq}: {cause}")?;
     }
     if good.lost > 0 {
         writeln!(out, "lost   {} that the disk was too slow for, which is on record", good.lost)?;

@@ -62,7 +62,7 @@ mod tests {
         };
         let (name, policy) = ("shop".into(), Arc::new(UpstreamPolicy::default()));
         let backends = (1..=3).map(backend).collect();
-        Service::build(&UpstreamSpec { name, backends, policy }, &registry)
+        Service::build(&UpstreamSpec { name, backends, policy }, &registry, &[])
     }
 
     fn claims(service: &Service, tried: &[u64], now_ms: u64) -> Vec<u64> {

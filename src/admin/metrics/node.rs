@@ -26,8 +26,7 @@ pub(super) fn node(shared: &Shared, out: &mut DescriptorEncoder) -> fmt::Result 
     gauge(out, "kill_switch", "1 while all automation is stopped.", kill)?;
     let dropped = shared.decisions.dropped();
     counter(out, "decisions_dropped", "Decision records lost to a slow disk.", dropped)?;
-    let lost = shared.audit.lost();
-    counter(out, "audit_lost", "Audit entries lost to a slow disk; the record says when.", lost)?;
+    audit(out, shared)?;
     drills(out, shared)?;
     history(out, &shared.history.status())?;
     mirror(out, &shared.mirror.stats())?;
@@ -57,6 +56,19 @@ fn listeners(out: &mut DescriptorEncoder, listeners: &[ConnectionCounts]) -> fmt
     ];
     let named: Vec<_> = listeners.iter().map(|l| (l.listener.as_str(), l)).collect();
     counters(out, &counts, "listener", &named)
+}
+
+fn audit(out: &mut DescriptorEncoder, shared: &Shared) -> fmt::Result {
+    let figures = shared.audit.figures();
+    let lost = figures.lost;
+    counter(out, "audit_lost", "Audit entries lost to a slow disk; the record says when.", lost)?;
+    let help = "Times the audit record was found removed, replaced or spoiled.";
+    counter(out, "audit_replaced", help, figures.replaced)?;
+    let failing = f64::from(u8::from(figures.is_failing));
+    gauge(out, "audit_failing", "1 while audit entries cannot be written.", failing)?;
+    let help = "Audit entries that the disk has not taken yet.";
+    gauge(out, "audit_waiting", help, figures.waiting as f64)?;
+    gauge(out, "audit_head_seq", "Number of the newest audit entry.", figures.head_seq as f64)
 }
 
 fn drills(out: &mut DescriptorEncoder, shared: &Shared) -> fmt::Result {

@@ -5,6 +5,7 @@ mod acts;
 mod chain;
 mod entry;
 mod inbox;
+mod outside;
 mod page;
 mod rarely;
 mod store;
@@ -25,14 +26,16 @@ use rusqlite::{Connection, ErrorCode};
 use serde_json::{Value, json};
 
 use super::clock::wall_ms;
-use super::private;
+use super::{STATE_DB, private};
 use inbox::Inbox;
+use outside::{Anchor, Place};
 use store::Store;
 use writer::{Bounds, Writer};
 
 pub(crate) use acts::PlanActs;
 pub(crate) use chain::{Key, Link};
 pub(crate) use entry::{Actor, Entry, Outcome};
+pub(crate) use outside::kept_head;
 pub(crate) use page::{LONGEST_PAGE, PAGE, Query, every, shown};
 pub(crate) use rarely::Rarely;
 pub(crate) use store::{Head, open_read_only};
@@ -46,7 +49,7 @@ pub(crate) struct Audit {
     inbox: Arc<Inbox>,
     status: Arc<Status>,
     writer: Mutex<Option<JoinHandle<()>>>,
-    reader: Mutex<Connection>,
+    reader: Arc<Mutex<Connection>>,
     key: Option<String>,
     /// What was written last before this start, and what was found in place of a record.
     before: Before,
@@ -68,6 +71,24 @@ struct Status {
 struct Written {
     head: Head,
     failing: Option<String>,
+    /// Entries taken out of the queue that the disk has not taken.
+    waiting: u64,
+    /// What was found in place of the record, the last time and how often.
+    replaced: (Option<String>, u64),
+}
+
+/// How the record does, in numbers.
+pub(crate) struct Figures {
+    /// Entries lost for want of room since the start.
+    pub(crate) lost: u64,
+    /// Entries that the disk has not taken yet.
+    pub(crate) waiting: u64,
+    /// Number of the newest entry written.
+    pub(crate) head_seq: u64,
+    /// Whether entries cannot be written.
+    pub(crate) is_failing: bool,
+    /// How often the record was found removed, replaced or spoiled since the start, this included.
+    pub(crate) replaced: u64,
 }
 
 impl Audit {
@@ -82,12 +103,18 @@ impl Audit {
         let key = settings.key.as_ref().map(|key| Key::new(key.secret.expose()));
         let key_id = key.as_ref().map(|key| key.id().to_owned());
         private::make_file(&path).with_context(cannot)?;
-        let (store, set_aside) = open(&path, key, wall_ms()).with_context(cannot)?;
-        let before = Before { last_action: store.last_action.clone(), set_aside };
-        let reader = open_read_only(&path)?;
+        let (store, set_aside) = open(&path, key.clone(), wall_ms()).with_context(cannot)?;
+        let reader = Arc::new(Mutex::new(open_read_only(&path)?));
         let (inbox, queue) = Inbox::new();
         let inbox = Arc::new(inbox);
-        let written = Written { head: store.head().clone(), failing: None };
+        let mut written = Written { head: store.head().clone(), ..Written::default() };
+        let anchor = anchored(&dir.join(STATE_DB));
+        if let Some(entry) = not_as_known(&store, anchor.as_ref(), set_aside.as_deref()) {
+            tracing::error!("{}", entry.cause);
+            written.replaced = (Some(entry.cause.clone()), 1);
+            inbox.push(entry);
+        }
+        let before = Before { last_action: store.last_action.clone(), set_aside };
         let status = Arc::new(Status { written: Mutex::new(written) });
         let bounds = Bounds {
             keep: settings.keep,
@@ -95,19 +122,13 @@ impl Audit {
             checkpoint_every: settings.checkpoint_interval,
         };
         let ways = (Arc::clone(&inbox), queue);
-        let writer = Writer::new(store, ways, Arc::clone(&status), bounds);
+        let place = Place::new(&path, key, anchor, Arc::clone(&reader));
+        let writer = Writer::new(store, ways, Arc::clone(&status), bounds).held_against(place);
         let writer = std::thread::Builder::new()
             .name("audit".to_owned())
             .spawn(move || writer.run())
             .context("cannot start the audit writer")?;
-        Ok(Self {
-            inbox,
-            status,
-            writer: Mutex::new(Some(writer)),
-            reader: Mutex::new(reader),
-            key: key_id,
-            before,
-        })
+        Ok(Self { inbox, status, writer: Mutex::new(Some(writer)), reader, key: key_id, before })
     }
 
     /// Puts an entry on record; never waits. One for which there is no room is counted, and the
@@ -152,12 +173,21 @@ impl Audit {
             "key": self.key,
             "lost": self.inbox.lost(),
             "failing": written.failing,
+            "waiting": written.waiting,
+            "replaced": written.replaced.0,
         })
     }
 
-    /// Entries lost for want of room since the start.
-    pub(crate) fn lost(&self) -> u64 {
-        self.inbox.lost()
+    /// The same in numbers.
+    pub(crate) fn figures(&self) -> Figures {
+        let written = self.status.written.lock().unwrap_or_else(PoisonError::into_inner);
+        Figures {
+            lost: self.inbox.lost(),
+            waiting: written.waiting,
+            head_seq: written.head.seq,
+            is_failing: written.failing.is_some(),
+            replaced: written.replaced.1,
+        }
     }
 
     /// Reads a page, the newest first. Blocks on the disk: not for the tick or an async worker.
@@ -177,6 +207,35 @@ impl Audit {
             tracing::error!("the audit writer ended badly; the last entries may be lost");
         }
     }
+}
+
+/// Where the newest entry is kept beside the record.
+fn anchored(state_db: &Path) -> Option<Anchor> {
+    Anchor::open(state_db)
+        .inspect_err(|error| {
+            tracing::warn!(
+                %error,
+                "the newest audit entry cannot be kept in the state database: a record that is removed \
+                 while the node is down will not be missed"
+            );
+        })
+        .ok()
+}
+
+/// The entry that says so, where the record does not hold what was written last.
+fn not_as_known(store: &Store, anchor: Option<&Anchor>, aside: Option<&Path>) -> Option<Entry> {
+    let known = anchor?.read().ok().flatten()?;
+    if store.holds(&known).unwrap_or(false) {
+        return None;
+    }
+    let what = match (aside, store.head().seq) {
+        (Some(_), _) => "it was damaged and is set aside",
+        (None, 0) => "it was removed while the node was down",
+        (None, _) => {
+            "another was put in its place, or its end was cut off, while the node was down"
+        }
+    };
+    Some(outside::replaced(wall_ms(), &known, store.head(), aside, what))
 }
 
 /// Opens the record at `path`; what is none, or is damaged, is moved aside first.

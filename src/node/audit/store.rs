@@ -84,8 +84,30 @@ impl Store {
         Ok(Self { db, key, head, last_action })
     }
 
+    /// One that nobody finds again.
+    pub(super) fn nowhere() -> rusqlite::Result<Self> {
+        let (db, head) = (Connection::open_in_memory()?, Head::default());
+        Ok(Self { db, key: None, head, last_action: None })
+    }
+
     pub(super) fn head(&self) -> &Head {
         &self.head
+    }
+
+    /// Whether the newest entry there is the one that was written last.
+    pub(super) fn newest_is_head(&self) -> rusqlite::Result<bool> {
+        let sql = "SELECT seq, hash FROM audit ORDER BY seq DESC LIMIT 1";
+        let mut statement = self.db.prepare_cached(sql)?;
+        let head = |row: &Row<'_>| Ok(Head { seq: row.get(0)?, hash: row.get(1)? });
+        let newest = statement.query_row([], head).optional()?;
+        Ok(newest.unwrap_or_default() == self.head)
+    }
+
+    /// Whether an entry is there as it was.
+    pub(super) fn holds(&self, known: &Head) -> rusqlite::Result<bool> {
+        let sql = "SELECT hash = ? FROM audit WHERE seq = ?";
+        let same = self.db.query_row(sql, (&known.hash, known.seq), |row| row.get(0)).optional()?;
+        Ok(known.seq == 0 || same.unwrap_or(false))
     }
 
     /// Writes the entries, all or none.

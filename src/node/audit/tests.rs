@@ -211,3 +211,126 @@ fn a_clock_that_is_far_ahead_costs_a_part_of_the_record_only() {
     let record = Record::with(None, 1);
     assert_eq!(record.store().prune(u64::MAX, Duration::ZERO, 0).unwrap(), 0, "the newest stays");
 }
+
+/// A running record with what it is held against.
+fn started(dir: &std::path::Path) -> super::Audit {
+    let settings = foreshadow_config::Audit {
+        keep: NEVER,
+        max_size: u64::MAX,
+        key: None,
+        checkpoint_interval: NEVER,
+    };
+    super::Audit::start(dir, &settings).unwrap()
+}
+
+fn put(audit: &super::Audit, action: &'static str) {
+    audit.record(Entry::new(1, Actor::Manager, action));
+}
+
+/// Waits until so many entries are written and none fails.
+fn written(audit: &super::Audit, seq: u64) {
+    let deadline = std::time::Instant::now() + Duration::from_secs(20);
+    while audit.figures().head_seq != seq || audit.figures().is_failing {
+        assert!(std::time::Instant::now() < deadline, "{}", audit.status());
+        std::thread::park_timeout(Duration::from_millis(5));
+    }
+}
+
+/// The actions on record, the oldest first.
+fn actions(dir: &std::path::Path) -> Vec<String> {
+    let db = open_read_only(&dir.join("audit.db")).unwrap();
+    let mut rows = db.prepare("SELECT action FROM audit ORDER BY seq").unwrap();
+    rows.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+}
+
+#[test]
+fn a_record_that_is_taken_away_while_nobody_looks_is_missed_at_the_start() {
+    type Deed = fn(&std::path::Path);
+    let removed: Deed = |path| std::fs::remove_file(path).unwrap();
+    let spoiled: Deed = |path| {
+        use std::io::Write as _;
+        let mut file = std::fs::OpenOptions::new().write(true).open(path).unwrap();
+        file.write_all(&[7; 100]).unwrap();
+    };
+    let cut: Deed = |path| {
+        Connection::open(path).unwrap().execute("DELETE FROM audit WHERE seq > 1", []).unwrap();
+    };
+    for (deed, says, count) in [
+        (removed, "removed while the node was down", 2),
+        (spoiled, "damaged and is set aside", 2),
+        (cut, "its end was cut off", 3),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let audit = started(dir.path());
+        assert_eq!(audit.figures().replaced, 0);
+        ["a", "b", "c"].into_iter().for_each(|action| put(&audit, action));
+        written(&audit, 3);
+        audit.close();
+        let head = super::kept_head(&dir.path().join("foreshadow.db")).unwrap();
+        assert_eq!(head.seq, 3);
+        deed(&dir.path().join("audit.db"));
+        let audit = started(dir.path());
+        put(&audit, "d");
+        written(&audit, count);
+        assert_eq!(audit.figures().replaced, 1, "{says}");
+        let told = audit.status()["replaced"].as_str().unwrap().to_owned();
+        assert!(told.contains(says) && told.contains(&format!("3:{}", head.hash)), "{told}");
+        audit.close();
+        let on_record = actions(dir.path());
+        assert_eq!(on_record[on_record.len() - 2..], ["audit.replaced", "d"], "{says}");
+        let db = open_read_only(&dir.path().join("audit.db")).unwrap();
+        let good = verify(&db, &[], &[]).unwrap().unwrap();
+        assert_eq!(good.replaced.len(), 1, "{says}");
+        let audit = started(dir.path());
+        assert_eq!(audit.figures().replaced, 0, "{says}: it is said once");
+        audit.close();
+    }
+}
+
+#[test]
+fn a_record_that_is_taken_away_under_the_writer_is_missed_within_a_moment() {
+    type Deed = fn(&std::path::Path);
+    let removed: Deed = |path| std::fs::remove_file(path).unwrap();
+    let exchanged: Deed = |path| {
+        let other = path.with_extension("other");
+        std::fs::write(&other, "").unwrap();
+        std::fs::rename(other, path).unwrap();
+    };
+    let spoiled: Deed = |path| {
+        use std::io::Write as _;
+        let mut file = std::fs::OpenOptions::new().write(true).open(path).unwrap();
+        file.write_all(&[7; 100]).unwrap();
+    };
+    let edited: Deed = |path| {
+        Connection::open(path).unwrap().execute("DELETE FROM audit WHERE seq > 1", []).unwrap();
+    };
+    for (deed, says, before) in [
+        (removed, "the file was removed", 0),
+        (exchanged, "another file was put in its place", 0),
+        (spoiled, "the file was overwritten", 0),
+        (edited, "its newest entry was removed", 1),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let audit = started(dir.path());
+        ["a", "b", "c"].into_iter().for_each(|action| put(&audit, action));
+        written(&audit, 3);
+        deed(&dir.path().join("audit.db"));
+        put(&audit, "d");
+        let deadline = std::time::Instant::now() + Duration::from_secs(20);
+        while audit.figures().replaced == 0 {
+            assert!(std::time::Instant::now() < deadline, "{says}: not missed");
+            std::thread::park_timeout(Duration::from_millis(5));
+        }
+        written(&audit, before + 2);
+        let told = audit.status()["replaced"].as_str().unwrap_or_default().to_owned();
+        assert!(told.contains(says) && told.contains("3:"), "{says}: {told}");
+        // What is asked of it is read from the new one.
+        let page = audit.page(&super::Query { limit: Some(9), ..super::Query::default() }).unwrap();
+        let newest: Vec<&str> = page.iter().map(|link| link.texts.action.as_str()).collect();
+        assert_eq!(newest[..2], ["d", "audit.replaced"], "{says}");
+        audit.close();
+        let on_record = actions(dir.path());
+        assert_eq!(on_record[on_record.len() - 2..], ["audit.replaced", "d"], "{says}");
+        assert_eq!(super::kept_head(&dir.path().join("foreshadow.db")).unwrap().seq, before + 2);
+    }
+}

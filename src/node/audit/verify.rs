@@ -24,6 +24,8 @@ pub(crate) struct Verified {
     pub(crate) head: Head,
     /// Entries whose hash was made with a key.
     pub(crate) keyed: u64,
+    /// Entries that say that the record before them was removed, replaced or spoiled, and what they say.
+    pub(crate) replaced: Vec<(u64, String)>,
     /// What was not written since the disk was too slow, as the record itself says.
     pub(crate) lost: u64,
 }
@@ -139,6 +141,7 @@ impl Walk<'_> {
         good.keyed += u64::from(!entry.key.is_empty());
         let after = || serde_json::from_str::<Value>(&entry.texts.after).unwrap_or_default();
         match entry.texts.action.as_str() {
+            "audit.replaced" => good.replaced.push((entry.seq, entry.texts.cause.clone())),
             "audit.gap" => good.lost += after()["lost"].as_u64().unwrap_or(0),
             "audit.retention" => {
                 let (seq, hash) = (&after()["anchor"]["seq"], &after()["anchor"]["hash"]);

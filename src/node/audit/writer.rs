@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use super::Status;
 use super::entry::Entry;
 use super::inbox::Inbox;
-use super::store::Store;
+use super::outside::{self, Place, Trouble};
+use super::store::{Head, Store};
 use crate::node::clock::wall_ms;
 
 /// Entries in one transaction, and entries that wait while the disk takes none; further ones wait
@@ -40,6 +41,9 @@ pub(super) struct Writer {
     complained: Option<Instant>,
     pruned: (Instant, u64),
     told: (Instant, u64),
+    place: Option<Place>,
+    /// Why there is nowhere to write to, while that is so, and what was written last before.
+    homeless: Option<(Trouble, Head)>,
 }
 
 impl Writer {
@@ -60,7 +64,14 @@ impl Writer {
             complained: None,
             pruned: (now, seq),
             told: (now, seq),
+            place: None,
+            homeless: None,
         }
+    }
+
+    /// Looks, before each write and once a second, whether the record is still the one it writes.
+    pub(super) fn held_against(self, place: Place) -> Self {
+        Self { place: Some(place), ..self }
     }
 
     /// Writes until the inbox is closed and empty.
@@ -68,6 +79,7 @@ impl Writer {
         let mut open = true;
         while open || !self.waiting.is_empty() {
             open = self.take();
+            self.look();
             if !self.write() && self.inbox.rest(QUIET) {
                 // One more try with all there is: nobody waits for a disk for ever.
                 self.take();
@@ -116,8 +128,12 @@ impl Writer {
         if self.waiting.is_empty() {
             return true;
         }
-        let written = self.store.append(self.waiting.make_contiguous());
+        let written = match &self.homeless {
+            Some((trouble, _)) => Err(trouble.what.clone()),
+            None => self.store.append(self.waiting.make_contiguous()).map_err(|e| e.to_string()),
+        };
         let mut status = self.status.written.lock().unwrap_or_else(PoisonError::into_inner);
+        status.waiting = if written.is_ok() { 0 } else { self.waiting.len() as u64 };
         match written {
             Ok(()) => {
                 if self.complained.take().is_some() {
@@ -126,10 +142,12 @@ impl Writer {
                 self.waiting.clear();
                 status.failing = None;
                 status.head = self.store.head().clone();
+                drop(status);
+                self.keep_head();
                 true
             }
             Err(error) => {
-                status.failing = Some(error.to_string());
+                status.failing = Some(error.clone());
                 drop(status);
                 if self.complained.is_none_or(|at| at.elapsed() >= COMPLAIN_EVERY) {
                     self.complained = Some(Instant::now());
@@ -139,6 +157,53 @@ impl Writer {
                     );
                 }
                 false
+            }
+        }
+    }
+
+    /// Keeps the newest entry outside the record.
+    fn keep_head(&mut self) {
+        if let Some(place) = &mut self.place {
+            place.keep(self.store.head());
+        }
+    }
+
+    /// Where the record was removed, replaced or spoiled, goes on with what is there now, and says so
+    /// there first.
+    fn look(&mut self) {
+        let Some(place) = &mut self.place else { return };
+        let (trouble, known) = match self.homeless.take() {
+            Some(homeless) => homeless,
+            None => match place.trouble(&self.store) {
+                None => return,
+                Some(trouble) => {
+                    let what = &trouble.what;
+                    tracing::error!(
+                        what,
+                        head = self.store.head().seq,
+                        "the audit record is not as it was"
+                    );
+                    (trouble, self.store.head().clone())
+                }
+            },
+        };
+        let opened = Store::nowhere().map_err(anyhow::Error::from).and_then(|nowhere| {
+            place.open_anew(std::mem::replace(&mut self.store, nowhere), &trouble)
+        });
+        match opened {
+            Ok((store, aside)) => {
+                self.store = store;
+                let found = self.store.head();
+                let entry =
+                    outside::replaced(wall_ms(), &known, found, aside.as_deref(), &trouble.what);
+                let mut status = self.status.written.lock().unwrap_or_else(PoisonError::into_inner);
+                status.replaced = (Some(entry.cause.clone()), status.replaced.1 + 1);
+                drop(status);
+                self.waiting.push_front(entry);
+            }
+            Err(error) => {
+                tracing::error!(error = format!("{error:#}"), "no other can be begun yet");
+                self.homeless = Some((trouble, known));
             }
         }
     }
@@ -160,6 +225,8 @@ impl Writer {
         let mut status = self.status.written.lock().unwrap_or_else(PoisonError::into_inner);
         status.head = self.store.head().clone();
         self.pruned = (Instant::now(), status.head.seq);
+        drop(status);
+        self.keep_head();
     }
 
     /// Tells the log which entry is the newest: whoever keeps the log can hold the record against it.
