@@ -76,6 +76,7 @@ fn spec(service: u64) -> ServiceSpec {
         feedback: true,
         rules: Vec::new(),
         signals: Vec::new(),
+        scaling: None,
     }
 }
 
@@ -120,6 +121,8 @@ fn instance(service: u64, n: u64, requests: u64, wave: f64) -> InstanceObservati
         capacity_rps: None,
         health: Health::Up,
         drained: false,
+        leaving: false,
+        joined_ms: None,
         meters: Meters {
             requests,
             in_flight: requests / 4,

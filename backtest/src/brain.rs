@@ -128,6 +128,7 @@ impl BrainSpec {
             feedback: self.feedback,
             rules: Vec::new(),
             signals: Vec::new(),
+            scaling: None,
         }
     }
 }
@@ -206,6 +207,7 @@ impl Brain {
             traffic: TrafficCounts::default(),
             signals: Default::default(),
             planned: Default::default(),
+            scaling: None,
         };
         Observation {
             tick: seen.ticks as u64,
@@ -235,6 +237,8 @@ fn instance_seen(instance: &Instance, now_ms: u64) -> InstanceObservation {
         capacity_rps: None,
         health: Health::Up,
         drained: false,
+        leaving: false,
+        joined_ms: None,
         meters,
         kernel: None,
         mirror: None,

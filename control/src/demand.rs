@@ -369,6 +369,7 @@ mod tests {
             feedback: true,
             rules: Vec::new(),
             signals: Vec::new(),
+            scaling: None,
         }
     }
 

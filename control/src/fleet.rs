@@ -224,7 +224,8 @@ impl Fleet {
             }
             let warm = known.ramp(seen, warm_up_ms, now_ms) >= 1.0;
             if may_take_requests(seen) && warm {
-                if let Some(peers_rps) = peers_rps.filter(|_| seen.role == Role::Shadow) {
+                let is_made = seen.role == Role::Shadow || seen.joined_ms.is_some();
+                if let Some(peers_rps) = peers_rps.filter(|_| is_made) {
                     known.capacity.expect(peers_rps);
                 }
                 seen.resources.iter().for_each(|r| known.capacity.look_into(r, elapsed_ms));
@@ -316,7 +317,7 @@ impl Known {
     fn ramp(&self, seen: &InstanceObservation, warm_up_ms: u64, now_ms: u64) -> f64 {
         let kept_ms = (KEPT * self.served_ms.min(warm_up_ms) as f64) as u64;
         let served_ms = match seen.role {
-            Role::Primary => u64::MAX,
+            Role::Primary => seen.joined_ms.unwrap_or(u64::MAX),
             Role::Shadow => seen.tier_age_ms.saturating_add(kept_ms),
         };
         let back_ms = self.back_since_ms.map_or(u64::MAX, |since| now_ms.saturating_sub(since));
@@ -365,10 +366,11 @@ impl Known {
 
 /// Whether health, tier and operator let an instance take requests.
 pub(crate) fn may_take_requests(seen: &InstanceObservation) -> bool {
-    if seen.drained {
+    if seen.drained || seen.leaving {
         return false;
     }
     match seen.role {
+        Role::Primary if seen.joined_ms.is_some() => seen.health == Health::Up,
         Role::Primary => matches!(seen.health, Health::Up | Health::Unknown),
         Role::Shadow => {
             seen.health == Health::Up

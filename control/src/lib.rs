@@ -28,7 +28,9 @@
 //!    at a time: weight, drain, warm, shadow, end.
 //! 8. *New* (`tiers`): the pool's gaps and the upper quantile create, unless the provider asked to
 //!    be left alone.
-//! 9. *Weights* (`steady`, `weights`, `publish`): for a demand cleared of chance, primaries to the
+//! 9. *Primaries* (`scaling`): what sustained demand needs beyond those there is asked of the
+//!    service's own scaler; shadows bridge until they are ready and warm, and step back by step 7.
+//! 10. *Weights* (`steady`, `weights`, `publish`): for a demand cleared of chance, primaries to the
 //!    target, the overflow to serving shadows along their warm-up; the failed drop at once, all
 //!    else moves by slew and hysteresis, and those that fail more than their peers are given less
 //!    (`errors`). Unless it acts, the weights in force stay, without those
@@ -76,6 +78,7 @@ pub mod risk;
 mod rollback;
 mod rolling;
 mod rules;
+mod scaling;
 mod scene;
 mod service;
 mod signals;
@@ -120,6 +123,7 @@ pub use rules::{
     MAX_SIGHTS, Metric, Prefix, Rule, RuleAction, RuleError, RuleReading, RuleSpec, RuleState,
     RuleView, Scope, Sight, Unit, Until, Value, When, dry_run, is_rule_name, sights,
 };
+pub use scaling::{ScaleOrder, ScalingPhase, ScalingSeen, ScalingSpec, ScalingView};
 pub use signals::MAX_DEMAND_SIGNALS;
 pub use spec::{
     Capacity, DEFAULT_TICK_MS, Objective, PoolSpec, QuantileSpec, ServiceSpec, WeightSpec,

@@ -81,6 +81,7 @@ pub(crate) fn state_text(seen: &InstanceObservation) -> String {
         Health::Down(why) => format!("{id} down: {}", shortened(why)),
         Health::Ejected => format!("{id} ejected"),
         _ if seen.drained => format!("{id} drained by an operator"),
+        _ if seen.leaving => format!("{id} leaves by its own scaling"),
         Health::Unknown => format!("{id} not checked yet"),
         Health::Up => format!("{id} is no longer to serve"),
     }

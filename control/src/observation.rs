@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{DemandHorizon, InstanceId, Mode, Role, ServiceName, Tier, TrafficCounts};
+use crate::{DemandHorizon, InstanceId, Mode, Role, ScalingSeen, ServiceName, Tier, TrafficCounts};
 
 /// Everything the controller learns in one tick.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -64,6 +64,9 @@ pub struct ServiceObservation {
     /// here has no known future.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub planned: BTreeMap<String, Vec<Planned>>,
+    /// What the service's own scaler says of its primaries, where it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scaling: Option<ScalingSeen>,
 }
 
 /// A change of a signal that is known beforehand: so it will be until the next.
@@ -93,6 +96,7 @@ impl ServiceObservation {
             traffic: TrafficCounts::default(),
             signals: BTreeMap::new(),
             planned: BTreeMap::new(),
+            scaling: None,
         }
     }
 }
@@ -130,6 +134,11 @@ fn is_zero(n: &u32) -> bool {
     *n == 0
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's skip predicates take a reference")]
+fn is_false(flag: &bool) -> bool {
+    !*flag
+}
+
 /// What was seen of one instance in one tick.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct InstanceObservation {
@@ -154,6 +163,12 @@ pub struct InstanceObservation {
     /// Whether an operator drains this instance: its weight must go to zero.
     #[serde(default)]
     pub drained: bool,
+    /// Whether the service's own scaler is about to end this primary: its weight must go to zero.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub leaving: bool,
+    /// Of a primary that was found while serving: time since then. Until it is warm it is given less.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub joined_ms: Option<u64>,
     /// What the proxy counted in this tick.
     pub meters: Meters,
     /// What the kernel saw of its connections, where that is known.
@@ -185,6 +200,8 @@ impl InstanceObservation {
             capacity_rps: None,
             health: Health::Up,
             drained: false,
+            leaving: false,
+            joined_ms: None,
             meters: Meters::default(),
             kernel: None,
             mirror: None,

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{InstanceId, Mode, RuleView, ServiceName, Thresholds, Tier};
+use crate::{InstanceId, Mode, RuleView, ScalingView, ServiceName, Thresholds, Tier};
 
 /// The weight of an instance that carries its service alone; weights of a service are relative.
 pub const WEIGHT_SCALE: u32 = 10_000;
@@ -57,6 +57,10 @@ pub struct ServicePlan {
     /// How likely every instance that may take requests is to fail, ordered by id.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub risk: Vec<RiskAssessment>,
+    /// How the scaling of its primaries stands, and the order that is to be given; absent where they
+    /// are not scaled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scaling: Option<ScalingView>,
 }
 
 /// The weight of one instance.
@@ -134,11 +138,13 @@ pub enum Law {
     Risk,
     /// A threshold moved with what became of earlier steps.
     Feedback,
+    /// Sustained demand wants another number of primaries; shadows bridge until they are warm.
+    Scale,
 }
 
 impl Law {
     /// Every law.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Weights,
         Self::WarmUp,
         Self::Prepare,
@@ -154,6 +160,7 @@ impl Law {
         Self::Rule,
         Self::Risk,
         Self::Feedback,
+        Self::Scale,
     ];
 
     /// Its name in records and queries.
@@ -175,6 +182,7 @@ impl Law {
             Self::Rule => "rule",
             Self::Risk => "risk",
             Self::Feedback => "feedback",
+            Self::Scale => "scale",
         }
     }
 }
@@ -216,6 +224,8 @@ pub enum AlertKind {
     Rule,
     /// A rule looks at a metric that nothing reports.
     RuleNoData,
+    /// The service's own scaler does not do as asked; shadows hold meanwhile.
+    ScalingFailing,
 }
 
 impl AlertKind {
@@ -229,6 +239,7 @@ impl AlertKind {
             Self::ForecastUnusable => "forecast_unusable",
             Self::Rule => "rule",
             Self::RuleNoData => "rule_no_data",
+            Self::ScalingFailing => "scaling_failing",
         }
     }
 }
@@ -369,9 +380,11 @@ mod tests {
     #[test]
     fn alerts_are_named_as_they_are_written() {
         use AlertKind::{
-            ForecastUnusable, NoCapacity, ProviderFailing, Rule, RuleNoData, Shortage,
+            ForecastUnusable, NoCapacity, ProviderFailing, Rule, RuleNoData, ScalingFailing,
+            Shortage,
         };
-        for kind in [Shortage, NoCapacity, ProviderFailing, ForecastUnusable, Rule, RuleNoData] {
+        let some = [Shortage, NoCapacity, ProviderFailing, ForecastUnusable, Rule, RuleNoData];
+        for kind in some.into_iter().chain([ScalingFailing]) {
             let written = serde_json::to_value(kind).expect("a kind is a word");
             assert_eq!(written, kind.as_str());
         }

@@ -184,7 +184,12 @@ fn dropped_law(scene: &Scene<'_>) -> Law {
         || scene.spec.pool.is_none()
         || scene.members.iter().any(|m| m.seen.drained);
     let is_failure = scene.lost_now || scene.members.iter().any(|m| m.is_lost() && !m.eligible);
-    if by_hand && !is_failure { Law::Operator } else { Law::Failover }
+    match (by_hand, is_failure) {
+        (_, true) => Law::Failover,
+        _ if scene.members.iter().any(|m| m.seen.leaving) => Law::Scale,
+        (true, false) => Law::Operator,
+        (false, false) => Law::Failover,
+    }
 }
 
 /// Those that are given less for their failures.

@@ -11,7 +11,7 @@ use crate::{HorizonView, InstanceId, Law, Step, Tier};
 /// Demand must fall this far below what would call a shadow back before the shadow goes down, so that
 /// demand on the edge calls for nothing. It ends without a margin: for that it was not wanted for as
 /// long as it takes to come back, and until then it costs as much as when it is wanted.
-const MARGIN: f64 = 0.9;
+pub(crate) const MARGIN: f64 = 0.9;
 /// Requests that have not ended after this long do not keep a draining shadow any longer.
 const LONGEST_DRAIN_MS: u64 = 30_000;
 

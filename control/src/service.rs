@@ -14,6 +14,7 @@ use crate::publish::{Published, Publisher};
 use crate::risk::{AtRisk, Risk};
 use crate::rollback::Rollback;
 use crate::rules::{Board, Claims};
+use crate::scaling::Scaling;
 use crate::scene::Scene;
 use crate::signals::Signalled;
 use crate::supply::Supply;
@@ -64,6 +65,8 @@ pub(crate) struct Service {
     risk: Risk,
     #[serde(default)]
     feedback: Feedback,
+    #[serde(default)]
+    scaling: Scaling,
 }
 
 impl Service {
@@ -88,6 +91,7 @@ impl Service {
             alerts: AlertBoard::default(),
             verify_from_ms: 0,
             feedback: Feedback::default(),
+            scaling: Scaling::default(),
         }
     }
 
@@ -107,6 +111,10 @@ impl Service {
             self.alerts.forget(AlertKind::ProviderFailing);
         }
         self.rules.configure(&spec);
+        self.scaling.configure(self.spec.scaling.as_ref(), spec.scaling.as_ref());
+        if spec.scaling.is_none() {
+            self.alerts.forget(AlertKind::ScalingFailing);
+        }
         self.spec = spec;
     }
 
@@ -119,6 +127,7 @@ impl Service {
         self.risk.rest();
         self.rollback.restart();
         self.feedback.rest();
+        self.scaling.rest();
     }
 
     pub(crate) fn feedback(&self) -> FeedbackView {
@@ -253,6 +262,7 @@ impl Service {
             blocked: self.provider.is_blocked(now_ms),
         };
         tiers::create(&mut scene, floor, creations);
+        let scaled = self.scaling.tick(&scene, seen.scaling.as_ref(), saturated);
         let interval_ms = observation.interval_ms;
         let learned = self.feedback.follow(&scene, creations.pending, saturated, interval_ms, act);
         let Published { weights, advised, mut reasons } = self.publisher.publish(
@@ -262,11 +272,13 @@ impl Service {
             interval_ms,
         );
         let refusal = self.provider.refusal(now_ms);
-        let holding = conditions(&scene, seen.arrivals, refusal, saturated);
+        let mut holding = conditions(&scene, seen.arrivals, refusal, saturated);
+        holding.extend(scaled.alert);
         let mut alerts = self.alerts.follow(holding, now_ms);
         alerts.extend(told.alerts);
         reasons.extend(told.reasons);
         reasons.extend(learned);
+        reasons.extend(scaled.reasons);
         let risk = self.assessments(outlook);
         ServicePlan {
             act,
@@ -278,6 +290,7 @@ impl Service {
             capacity,
             rules: told.views,
             risk,
+            scaling: scaled.view,
             ..empty_plan(seen)
         }
     }
@@ -380,5 +393,6 @@ fn empty_plan(seen: &ServiceObservation) -> ServicePlan {
         capacity: Vec::new(),
         rules: Vec::new(),
         risk: Vec::new(),
+        scaling: None,
     }
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{RuleSpec, ServiceName};
+use crate::{RuleSpec, ScalingSpec, ServiceName};
 
 /// One service as the controller knows it; made from the checked configuration.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -42,6 +42,9 @@ pub struct ServiceSpec {
     /// Signals that demand is forecast with, at most [`crate::MAX_DEMAND_SIGNALS`]; more are left out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub signals: Vec<String>,
+    /// How its primaries are scaled by its own means; absent: not by Foreshadow.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scaling: Option<ScalingSpec>,
 }
 
 /// Time between two ticks of a node that serves.

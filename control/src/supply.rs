@@ -53,13 +53,13 @@ impl Supply {
         Self {
             primary_rps: primaries()
                 .filter(|m| m.eligible)
-                .fold(0.0, |sum, m| sum + target * m.trust.part * m.rps),
+                .fold(0.0, |sum, m| sum + target * m.trust.part * m.ready_part() * m.rps),
             shadow_rps: (target * per_shadow).max(1e-3),
             target,
             lost_primaries: u32::try_from(lost).unwrap_or(u32::MAX),
             known: typical_rps.is_some(),
             measured: primaries()
-                .filter(|m| m.eligible)
+                .filter(|m| m.eligible && !m.is_new())
                 .all(|m| m.belief.is_some_and(|belief| belief.upper_rps.is_some())),
             any_primary: primaries().any(|m| m.eligible),
             dispersion: outlook.dispersion.max(1.0),
@@ -81,7 +81,7 @@ impl Supply {
     /// carried at all: square-root staffing (Halfin and Whitt 1981), at which about one request in
     /// four meets all instances full for a moment. It asks for more than the target leaves where
     /// demand is little. What an upper quantile holds of chance is not asked for again.
-    fn with_headroom(&self, asked: Asked) -> f64 {
+    pub(crate) fn with_headroom(&self, asked: Asked) -> f64 {
         let demand_rps = asked.rps;
         let sigmas = self.wait_s.sqrt().recip() - asked.held;
         if !self.measured || demand_rps <= 0.0 || sigmas <= 0.0 {

@@ -127,7 +127,7 @@ fn limits(raw: RawPodLimits, r: &mut Reader<'_>) -> PodLimits {
 }
 
 /// A name that is one part of a domain, as those of namespaces and containers are.
-fn part(field: Field<ObjectName>, r: &mut Reader<'_>) -> Option<String> {
+pub(super) fn part(field: Field<ObjectName>, r: &mut Reader<'_>) -> Option<String> {
     let name = field.given()?;
     if name.value.0.len() > 63 || name.value.0.contains('.') {
         let expected = "up to 63 small letters, digits and -";

@@ -12,6 +12,7 @@ mod metrics;
 mod providers;
 mod range;
 pub(crate) mod rules;
+mod scaling;
 mod service;
 mod shadows;
 mod signals;

@@ -283,7 +283,7 @@ fn command(field: Field<List<Word>>, reachable: &mut bool, r: &mut Reader<'_>) -
     program(field, r)
 }
 
-fn program(field: Field<List<Word>>, r: &mut Reader<'_>) -> Vec<String> {
+pub(super) fn program(field: Field<List<Word>>, r: &mut Reader<'_>) -> Vec<String> {
     if let Field::Given(list) = &field {
         match list.value.0.first() {
             None => {

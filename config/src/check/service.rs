@@ -9,6 +9,7 @@ use foreshadow_control::{Capacity, Mode, Objective, QuantileSpec, WeightSpec};
 
 use super::metrics::metrics;
 use super::range::{self, DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS};
+use super::scaling::scaling;
 use super::shadows::shadows;
 use super::signals::{forecast_with, signals};
 use super::{events, items};
@@ -45,15 +46,18 @@ pub(super) fn service(raw: RawService, listens: &[SocketAddr], r: &mut Reader<'_
     if let (Some(place), Some(shadows), true) = (&shadows_place, &shadows, health_is_read) {
         answers(shadows, &health, place, r);
     }
+    let target_utilisation = range::share(raw.target_utilisation, 0.01..=1.0, usual, r);
+    let finds_primaries = !raw.scaling.is_absent();
     Service {
-        primaries: primaries(raw.primaries, listens, r),
+        primaries: primaries(raw.primaries, listens, finds_primaries, r),
         group: raw.group.value().map(|group| group.0),
         objective: objective(raw.objective, r),
         capacity,
-        target_utilisation: range::share(raw.target_utilisation, 0.01..=1.0, usual, r),
+        target_utilisation,
         health,
         mode: raw.mode.value().map_or(Mode::Advise, |mode| mode.0),
         shadows,
+        scaling: raw.scaling.value().map(|raw| scaling(raw, target_utilisation, r)),
         forecast: forecast(raw.forecast.value().unwrap_or_default(), capacity, &signals, r),
         feedback: raw.feedback.value().is_none_or(|feedback| feedback.0),
         rules: Vec::new(),
@@ -71,10 +75,11 @@ pub(super) fn service(raw: RawService, listens: &[SocketAddr], r: &mut Reader<'_
 fn primaries(
     field: Field<List<Either<BackendAddress, RawPrimary>>>,
     listens: &[SocketAddr],
+    may_be_empty: bool,
     r: &mut Reader<'_>,
 ) -> Vec<Primary> {
     let Some(list) = field.given() else { return Vec::new() };
-    if list.value.0.is_empty() {
+    if list.value.0.is_empty() && !may_be_empty {
         r.report(&list.place, Problem::new("an empty list", "at least one instance"));
     }
     let mut seen: HashMap<_, Place> = HashMap::new();

@@ -20,6 +20,7 @@ mod providers;
 mod recurring;
 mod route;
 mod rule;
+mod scaling;
 mod service;
 mod shadows;
 mod shown;
@@ -55,6 +56,7 @@ pub use providers::{
 };
 pub use recurring::RecurringEvent;
 pub use route::{HostMatch, PathMatch, Route, RouteMatch};
+pub use scaling::{Scaling, ScalingBy, ScalingExec, ScalingKubernetes, ScalingWebhook};
 pub use service::{
     Ejection, Forecast, Health, HealthCheck, Primary, Retries, RetryOn, Service, StatusRange,
     Timeouts,

@@ -12,13 +12,15 @@ use foreshadow_control::{
 use serde::{Serialize, Serializer};
 
 use super::ahead;
-use super::{CalendarFile, EventRule, Metrics, Occurrence, RecurringEvent, Shadows, Signal};
+use super::{
+    CalendarFile, EventRule, Metrics, Occurrence, RecurringEvent, Scaling, Shadows, Signal,
+};
 use crate::units;
 
 /// One application behind the proxy.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Service {
-    /// The instances that always run, with distinct addresses, at least one.
+    /// The instances that always run, with distinct addresses; at least one unless `scaling` is there.
     pub primaries: Vec<Primary>,
     /// Services of one group are taken to rise and fall at the same times.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -39,6 +41,9 @@ pub struct Service {
     /// Where more instances come from; absent: nowhere.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shadows: Option<Shadows>,
+    /// How its primaries are scaled; absent: not by Foreshadow.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scaling: Option<Scaling>,
     /// How demand is forecast and which quantile starts what.
     pub forecast: Forecast,
     /// Whether thresholds move with what became of earlier decisions.
@@ -95,6 +100,7 @@ impl Service {
             feedback: self.feedback,
             rules: self.rules.clone(),
             signals: self.forecast.signals.clone(),
+            scaling: self.scaling.as_ref().map(Scaling::spec),
         }
     }
 }

@@ -115,15 +115,7 @@ fn cover_secrets(shown: &mut Value) {
     }
     for service in shown["services"].as_object_mut().into_iter().flat_map(|s| s.values_mut()) {
         for kind in ["process", "exec", "docker", "kubernetes"] {
-            for table in ["env", "log/options"] {
-                let table = service.pointer_mut(&format!("/shadows/provider/{kind}/{table}"));
-                let values = table.and_then(Value::as_object_mut);
-                for value in values.into_iter().flat_map(|table| table.values_mut()) {
-                    *value = Value::String(MASK.to_owned());
-                }
-            }
-            let command = service.pointer_mut(&format!("/shadows/provider/{kind}/command"));
-            cover_flags(command.and_then(Value::as_array_mut).map_or(&mut [][..], |c| c));
+            cover_command(service, &format!("/shadows/provider/{kind}"));
         }
         let template = service.pointer_mut("/shadows/provider/kubernetes/template/spec");
         template.into_iter().for_each(cover_pod);
@@ -135,11 +127,27 @@ fn cover_secrets(shown: &mut Value) {
             let words: Vec<&str> = words.iter().filter_map(Value::as_str).collect();
             *line = words.join(" ");
         }
-        let token = service.pointer_mut("/shadows/provider/webhook/token");
-        if let Some(token @ Value::String(_)) = token {
-            *token = Value::String(MASK.to_owned());
+        for place in ["/shadows/provider/webhook/token", "/scaling/by/webhook/token"] {
+            if let Some(token @ Value::String(_)) = service.pointer_mut(place) {
+                *token = Value::String(MASK.to_owned());
+            }
+        }
+        cover_command(service, "/scaling/by/exec");
+    }
+}
+
+/// Covers the environment of what is run at a place, the options of its log, and what flags of its
+/// command have for secrets.
+fn cover_command(service: &mut Value, place: &str) {
+    for table in ["env", "log/options"] {
+        let table = service.pointer_mut(&format!("{place}/{table}"));
+        let values = table.and_then(Value::as_object_mut);
+        for value in values.into_iter().flat_map(|table| table.values_mut()) {
+            *value = Value::String(MASK.to_owned());
         }
     }
+    let command = service.pointer_mut(&format!("{place}/command"));
+    cover_flags(command.and_then(Value::as_array_mut).map_or(&mut [][..], |c| c));
 }
 
 impl Config {
@@ -157,6 +165,9 @@ impl Config {
                 _ => None,
             }
         });
+        let scalers =
+            self.services.values().filter_map(|service| service.scaling.as_ref()?.token());
+        let webhooks = webhooks.chain(scalers.map(super::Token::secret));
         let key = self.audit.key.iter().map(|key| &key.secret);
         found.extend(tokens.chain(webhooks).chain(key).map(|secret| secret.expose().to_owned()));
         let plain = serde_json::to_value(self).expect("plain values have a form in JSON");

@@ -3,15 +3,16 @@
 use super::read::table;
 use super::{
     BackendAddress, CapacityChoice, CheckKind, Count, Either, Factor, FilePath, HostHeader, List,
-    Map, ModeName, OneOf, Rate, RawMetrics, RawShadows, RawSignal, RuleText, Share, Slew, Status,
-    Switch, Text, Time, UrlTarget,
+    Map, ModeName, OneOf, Rate, RawMetrics, RawScaling, RawShadows, RawSignal, RuleText, Share,
+    Slew, Status, Switch, Text, Time, UrlTarget,
 };
 use crate::RetryOn;
 
 table! {
     /// One application behind the proxy.
     RawService {
-        /// The instances that always run: addresses, or tables with more about each.
+        /// The instances that always run: addresses, or tables with more about each. None need be
+        /// given where scaling finds them.
         primaries: List<Either<BackendAddress, RawPrimary>> = required,
         /// A name shared with services whose demand rises and falls at the same times, such as those of one
         /// product: a young one borrows the shape of their day and week, see docs/forecasting.md. Default:
@@ -31,6 +32,8 @@ table! {
         mode: ModeName,
         /// Where more instances come from. Default: nowhere.
         shadows: RawShadows,
+        /// How the primaries themselves are scaled. Default: not by Foreshadow.
+        scaling: RawScaling,
         /// How demand is forecast and which quantile starts what.
         forecast: RawForecast,
         /// Whether the quantiles that start steps move with what became of earlier steps, see

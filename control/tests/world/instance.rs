@@ -5,7 +5,19 @@ use foreshadow_control::{
     Role, Tier,
 };
 
-use crate::sim::Outcome;
+/// What became of the requests.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Outcome {
+    pub(crate) requests: u64,
+    pub(crate) slow: u64,
+    pub(crate) failed: u64,
+}
+
+impl Outcome {
+    pub(crate) fn bad(&self) -> u64 {
+        self.slow + self.failed
+    }
+}
 
 /// A client waits no longer.
 const PATIENCE_MS: f64 = 2_000.0;
@@ -48,7 +60,11 @@ impl Instance {
     /// Queues a request; true when its client gives up.
     pub(crate) fn take(&mut self, at: f64, service_ms: f64, warm_up_ms: f64) -> bool {
         self.meters.requests += 1;
-        let served_ms = if self.role == Role::Shadow { at - self.reached_ms as f64 } else { 1e12 };
+        let served_ms = if self.role == Role::Shadow || self.reached_ms > 0 {
+            at - self.reached_ms as f64
+        } else {
+            1e12
+        };
         let cold = 1.0 + (1.0 - served_ms / warm_up_ms.max(1.0)).max(0.0);
         let slot = self
             .busy_until_ms

@@ -20,6 +20,8 @@ mod random;
 mod risk;
 mod rules;
 mod saying;
+mod scaler;
+mod scaling;
 mod sharing;
 mod signals;
 mod sim;

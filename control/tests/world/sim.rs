@@ -5,12 +5,14 @@ use std::collections::BTreeMap;
 
 use foreshadow_control::{
     Action, Announced, Capacity, Controller, DemandForecast, DemandHorizon, Fact, Health,
-    InstanceId, Mode, Objective, Observation, Plan, PoolSpec, QuantileSpec, Role, ServiceName,
-    ServiceObservation, ServiceSpec, Tier, WeightSpec,
+    InstanceId, InstanceObservation, Mode, Objective, Observation, Plan, PoolSpec, QuantileSpec,
+    Role, ServiceName, ServiceObservation, ServiceSpec, Tier, WeightSpec,
 };
 
 use crate::instance::Instance;
+pub(crate) use crate::instance::Outcome;
 use crate::random::Random;
+use crate::scaler::Scaler;
 
 pub(crate) const TICK_MS: u64 = 100;
 pub(crate) const OBJECTIVE_MS: f64 = 200.0;
@@ -36,6 +38,7 @@ pub(crate) fn spec() -> ServiceSpec {
         feedback: true,
         rules: Vec::new(),
         signals: Vec::new(),
+        scaling: None,
     }
 }
 
@@ -82,20 +85,6 @@ impl Nature {
     }
 }
 
-/// What became of the requests.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(crate) struct Outcome {
-    pub(crate) requests: u64,
-    pub(crate) slow: u64,
-    pub(crate) failed: u64,
-}
-
-impl Outcome {
-    pub(crate) fn bad(&self) -> u64 {
-        self.slow + self.failed
-    }
-}
-
 /// What can go wrong with the provider.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Provider {
@@ -123,6 +112,9 @@ pub(crate) struct World {
     pub(crate) signals: BTreeMap<String, f64>,
     pub(crate) outcome: Outcome,
     pub(crate) at_ms: u64,
+    /// What scales primaries, where anything does, and since when those it made are there.
+    pub(crate) scaler: Option<Scaler>,
+    pub(crate) joined: BTreeMap<InstanceId, u64>,
     tick: u64,
     weights: BTreeMap<InstanceId, u32>,
     facts: Vec<Fact>,
@@ -147,6 +139,8 @@ impl World {
             signals: BTreeMap::new(),
             outcome: Outcome::default(),
             at_ms: 0,
+            scaler: None,
+            joined: BTreeMap::new(),
             tick: 0,
             weights: BTreeMap::new(),
             facts: Vec::new(),
@@ -162,7 +156,7 @@ impl World {
         world
     }
 
-    fn add(&mut self, role: Role, tier: Tier) -> InstanceId {
+    pub(crate) fn add(&mut self, role: Role, tier: Tier) -> InstanceId {
         let id = InstanceId(self.next_id);
         self.next_id += 1;
         let instance = Instance::new(role, tier, self.nature.slots, self.at_ms);
@@ -256,11 +250,13 @@ impl World {
         self.at_ms += TICK_MS;
         self.tick += 1;
         self.advance_steps();
-        let instances = self
+        let scaling = self.look_at_scaler();
+        let mut instances: Vec<InstanceObservation> = self
             .instances
             .iter_mut()
             .map(|(id, i)| i.seen(*id, self.at_ms, OBJECTIVE_MS, &mut self.outcome))
             .collect();
+        self.mark_joined(&mut instances, scaling.as_ref());
         let service = ServiceObservation {
             arrivals,
             unserved,
@@ -270,6 +266,7 @@ impl World {
             announced: self.announced(),
             long_range: std::mem::take(&mut self.long_range),
             signals: self.signals.clone(),
+            scaling,
             ..ServiceObservation::quiet(ServiceName::from("shop"), self.mode)
         };
         Observation {
@@ -345,6 +342,7 @@ impl World {
     pub(crate) fn carry_out(&mut self, plan: &Plan) {
         let service = &plan.services[0];
         self.weights = service.weights.iter().map(|w| (w.instance, w.weight)).collect();
+        self.scale(plan);
         if !service.act {
             return;
         }

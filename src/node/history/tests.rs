@@ -71,6 +71,7 @@ pub(crate) fn view(at_ms: u64, interval_ms: u64, instances: u64) -> View {
                 capacity: Vec::new(),
                 rules: Default::default(),
                 risk: Vec::new(),
+                scaling: None,
             }],
         },
         addresses: Default::default(),
