@@ -22,6 +22,7 @@ mod provider;
 mod registry;
 mod remains;
 mod remote;
+mod scaling;
 mod settings;
 mod state_dir;
 mod vm;
@@ -33,7 +34,10 @@ pub use docker::{
 };
 pub use error::{Cause, ProviderError, ShadowError};
 pub use fault::Fault;
-pub use kubernetes::{ClusterAccess, KubernetesProvider, KubernetesSpec, PodImage, PodSource};
+pub use kubernetes::{
+    ClusterAccess, KubernetesProvider, KubernetesSpec, PodImage, PodSource, Workload,
+    WorkloadScaler, WorkloadSpec,
+};
 pub use lifecycle::{Failure, Lifecycle};
 pub use manager::{Leaving, Manager};
 pub use process::{
@@ -44,8 +48,11 @@ pub use provider::{
     Snapshot, Sweep, Usage,
 };
 pub use remote::{
-    BearerToken, Concurrency, Endpoint, ExecProvider, ExecSpec, Traits, WebhookProvider,
-    WebhookSpec,
+    BearerToken, Concurrency, Endpoint, ExecProvider, ExecSpec, RemoteScaler, Traits,
+    WebhookProvider, WebhookSpec,
+};
+pub use scaling::{
+    Primaries, ScaleEvent, ScaleWish, ScaledPrimary, ScaledService, Scaler, Scaling, ServiceScaling,
 };
 pub use settings::{ManagerSettings, OnExit, Readiness, ServiceShadows, ShadowInstance};
 pub use vm::{Accel, VmProvider, VmSpec};

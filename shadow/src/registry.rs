@@ -213,7 +213,7 @@ impl Registry {
         self.call(|_| Ok(())).await
     }
 
-    async fn call<T: Send + 'static>(
+    pub(crate) async fn call<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, ShadowError> {

@@ -21,6 +21,7 @@ mod steps;
 mod told;
 mod usage;
 mod watching;
+mod workload;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -31,6 +32,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use self::cluster::Clusters;
 pub use self::spec::{ClusterAccess, KubernetesSpec, PodImage, PodSource};
+pub use self::workload::{Workload, WorkloadScaler, WorkloadSpec};
 
 use self::clean::Remain;
 use self::cluster::Cluster;

@@ -80,6 +80,11 @@ fn condition<'a>(pod: &'a Pod, kind: &str) -> Option<&'a PodCondition> {
     all.iter().find(|one| one.type_ == kind && one.status == "True")
 }
 
+/// Whether its readiness says that it can take requests.
+pub(super) fn is_ready(pod: &Pod) -> bool {
+    condition(pod, "Ready").is_some()
+}
+
 fn words(condition: &PodCondition) -> String {
     said(condition.reason.as_deref(), condition.message.as_deref())
 }

@@ -199,6 +199,11 @@ impl Manager {
         self.inner.registry.primary_id(service.clone(), address).await
     }
 
+    /// The registry, for what else is kept there.
+    pub(crate) fn registry(&self) -> Registry {
+        self.inner.registry.clone()
+    }
+
     /// Takes new settings. Shadows of services that are gone are ended; those of them that serve
     /// drain first, and come back for the caller to end with [`Manager::end_leaving`] once they
     /// have no more requests: the manager sees none. Shadows whose provider

@@ -23,6 +23,10 @@ pub(crate) enum Operation {
     Snapshot,
     Discard,
     Destroy,
+    /// What primaries there are.
+    Primaries,
+    /// How many there should be.
+    Scale,
 }
 
 impl Operation {
@@ -36,6 +40,8 @@ impl Operation {
             Self::Snapshot => "snapshot",
             Self::Discard => "discard",
             Self::Destroy => "destroy",
+            Self::Primaries => "primaries",
+            Self::Scale => "scale",
         }
     }
 }
@@ -59,6 +65,9 @@ pub(crate) struct Request {
     /// Of one core; absent for no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) cpu_percent: Option<u32>,
+    /// How many primaries there should be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) primaries: Option<u32>,
     /// Requests at once that a function is kept warm for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) concurrency: Option<u32>,

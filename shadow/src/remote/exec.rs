@@ -48,15 +48,20 @@ impl ExecProvider {
     #[expect(clippy::new_ret_no_self, reason = "what a command does is done behind the trait")]
     pub fn new(host: &Arc<ProcessHost>, spec: ExecSpec) -> Arc<dyn Provider> {
         let traits = spec.traits.clone();
-        let transport = Exec { host: Arc::clone(host), spec, turns: Turns::new() };
-        Arc::new(Remote::new(transport, traits, &host.marker, &host.places))
+        Arc::new(Remote::new(Exec::new(host, spec), traits, &host.marker, &host.places))
     }
 }
 
-struct Exec {
+pub(super) struct Exec {
     host: Arc<ProcessHost>,
     spec: ExecSpec,
     turns: Turns,
+}
+
+impl Exec {
+    pub(super) fn new(host: &Arc<ProcessHost>, spec: ExecSpec) -> Self {
+        Self { host: Arc::clone(host), spec, turns: Turns::new() }
+    }
 }
 
 #[async_trait]
@@ -88,7 +93,9 @@ impl Transport for Exec {
         patience: Duration,
     ) -> Result<serde_json::Value, ProviderError> {
         let program = self.spec.command.first().map_or("", String::as_str);
-        let subject = request.instance.as_ref().or(request.snapshot.as_ref());
+        let of_service = matches!(operation, Operation::Primaries | Operation::Scale);
+        let service = request.service.as_ref().filter(|_| of_service);
+        let subject = request.instance.as_ref().or(request.snapshot.as_ref()).or(service);
         let subject = subject.map_or_else(String::new, |name| format!(" {name}"));
         let asked = format!("command {program:?} to {}{subject}", operation.word());
         let refused = |(cause, came_back): (Cause, String)| ProviderError::Refused {

@@ -5,6 +5,7 @@ mod clean;
 mod contract;
 mod exec;
 mod provider;
+mod scaler;
 mod watching;
 mod webhook;
 
@@ -16,6 +17,7 @@ use foreshadow_control::InstanceId;
 use serde::{Deserialize, Serialize};
 
 pub use self::exec::{ExecProvider, ExecSpec};
+pub use self::scaler::RemoteScaler;
 pub use self::webhook::{BearerToken, Endpoint, WebhookProvider, WebhookSpec};
 
 pub(crate) use self::clean::Places;

@@ -65,7 +65,7 @@ impl WebhookProvider {
     }
 }
 
-struct Webhook {
+pub(super) struct Webhook {
     endpoint: Endpoint,
     place: Arc<Place>,
 }
@@ -82,6 +82,8 @@ pub(crate) fn route(operation: Operation) -> (Method, &'static str) {
         Operation::Resize => (Method::PUT, "/v1/owners/{owner}/instances/{instance}/size"),
         Operation::Destroy => (Method::DELETE, "/v1/owners/{owner}/instances/{instance}"),
         Operation::Snapshot => (Method::PUT, "/v1/owners/{owner}/snapshots/{snapshot}"),
+        Operation::Primaries => (Method::GET, "/v1/owners/{owner}/services/{service}/primaries"),
+        Operation::Scale => (Method::PUT, "/v1/owners/{owner}/services/{service}/primaries"),
         Operation::Discard => (Method::DELETE, "/v1/owners/{owner}/snapshots/{snapshot}"),
     }
 }
@@ -107,12 +109,20 @@ fn escaped(text: &str) -> String {
 }
 
 impl Webhook {
+    /// One that has nothing to do with the shadows that are made at the same endpoint.
+    pub(super) fn apart(endpoint: Endpoint, token: Option<BearerToken>) -> Self {
+        let place = Arc::new(Place::default());
+        place.set_token(token);
+        Self { endpoint, place }
+    }
+
     fn ask_of(&self, operation: Operation, request: &Request) -> Result<Ask, ProviderError> {
         let (method, template) = route(operation);
         let name = |name: &Option<String>| escaped(name.as_deref().unwrap_or_default());
         let path = template
             .replace("{owner}", &escaped(&request.owner))
             .replace("{instance}", &name(&request.instance))
+            .replace("{service}", &name(&request.service))
             .replace("{snapshot}", &name(&request.snapshot));
         let body = if matches!(method, Method::PUT | Method::POST) {
             serde_json::to_vec(request).map_err(|e| ProviderError::Other(e.to_string()))?
@@ -121,7 +131,7 @@ impl Webhook {
         };
         // An instance is made once in its life, so even a later process may repeat that order.
         let key = match operation {
-            Operation::List => None,
+            Operation::List | Operation::Primaries => None,
             Operation::Create => {
                 Some(format!("{}-{}-create", request.owner, name(&request.instance)))
             }
@@ -163,7 +173,8 @@ impl Transport for Webhook {
         patience: Duration,
     ) -> Result<serde_json::Value, ProviderError> {
         let ask = self.ask_of(operation, request)?;
-        let attempts = if operation == Operation::List { 1 } else { ATTEMPTS };
+        let looks = matches!(operation, Operation::List | Operation::Primaries);
+        let attempts = if looks { 1 } else { ATTEMPTS };
         let (mut attempt, mut heard) = (1, false);
         loop {
             let outcome = match exchange::once(&self.endpoint, &ask, patience).await {

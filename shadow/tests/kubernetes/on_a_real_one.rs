@@ -3,7 +3,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use foreshadow_shadow::{Cause, KubernetesProvider, KubernetesSpec, PodSource, Provider as _};
+use foreshadow_shadow::{
+    Cause, ClusterAccess, KubernetesProvider, KubernetesSpec, PodSource, Provider as _,
+    Scaler as _, Workload, WorkloadScaler, WorkloadSpec,
+};
 use k8s_openapi::api::core::v1::{Endpoints, Namespace, Pod};
 use kube::Api;
 use kube::api::{DeleteParams, ListParams, PostParams};
@@ -301,5 +304,55 @@ async fn a_lease_of_another_keeps_from_making_and_is_taken_over_when_it_runs_out
         tokio::time::sleep(Duration::from_millis(100)).await;
     };
     provider.destroy(&made, Duration::ZERO).await.unwrap();
+    site.finish().await;
+}
+
+/// The Deployment's controllers are real: what is asked of its scale is made and ended by them.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs an API server: make test-k8s"]
+async fn a_deployment_is_scaled_and_its_ready_pods_are_primaries() {
+    let site = Site::new().await;
+    let labels = json!({ "app": "web" });
+    let deployment = json!({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": { "name": "web" },
+        "spec": {
+            "replicas": 1, "selector": { "matchLabels": labels },
+            "template": { "metadata": { "labels": labels }, "spec": { "containers": [{
+                "name": "shop", "image": "shop:1", "command": ["sleep", "900"],
+            }] } },
+        },
+    });
+    site.make("/apis/apps/v1/namespaces/NS/deployments", deployment).await;
+    let scaler = |kubeconfig: PathBuf| {
+        WorkloadScaler::new(WorkloadSpec {
+            access: ClusterAccess::Kubeconfig { path: kubeconfig, context: None },
+            namespace: site.namespace.clone(),
+            workload: Workload::Deployment("web".to_owned()),
+            port: 8080,
+            timeout: Duration::from_secs(5),
+        })
+    };
+    let web = scaler(site.kubeconfig.clone());
+    let ready = || async { web.look().await.unwrap().ready.len() };
+    site.until("the first is ready", || async { ready().await == 1 }).await;
+    let asked = web.scale(3).await.unwrap();
+    assert_eq!(asked.wanted, 3, "at once");
+    let heard = tokio::time::timeout(Duration::from_secs(30), web.changed()).await;
+    heard.expect("new pods are heard of");
+    site.until("three are ready", || async { ready().await == 3 }).await;
+    let found = web.look().await.unwrap();
+    assert!(found.ready.iter().all(|address| address.port() == 8080), "{found:?}");
+    assert_eq!(web.scale(1).await.unwrap().wanted, 1);
+    site.until("one is left", || async {
+        let found = web.look().await.unwrap();
+        (found.wanted, found.ready.len(), found.leaving.len()) == (1, 1, 0)
+    })
+    .await;
+    let path = std::env::var("FORESHADOW_TEST_KUBECONFIG_LIMITED").expect(REAL).into();
+    let refused = scaler(path).scale(2).await.unwrap_err().to_string();
+    assert!(refused.contains("User \"limited\" cannot"), "{refused}");
+    let path = format!("/apis/apps/v1/namespaces/{}/deployments/web", site.namespace);
+    let asked = hyper::Request::delete(path).body(Vec::new()).unwrap();
+    site.client.request::<Value>(asked).await.unwrap();
     site.finish().await;
 }

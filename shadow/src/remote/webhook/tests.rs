@@ -41,6 +41,7 @@ fn full() -> Request {
         grace_ms: Some(1),
         known: text(),
         wait_ms: Some(1),
+        primaries: None,
     }
 }
 

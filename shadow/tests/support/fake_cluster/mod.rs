@@ -179,6 +179,9 @@ impl Store {
             ("GET pod/log", ..) => {
                 Reply::Raw(b"HTTP/1.1 200 OK\r\nContent-Length: 14\r\n\r\nlast\nwords of ".to_vec())
             }
+            (_, _, true) if found.is_some() && asked.sub.as_deref() == Some("scale") => {
+                self.scale(asked, key, found.unwrap_or_default())
+            }
             (_, "GET", false) => self.list(asked),
             (_, "POST", false) => self.create(asked),
             (_, _, true) if found.is_none() => absent(asked),
@@ -210,6 +213,15 @@ impl Store {
             "items": items,
         });
         Reply::Json(200, list.to_string())
+    }
+
+    /// The scale of a workload, after what is asked of it.
+    fn scale(&self, asked: &Asked, key: (String, String), mut object: Value) -> Reply {
+        if asked.method == "PATCH" {
+            merge(&mut object, &asked.body);
+            object = self.put(key, object, "MODIFIED");
+        }
+        Reply::Json(200, objects::scale(&object).to_string())
     }
 
     fn create(&self, asked: &Asked) -> Reply {

@@ -29,6 +29,18 @@ pub(super) fn selected(object: &Value, query: &BTreeMap<String, String>) -> bool
     })
 }
 
+/// What a workload's scale shows (autoscaling/v1).
+pub(super) fn scale(object: &Value) -> Value {
+    let labels = object["spec"]["selector"]["matchLabels"].as_object().cloned().unwrap_or_default();
+    let terms = labels.iter().map(|(name, value)| format!("{name}={}", value.as_str().unwrap()));
+    let replicas = &object["spec"]["replicas"];
+    json!({
+        "kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": object["metadata"],
+        "spec": { "replicas": replicas },
+        "status": { "replicas": replicas, "selector": terms.collect::<Vec<_>>().join(",") },
+    })
+}
+
 /// A selector at its commas, but for those in braces.
 fn terms(selector: &str) -> Vec<&str> {
     let (mut terms, mut begin, mut depth) = (Vec::new(), 0, 0_u32);

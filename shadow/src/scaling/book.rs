@@ -1,0 +1,194 @@
+//! What is known of one service's primaries by its scaler: who joined, who leaves, who is gone.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use foreshadow_control::InstanceId;
+use tokio::time::Instant;
+
+use super::rows::Row;
+use super::{Primaries, ScaleEvent, ScaledPrimary, ScaledService, ServiceScaling};
+use crate::backoff::{Backoff, BackoffPolicy};
+use crate::error::ShadowError;
+use crate::registry::Registry;
+
+/// A primary that is neither ready nor leaving in so many good answers in a row is gone.
+const MISSED: u32 = 2;
+/// Pauses after failures.
+const PAUSES: BackoffPolicy = BackoffPolicy {
+    base: Duration::from_secs(1),
+    max: Duration::from_secs(60),
+    stable_after: Duration::ZERO,
+};
+
+pub(super) struct Book {
+    scaler: &'static str,
+    pub(super) wanted: Option<u32>,
+    pub(super) asked: Option<u32>,
+    pub(super) original: Option<u32>,
+    /// Written down to be asked for.
+    pub(super) intent: Option<u32>,
+    /// Being asked for, or to be asked for again.
+    pub(super) asking: Option<u32>,
+    all: Vec<Known>,
+    configured: Vec<SocketAddr>,
+    answered: Option<Instant>,
+    pub(super) trouble: Option<String>,
+    backoff: Backoff,
+    origin: Instant,
+    calls: (u64, u64),
+}
+
+struct Known {
+    id: InstanceId,
+    address: SocketAddr,
+    ready: bool,
+    leaving: bool,
+    missed: u32,
+    joined: Option<Instant>,
+}
+
+impl Book {
+    /// What an earlier run knew: its primaries serve at once, and none of them is new.
+    pub(super) async fn of(
+        row: Row,
+        settings: &ServiceScaling,
+        registry: &Registry,
+    ) -> Result<Self, ShadowError> {
+        let mut all = Vec::new();
+        for address in row.addresses {
+            let id = registry.primary_id(settings.service.clone(), address).await?;
+            let (ready, leaving) = (true, false);
+            all.push(Known { id, address, ready, leaving, missed: 0, joined: None });
+        }
+        all.sort_by_key(|known| known.id);
+        Ok(Self {
+            scaler: settings.scaler.name(),
+            wanted: None,
+            asked: row.asked,
+            original: row.original,
+            intent: row.intent,
+            asking: None,
+            all,
+            configured: Vec::new(),
+            answered: None,
+            trouble: None,
+            backoff: Backoff::default(),
+            origin: Instant::now(),
+            calls: (0, 0),
+        })
+    }
+
+    pub(super) fn configure(&mut self, settings: &ServiceScaling) {
+        self.scaler = settings.scaler.name();
+        self.configured.clone_from(&settings.configured);
+    }
+
+    pub(super) fn row(&self) -> Row {
+        Row {
+            asked: self.asked,
+            original: self.original,
+            intent: self.intent,
+            wanted: self.wanted,
+            addresses: self.all.iter().map(|known| known.address).collect(),
+        }
+    }
+
+    /// Addresses that have no id here yet.
+    pub(super) fn unknown(&self, answer: &Primaries) -> Vec<SocketAddr> {
+        let all = answer.ready.iter().chain(&answer.leaving);
+        let mut new: Vec<SocketAddr> =
+            all.filter(|a| self.all.iter().all(|known| known.address != **a)).copied().collect();
+        new.sort_unstable();
+        new.dedup();
+        new
+    }
+
+    /// Takes a good answer, with the ids of what was unknown. Returns what it tells, and whether who
+    /// is there has changed.
+    pub(super) fn take(
+        &mut self,
+        answer: &Primaries,
+        ids: &[(SocketAddr, InstanceId)],
+    ) -> (Vec<ScaleEvent>, bool) {
+        let mut events = Vec::new();
+        if self.trouble.take().is_some() {
+            events.push(ScaleEvent::Recovered { failures: self.backoff.failures() });
+        }
+        self.backoff.succeeded();
+        // Whoever is there when it is looked for the first time has been there before.
+        let is_first = self.answered.is_none();
+        self.answered = Some(Instant::now());
+        self.calls.0 += 1;
+        let count = self.all.len();
+        for (address, id) in ids {
+            let joined = (!is_first).then(Instant::now);
+            let (address, id) = (*address, *id);
+            self.all.push(Known { id, address, ready: false, leaving: false, missed: 0, joined });
+            events.push(ScaleEvent::Joined(id, address));
+        }
+        for known in &mut self.all {
+            let was_leaving = known.leaving;
+            known.ready = answer.ready.contains(&known.address);
+            known.leaving = answer.leaving.contains(&known.address) && !known.ready;
+            let listed = known.ready || known.leaving;
+            // One that was named as leaving and is not any more has left.
+            known.missed = match (listed, was_leaving) {
+                (true, _) => 0,
+                (false, true) => MISSED,
+                (false, false) => known.missed.saturating_add(1),
+            };
+        }
+        let gone = self.all.iter().filter(|known| known.missed >= MISSED);
+        events.extend(gone.map(|known| ScaleEvent::Left(known.id, known.address)));
+        self.all.retain(|known| known.missed < MISSED);
+        self.all.sort_by_key(|known| known.id);
+        let changed = !ids.is_empty() || self.all.len() != count;
+        let changed = changed || self.wanted != Some(answer.wanted);
+        self.wanted = Some(answer.wanted);
+        (events, changed)
+    }
+
+    /// Notes a failure; returns the pause, and what to tell where it is the first in a row.
+    pub(super) fn failed(
+        &mut self,
+        asked: Option<u32>,
+        error: String,
+    ) -> (Duration, Option<ScaleEvent>) {
+        let now = self.origin.elapsed();
+        let pause = self.backoff.failed(&PAUSES, now, now, rand::random());
+        self.calls = (self.calls.0 + 1, self.calls.1 + 1);
+        let first = self.trouble.replace(error.clone()).is_none();
+        (pause, first.then_some(ScaleEvent::Failed { asked, error }))
+    }
+
+    /// Time until it may be asked again.
+    pub(super) fn pause(&self) -> Duration {
+        self.backoff.remaining(self.origin.elapsed())
+    }
+
+    pub(super) fn view(&self) -> ScaledService {
+        let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let primary = |known: &Known| ScaledPrimary {
+            id: known.id,
+            address: known.address,
+            configured: self.configured.contains(&known.address),
+            ready: known.ready,
+            leaving: known.leaving,
+            joined_ms: known.joined.map(|since| ms(since.elapsed())),
+        };
+        ScaledService {
+            scaler: self.scaler,
+            wanted: self.wanted,
+            asked: self.asked,
+            original: self.original,
+            asking: self.asking,
+            primaries: self.all.iter().map(primary).collect(),
+            answered_ms: self.answered.map(|at| ms(at.elapsed())),
+            trouble: self.trouble.clone(),
+            failures: if self.trouble.is_some() { self.backoff.failures() } else { 0 },
+            retry_in_ms: ms(self.pause()),
+            calls: self.calls,
+        }
+    }
+}

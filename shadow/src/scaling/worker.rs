@@ -1,0 +1,202 @@
+//! The task of one service: asks for what is wished, looks at what there is, one call at a time.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::book::Book;
+use super::{Primaries, ScaleEvent, ScaleWish, ServiceScaling, Shared, lock, rows};
+use crate::error::{Cause, ProviderError};
+
+/// Primaries of one service that are believed.
+const MOST_PRIMARIES: usize = 1_000;
+
+pub(super) struct Worker {
+    pub(super) shared: Arc<Shared>,
+    pub(super) place: String,
+    pub(super) book: Arc<Mutex<Book>>,
+    pub(super) wishes: watch::Receiver<Option<ScaleWish>>,
+    pub(super) settings: ServiceScaling,
+}
+
+impl Worker {
+    /// Goes on until it is ended.
+    pub(super) async fn run(mut self) {
+        let mut done: Option<ScaleWish> = None;
+        let mut look_at = Instant::now();
+        loop {
+            let wish = self.wishes.borrow_and_update().clone();
+            let open = wish.clone().filter(|_| wish != done);
+            if wish.is_none() {
+                // One that is withdrawn and given again later is given anew.
+                done = None;
+            }
+            lock(&self.book).asking = open.as_ref().map(|wish| wish.primaries);
+            let pause = lock(&self.book).pause();
+            if pause.is_zero() {
+                // What there is comes first: an order means nothing before it is known.
+                let known = lock(&self.book).wanted.is_some();
+                match open.filter(|_| known) {
+                    Some(wish) => {
+                        if self.ask(&wish).await {
+                            done = Some(wish);
+                            look_at = Instant::now() + self.settings.poll;
+                        }
+                        continue;
+                    }
+                    None if Instant::now() >= look_at => {
+                        self.look().await;
+                        look_at = Instant::now() + self.settings.poll;
+                        continue;
+                    }
+                    None => {}
+                }
+            }
+            let next = if pause.is_zero() { look_at } else { Instant::now() + pause };
+            tokio::select! {
+                changed = self.wishes.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                }
+                () = self.settings.scaler.changed() => look_at = Instant::now(),
+                () = tokio::time::sleep_until(next) => {}
+            }
+        }
+    }
+
+    /// Looks at what there is.
+    async fn look(&self) {
+        match self.settings.scaler.look().await {
+            Ok(answer) => {
+                self.take(answer, None).await;
+            }
+            Err(error) => self.failed(None, &error.to_string()),
+        }
+    }
+
+    /// Gives an order; whether it was taken.
+    async fn ask(&self, wish: &ScaleWish) -> bool {
+        let row = {
+            let mut book = lock(&self.book);
+            (book.intent, book.original) = (Some(wish.primaries), Some(wish.original));
+            book.row()
+        };
+        if let Err(error) = self.write(row).await {
+            let text = format!(
+                "the order for {} primaries is not given, since it cannot be written down: {error}",
+                wish.primaries
+            );
+            self.failed(Some(wish.primaries), &text);
+            return false;
+        }
+        match self.settings.scaler.scale(wish.primaries).await {
+            Ok(answer) => self.take(answer, Some(wish)).await,
+            Err(error) => {
+                self.failed(Some(wish.primaries), &error.to_string());
+                false
+            }
+        }
+    }
+
+    /// Takes an answer, to an order where there was one; whether it could be taken.
+    async fn take(&self, answer: Primaries, wish: Option<&ScaleWish>) -> bool {
+        if let Err(error) = self.check(&answer) {
+            self.failed(wish.map(|wish| wish.primaries), &error.to_string());
+            return false;
+        }
+        let service = &self.settings.service;
+        let mut ids = Vec::new();
+        let unknown = lock(&self.book).unknown(&answer);
+        for address in unknown {
+            match self.shared.registry.primary_id(service.clone(), address).await {
+                Ok(id) => ids.push((address, id)),
+                Err(error) => {
+                    self.failed(wish.map(|wish| wish.primaries), &error.to_string());
+                    return false;
+                }
+            }
+        }
+        let (row, events) = {
+            let mut book = lock(&self.book);
+            let before = book.wanted;
+            let (mut events, mut changed) = book.take(&answer, &ids);
+            if let Some(wish) = wish {
+                (book.asked, book.original) = (Some(wish.primaries), Some(wish.original));
+                (book.intent, book.asking) = (None, None);
+                let (asked, wanted) = (wish.primaries, answer.wanted);
+                events.insert(0, ScaleEvent::Taken { before, asked, wanted });
+                changed = true;
+            } else if let Some(intent) = book.intent.filter(|_| book.asking.is_none()) {
+                // An earlier run ended before it knew what became of its order.
+                if answer.wanted == intent {
+                    book.asked = Some(intent);
+                }
+                book.intent = None;
+                changed = true;
+            }
+            (changed.then(|| book.row()), events)
+        };
+        events.into_iter().for_each(|event| self.shared.tell(service, event));
+        if let Some(row) = row
+            && let Err(error) = self.write(row).await
+        {
+            tracing::error!(%service, %error, "what is known of primaries may be lost by a restart");
+        }
+        true
+    }
+
+    async fn write(&self, row: rows::Row) -> Result<(), crate::error::ShadowError> {
+        rows::write(&self.shared.registry, &self.settings.service, &self.place, row).await
+    }
+
+    /// What no primary can be is not taken for one, and nothing else of such an answer is either.
+    fn check(&self, answer: &Primaries) -> Result<(), ProviderError> {
+        let all = || answer.ready.iter().chain(&answer.leaving);
+        let malformed = |came_back: String| ProviderError::Refused {
+            cause: Cause::Malformed,
+            asked: format!(
+                "the {} scaler for the primaries of {}",
+                self.settings.scaler.name(),
+                self.settings.service
+            ),
+            came_back,
+        };
+        let count = all().count();
+        if count > MOST_PRIMARIES {
+            let most = format!("{count} primaries, and {MOST_PRIMARIES} are the most");
+            return Err(malformed(most));
+        }
+        let unusable = |a: &&SocketAddr| a.port() == 0 || a.ip().is_unspecified();
+        if let Some(address) = all().find(unusable) {
+            return Err(malformed(format!("{address}, to which nobody can connect")));
+        }
+        let own = |a: &&SocketAddr| self.settings.listens.iter().any(|l| reaches(**a, *l));
+        if let Some(address) = all().find(own) {
+            let round = "where this proxy listens: requests would go round in a circle";
+            return Err(malformed(format!("{address}, {round}")));
+        }
+        Ok(())
+    }
+
+    fn failed(&self, asked: Option<u32>, error: &str) {
+        let (pause, event) = lock(&self.book).failed(asked, error.to_owned());
+        let service = &self.settings.service;
+        let retry_in_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
+        match event {
+            Some(event) => {
+                tracing::warn!(%service, retry_in_ms, "scaling primaries: {error}");
+                self.shared.tell(service, event);
+            }
+            None => tracing::debug!(%service, retry_in_ms, "scaling primaries: {error}"),
+        }
+    }
+}
+
+/// Whether a connection to `address` on this machine ends at `listen`.
+fn reaches(address: SocketAddr, listen: SocketAddr) -> bool {
+    let everywhere = listen.ip().is_unspecified() && address.ip().is_loopback();
+    address == listen || everywhere && address.port() == listen.port()
+}
