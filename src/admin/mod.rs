@@ -15,6 +15,7 @@ mod operate;
 mod read;
 mod reported;
 mod rules;
+mod scaling;
 mod seats;
 mod serve;
 

@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use super::error::ApiError;
 use super::extract::{Path, limit};
 use super::operate::blocking;
+use super::scaling::scaling;
 use crate::node::decisions;
 use crate::node::long::Reach;
 use crate::node::view::View;
@@ -247,6 +248,7 @@ pub(super) async fn service(State(shared): State<Arc<Shared>>, Path(name): Path<
     answer["instances"] = instances.collect();
     answer["forecast"] = json!(plan.forecast);
     answer["categories"] = categories(&shared, &name);
+    answer["scaling"] = scaling(&shared, &name, plan);
     Ok(Json(answer))
 }
 

@@ -21,6 +21,7 @@ mod readiness;
 pub(crate) mod recorder;
 mod reload;
 mod said;
+mod scaling;
 pub(crate) mod signals;
 mod start;
 mod tick;
@@ -37,7 +38,7 @@ use foreshadow_config::Config;
 use foreshadow_ebpf::KernelReport;
 use foreshadow_mirror::Mirrorer;
 use foreshadow_proxy::{ConnectionCounts, DataPlane, ServiceTotals};
-use foreshadow_shadow::Manager;
+use foreshadow_shadow::{Manager, Scaling};
 use tokio::sync::{mpsc, oneshot};
 
 use announced::Announcing;
@@ -93,6 +94,8 @@ pub(crate) struct Shared {
     plane: Arc<DataPlane>,
     manager: Arc<Manager>,
     pub(crate) mirror: Arc<Mirrorer>,
+    /// What scales primaries.
+    pub(crate) scaling: Scaling,
     reloads: mpsc::Sender<ReloadRequest>,
     draining: AtomicBool,
     /// Changes of the announced events on their way to the loop.

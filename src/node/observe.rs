@@ -12,7 +12,7 @@ use foreshadow_control::{
 };
 use foreshadow_mirror::Mirrorer;
 use foreshadow_proxy::{DataPlane, InstanceDrain};
-use foreshadow_shadow::{Manager, ShadowInstance};
+use foreshadow_shadow::{Manager, Scaling, ShadowInstance};
 
 use super::announced::{all_of, announced, cut_short};
 use super::audit::Audit;
@@ -20,6 +20,7 @@ use super::decisions::Event;
 use super::long::{Calendar, LongForecasts};
 use super::metrics::{Metrics, Report, Store};
 use super::operator::Orders;
+use super::scaling::{self, Scaled};
 use super::translate::{WiredService, Wiring};
 use super::view::ShadowCounts;
 
@@ -56,6 +57,7 @@ pub(super) struct Sources<'a> {
     pub(super) long: &'a LongForecasts,
     pub(super) metrics: &'a Metrics,
     pub(super) audit: &'a Audit,
+    pub(super) scaling: &'a Scaling,
 }
 
 /// When it is observed.
@@ -195,8 +197,11 @@ impl Observer {
             self.count(name, &facts);
         }
         let (arrivals, unserved, traffic) = drains.arrivals.remove(name).unwrap_or_default();
+        let scaled = drains.scaled.remove(name);
+        let primaries = scaling::primaries(&wired.primaries, scaled.as_ref());
         let mut instances: Vec<InstanceObservation> =
-            wired.primaries.iter().map(|p| drains.primary(p)).collect();
+            primaries.iter().map(|p| drains.primary(p)).collect();
+        scaling::mark(&mut instances, scaled.as_ref());
         let shadows = drains.shadows.remove(name).unwrap_or_default();
         instances.extend(shadows.iter().map(|s| drains.shadow(s)));
         let (at_ms, max_age_ms) = (moment.at_ms, wired.metrics_max_age_ms);
@@ -208,7 +213,7 @@ impl Observer {
             instance.drained = from.orders.drained.contains(&instance.instance);
         }
         instances.sort_by_key(|i| i.instance);
-        self.addresses.extend(wired.primaries.iter().map(|p| (p.id, p.address)));
+        self.addresses.extend(primaries.iter().map(|p| (p.id, p.address)));
         self.addresses.extend(shadows.iter().filter_map(|s| Some((s.id, s.address?))));
         ServiceObservation {
             service: name.clone(),
@@ -224,6 +229,7 @@ impl Observer {
             traffic,
             signals: self.reported.of_service(name, at_ms, max_age_ms),
             planned: from.metrics.planned(name, moment.now_ms),
+            scaling: scaled.as_ref().map(scaling::seen),
         }
     }
 
@@ -286,6 +292,7 @@ struct Drains {
     shadows: BTreeMap<ServiceName, Vec<ShadowInstance>>,
     facts: BTreeMap<ServiceName, Vec<Fact>>,
     mirror: BTreeMap<InstanceId, MirrorSummary>,
+    scaled: Scaled,
 }
 
 /// A primary as the configuration gives it.
@@ -320,6 +327,7 @@ impl Drains {
             shadows: BTreeMap::new(),
             facts: BTreeMap::new(),
             mirror: from.mirror.summaries(),
+            scaled: from.scaling.snapshot(),
         };
         for service in from.plane.drain_meters() {
             let counted = (service.arrivals, service.unserved, service.traffic);
@@ -351,20 +359,13 @@ impl Drains {
     fn primary(&mut self, primary: &WiredPrimary) -> InstanceObservation {
         let Metered { health, meters, kernel, reported } = self.metered(primary.id);
         InstanceObservation {
-            instance: primary.id,
-            role: Role::Primary,
-            tier: Tier::Serving,
-            moving_to: None,
-            tier_age_ms: 0,
             zone: primary.zone.clone(),
             capacity_rps: primary.capacity_rps,
             health,
-            drained: false,
             meters,
             kernel,
-            mirror: None,
             reported,
-            resources: None,
+            ..InstanceObservation::idle(primary.id, Role::Primary, Tier::Serving)
         }
     }
 
@@ -377,20 +378,16 @@ impl Drains {
             other => other,
         };
         InstanceObservation {
-            instance: shadow.id,
-            role: Role::Shadow,
-            tier: shadow.tier,
             moving_to: shadow.moving_to,
             tier_age_ms: shadow.tier_age_ms,
             zone: shadow.zone.clone(),
-            capacity_rps: None,
             health,
-            drained: false,
             meters,
             kernel,
             mirror: self.mirror.get(&shadow.id).copied(),
             reported,
             resources: shadow.resources,
+            ..InstanceObservation::idle(shadow.id, Role::Shadow, shadow.tier)
         }
     }
 }

@@ -83,7 +83,7 @@ pub(super) fn provider(
     }
 }
 
-fn endpoint(url: &config::Endpoint) -> shadow::Endpoint {
+pub(super) fn endpoint(url: &config::Endpoint) -> shadow::Endpoint {
     match url.clone() {
         config::Endpoint::Tcp { authority, prefix } => shadow::Endpoint::Tcp { authority, prefix },
         config::Endpoint::Unix(path) => shadow::Endpoint::Unix(path),
@@ -212,13 +212,20 @@ fn docker_spec(docker: &config::DockerProvider) -> shadow::DockerSpec {
     }
 }
 
-fn pod_spec(pods: &config::KubernetesProvider) -> shadow::KubernetesSpec {
-    let access = match &pods.kubeconfig {
+pub(super) fn access(
+    kubeconfig: Option<&std::path::PathBuf>,
+    context: Option<&String>,
+) -> shadow::ClusterAccess {
+    match kubeconfig {
         None => shadow::ClusterAccess::InCluster,
         Some(path) => {
-            shadow::ClusterAccess::Kubeconfig { path: path.clone(), context: pods.context.clone() }
+            shadow::ClusterAccess::Kubeconfig { path: path.clone(), context: context.cloned() }
         }
-    };
+    }
+}
+
+fn pod_spec(pods: &config::KubernetesProvider) -> shadow::KubernetesSpec {
+    let access = access(pods.kubeconfig.as_ref(), pods.context.as_ref());
     let pod = match (&pods.template, &pods.mirror, &pods.claim) {
         (Some(template), ..) => shadow::PodSource::Template(template.clone()),
         (_, Some(name), _) => shadow::PodSource::Deployment(name.clone()),
@@ -263,6 +270,8 @@ fn traits(contract: &config::Contract, functions: Option<config::Concurrency>) -
     }
 }
 
-fn pairs(variables: &std::collections::BTreeMap<String, String>) -> Vec<(String, String)> {
+pub(super) fn pairs(
+    variables: &std::collections::BTreeMap<String, String>,
+) -> Vec<(String, String)> {
     variables.iter().map(|(name, value)| (name.clone(), value.clone())).collect()
 }

@@ -21,6 +21,7 @@ use super::audit::Actor;
 use super::file::{self, Aside, FileRead, Fingerprint};
 use super::limits;
 use super::readiness::ByHealthCheck;
+use super::scaling;
 use super::start::wire;
 use super::tick::Configure;
 use super::translate::{Wiring, listeners, mirror_policies, shadow_services};
@@ -258,8 +259,14 @@ impl Reloader {
             Err(error) => vec![format!("{error:#}")],
         };
         self.shared.mirror.set_policies(mirror_policies(&config));
+        let scaled = scaling::services(&config, &self.host);
+        let not_scaled = self.shared.scaling.reconfigure(scaled).await.err();
         self.end_drained(self.shared.manager.reconfigure(shadowed));
         let mut changes = differences(&before, &config);
+        if let Some(error) = not_scaled {
+            tracing::error!(%error, "primaries are scaled as before the reload");
+            changes.push(format!("NOT SCALED ANEW: {error}"));
+        }
         let known = before.warnings();
         for warning in config.warnings().into_iter().filter(|warning| !known.contains(warning)) {
             tracing::warn!("{warning}");

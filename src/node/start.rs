@@ -14,7 +14,7 @@ use foreshadow_config::{AdminAddress, Config};
 use foreshadow_mirror::Mirrorer;
 use foreshadow_proxy::{DataPlane, Settings};
 use foreshadow_shadow::{
-    HostSettings, Manager, ManagerSettings, ProcessHost, ProcessProvider, VmProvider,
+    HostSettings, Manager, ManagerSettings, ProcessHost, ProcessProvider, Scaling, VmProvider,
 };
 use serde_json::json;
 use tokio::net::{TcpListener, UnixListener};
@@ -36,6 +36,7 @@ use super::operator::Request;
 use super::private;
 use super::readiness::ByHealthCheck;
 use super::reload::{CALENDARS_EVERY, Causes, Reloader};
+use super::scaling;
 use super::signals::Ends;
 use super::tick::{Inboxes, Loop};
 use super::translate::{Wiring, listeners, mirror_policies, shadow_services};
@@ -81,6 +82,7 @@ struct Parts {
     manager: Arc<Manager>,
     mirror: Arc<Mirrorer>,
     plane: Arc<DataPlane>,
+    scaling: Scaling,
 }
 
 impl Parts {
@@ -97,6 +99,7 @@ impl Parts {
             concurrent_creates: CREATES,
         };
         let manager = Arc::new(Manager::start(settings, readiness.clone()).await?);
+        let scaling = Scaling::start(&manager, scaling::services(config, &host)).await?;
         let runtime = tokio::runtime::Handle::current();
         let mirror = Arc::new(Mirrorer::spawn(mirror_policies(config), runtime));
         let shares = limits::share_out(config, None);
@@ -107,7 +110,7 @@ impl Parts {
             probe: Some(Arc::new(KernelProbe)),
         })?);
         plane.limit_connections(shares.connections);
-        Ok(Self { host, readiness, manager, mirror, plane })
+        Ok(Self { host, readiness, manager, mirror, plane, scaling })
     }
 
     fn share(
@@ -142,6 +145,7 @@ impl Parts {
             plane: Arc::clone(&self.plane),
             manager: Arc::clone(&self.manager),
             mirror: Arc::clone(&self.mirror),
+            scaling: self.scaling.clone(),
             reloads,
             draining: AtomicBool::new(false),
             announcing: Announcing::default(),
@@ -245,6 +249,7 @@ impl Node {
         if let Some(looping) = self.looping.take() {
             panicked = tokio::task::spawn_blocking(move || looping.join()).await?.is_err();
         }
+        self.shared.scaling.close();
         self.shared.manager.shutdown().await;
         if let Some(stop) = self.admin.stop.take() {
             stop.send(()).ok();

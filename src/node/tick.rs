@@ -26,6 +26,7 @@ use super::observe::{Moment, Observer, Sources, mirror_targets};
 use super::operator::{Orders, Request};
 use super::recorder::Recorder;
 use super::said::{Said, tell};
+use super::scaling;
 use super::translate::{Members, Wiring};
 use super::view::View;
 
@@ -170,6 +171,7 @@ impl Loop {
             long: &self.shared.long,
             metrics: &self.shared.metrics,
             audit: &self.shared.audit,
+            scaling: &self.shared.scaling,
         };
         let observation = self.observer.observe(Moment { tick, at_ms, now_ms, interval }, &sources);
         self.remember_events(now_ms);
@@ -258,6 +260,7 @@ impl Loop {
             let actions: Vec<_> = service.actions.iter().map(|a| a.action.clone()).collect();
             self.manager.apply(&service.service, &actions);
         }
+        scaling::wish(&self.shared.scaling, plan);
     }
 
     fn record(&mut self, observation: &Observation, plan: &Plan, now_ms: u64) {
@@ -269,7 +272,10 @@ impl Loop {
         }
         let before = self.shared.view();
         let before = before.as_ref().map(|view| &view.plan);
-        for entry in self.acts.of((observation, plan), before, now_ms) {
+        let scaled = scaling::entries(self.shared.scaling.take_events(), plan.tick, now_ms);
+        let ordered = scaling::ordered(plan, before, now_ms);
+        let acts = self.acts.of((observation, plan), before, now_ms);
+        for entry in scaled.into_iter().chain(acts).chain(ordered) {
             self.shared.audit.record(entry);
         }
         for (seen, decided) in observation.services.iter().zip(&plan.services) {

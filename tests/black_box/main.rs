@@ -27,6 +27,7 @@ mod reload;
 mod reported;
 mod roles;
 mod rules;
+mod scaling;
 mod secrets;
 mod shadows;
 mod signals;

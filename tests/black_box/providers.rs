@@ -11,13 +11,17 @@ use rustix::process::Signal;
 use crate::shadows::{settled, shadows};
 use crate::support::{self, Backend, Node, Process, eventually, free_address};
 
-/// The interpreter itself and a sample, without what site packages add to its start.
-fn sample(name: &str) -> Vec<String> {
+/// The interpreter itself.
+pub(crate) fn python() -> String {
     let asked = Command::new("python3").args(["-c", "import sys; print(sys.executable)"]).output();
     let asked = asked.expect("the samples are tested with python3; install it");
-    let python = String::from_utf8(asked.stdout).unwrap().trim().to_owned();
+    String::from_utf8(asked.stdout).unwrap().trim().to_owned()
+}
+
+/// The interpreter and a sample, without what site packages add to its start.
+fn sample(name: &str) -> Vec<String> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/examples/providers").join(name);
-    vec![python, "-SE".to_owned(), path.display().to_string()]
+    vec![python(), "-SE".to_owned(), path.display().to_string()]
 }
 
 /// What an instance runs; the sample fills the port in.

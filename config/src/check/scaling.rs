@@ -33,8 +33,14 @@ pub(super) fn scaling(raw: RawScaling, target_utilisation: f64, r: &mut Reader<'
         }
         Some(at) => range::share(Field::Given(at), 0.01..=1.0, target_utilisation, r),
     };
+    let by = by(raw.by.value().unwrap_or_default(), r);
+    // Changes of pods are heard of; the others are asked.
+    let usual_poll_ms = match by {
+        ScalingBy::Kubernetes(_) => 10 * SECOND_MS,
+        ScalingBy::Webhook(_) | ScalingBy::Exec(_) => 2 * SECOND_MS,
+    };
     Scaling {
-        by: by(raw.by.value().unwrap_or_default(), r),
+        by,
         min,
         max,
         target,
@@ -43,7 +49,7 @@ pub(super) fn scaling(raw: RawScaling, target_utilisation: f64, r: &mut Reader<'
         cooldown: range::time(raw.cooldown, 0..=DAY_MS, MINUTE_MS, r),
         max_step: range::count(raw.max_step, 1..=MOST, 4, r),
         respect: range::time(raw.respect, 0..=DAY_MS, 10 * MINUTE_MS, r),
-        poll: range::time(raw.poll, 100..=10 * MINUTE_MS, 2 * SECOND_MS, r),
+        poll: range::time(raw.poll, 100..=10 * MINUTE_MS, usual_poll_ms, r),
     }
 }
 

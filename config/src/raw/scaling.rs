@@ -31,7 +31,8 @@ table! {
         /// How long a number that somebody else has set is respected, up to 1d; twice as long each
         /// time that orders are undone, up to 1h. Default: 10m.
         respect: Time,
-        /// Time between two looks at what primaries there are, 100ms to 10m. Default: 2s.
+        /// Time between two looks at what primaries there are, 100ms to 10m. Default: 2s; 10s for
+        /// kubernetes, where changes of pods are heard of.
         poll: Time,
     }
 }

@@ -4,6 +4,7 @@ mod instances;
 mod node;
 mod out;
 mod reported;
+mod scaling;
 mod services;
 mod text_form;
 
@@ -58,6 +59,7 @@ impl Collector for Scrape {
         let totals = self.0.totals();
         services::requests(&mut out, &totals)?;
         services::services(&mut out, &view)?;
+        scaling::scaling(&mut out, &self.0, &view)?;
         fitness::encode_all(&mut out, &self.0, &view)?;
         feedback::metrics(&mut out, &view)?;
         instances::instances(&mut out, &totals)?;

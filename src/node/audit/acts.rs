@@ -85,7 +85,8 @@ fn told(law: Law) -> Option<&'static str> {
         | Law::Recreate
         | Law::Verification
         | Law::Operator
-        | Law::Feedback => None,
+        | Law::Feedback
+        | Law::Scale => None,
     }
 }
 
