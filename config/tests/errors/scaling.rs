@@ -1,6 +1,6 @@
 //! What is refused of scaling.
 
-use crate::{only_error, read};
+use crate::{errors, only_error, read};
 use foreshadow_config::Format;
 
 #[test]
@@ -39,33 +39,34 @@ fn what_could_not_be_scaled_is_refused_where_it_is_written() {
         (kubernetes("deployment: A, port: 1"), "found \"A\", expected a name of small letters"),
         (kubernetes("deployment: a, port: 1, context: c"), "a context without a kubeconfig"),
     ] {
-        let text = services(&scaling, "[127.0.0.1:1]");
-        let error = only_error(&text);
+        let error = only_error("", &format!("scaling: {scaling}"));
         assert!(error.contains(message), "{scaling}: {error}");
     }
 }
 
-fn services(scaling: &str, primaries: &str) -> String {
+fn scaled(scaling: &str) -> String {
     format!(
         "listeners: [{{ address: 127.0.0.1:80, routes: [{{ service: a }}] }}]\n\
-         services: {{ a: {{ primaries: {primaries}, scaling: {scaling} }} }}\n"
+         services: {{ a: {{ primaries: [], scaling: {scaling} }} }}\n"
     )
 }
 
 #[test]
 fn primaries_may_be_found_and_what_is_secret_stays_so() {
     let by = "{ max: 2, by: { webhook: { url: 'http://a:1', token: a-token-of-16-chars } } }";
-    let config = read(&services(by, "[]"), Format::Yaml).unwrap();
+    let config = read(&scaled(by), Format::Yaml).unwrap();
     let shown = config.masked().to_string();
     assert!(!shown.contains("a-token") && shown.contains("\"token\":\"***\""), "{shown}");
     assert!(config.secrets().contains(&"a-token-of-16-chars".to_owned()));
     let by =
         "{ max: 2, by: { exec: { command: [a, --password, hunter22], env: { A: hunter33 } } } }";
-    let config = read(&services(by, "[]"), Format::Yaml).unwrap();
+    let config = read(&scaled(by), Format::Yaml).unwrap();
     let shown = config.masked().to_string();
     assert!(!shown.contains("hunter"), "{shown}");
     assert!(config.secrets().contains(&"hunter22".to_owned()), "{:?}", config.secrets());
     let alone = "listeners: [{ address: 127.0.0.1:80, routes: [{ service: a }] }]\n\
                  services: { a: { primaries: [] } }\n";
-    assert!(only_error(alone).contains("at least one instance"));
+    let found = errors(alone, Format::Yaml);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].1.contains("at least one instance"), "{found:?}");
 }

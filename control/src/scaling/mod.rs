@@ -204,7 +204,7 @@ impl Scaling {
         let floor = self.foreign.map_or(least, |foreign| least.max(foreign.number));
         let resting = scene.now_ms.saturating_sub(self.stepped_down_ms) < spec.cooldown_ms
             && self.stepped_down_ms > 0;
-        let busy = self.awaited.is_some() || !seen.leaving.is_empty() || scene.committed() > 0;
+        let busy = !seen.leaving.is_empty() || scene.committed() > 0;
         let lost = scene.supply.lost_primaries > 0;
         let held = self.lately.held(scene.now_ms, spec.stabilisation_ms);
         let Some([held, _]) = held.filter(|_| !resting && !busy && !lost) else { return known };

@@ -33,10 +33,27 @@ pub(super) struct Book {
     all: Vec<Known>,
     configured: Vec<SocketAddr>,
     answered: Option<Instant>,
-    pub(super) trouble: Option<String>,
-    backoff: Backoff,
+    /// What became of orders, and of looks: an order that is refused must not keep from looking.
+    orders: Failing,
+    looks: Failing,
     origin: Instant,
     calls: (u64, u64),
+}
+
+/// Failures in a row, and what the last one was.
+#[derive(Default)]
+struct Failing {
+    trouble: Option<String>,
+    backoff: Backoff,
+}
+
+impl Failing {
+    /// How many there were, where it was one until now.
+    fn over(&mut self) -> Option<u32> {
+        let failures = self.backoff.failures();
+        self.backoff.succeeded();
+        self.trouble.take().map(|_| failures)
+    }
 }
 
 struct Known {
@@ -72,8 +89,8 @@ impl Book {
             all,
             configured: Vec::new(),
             answered: None,
-            trouble: None,
-            backoff: Backoff::default(),
+            orders: Failing::default(),
+            looks: Failing::default(),
             origin: Instant::now(),
             calls: (0, 0),
         })
@@ -104,18 +121,21 @@ impl Book {
         new
     }
 
-    /// Takes a good answer, with the ids of what was unknown. Returns what it tells, and whether who
-    /// is there has changed.
+    /// Takes a good answer, to an order or a look, with the ids of what was unknown. Returns what it
+    /// tells, and whether who is there has changed.
     pub(super) fn take(
         &mut self,
         answer: &Primaries,
+        to_order: bool,
         ids: &[(SocketAddr, InstanceId)],
     ) -> (Vec<ScaleEvent>, bool) {
         let mut events = Vec::new();
-        if self.trouble.take().is_some() {
-            events.push(ScaleEvent::Recovered { failures: self.backoff.failures() });
+        let looks = self.looks.over();
+        let orders = if to_order { self.orders.over() } else { None };
+        let failures = looks.into_iter().chain(orders).max();
+        if let Some(failures) = failures.filter(|_| self.orders.trouble.is_none()) {
+            events.push(ScaleEvent::Recovered { failures });
         }
-        self.backoff.succeeded();
         // Whoever is there when it is looked for the first time has been there before.
         let is_first = self.answered.is_none();
         self.answered = Some(Instant::now());
@@ -156,15 +176,27 @@ impl Book {
         error: String,
     ) -> (Duration, Option<ScaleEvent>) {
         let now = self.origin.elapsed();
-        let pause = self.backoff.failed(&PAUSES, now, now, rand::random());
         self.calls = (self.calls.0 + 1, self.calls.1 + 1);
-        let first = self.trouble.replace(error.clone()).is_none();
+        let first = self.trouble().is_none();
+        let of = if asked.is_some() { &mut self.orders } else { &mut self.looks };
+        let pause = of.backoff.failed(&PAUSES, now, now, rand::random());
+        of.trouble = Some(error.clone());
         (pause, first.then_some(ScaleEvent::Failed { asked, error }))
     }
 
-    /// Time until it may be asked again.
-    pub(super) fn pause(&self) -> Duration {
-        self.backoff.remaining(self.origin.elapsed())
+    /// The order that failed is not wanted any more; a new one waits for its pause all the same.
+    pub(super) fn withdraw(&mut self) {
+        self.orders.trouble = None;
+    }
+
+    fn trouble(&self) -> Option<&String> {
+        self.orders.trouble.as_ref().or(self.looks.trouble.as_ref())
+    }
+
+    /// Time until the next order may be given, and until it may be looked again.
+    pub(super) fn pauses(&self) -> [Duration; 2] {
+        let now = self.origin.elapsed();
+        [self.orders.backoff.remaining(now), self.looks.backoff.remaining(now)]
     }
 
     pub(super) fn view(&self) -> ScaledService {
@@ -177,6 +209,7 @@ impl Book {
             leaving: known.leaving,
             joined_ms: known.joined.map(|since| ms(since.elapsed())),
         };
+        let failing = [&self.orders, &self.looks].into_iter().find(|f| f.trouble.is_some());
         ScaledService {
             scaler: self.scaler,
             wanted: self.wanted,
@@ -185,9 +218,10 @@ impl Book {
             asking: self.asking,
             primaries: self.all.iter().map(primary).collect(),
             answered_ms: self.answered.map(|at| ms(at.elapsed())),
-            trouble: self.trouble.clone(),
-            failures: if self.trouble.is_some() { self.backoff.failures() } else { 0 },
-            retry_in_ms: ms(self.pause()),
+            trouble: self.trouble().cloned(),
+            failures: failing.map_or(0, |failing| failing.backoff.failures()),
+            retry_in_ms: failing
+                .map_or(0, |failing| ms(failing.backoff.remaining(self.origin.elapsed()))),
             calls: self.calls,
         }
     }

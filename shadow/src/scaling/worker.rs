@@ -33,28 +33,31 @@ impl Worker {
                 // One that is withdrawn and given again later is given anew.
                 done = None;
             }
-            lock(&self.book).asking = open.as_ref().map(|wish| wish.primaries);
-            let pause = lock(&self.book).pause();
-            if pause.is_zero() {
-                // What there is comes first: an order means nothing before it is known.
-                let known = lock(&self.book).wanted.is_some();
-                match open.filter(|_| known) {
-                    Some(wish) => {
-                        if self.ask(&wish).await {
-                            done = Some(wish);
-                            look_at = Instant::now() + self.settings.poll;
-                        }
-                        continue;
-                    }
-                    None if Instant::now() >= look_at => {
-                        self.look().await;
-                        look_at = Instant::now() + self.settings.poll;
-                        continue;
-                    }
-                    None => {}
+            let (known, [order_in, look_in]) = {
+                let mut book = lock(&self.book);
+                book.asking = open.as_ref().map(|wish| wish.primaries);
+                if open.is_none() {
+                    book.withdraw();
                 }
+                (book.wanted.is_some(), book.pauses())
+            };
+            let now = Instant::now();
+            // What there is comes first: an order means nothing before it is known.
+            let order_at = open.as_ref().filter(|_| known).map(|_| now + order_in);
+            if let Some(wish) = open.filter(|_| order_at == Some(now)) {
+                if self.ask(&wish).await {
+                    done = Some(wish);
+                    look_at = Instant::now() + self.settings.poll;
+                }
+                continue;
             }
-            let next = if pause.is_zero() { look_at } else { Instant::now() + pause };
+            let look_next = look_at.max(now + look_in);
+            if look_next <= now {
+                self.look().await;
+                look_at = Instant::now() + self.settings.poll;
+                continue;
+            }
+            let next = order_at.map_or(look_next, |at| at.min(look_next));
             tokio::select! {
                 changed = self.wishes.changed() => {
                     if changed.is_err() {
@@ -122,7 +125,7 @@ impl Worker {
         let (row, events) = {
             let mut book = lock(&self.book);
             let before = book.wanted;
-            let (mut events, mut changed) = book.take(&answer, &ids);
+            let (mut events, mut changed) = book.take(&answer, wish.is_some(), &ids);
             if let Some(wish) = wish {
                 (book.asked, book.original) = (Some(wish.primaries), Some(wish.original));
                 (book.intent, book.asking) = (None, None);

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use foreshadow_shadow::ScaleEvent;
+use foreshadow_shadow::{ScaleEvent, ScaledService};
 
 use crate::support::until;
 use crate::{Bench, Script};
@@ -54,6 +54,24 @@ async fn what_fails_is_told_once_asked_again_after_pauses_and_dropped_when_withd
     assert_eq!(bench.script.orders().len(), before, "what is withdrawn is not asked for again");
     let recovered = |event: &ScaleEvent| matches!(event, ScaleEvent::Recovered { .. });
     assert!(bench.events.iter().any(recovered), "{:?}", bench.events);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_that_is_refused_does_not_keep_from_looking() {
+    let script = Script::new(1, &["10.0.0.1:80"]);
+    let mut bench = Bench::start(script).await;
+    bench.sees("the number there is", |view| view.wanted).await;
+    bench.script.refuses.store(true, Ordering::Release);
+    bench.wish(Some(3));
+    bench.sees("the refusal", |view| view.trouble.clone()).await;
+    bench.script.set(&["10.0.0.1:80", "10.0.0.2:80"], &[]);
+    let two = |view: &ScaledService| (view.primaries.len() == 2).then_some(());
+    bench.sees("another primary all the same", two).await;
+    let view = bench.view();
+    assert!(view.trouble.unwrap().contains("no more of them"), "it stands while the order does");
+    assert!(bench.script.orders().len() <= 2, "{:?}", bench.script.orders());
+    bench.wish(None);
+    bench.sees("the end of it", |view| view.trouble.is_none().then_some(())).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -25,6 +25,8 @@ use tokio::sync::Semaphore;
 pub(crate) struct Script {
     pub(crate) answer: Mutex<Primaries>,
     pub(crate) fails: AtomicBool,
+    /// Orders only.
+    pub(crate) refuses: AtomicBool,
     /// Orders end one by one, as permits come.
     pub(crate) gate: Semaphore,
     /// Every call that was begun, in order.
@@ -37,6 +39,7 @@ impl Script {
         Arc::new(Self {
             answer: Mutex::new(Primaries { wanted, ready: addresses(ready), leaving: Vec::new() }),
             fails: AtomicBool::new(false),
+            refuses: AtomicBool::new(false),
             gate: Semaphore::new(1_000),
             calls: Mutex::default(),
             busy: AtomicBool::new(false),
@@ -99,6 +102,9 @@ impl Scaler for Script {
     async fn scale(&self, primaries: u32) -> Result<Primaries, ProviderError> {
         self.begin(format!("scale {primaries}"));
         let _free = Free(self);
+        if self.refuses.load(Ordering::Acquire) {
+            return Err(ProviderError::Other("asked the test: no more of them".to_owned()));
+        }
         if !self.fails.load(Ordering::Acquire) {
             // Done before the answer is heard, as elsewhere.
             self.answer.lock().unwrap().wanted = primaries;
