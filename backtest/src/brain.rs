@@ -118,6 +118,8 @@ impl BrainSpec {
                 full: 0,
                 max: setup.max_instances.saturating_sub(setup.primaries),
             }),
+            places: Vec::new(),
+            sizing: foreshadow_control::SizingSpec::default(),
             quantiles: QuantileSpec { prepare: self.prepare, warm: self.warm, commit: self.commit },
             weights: WeightSpec { slew_per_s: 0.5, hysteresis: 0.02 },
             // As far as the longest step looks: each takes a tick more until it is seen.
@@ -234,6 +236,7 @@ fn instance_seen(instance: &Instance, now_ms: u64) -> InstanceObservation {
         moving_to: instance.moving.map(|(tier, _, _)| tier),
         tier_age_ms: now_ms.saturating_sub(instance.reached_ms),
         zone: String::new(),
+        place: foreshadow_control::PlaceName::default(),
         capacity_rps: None,
         health: Health::Up,
         drained: false,

@@ -163,7 +163,7 @@ impl Fleet {
     ) {
         for action in actions {
             match *action {
-                Action::Create { tier } => self.create(tier, now_ms, setup),
+                Action::Create { tier, .. } => self.create(tier, now_ms, setup),
                 Action::Move { instance, tier } => self.begin(instance, tier, now_ms, setup),
                 Action::Destroy { instance } => {
                     self.instances.retain(|i| i.id != instance || i.role == Role::Primary);

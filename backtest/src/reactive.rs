@@ -111,6 +111,6 @@ pub(crate) fn resize(fleet: &Fleet, wanted: u32) -> Vec<Action> {
     let shadow = |i: &&Instance| i.role == Role::Shadow;
     let ends = fleet.instances.iter().rev().filter(shadow).take(surplus);
     let ends = ends.map(|i| Action::Destroy { instance: i.id });
-    let begins = (now..wanted).map(|_| Action::Create { tier: Tier::Serving });
+    let begins = (now..wanted).map(|_| Action::create(Tier::Serving));
     ends.chain(begins).collect()
 }

@@ -75,7 +75,7 @@ fn the_design_is_read_as_it_is_written() {
     let shadows = shop.shadows.as_ref().unwrap();
     let pool = shadows.pool;
     assert_eq!((pool.shadow, pool.warm, pool.full, pool.max), (1, 1, 0, 4));
-    let Provider::Process(process) = &shadows.provider else { panic!() };
+    let Provider::Process(process) = &shadows.places[0].provider else { panic!() };
     assert_eq!(process.command, ["./shop", "--port", "{port}"]);
     assert_eq!(config.drain_timeout, Duration::from_secs(30));
     assert_eq!(config.state_dir, PathBuf::from(DEFAULT_STATE_DIR));
@@ -153,8 +153,8 @@ fn texts_of_every_kind_survive_printing() {
     });
     let config = parse(&json.to_string(), Format::Json, "odd.json", &no_env)
         .unwrap_or_else(|errors| panic!("{errors}"));
-    let provider = &config.services["s"].shadows.as_ref().unwrap().provider;
-    let Provider::Process(process) = provider else { panic!() };
+    let places = &config.services["s"].shadows.as_ref().unwrap().places;
+    let Provider::Process(process) = &places[0].provider else { panic!() };
     assert_eq!(process.command[2..], odd);
     assert_eq!(process.env["A"], "${B} yes: no");
     let yaml = config.to_yaml().unwrap();

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::announced::Asked;
 use crate::scene::{Scene, shadows_text};
-use crate::{Alert, AlertKind, Tier};
+use crate::{Alert, AlertKind, PlaceName, Tier};
 
 /// An announced event that the pool is too small for is told this long before, which is enough to
 /// change the configuration.
@@ -64,17 +64,18 @@ impl AlertBoard {
 }
 
 /// The provider's last failure, while it asks not to be asked again.
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Refusal<'a> {
     pub(crate) error: &'a str,
     pub(crate) to: Tier,
     pub(crate) left_ms: u64,
 }
 
-/// All conditions that hold now.
+/// All conditions that hold now; `missing` shadows are wanted that no place makes.
 pub(crate) fn conditions(
     scene: &Scene<'_>,
     arrivals: u64,
-    refusal: Option<Refusal<'_>>,
+    missing: u32,
     saturated: bool,
 ) -> Vec<Alert> {
     let has_provider = scene.spec.pool.is_some();
@@ -116,17 +117,16 @@ pub(crate) fn conditions(
         alert(AlertKind::Shortage, text);
     }
     // What a provider refused before it was taken away concerns nobody any more.
-    if let Some(refusal) = refusal.filter(|_| has_provider) {
-        let next = match refusal.left_ms {
-            0..50 => "may follow at once".to_owned(),
-            left_ms => format!("is in {:.1} s at the earliest", left_ms as f64 / 1_000.0),
-        };
-        let text = format!(
-            "the provider could not bring a shadow to {}: {}; the next try {next}: check the \
-             provider and the shadow's own log",
-            refusal.to, refusal.error,
-        );
-        alert(AlertKind::ProviderFailing, text);
+    let refused = has_provider.then(|| refused_text(scene)).flatten();
+    let lasting = scene.shortage.filter(|_| missing > 0 && has_provider);
+    let instead = lasting.map_or_else(String::new, |_| format!("; {}", scene.shortage_text()));
+    match refused {
+        Some(text) => alert(AlertKind::ProviderFailing, text + &instead),
+        None if lasting.is_some() && wanted <= scene.pool.max => {
+            let remedy = "raise the max of a place, or add one";
+            alert(AlertKind::Shortage, format!("{}: {remedy}", scene.shortage_text()));
+        }
+        None => {}
     }
     if let Some(why) = scene.outlook.distrust {
         let text = format!(
@@ -136,6 +136,37 @@ pub(crate) fn conditions(
         alert(AlertKind::ForecastUnusable, text);
     }
     alerts
+}
+
+/// What providers could not do, and where shadows are made meanwhile.
+fn refused_text(scene: &Scene<'_>) -> Option<String> {
+    let refusals: Vec<_> = scene.places.refusals().collect();
+    let one = |(place, refusal): &(&PlaceName, &Refusal<'_>)| {
+        let next = match refusal.left_ms {
+            0..50 => "may follow at once".to_owned(),
+            left_ms => format!("is in {:.1} s at the earliest", left_ms as f64 / 1_000.0),
+        };
+        let of_place = if scene.places.are_many() { format!(" in {place}") } else { String::new() };
+        let (to, error) = (refusal.to, refusal.error);
+        format!(
+            "the provider{of_place} could not bring a shadow to {to}: {error}; the next try {next}"
+        )
+    };
+    let all: Vec<String> = refusals.iter().map(one).collect();
+    if all.is_empty() {
+        return None;
+    }
+    let mut text = all.join("; ");
+    let able = scene.places.able();
+    let others = able.into_iter().filter(|name| refusals.iter().all(|(p, _)| p.as_str() != *name));
+    let others: Vec<&str> = others.collect();
+    if scene.places.are_many() {
+        text += &match others[..] {
+            [] => "; no other place has room".to_owned(),
+            [..] => format!("; what is needed meanwhile is made in {}", others.join(", ")),
+        };
+    }
+    Some(text + ": check the provider and the shadow's own log")
 }
 
 /// Demand that must be carried soon, or when an event of the next hour starts.

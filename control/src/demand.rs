@@ -360,6 +360,8 @@ mod tests {
             capacity: Capacity::Learned,
             target_utilisation: 0.7,
             pool: None,
+            places: Vec::new(),
+            sizing: crate::SizingSpec::default(),
             quantiles: QuantileSpec { prepare: 0.95, warm: 0.5, commit: 0.1 },
             weights: WeightSpec { slew_per_s: 0.5, hysteresis: 0.02 },
             horizon_ms: 10_000,

@@ -10,7 +10,7 @@ use crate::errors::{Errors, Trust};
 use crate::verification::{Verdict, verdict};
 use crate::warm_up::{WarmUp, Warming};
 use crate::{
-    Capacity, CapacityView, Fact, Health, InstanceId, InstanceObservation, Role,
+    Capacity, CapacityView, Fact, Health, InstanceId, InstanceObservation, PlaceName, Role,
     ServiceObservation, ServiceSpec, Tier,
 };
 
@@ -49,6 +49,9 @@ pub(crate) struct Known {
     served_ms: u64,
     #[serde(default)]
     pub(crate) errors: Errors,
+    /// Where it was made, if it is a shadow.
+    #[serde(default, skip_serializing_if = "PlaceName::is_default")]
+    pub(crate) place: PlaceName,
 }
 
 /// An order given and not yet seen to be under way.
@@ -73,6 +76,7 @@ impl Known {
             stint_ms: 0,
             served_ms: 0,
             errors: Errors::default(),
+            place: PlaceName::default(),
         }
     }
 }
@@ -147,9 +151,9 @@ impl Member<'_> {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Sighted {
     /// Shadows seen for the first time.
-    pub(crate) new_shadows: Vec<InstanceId>,
-    /// Instances that are there no longer.
-    pub(crate) gone: Vec<InstanceId>,
+    pub(crate) new_shadows: Vec<(InstanceId, PlaceName)>,
+    /// Instances that are there no longer, with where they were.
+    pub(crate) gone: Vec<(InstanceId, PlaceName)>,
     /// Those that had a share of the requests and are gone or out of order.
     pub(crate) lost_serving: Vec<InstanceId>,
     /// Those that had a share and are gone though nothing happened to them: they are not in the
@@ -189,7 +193,7 @@ impl Fleet {
         self.known.retain(|id, known| {
             let remains = instances.iter().any(|i| i.instance == *id);
             if !remains {
-                sighted.gone.push(*id);
+                sighted.gone.push((*id, known.place.clone()));
                 let ended =
                     |fact: &Fact| matches!(fact, Fact::Exited { instance, .. } if instance == id);
                 if known.share > 0.0 && observed.facts.iter().any(ended) {
@@ -203,9 +207,13 @@ impl Fleet {
         for seen in instances {
             let peers_rps = self.typical_rps.filter(|_| self.typical_known);
             let known = self.known.entry(seen.instance).or_insert_with(|| {
-                sighted.new_shadows.extend((seen.role == Role::Shadow).then_some(seen.instance));
+                let found = (seen.instance, seen.place.clone());
+                sighted.new_shadows.extend((seen.role == Role::Shadow).then_some(found));
                 Known::new(seen.instance)
             });
+            if known.place != seen.place {
+                known.place.clone_from(&seen.place);
+            }
             known.settle(seen, now_ms);
             known.errors.observe(&seen.meters, elapsed_ms);
             let lost = known.share > 0.0 && is_lost(&seen.health);

@@ -2,7 +2,7 @@
 
 use std::borrow::Borrow;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use serde::{Deserialize, Serialize};
 
@@ -32,6 +32,54 @@ impl Borrow<str> for ServiceName {
 }
 
 impl fmt::Display for ServiceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The name of a place in which shadows of a service are made; cheap to clone. A service whose shadows are
+/// all made in one place need not name it: that is [`PlaceName::default`].
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct PlaceName(Arc<str>);
+
+impl PlaceName {
+    /// What the only place of a service is called unless it has a name.
+    pub const DEFAULT: &'static str = "default";
+
+    /// The name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether it is the place that need not be named, and so is left out of what is written.
+    #[must_use]
+    pub fn is_default(&self) -> bool {
+        self.as_str() == Self::DEFAULT
+    }
+}
+
+impl Default for PlaceName {
+    fn default() -> Self {
+        static NAME: LazyLock<PlaceName> = LazyLock::new(|| PlaceName::from(PlaceName::DEFAULT));
+        NAME.clone()
+    }
+}
+
+impl From<&str> for PlaceName {
+    fn from(name: &str) -> Self {
+        Self(Arc::from(name))
+    }
+}
+
+impl Borrow<str> for PlaceName {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for PlaceName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }

@@ -29,6 +29,9 @@ struct Step {
 }
 
 impl LeadTimes {
+    /// Of a place in which no step was seen.
+    pub(crate) const NONE: Self = Self { steps: Vec::new() };
+
     /// Takes one sample.
     pub(crate) fn learn(&mut self, from: Tier, to: Tier, took_ms: u64) {
         if took_ms > LONGEST_MS || from == to {

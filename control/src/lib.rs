@@ -54,6 +54,7 @@ mod belief;
 mod capacity;
 mod clock;
 mod controller;
+mod creation;
 mod demand;
 mod dispersion;
 mod errors;
@@ -69,8 +70,10 @@ mod loss;
 mod memory;
 mod metrics;
 mod observation;
+mod place;
 mod plan;
 mod provider;
+mod providers;
 mod publish;
 mod queueing;
 mod replay;
@@ -82,6 +85,7 @@ mod scaling;
 mod scene;
 mod service;
 mod signals;
+mod sizing;
 mod spec;
 mod steady;
 mod supply;
@@ -102,7 +106,7 @@ pub use fitness::{
     Fitness, FitnessConcern, FitnessEvidence, FitnessReason, FitnessShares, FitnessVerdict,
     Mirroring, TrafficCounts, Workload,
 };
-pub use ids::{InstanceId, Mode, Role, ServiceName, Tier};
+pub use ids::{InstanceId, Mode, PlaceName, Role, ServiceName, Tier};
 pub use long_range::Told;
 pub use memory::{Memory, RecallError, Recalled};
 pub use metrics::{
@@ -126,5 +130,6 @@ pub use rules::{
 pub use scaling::{ScaleOrder, ScalingPhase, ScalingSeen, ScalingSpec, ScalingView};
 pub use signals::MAX_DEMAND_SIGNALS;
 pub use spec::{
-    Capacity, DEFAULT_TICK_MS, Objective, PoolSpec, QuantileSpec, ServiceSpec, WeightSpec,
+    Capacity, DEFAULT_TICK_MS, Kept, Objective, PlaceSpec, PoolSpec, QuantileSpec, ServiceSpec,
+    SizingSpec, WeightSpec,
 };

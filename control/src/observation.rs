@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{DemandHorizon, InstanceId, Mode, Role, ScalingSeen, ServiceName, Tier, TrafficCounts};
+use crate::{
+    DemandHorizon, InstanceId, Mode, PlaceName, Role, ScalingSeen, ServiceName, Tier, TrafficCounts,
+};
 
 /// Everything the controller learns in one tick.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -155,6 +157,9 @@ pub struct InstanceObservation {
     /// Where it runs; empty when the configuration names no zone.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub zone: String,
+    /// In which of its service's places a shadow was made; of no meaning for primaries.
+    #[serde(default, skip_serializing_if = "PlaceName::is_default")]
+    pub place: PlaceName,
     /// Capacity pinned by the configuration for this instance, in requests per second.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub capacity_rps: Option<f64>,
@@ -197,6 +202,7 @@ impl InstanceObservation {
             moving_to: None,
             tier_age_ms: 0,
             zone: String::new(),
+            place: PlaceName::default(),
             capacity_rps: None,
             health: Health::Up,
             drained: false,
@@ -375,6 +381,9 @@ pub enum Fact {
         error: String,
         /// Steps of this kind are refused for this long: the back-off.
         retry_in_ms: u64,
+        /// Where.
+        #[serde(default, skip_serializing_if = "PlaceName::is_default")]
+        place: PlaceName,
     },
     /// The process or container of a shadow ended by itself.
     Exited {

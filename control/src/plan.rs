@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{InstanceId, Mode, RuleView, ScalingView, ServiceName, Thresholds, Tier};
+use crate::{InstanceId, Mode, PlaceName, RuleView, ScalingView, ServiceName, Thresholds, Tier};
 
 /// The weight of an instance that carries its service alone; weights of a service are relative.
 pub const WEIGHT_SCALE: u32 = 10_000;
@@ -89,6 +89,9 @@ pub enum Action {
     Create {
         /// The tier it is made for.
         tier: Tier,
+        /// Where it is made.
+        #[serde(default, skip_serializing_if = "PlaceName::is_default")]
+        place: PlaceName,
     },
     /// Bring an existing shadow to `tier`, through the tiers between.
     Move {
@@ -102,6 +105,14 @@ pub enum Action {
         /// The shadow.
         instance: InstanceId,
     },
+}
+
+impl Action {
+    /// Makes a new shadow where a service with one place makes all of them.
+    #[must_use]
+    pub fn create(tier: Tier) -> Self {
+        Self::Create { tier, place: PlaceName::default() }
+    }
 }
 
 /// Which law of the controller decided.

@@ -1,4 +1,4 @@
-//! What is known of the provider: lead times, orders to create that are under way, its refusals.
+//! What is known of the provider of one place: lead times, orders to create that are under way, its refusals.
 
 use std::collections::VecDeque;
 
@@ -13,6 +13,10 @@ const LOST_AFTER_LEADS: u64 = 3;
 const LOST_AFTER_LEAST_MS: u64 = 1_000;
 /// A back-off is never taken to be longer.
 const LONGEST_BACK_OFF_MS: u64 = 3_600_000;
+/// A place where nothing could be made is gone round for this long after its back-off, for twice as long
+/// after each further failure in a row: a provider that hangs must not be tried, and waited for, each time.
+const FIRST_SHUN_MS: u64 = 10_000;
+const MOST_DOUBLINGS: u32 = 6;
 /// Orders to create remembered at most.
 const MOST_PENDING: usize = 10_000;
 /// Shadows no longer there, or never seen, that are remembered at most.
@@ -27,6 +31,11 @@ pub(crate) struct ProviderView {
     /// Creations are refused until then.
     blocked_until_ms: u64,
     failure: Option<Failure>,
+    /// Creations that failed in a row, and until when other places come first for it.
+    #[serde(default)]
+    failures: u32,
+    #[serde(default)]
+    shunned_until_ms: u64,
     /// Shadows whose creation is no longer under way though they are not there: those that are
     /// gone, and those that failed before they were seen. What comes late about them, or a second
     /// time, settles no other creation.
@@ -54,14 +63,20 @@ impl ProviderView {
             Fact::TierReached { from, tier, took_ms, .. } => {
                 self.leads.learn(*from, *tier, *took_ms);
                 self.failure.take_if(|failure| failure.to == *tier);
+                if *from == Tier::Cold {
+                    (self.failures, self.shunned_until_ms) = (0, 0);
+                }
                 None
             }
-            Fact::StepFailed { instance, to, error, retry_in_ms } => {
+            Fact::StepFailed { instance, to, error, retry_in_ms, .. } => {
                 let until_ms = now_ms.saturating_add((*retry_in_ms).min(LONGEST_BACK_OFF_MS));
                 self.failure = Some(Failure { to: *to, error: error.clone(), until_ms });
                 let creating = instance.is_none() || *to == Tier::Shadow;
                 if creating {
                     self.blocked_until_ms = self.blocked_until_ms.max(until_ms);
+                    let doublings = self.failures.min(MOST_DOUBLINGS);
+                    self.failures = self.failures.saturating_add(1);
+                    self.shunned_until_ms = until_ms.saturating_add(FIRST_SHUN_MS << doublings);
                 }
                 match instance {
                     None => self.ended_unseen(None),
@@ -126,12 +141,23 @@ impl ProviderView {
         now_ms + LOST_AFTER_LEADS * self.leads.ms(from, to) + LOST_AFTER_LEAST_MS
     }
 
+    /// Whether a creation is under way and not visible yet.
+    pub(crate) fn awaits(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
     pub(crate) fn pending(&self) -> u32 {
         u32::try_from(self.pending.len()).unwrap_or(u32::MAX)
     }
 
-    pub(crate) fn is_blocked(&self, now_ms: u64) -> bool {
-        now_ms < self.blocked_until_ms
+    /// Whether nothing could be made here lately, so that other places come first.
+    pub(crate) fn is_shunned(&self, now_ms: u64) -> bool {
+        now_ms < self.shunned_until_ms
+    }
+
+    /// How long no creation may be asked for.
+    pub(crate) fn blocked_ms(&self, now_ms: u64) -> u64 {
+        self.blocked_until_ms.saturating_sub(now_ms)
     }
 
     /// The failure that still holds: until its back-off is over, or a step like it succeeds.
@@ -160,6 +186,7 @@ mod tests {
             to,
             error: "out of memory".to_owned(),
             retry_in_ms: 300,
+            place: crate::PlaceName::default(),
         }
     }
 
@@ -170,7 +197,11 @@ mod tests {
         provider.learn(&failed(7, Tier::Shadow), 100, |_| false);
         provider.settle(0, 500);
         assert_eq!(provider.pending(), 0);
-        assert!(provider.is_blocked(399) && !provider.is_blocked(400), "the back-off holds");
+        assert_eq!(
+            (provider.blocked_ms(399), provider.blocked_ms(400)),
+            (1, 0),
+            "the back-off holds"
+        );
     }
 
     #[test]

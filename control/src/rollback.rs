@@ -111,12 +111,13 @@ fn ending_window_ms(scene: &Scene<'_>) -> u64 {
     quarter_ms.saturating_mul(quarters.max(4))
 }
 
-/// The reverse of the order in which shadows are filled: far before near, new before old.
+/// The reverse of the order in which shadows are filled: far before near, dear before cheap, new before
+/// old.
 fn first_to_return(scene: &Scene<'_>) -> Option<InstanceId> {
     scene
         .shadows()
         .filter(|m| m.is_committed() && m.eligible && !m.busy)
-        .max_by_key(|m| (!scene.is_near(m), std::cmp::Reverse(m.seen.tier_age_ms), m.id()))
+        .max_by_key(|m| (scene.distance(m), std::cmp::Reverse(m.seen.tier_age_ms), m.id()))
         .map(|m| m.id())
 }
 
@@ -157,7 +158,10 @@ fn wanted_now(scene: &Scene<'_>, floor: Floor) -> [u32; 3] {
         .saturating_add(scene.supply.lost_primaries);
     let claims = &scene.claims;
     let warm = warm.max(claims.running().min(pool.max));
-    let all = all.max(warm).max(claims.existing().min(pool.max));
+    let all = all.max(warm).max(claims.existing().min(pool.max)).max(scene.least);
+    // What cannot be made is stood in for by what exists, so long as that is so.
+    let short = scene.shortage.map_or(0, |shortage| shortage.missing);
+    let warm = warm.saturating_add(short).min(pool.max);
     if claims.hold {
         let exist = count(scene.shadows().filter(|m| m.heading.is_some()));
         return [serving.max(scene.committed()), warm.max(scene.warm_or_more()), all.max(exist)];
@@ -219,7 +223,9 @@ fn step_down_idle(scene: &mut Scene<'_>, warm: u32, all: u32) {
     let youngest = scene
         .shadows()
         .filter(|m| m.seen.tier == from && m.heading == Some(from) && !m.busy)
-        .min_by_key(|m| (scene.is_near(m), m.seen.tier_age_ms, std::cmp::Reverse(m.id())))
+        .min_by_key(|m| {
+            (std::cmp::Reverse(scene.distance(m)), m.seen.tier_age_ms, std::cmp::Reverse(m.id()))
+        })
         .map(|m| m.id());
     let Some(id) = youngest else { return };
     let goes = to.map_or_else(|| "ends".to_owned(), |tier| format!("to {tier}"));

@@ -6,8 +6,11 @@ use crate::demand::Outlook;
 use crate::feedback::InForce;
 use crate::fleet::Member;
 use crate::lead_time::LeadTimes;
+use crate::place::Places;
+use crate::providers::Providers;
 use crate::risk::AtRisk;
 use crate::rules::Claims;
+use crate::sizing::Shortage;
 use crate::supply::Supply;
 use crate::{Action, InstanceId, Law, PlannedAction, PoolSpec, Reason, ServiceSpec, Step, Tier};
 
@@ -17,14 +20,22 @@ const LEAST_MEAN_MS: u64 = 1_000;
 /// What every law looks at.
 pub(crate) struct Scene<'a> {
     pub(crate) spec: &'a ServiceSpec,
+    /// The pool's figures as they come out for the primaries and the demand there are.
     pub(crate) pool: PoolSpec,
+    /// Shadows of any tier, never fewer.
+    pub(crate) least: u32,
+    /// Shadows that are wanted and that no place makes.
+    pub(crate) shortage: Option<Shortage>,
     pub(crate) now_ms: u64,
     /// From an instance's first request to its usual speed.
     pub(crate) warm_up_ms: u64,
     pub(crate) outlook: &'a Outlook,
     /// Which quantile of demand starts which step.
     pub(crate) in_force: InForce,
-    pub(crate) leads: &'a LeadTimes,
+    /// What is known of the provider in each place.
+    pub(crate) providers: &'a Providers,
+    /// Where new shadows can be made.
+    pub(crate) places: Places<'a>,
     pub(crate) supply: Supply,
     pub(crate) members: Vec<Member<'a>>,
     /// Who was lost lately and who witnessed it; empty when nobody was.
@@ -46,32 +57,69 @@ impl Scene<'_> {
         self.spec.tick_ms.min(LONGEST_STEP_MS)
     }
 
-    /// From the order to serve to full capacity, for a shadow that stands at `from`.
-    pub(crate) fn commit_lead_ms(&self, from: Tier) -> u64 {
-        let step_ms = self.leads.ms(from, Tier::Serving).saturating_add(self.tick_ms());
+    /// How long steps take where the next shadow to leave `tier` stands; where there is none, where one
+    /// would be made.
+    fn leads_from(&self, tier: Tier) -> &LeadTimes {
+        if !self.places.are_many() {
+            return self.places.next_leads();
+        }
+        let standing = self.shadows().filter(|m| m.seen.tier == tier && !m.is_lost());
+        let next = standing
+            .min_by_key(|m| (self.distance(m), std::cmp::Reverse(m.seen.tier_age_ms), m.id()));
+        next.map_or_else(|| self.places.next_leads(), |m| self.providers.leads(&m.seen.place))
+    }
+
+    fn commit_lead(&self, leads: &LeadTimes, from: Tier) -> u64 {
+        let step_ms = leads.ms(from, Tier::Serving).saturating_add(self.tick_ms());
         step_ms.saturating_add(self.warm_up_ms)
+    }
+
+    /// From the order to serve to full capacity, for the next shadow that stands at `from`.
+    pub(crate) fn commit_lead_ms(&self, from: Tier) -> u64 {
+        self.commit_lead(self.leads_from(from), from)
+    }
+
+    /// The same for one of them.
+    pub(crate) fn commit_lead_ms_of(&self, id: InstanceId, from: Tier) -> u64 {
+        let place = self.shadows().find(|m| m.id() == id).map(|m| &m.seen.place);
+        let leads =
+            place.map_or_else(|| self.leads_from(from), |place| self.providers.leads(place));
+        self.commit_lead(leads, from)
     }
 
     /// From the order to warm up to full capacity: the order to serve comes after it.
     pub(crate) fn warm_lead_ms(&self) -> u64 {
-        let step_ms = self.leads.ms(Tier::Shadow, Tier::Warm).saturating_add(self.tick_ms());
-        self.commit_lead_ms(Tier::Warm).saturating_add(step_ms)
+        self.warm_lead(self.leads_from(Tier::Shadow))
     }
 
-    /// From the order to create to full capacity.
+    fn warm_lead(&self, leads: &LeadTimes) -> u64 {
+        let step_ms = leads.ms(Tier::Shadow, Tier::Warm).saturating_add(self.tick_ms());
+        self.commit_lead(leads, Tier::Warm).saturating_add(step_ms)
+    }
+
+    /// From the order to create to full capacity, where the next shadow would be made.
     pub(crate) fn prepare_lead_ms(&self) -> u64 {
-        let step_ms = self.leads.ms(Tier::Cold, Tier::Shadow).saturating_add(self.tick_ms());
-        self.warm_lead_ms().saturating_add(step_ms)
+        let leads = self.places.next_leads();
+        let step_ms = leads.ms(Tier::Cold, Tier::Shadow).saturating_add(self.tick_ms());
+        self.warm_lead(leads).saturating_add(step_ms)
     }
 
     /// What a new shadow takes to full capacity, without the ticks in which orders are seen.
     pub(crate) fn start_up_ms(&self) -> u64 {
-        self.leads.ms(Tier::Cold, Tier::Serving).saturating_add(self.warm_up_ms)
+        self.places.next_leads().ms(Tier::Cold, Tier::Serving).saturating_add(self.warm_up_ms)
     }
 
     /// Demand that orders a shadow at `from` to serve.
     pub(crate) fn commit_asked(&self, from: Tier) -> Asked {
-        let lead_ms = self.commit_lead_ms(from);
+        self.commit_asked_within(self.commit_lead_ms(from))
+    }
+
+    /// The same for one of them.
+    pub(crate) fn commit_asked_of(&self, id: InstanceId, from: Tier) -> Asked {
+        self.commit_asked_within(self.commit_lead_ms_of(id, from))
+    }
+
+    fn commit_asked_within(&self, lead_ms: u64) -> Asked {
         let asked = self.outlook.asked(lead_ms, |h| self.in_force.commit(h));
         self.holding(asked, Step::Commit, lead_ms)
     }
@@ -122,6 +170,26 @@ impl Scene<'_> {
             member.busy = true;
             member.eligible &= to == Some(Tier::Serving);
         }
+    }
+
+    /// How far and dear a shadow is, to order them by: whether no primary that may take requests runs in
+    /// its zone, what its place costs in millionths of an hour's price, and how many microseconds away it is.
+    pub(crate) fn distance(&self, member: &Member<'_>) -> (bool, u64, u64) {
+        let spec = self.places.get(&member.seen.place).map(|spot| &spot.spec);
+        let figure = |figure: f64, scale: f64| (figure.max(0.0) * scale) as u64;
+        let cost = spec.map_or(0, |spec| figure(spec.cost_per_hour, 1e6));
+        (!self.is_near(member), cost, spec.map_or(0, |spec| figure(spec.latency_ms, 1e3)))
+    }
+
+    /// Why more shadows are kept running than are wanted to.
+    pub(crate) fn shortage_text(&self) -> String {
+        let missing = self.shortage.map_or(0, |shortage| shortage.missing);
+        format!(
+            "{} more {} wanted and cannot be made now, so one that exists is made readier: {}",
+            shadows_text(missing),
+            if missing == 1 { "is" } else { "are" },
+            self.places.shortage()
+        )
     }
 
     /// Whether a primary that may take requests runs in the shadow's zone.

@@ -1,5 +1,9 @@
 //! One service: its state and the order in which the laws are applied to it.
 
+mod orders;
+
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::alerts::{AlertBoard, conditions};
@@ -7,9 +11,10 @@ use crate::announced::Announcements;
 use crate::clock::Clock;
 use crate::demand::{Demand, DemandForecast, Outlook};
 use crate::feedback::{Feedback, InForce};
-use crate::fleet::{Fleet, Issued, Member};
+use crate::fleet::{Fleet, Member};
 use crate::loss::Losses;
-use crate::provider::ProviderView;
+use crate::place::Places;
+use crate::providers::Providers;
 use crate::publish::{Published, Publisher};
 use crate::risk::{AtRisk, Risk};
 use crate::rollback::Rollback;
@@ -17,20 +22,19 @@ use crate::rules::{Board, Claims};
 use crate::scaling::Scaling;
 use crate::scene::Scene;
 use crate::signals::Signalled;
+use crate::sizing::Sizing;
 use crate::supply::Supply;
-use crate::tiers::{self, Creations};
+use crate::tiers;
 use crate::{
-    Action, AlertKind, Fact, FeedbackView, InstanceWeight, Mode, Observation, PlannedAction,
-    PoolSpec, RiskAssessment, Role, ServiceObservation, ServicePlan, ServiceSpec, Tier,
-    WEIGHT_SCALE,
+    AlertKind, FeedbackView, InstanceWeight, Mode, Observation, PlaceName, RiskAssessment, Role,
+    ServiceObservation, ServicePlan, ServiceSpec, WEIGHT_SCALE,
 };
+use crate::{creation, creation::Creations};
 
 /// Shadows whose mirrored answers are wrong are ended this far apart.
 const VERIFICATION_REST_MS: u64 = 10_000;
 /// Requests answered by the proxy itself for want of a backend, above this share, mean saturation.
 const UNSERVED_SHARE: f64 = 0.01;
-/// Of a service without a provider.
-const NO_POOL: PoolSpec = PoolSpec { shadow: 0, warm: 0, full: 0, max: 0 };
 
 /// What is known of one service between ticks.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -39,7 +43,7 @@ pub(crate) struct Service {
     clock: Clock,
     demand: Demand,
     fleet: Fleet,
-    provider: ProviderView,
+    provider: Providers,
     rollback: Rollback,
     publisher: Publisher,
     /// Shadows lost or ended for a fault, and not made again yet.
@@ -67,6 +71,8 @@ pub(crate) struct Service {
     feedback: Feedback,
     #[serde(default)]
     scaling: Scaling,
+    #[serde(default)]
+    sizing: Sizing,
 }
 
 impl Service {
@@ -80,7 +86,7 @@ impl Service {
             spec,
             clock: Clock::default(),
             fleet: Fleet::default(),
-            provider: ProviderView::default(),
+            provider: Providers::default(),
             rollback: Rollback::default(),
             publisher: Publisher::default(),
             lost_shadows: 0,
@@ -92,6 +98,7 @@ impl Service {
             verify_from_ms: 0,
             feedback: Feedback::default(),
             scaling: Scaling::default(),
+            sizing: Sizing::default(),
         }
     }
 
@@ -109,6 +116,9 @@ impl Service {
         }
         if spec.pool.is_none() {
             self.alerts.forget(AlertKind::ProviderFailing);
+        }
+        if (self.spec.pool, self.spec.sizing) != (spec.pool, spec.sizing) {
+            self.sizing.restart();
         }
         self.rules.configure(&spec);
         self.scaling.configure(self.spec.scaling.as_ref(), spec.scaling.as_ref());
@@ -180,34 +190,18 @@ impl Service {
         self.demand.hear(&seen.long_range, now_ms, passed_ms, &self.spec);
 
         let sighted = self.fleet.observe(&self.spec, seen, now_ms, interval_ms);
-        let mut awaited = sighted.new_shadows.clone();
-        awaited.retain(|id| self.provider.was_awaited(*id));
-        for id in &sighted.gone {
-            self.provider.remember_settled(*id);
-        }
-        let mut adopted = 0;
-        for fact in &seen.facts {
-            let is_there = |id| self.fleet.known.contains_key(&id);
-            if let Some((id, until_ms)) = self.provider.learn(fact, now_ms, is_there)
-                && let Some(known) = self.fleet.known.get_mut(&id)
-            {
-                known.blocked_until_ms = until_ms;
-                known.issued = None;
-            }
-            match fact {
-                Fact::Exited { .. } => {
-                    self.lost_shadows = self.lost_shadows.saturating_add(1);
-                }
-                Fact::Adopted { .. } => adopted += 1,
-                Fact::TierReached { .. } | Fact::StepFailed { .. } => {}
-            }
-        }
+        let adopted = self.learn_facts(seen, &sighted, now_ms);
         self.risk.observe(seen, now_ms, interval_ms, self.spec.objective.error_rate);
         self.losses.observe(&sighted.lost_serving, seen, now_ms);
         self.removed = crate::loss::removed_text(&sighted.removed_serving);
-        let visible = crate::scene::count(awaited.iter()).saturating_sub(adopted);
-        self.provider.settle(visible, now_ms);
-        self.provider.forgive(now_ms);
+        let mut visible: BTreeMap<PlaceName, u32> = BTreeMap::new();
+        for (id, place) in sighted.new_shadows {
+            if !adopted.contains(&id) && self.provider.was_awaited(&place, id) {
+                *visible.entry(place).or_default() += 1;
+            }
+        }
+        self.provider.settle(&visible, now_ms);
+        self.provider.retain(&self.spec.places, &seen.instances);
         self.operator = self.operator.filter(|(_, until_ms)| now_ms < *until_ms);
     }
 
@@ -226,14 +220,18 @@ impl Service {
         let saturated = self.is_saturated(seen);
         let supply = Supply::of(&members, &self.spec, self.fleet.typical_rps, outlook);
         let at_risk = self.relieve(&mut members, &supply, outlook, observation.interval_ms);
+        let size = self.sizing.size(&self.spec, seen, (&supply, outlook), now_ms);
         let mut scene = Scene {
             spec: &self.spec,
-            pool: self.spec.pool.unwrap_or(NO_POOL),
+            pool: size.pool,
+            least: size.least,
+            shortage: self.sizing.shortage(now_ms),
             now_ms,
             warm_up_ms: self.fleet.warm_up_ms(&self.spec),
             outlook,
             in_force,
-            leads: &self.provider.leads,
+            places: Places::of(&self.spec.places, &members, &self.provider, now_ms),
+            providers: &self.provider,
             supply,
             members,
             loss: if self.losses.is_fresh(now_ms) { self.losses.text() } else { "" },
@@ -256,12 +254,9 @@ impl Service {
         tiers::warm(&mut scene, floor);
         let known = &self.fleet.known;
         self.rollback.step(&mut scene, floor, |id| known.get(&id).is_some_and(|k| k.share > 0.0));
-        let creations = Creations {
-            pending: self.provider.pending(),
-            lost: self.lost_shadows,
-            blocked: self.provider.is_blocked(now_ms),
-        };
-        tiers::create(&mut scene, floor, creations);
+        let creations = Creations { pending: self.provider.pending(), lost: self.lost_shadows };
+        let missing = creation::create(&mut scene, floor, creations);
+        self.sizing.note_short(missing, now_ms);
         let scaled = self.scaling.tick(&scene, seen.scaling.as_ref(), saturated);
         let interval_ms = observation.interval_ms;
         let learned = self.feedback.follow(&scene, creations.pending, saturated, interval_ms, act);
@@ -271,14 +266,14 @@ impl Service {
             self.rollback.returning,
             interval_ms,
         );
-        let refusal = self.provider.refusal(now_ms);
-        let mut holding = conditions(&scene, seen.arrivals, refusal, saturated);
+        let mut holding = conditions(&scene, seen.arrivals, missing, saturated);
         holding.extend(scaled.alert);
         let mut alerts = self.alerts.follow(holding, now_ms);
         alerts.extend(told.alerts);
         reasons.extend(told.reasons);
         reasons.extend(learned);
         reasons.extend(scaled.reasons);
+        reasons.extend(size.reason);
         let risk = self.assessments(outlook);
         ServicePlan {
             act,
@@ -323,28 +318,6 @@ impl Service {
                 .instances
                 .iter()
                 .any(|i| crate::fleet::may_take_requests(i) && full(&i.instance))
-    }
-
-    /// Remembers the orders that are being carried out, so that none is given twice.
-    fn remember(&mut self, seen: &ServiceObservation, actions: &[PlannedAction]) {
-        let now_ms = self.clock.now_ms();
-        let tier_of = |id| seen.instances.iter().find(|i| i.instance == id).map(|i| i.tier);
-        for planned in actions {
-            let (id, to) = match planned.action {
-                Action::Create { .. } => {
-                    self.provider.ordered(now_ms);
-                    self.lost_shadows = self.lost_shadows.saturating_sub(1);
-                    continue;
-                }
-                Action::Move { instance, tier } => (instance, Some(tier)),
-                Action::Destroy { instance } => (instance, None),
-            };
-            let from = tier_of(id).unwrap_or(Tier::Cold);
-            let expires_ms = self.provider.expiry_ms(from, to.unwrap_or(Tier::Cold), now_ms);
-            if let Some(known) = self.fleet.known.get_mut(&id) {
-                known.issued = Some(Issued { to, expires_ms });
-            }
-        }
     }
 
     /// The plan for a service nobody described: its primaries share alike, nothing else happens.

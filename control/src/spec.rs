@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{RuleSpec, ScalingSpec, ServiceName};
+use crate::{PlaceName, RuleSpec, ScalingSpec, ServiceName};
 
 /// One service as the controller knows it; made from the checked configuration.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -21,6 +21,13 @@ pub struct ServiceSpec {
     pub target_utilisation: f64,
     /// The shadows kept ready; absent when the service has no provider.
     pub pool: Option<PoolSpec>,
+    /// Where its shadows can be made, ordered by name; empty is one place of which nothing is
+    /// known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub places: Vec<PlaceSpec>,
+    /// What moves the figures of `pool`.
+    #[serde(default, skip_serializing_if = "SizingSpec::is_fixed")]
+    pub sizing: SizingSpec,
     /// Which quantile of demand starts which step.
     pub quantiles: QuantileSpec,
     /// How fast weights may move.
@@ -86,6 +93,104 @@ pub struct PoolSpec {
     pub full: u32,
     /// Bound on all shadows of the service, serving ones included.
     pub max: u32,
+}
+
+/// What is known of a place in which shadows can be made.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PlaceSpec {
+    /// Its name, distinct within the service.
+    pub name: PlaceName,
+    /// The zone its shadows run in; empty for none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub zone: String,
+    /// Shadows of the service there at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max: Option<u32>,
+    /// Shadows that the place is known to have room for; more are tried only where no other place has room.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spare: Option<u32>,
+    /// What a full shadow costs there per hour, in any unit that all places share.
+    #[serde(default, skip_serializing_if = "is_nothing")]
+    pub cost_per_hour: f64,
+    /// Time that requests take to there and back.
+    #[serde(default, skip_serializing_if = "is_nothing")]
+    pub latency_ms: f64,
+}
+
+impl PlaceSpec {
+    /// A place of which nothing but its name is known.
+    #[must_use]
+    pub fn new(name: PlaceName) -> Self {
+        Self {
+            name,
+            zone: String::new(),
+            max: None,
+            spare: None,
+            cost_per_hour: 0.0,
+            latency_ms: 0.0,
+        }
+    }
+}
+
+/// How the figures of a pool follow from primaries and from demand to come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SizingSpec {
+    /// Shadows of any tier, serving ones included, never fewer. Where it is given, the figures of the pool
+    /// hold while demand may need shadows; while it certainly does not for [`SizingSpec::QUIET_AHEAD_MS`],
+    /// only so many are kept, at the cheapest tier.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min: Option<Kept>,
+    /// In place of the pool's figures for shadow, warm and full: a share of the primaries, above 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shadow_share: Option<f64>,
+    /// Of warm ones.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub warm_share: Option<f64>,
+    /// Of full ones.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub full_share: Option<f64>,
+}
+
+impl SizingSpec {
+    /// How far ahead demand must ask for no shadow before fewer are kept than the pool's figures say.
+    pub const QUIET_AHEAD_MS: u64 = 4 * 3_600_000;
+
+    /// Whether nothing moves the pool's figures.
+    #[must_use]
+    pub fn is_fixed(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// A number of shadows, or a share of the primaries, rounded up.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kept {
+    /// So many.
+    Count(u32),
+    /// So many for each primary.
+    Share(f64),
+}
+
+impl Kept {
+    /// The number it comes to.
+    #[must_use]
+    pub fn of(self, primaries: u32) -> u32 {
+        match self {
+            Self::Count(count) => count,
+            // A share of a hundredth of a percent is no more than the noise of writing it.
+            Self::Share(share) if share.is_finite() && share > 0.0 => {
+                (share * f64::from(primaries) - 1e-6).ceil().max(0.0) as u32
+            }
+            Self::Share(_) => 0,
+        }
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's skip predicates take a reference")]
+fn is_nothing(figure: &f64) -> bool {
+    *figure == 0.0
 }
 
 /// Quantile levels of demand, 0 to 1, that start steps.

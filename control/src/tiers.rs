@@ -1,11 +1,11 @@
-//! Which shadow goes up a tier, and when a new one is made.
+//! Which shadow goes up a tier.
 
 use crate::announced::Asked;
 use crate::fleet::Member;
 use crate::loss::{MOST_NAMED, state_text};
 use crate::scene::{Scene, asked_text, count, shadows_text};
 use crate::verification::{LEAST_AGREEMENT, Verdict};
-use crate::{Action, Health, InstanceId, Law, PlannedAction, Reason, Step, Tier};
+use crate::{Health, InstanceId, Law, Step, Tier};
 
 /// Failing checks are forgiven a shadow for this long before it is made anew.
 const PATIENCE_MS: u64 = 2_000;
@@ -121,18 +121,18 @@ pub(crate) fn commit(scene: &mut Scene<'_>, floor: Floor) {
         let (law, text) = if committed < floor.shadows {
             (floor.law, floor_text(scene, floor, committed))
         } else {
-            let asked = scene.commit_asked(tier);
+            let asked = scene.commit_asked_of(id, tier);
             let wanted = scene.supply.shadows_asked(asked).min(scene.pool.max);
             if committed >= wanted {
                 return;
             }
-            (Law::Commit, commit_text(scene, tier, asked, wanted))
+            (Law::Commit, commit_text(scene, (id, tier), asked, wanted))
         };
         scene.order(id, Some(Tier::Serving), law, format!("{id} to serving: {text}"));
     }
 }
 
-/// Shadows that could be ordered to serve, best first: readiest, nearest, oldest.
+/// Shadows that could be ordered to serve, best first: readiest, nearest, cheapest, oldest.
 fn candidates(scene: &Scene<'_>) -> Vec<(InstanceId, Tier)> {
     let mut ready: Vec<&Member<'_>> = scene
         .shadows()
@@ -144,12 +144,12 @@ fn candidates(scene: &Scene<'_>) -> Vec<(InstanceId, Tier)> {
         .collect();
     ready.sort_by_key(|m| {
         let readiness = std::cmp::Reverse(m.seen.tier);
-        (readiness, !scene.is_near(m), std::cmp::Reverse(m.seen.tier_age_ms), m.id())
+        (readiness, scene.distance(m), std::cmp::Reverse(m.seen.tier_age_ms), m.id())
     });
     ready.iter().map(|m| (m.id(), m.seen.tier)).collect()
 }
 
-fn floor_text(scene: &Scene<'_>, floor: Floor, committed: u32) -> String {
+pub(crate) fn floor_text(scene: &Scene<'_>, floor: Floor, committed: u32) -> String {
     let supply = &scene.supply;
     match floor.law {
         Law::Operator => {
@@ -204,8 +204,13 @@ fn lost_text(scene: &Scene<'_>) -> String {
     format!("{}{more}", named.join(", "))
 }
 
-fn commit_text(scene: &Scene<'_>, from: Tier, asked: Asked, wanted: u32) -> String {
-    let lead_ms = scene.commit_lead_ms(from);
+fn commit_text(
+    scene: &Scene<'_>,
+    (id, from): (InstanceId, Tier),
+    asked: Asked,
+    wanted: u32,
+) -> String {
+    let lead_ms = scene.commit_lead_ms_of(id, from);
     format!(
         "{}, primaries carry {:.0} rps at {:.0}% utilisation and a shadow {:.0} rps: {wanted} \
          should serve, {} do; it needs {lead_ms} ms from {from}",
@@ -225,9 +230,13 @@ pub(crate) fn warm(scene: &mut Scene<'_>, floor: Floor) {
     let kept = pool.warm.saturating_add(pool.full);
     let by_pool = floor.shadows.max(scene.committed()).saturating_add(kept);
     let by_rule = scene.claims.running().min(pool.max);
-    let missing = by_median.max(by_pool).max(by_rule).saturating_sub(scene.warm_or_more());
+    let wanted = by_median.max(by_pool).max(by_rule);
+    let short = scene.shortage.as_ref().map_or(0, |shortage| shortage.missing);
+    let missing = wanted.saturating_add(short).saturating_sub(scene.warm_or_more());
     for id in resting_at(scene, Tier::Shadow, missing) {
-        let (law, text) = if by_rule > by_median.max(by_pool) {
+        let (law, text) = if scene.warm_or_more() >= wanted {
+            (Law::Pool, format!("{id} to warm: {}", scene.shortage_text()))
+        } else if by_rule > by_median.max(by_pool) {
             let asked = scene.claims.warm.as_ref().map_or("", |claim| &claim.text);
             (Law::Rule, format!("{id} to warm: {asked}: {} should run", shadows_text(by_rule)))
         } else if by_median > by_pool {
@@ -249,103 +258,13 @@ pub(crate) fn warm(scene: &mut Scene<'_>, floor: Floor) {
     }
 }
 
-/// The longest-standing usable shadows of a tier with nothing under way, at most `most`.
-fn resting_at(scene: &Scene<'_>, tier: Tier, most: u32) -> Vec<InstanceId> {
+/// The best usable shadows of a tier with nothing under way, at most `most`: near, cheap, long there.
+pub(crate) fn resting_at(scene: &Scene<'_>, tier: Tier, most: u32) -> Vec<InstanceId> {
     let mut resting: Vec<&Member<'_>> = scene
         .shadows()
         .filter(|m| m.seen.tier == tier && m.heading == Some(tier))
         .filter(|m| !m.busy && !m.is_lost() && !m.seen.drained)
         .collect();
-    resting.sort_by_key(|m| (!scene.is_near(m), std::cmp::Reverse(m.seen.tier_age_ms), m.id()));
+    resting.sort_by_key(|m| (scene.distance(m), std::cmp::Reverse(m.seen.tier_age_ms), m.id()));
     resting.iter().take(most as usize).map(|m| m.id()).collect()
-}
-
-/// What is known of creations besides the shadows that exist.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Creations {
-    /// Ordered and not yet visible.
-    pub(crate) pending: u32,
-    /// Shadows lost and not made again yet.
-    pub(crate) lost: u32,
-    /// The provider asked not to be asked.
-    pub(crate) blocked: bool,
-}
-
-/// Makes new shadows: what the upper quantile prepares for, and what the pool lacks.
-pub(crate) fn create(scene: &mut Scene<'_>, floor: Floor, creations: Creations) {
-    if creations.blocked {
-        return;
-    }
-    for id in resting_at(scene, Tier::Cold, u32::MAX) {
-        let text = format!("{id} to shadow: a step that failed left it cold");
-        scene.order(id, Some(Tier::Shadow), Law::Pool, text);
-    }
-    let pool = scene.pool;
-    let asked = scene.prepare_asked();
-    let by_upper = scene.supply.shadows_asked(asked).min(pool.max);
-    let kept = pool.shadow.saturating_add(pool.warm).saturating_add(pool.full);
-    let by_pool = floor.shadows.max(scene.committed()).saturating_add(kept);
-    let by_rule = scene.claims.existing().min(pool.max);
-    let wanted = by_upper.max(by_pool).max(by_rule);
-    let replacing = scene.supply.lost_primaries;
-    let usable = count(scene.shadows().filter(|m| m.heading.is_some() && !is_down(m)));
-    let have = usable.saturating_add(creations.pending);
-    let exist = count(scene.shadows()).saturating_add(creations.pending);
-    let missing =
-        wanted.saturating_add(replacing).saturating_sub(have).min(pool.max.saturating_sub(exist));
-    for nth in 0..missing {
-        let (law, text) = if nth < creations.lost {
-            let text = format!(
-                "{} lost or faulty, not replaced yet: one is made in its place",
-                shadows_text(creations.lost)
-            );
-            (Law::Recreate, text)
-        } else if have + nth < floor.shadows {
-            (floor.law, floor_text(scene, floor, scene.committed()))
-        } else if have + nth >= wanted {
-            (Law::Failover, replacement_text(scene))
-        } else if have + nth >= by_upper.max(by_pool) {
-            let text = format!(
-                "{}: {} should exist, {} do: one more is made",
-                scene.claims.existing_text(),
-                shadows_text(by_rule),
-                have + nth
-            );
-            (Law::Rule, text)
-        } else if have + nth >= by_pool {
-            let text = format!(
-                "{}, {} may be needed, {} exist: one more is made",
-                asked_text(asked, &scene.in_force.text(Step::Prepare), scene.prepare_lead_ms()),
-                shadows_text(by_upper),
-                have + nth
-            );
-            (Law::Prepare, text)
-        } else {
-            let text = format!(
-                "the pool keeps {kept} in reserve besides {} that serve or should, {} exist: one \
-                 more is made",
-                by_pool - kept,
-                have + nth
-            );
-            (Law::Pool, text)
-        };
-        let action = Action::Create { tier: Tier::Shadow };
-        scene.actions.push(PlannedAction { action, reason: Reason { law, text } });
-    }
-}
-
-/// A lost primary takes its capacity along for an unknown time. Whether shadows had to take over or
-/// had room enough, one more is made in its place, so that the next loss finds what this one found.
-fn replacement_text(scene: &Scene<'_>) -> String {
-    let loss = if scene.loss.is_empty() { "" } else { " (" };
-    let end = if scene.loss.is_empty() { "" } else { ")" };
-    format!(
-        "primaries down or ejected: {}{loss}{}{end}: a shadow is made in place of each until it \
-         is back",
-        scene.supply.lost_primaries, scene.loss
-    )
-}
-
-fn is_down(member: &Member<'_>) -> bool {
-    matches!(member.seen.health, Health::Down(_))
 }

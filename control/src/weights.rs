@@ -65,7 +65,7 @@ pub(crate) fn fill(scene: &Scene<'_>, demand_rps: f64, returning: Option<Instanc
     Target { shares: amounts, short }
 }
 
-/// Positions of the shadows that may be filled: nearest first, then oldest.
+/// Positions of the shadows that may be filled: nearest first, then cheapest, then oldest.
 fn filling_order(scene: &Scene<'_>, returning: Option<InstanceId>) -> Vec<usize> {
     let members = &scene.members;
     let alone = !members.iter().any(|m| m.eligible && Some(m.id()) != returning);
@@ -75,7 +75,7 @@ fn filling_order(scene: &Scene<'_>, returning: Option<InstanceId>) -> Vec<usize>
         .collect();
     order.sort_by_key(|&at| {
         let member = &members[at];
-        (!scene.is_near(member), std::cmp::Reverse(member.seen.tier_age_ms), member.id())
+        (scene.distance(member), std::cmp::Reverse(member.seen.tier_age_ms), member.id())
     });
     order
 }

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use foreshadow_control::{InstanceId, ServiceName, Tier};
+use foreshadow_control::{InstanceId, PlaceName, ServiceName, Tier};
 use rusqlite::{Connection, OptionalExtension as _, params};
 use tokio::sync::{mpsc, oneshot};
 
@@ -19,7 +19,8 @@ use crate::provider::Handle;
 const QUEUE: usize = 256;
 
 /// Each entry brings the schema one version further; entries are never changed once released.
-const MIGRATIONS: &[&str] = &["
+const MIGRATIONS: &[&str] = &[
+    "
     CREATE TABLE instances (
         id            INTEGER PRIMARY KEY,
         service       TEXT NOT NULL,
@@ -40,7 +41,11 @@ const MIGRATIONS: &[&str] = &["
     ) STRICT;
     CREATE TABLE next_id (one INTEGER PRIMARY KEY CHECK (one = 1), next INTEGER NOT NULL) STRICT;
     INSERT INTO next_id VALUES (1, 1);
-"];
+",
+    "
+    ALTER TABLE instances ADD COLUMN place TEXT NOT NULL DEFAULT 'default';
+",
+];
 
 type Job = Box<dyn FnOnce(&mut Connection) + Send>;
 
@@ -56,6 +61,7 @@ pub(crate) struct Registry {
 pub(crate) struct Row {
     pub(crate) id: InstanceId,
     pub(crate) service: ServiceName,
+    pub(crate) place: PlaceName,
     pub(crate) provider: String,
     pub(crate) fingerprint: String,
     /// [`Tier::Cold`] until it was ready for the first time.
@@ -97,7 +103,7 @@ impl Registry {
     pub(crate) async fn rows(&self) -> Result<Vec<Row>, ShadowError> {
         self.call(|db| {
             let mut select = db.prepare(
-                "SELECT id, service, provider, fingerprint, tier, tier_since_ms, handle
+                "SELECT id, service, provider, fingerprint, tier, tier_since_ms, handle, place
                  FROM instances ORDER BY id",
             )?;
             let rows = select.query_map([], read_row)?;
@@ -154,7 +160,7 @@ impl Registry {
     pub(crate) async fn creating(
         &self,
         id: InstanceId,
-        service: ServiceName,
+        (service, place): (ServiceName, PlaceName),
         provider: &'static str,
         fingerprint: String,
     ) -> Result<(), ShadowError> {
@@ -162,9 +168,9 @@ impl Registry {
         self.call(move |db| {
             db.execute(
                 "INSERT OR REPLACE INTO instances
-                 (id, service, provider, fingerprint, tier, tier_since_ms, created_ms)
-                 VALUES (?, ?, ?, ?, 'cold', ?, ?)",
-                params![id.0, service.as_str(), provider, fingerprint, now, now],
+                 (id, service, provider, fingerprint, tier, tier_since_ms, created_ms, place)
+                 VALUES (?, ?, ?, ?, 'cold', ?, ?, ?)",
+                params![id.0, service.as_str(), provider, fingerprint, now, now, place.as_str()],
             )
             .map(drop)
         })
@@ -308,6 +314,7 @@ fn read_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
     Ok(Row {
         id: InstanceId(row.get(0)?),
         service: ServiceName::from(row.get::<_, String>(1)?.as_str()),
+        place: PlaceName::from(row.get::<_, String>(7)?.as_str()),
         provider: row.get(2)?,
         fingerprint: row.get(3)?,
         tier: Tier::ALL
@@ -342,7 +349,8 @@ mod tests {
         let registry = Registry::open(&path).await.unwrap();
         let shop = ServiceName::from("shop");
         for id in [1, 2] {
-            registry.creating(InstanceId(id), shop.clone(), "process", "f".into()).await.unwrap();
+            let at = (shop.clone(), PlaceName::from("west"));
+            registry.creating(InstanceId(id), at, "process", "f".into()).await.unwrap();
         }
         registry.created(&handle(2)).await.unwrap();
         registry.tier(InstanceId(2), Tier::Warm).await.unwrap();
@@ -352,6 +360,7 @@ mod tests {
         let registry = Registry::open(&path).await.unwrap();
         let rows = registry.rows().await.unwrap();
         assert_eq!(rows.len(), 2);
+        assert_eq!(rows[1].place, PlaceName::from("west"));
         assert_eq!((rows[0].tier, &rows[0].handle), (Tier::Cold, &None));
         assert_eq!((rows[1].tier, &rows[1].handle), (Tier::Warm, &Some(handle(2))));
         registry.ended(InstanceId(1)).await.unwrap();
@@ -373,6 +382,25 @@ mod tests {
         assert_eq!(registry.primary_id(shop.clone(), a).await.unwrap(), first);
         assert_eq!(registry.primary_id(shop, b).await.unwrap(), InstanceId(12));
         assert_eq!(registry.reserve_ids(1).await.unwrap(), 13);
+    }
+
+    #[tokio::test]
+    async fn a_database_from_before_places_is_read_with_its_instances() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("foreshadow.db");
+        let db = Connection::open(&path).unwrap();
+        db.execute_batch(MIGRATIONS[0]).unwrap();
+        db.execute_batch(
+            "CREATE TABLE instances_schema (version INTEGER NOT NULL) STRICT;
+             INSERT INTO instances_schema VALUES (1);
+             INSERT INTO instances (id, service, provider, fingerprint, tier, tier_since_ms, created_ms)
+             VALUES (3, 'shop', 'process', 'f', 'warm', 5, 4);",
+        )
+        .unwrap();
+        drop(db);
+        let rows = Registry::open(&path).await.unwrap().rows().await.unwrap();
+        assert_eq!((rows.len(), rows[0].id, rows[0].tier), (1, InstanceId(3), Tier::Warm));
+        assert!(rows[0].place.is_default());
     }
 
     #[tokio::test]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use foreshadow_control::{InstanceId, ResourceSample, ServiceName, Tier};
+use foreshadow_control::{InstanceId, PlaceName, ResourceSample, ServiceName, Tier};
 
 use crate::backoff::BackoffPolicy;
 use crate::provider::Provider;
@@ -15,7 +15,7 @@ use crate::provider::Provider;
 pub struct ManagerSettings {
     /// Directory of the state database (`foreshadow.db`), the lock and the instances' output.
     pub state_dir: PathBuf,
-    /// The services that have shadows.
+    /// The services that have shadows, once for each of their places.
     pub services: Vec<ServiceShadows>,
     /// One provider of each kind that may have made instances in earlier runs; it ends those
     /// whose service is no longer configured and sweeps what a crash left behind.
@@ -38,16 +38,20 @@ pub enum OnExit {
     Keep,
 }
 
-/// How the shadows of one service are made and kept.
+/// How the shadows of one service are made and kept in one place.
 #[derive(Clone)]
 pub struct ServiceShadows {
     /// The service.
     pub service: ServiceName,
+    /// The place, distinct among those of the service.
+    pub place: PlaceName,
     /// What makes its instances.
     pub provider: Arc<dyn Provider>,
     /// Bound on all shadows of the service that exist at once, those being made or ended included. Of those
     /// that ended by themselves and cannot be confirmed to be gone there may be as many again.
     pub max: u32,
+    /// Bound on those of the place, likewise; `None` where only that of the service counts.
+    pub max_here: Option<u32>,
     /// Processor share at the warm tier, percent of one core.
     pub warm_cpu_percent: u32,
     /// An instance must answer its readiness check within this time of being made or woken.
@@ -65,14 +69,16 @@ pub struct ServiceShadows {
 }
 
 impl ServiceShadows {
-    /// A service with the defaults: at most 4 shadows, 10 % of a core when warm, 30 s to start,
+    /// A service with the defaults, in the place without a name: at most 4 shadows, 10 % of a core when warm, 30 s to start,
     /// 10 s to stop, a parked check every 60 s, destroyed on exit.
     #[must_use]
     pub fn new(service: ServiceName, provider: Arc<dyn Provider>) -> Self {
         Self {
             service,
+            place: PlaceName::default(),
             provider,
             max: 4,
+            max_here: None,
             warm_cpu_percent: 10,
             start_timeout: Duration::from_secs(30),
             stop_timeout: Duration::from_secs(10),
@@ -111,6 +117,8 @@ pub struct ShadowInstance {
     pub tier_age_ms: u64,
     /// Where it runs; empty when the configuration names no zone.
     pub zone: String,
+    /// In which of its service's places it was made.
+    pub place: PlaceName,
     /// The kind of provider that made it.
     pub provider: &'static str,
     /// Its process, where the provider has one on this machine.

@@ -158,7 +158,7 @@ fn rests(manager: &Manager, tier: Tier) -> bool {
 }
 
 async fn one_at(manager: &Manager, tier: Tier) -> InstanceId {
-    manager.apply(&shop(), &[Action::Create { tier }]);
+    manager.apply(&shop(), &[Action::create(tier)]);
     until("it is there", || rests(manager, tier)).await;
     manager.snapshot()[0].id
 }
@@ -192,7 +192,7 @@ async fn a_creation_that_hangs_is_called_off_and_undone() {
         let (dir, provider) = (tempfile::tempdir().unwrap(), Arc::new(Told::default()));
         provider.hangs.store(true, Ordering::Relaxed);
         let manager = manager(&dir, &[("shop", &provider)]).await;
-        manager.apply(&shop(), &[Action::Create { tier: Tier::Shadow }]);
+        manager.apply(&shop(), &[Action::create(Tier::Shadow)]);
         until("it is begun", || provider.begun.load(Ordering::Relaxed)).await;
         let instance = manager.snapshot()[0].id;
         let begun = Instant::now();
@@ -302,7 +302,7 @@ async fn what_was_rolled_out_since_replaces_shadows_one_by_one_and_none_that_ser
     let (dir, provider) = (tempfile::tempdir().unwrap(), Arc::new(Told::default()));
     let manager = manager(&dir, &[("shop", &provider)]).await;
     for tier in [Tier::Serving, Tier::Warm, Tier::Warm] {
-        manager.apply(&shop(), &[Action::Create { tier }]);
+        manager.apply(&shop(), &[Action::create(tier)]);
     }
     let all = || manager.snapshot();
     let rest = || all().iter().all(|one| one.moving_to.is_none() && one.tier >= Tier::Warm);
@@ -314,7 +314,7 @@ async fn what_was_rolled_out_since_replaces_shadows_one_by_one_and_none_that_ser
         tokio::time::sleep(Duration::from_secs(120)).await;
         assert_eq!(all().len(), 2, "the next one waits for a fresh one");
         assert!(all().iter().any(|one| one.tier == Tier::Serving));
-        manager.apply(&shop(), &[Action::Create { tier: Tier::Warm }]);
+        manager.apply(&shop(), &[Action::create(Tier::Warm)]);
         if left > 0 {
             until("the fresh one is there", || all().iter().any(|one| one.id.0 > newest)).await;
         }

@@ -21,12 +21,12 @@ fn sh(script: &str) -> ProcessSpec {
 
 /// Creates one shadow that cannot work; returns the error and the pause.
 async fn failure(bench: &mut Bench) -> (String, u64) {
-    bench.apply(Action::Create { tier: Tier::Warm });
+    bench.apply(Action::create(Tier::Warm));
     let found = bench
         .fact("failed step", |fact| match fact {
-            Fact::StepFailed { instance: Some(_), to: Tier::Shadow, error, retry_in_ms } => {
-                Some((error.clone(), *retry_in_ms))
-            }
+            Fact::StepFailed {
+                instance: Some(_), to: Tier::Shadow, error, retry_in_ms, ..
+            } => Some((error.clone(), *retry_in_ms)),
             _ => None,
         })
         .await;
@@ -89,7 +89,7 @@ async fn ending_a_shadow_that_is_being_made_does_not_wait_for_it() {
         service.stop_timeout = Duration::from_millis(500);
     })
     .await;
-    bench.apply(Action::Create { tier: Tier::Serving });
+    bench.apply(Action::create(Tier::Serving));
     let pid = until("its process", || bench.manager.snapshot()[0].pid).await;
     let id = bench.manager.snapshot()[0].id;
     bench.apply(Action::Destroy { instance: id });
@@ -103,7 +103,7 @@ async fn a_port_taken_meanwhile_leads_to_another() {
     let dir = tempfile::tempdir().unwrap();
     let spec = role("server", &[("YIELD_PORT", &dir.path().to_string_lossy())]);
     let mut bench = Bench::new(Facility::Auto, spec, |_| {}).await;
-    bench.apply(Action::Create { tier: Tier::Shadow });
+    bench.apply(Action::create(Tier::Shadow));
     let port: u16 = until("the port it got", || {
         std::fs::read_to_string(dir.path().join("wanted")).ok()?.parse().ok()
     })
@@ -121,7 +121,7 @@ async fn a_port_taken_meanwhile_leads_to_another() {
 async fn a_pool_never_exceeds_its_maximum_and_refusals_are_bounded() {
     let mut bench = Bench::new(Facility::Auto, role("server", &[]), |s| s.max = 3).await;
     for _ in 0..10_000 {
-        bench.apply(Action::Create { tier: Tier::Shadow });
+        bench.apply(Action::create(Tier::Shadow));
     }
     assert_eq!(bench.manager.snapshot().len(), 3);
     let refused = bench.take().len();
@@ -133,7 +133,7 @@ async fn a_pool_never_exceeds_its_maximum_and_refusals_are_bounded() {
     }
     bench.manager.shutdown().await;
     assert!(bench.manager.snapshot().is_empty());
-    bench.apply(Action::Create { tier: Tier::Shadow });
+    bench.apply(Action::create(Tier::Shadow));
     assert!(bench.manager.snapshot().is_empty(), "nothing is made after a shutdown");
 }
 
@@ -144,8 +144,8 @@ async fn actions_that_make_no_sense_are_refused_with_a_reason() {
     let other = "other".into();
     bench.manager.apply(&shop(), &[Action::Destroy { instance: ghost }]);
     bench.manager.apply(&shop(), &[Action::Move { instance: ghost, tier: Tier::Warm }]);
-    bench.manager.apply(&shop(), &[Action::Create { tier: Tier::Cold }]);
-    bench.manager.apply(&other, &[Action::Create { tier: Tier::Warm }]);
+    bench.manager.apply(&shop(), &[Action::create(Tier::Cold)]);
+    bench.manager.apply(&other, &[Action::create(Tier::Warm)]);
     let errors: Vec<String> = bench
         .manager
         .take_facts()

@@ -139,7 +139,7 @@ async fn exit_is_seen(facility: Facility) {
         assert!(bench.manager.snapshot().is_empty(), "a fact of an exit follows the removal");
         until("it is reaped", || (!exists(pid)).then_some(())).await;
         // Ending soon after being made is a failure: the next is refused for a while.
-        bench.apply(Action::Create { tier: Tier::Shadow });
+        bench.apply(Action::create(Tier::Shadow));
         bench
             .fact("refusal", |fact| match fact {
                 Fact::StepFailed { instance: None, retry_in_ms, .. } if *retry_in_ms > 0 => {
@@ -150,7 +150,7 @@ async fn exit_is_seen(facility: Facility) {
             .await;
         bench.facts.clear();
         until("the back-off is over", || {
-            bench.apply(Action::Create { tier: Tier::Shadow });
+            bench.apply(Action::create(Tier::Shadow));
             (!bench.manager.snapshot().is_empty()).then_some(())
         })
         .await;

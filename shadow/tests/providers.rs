@@ -157,7 +157,7 @@ fn an_instance_that_nothing_here_can_end_stays_recorded_until_something_can() {
     let subject = opened("exec", dir.path());
     crashed(|| async {
         let manager = crash::manager(dir.path(), Some(subject.provider())).await;
-        manager.apply(&support::shop(), &[Action::Create { tier: Tier::Warm }]);
+        manager.apply(&support::shop(), &[Action::create(Tier::Warm)]);
         let id = manager.snapshot()[0].id;
         support::settled(&manager, id, Tier::Warm).await;
     });

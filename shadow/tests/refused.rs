@@ -213,7 +213,7 @@ fn full_disk() {
         let host = host(&dir, Facility::None);
         let service = support::service(&host, role("server", &[]));
         let manager = start(&dir, &host, vec![service]).await.unwrap();
-        manager.apply(&shop(), &[Action::Create { tier: Tier::Warm }]);
+        manager.apply(&shop(), &[Action::create(Tier::Warm)]);
         let first = manager.snapshot()[0].id;
         let made = support::settled(&manager, first, Tier::Warm).await;
 
@@ -228,7 +228,7 @@ fn full_disk() {
         let spec = ProcessSpec { command: vec!["true".to_owned()], ..ProcessSpec::default() };
         let provider = ProcessProvider::new(Arc::clone(&host), spec);
         println!("{}", provider.create(&request(99)).await.unwrap_err());
-        manager.apply(&shop(), &[Action::Create { tier: Tier::Warm }]);
+        manager.apply(&shop(), &[Action::create(Tier::Warm)]);
         let error = until("the failure", || {
             manager.take_facts().into_iter().find_map(|(_, fact)| match fact {
                 Fact::StepFailed { error, .. } => Some(error),
@@ -247,7 +247,7 @@ fn full_disk() {
             }
         }
         until("it works again once there is room", || {
-            manager.apply(&shop(), &[Action::Create { tier: Tier::Warm }]);
+            manager.apply(&shop(), &[Action::create(Tier::Warm)]);
             let all = manager.snapshot();
             let warm = all.iter().filter(|i| i.tier == Tier::Warm).count();
             (warm >= 2).then_some(())

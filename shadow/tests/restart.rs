@@ -73,7 +73,7 @@ async fn running_shadows_are_taken_over_after_a_kill() {
         )
     })
     .await;
-    manager.apply(&shop(), &[Action::Create { tier: Tier::Shadow }]);
+    manager.apply(&shop(), &[Action::create(Tier::Shadow)]);
     manager.shutdown().await;
     assert_eq!(servers(dir.path()), [] as [u32; 0]);
 }
@@ -139,7 +139,7 @@ async fn kept_shadows_outlive_a_graceful_stop_and_are_taken_over() {
         service
     };
     let manager = start(dir.path(), &host, vec![keep(&host)]).await.unwrap();
-    manager.apply(&shop(), &[Action::Create { tier: Tier::Warm }]);
+    manager.apply(&shop(), &[Action::create(Tier::Warm)]);
     let id = manager.snapshot()[0].id;
     let made = settled(&manager, id, Tier::Warm).await;
     let primary = manager.primary_id(&shop(), "127.0.0.1:1".parse().unwrap()).await.unwrap();
@@ -173,7 +173,7 @@ async fn shadows_taken_over_under_changed_settings_are_replaced_one_by_one() {
     };
     let left = until("the least ready one is gone", two).await;
     assert_eq!([left[0].tier, left[1].tier], [Tier::Warm, Tier::Serving]);
-    manager.apply(&shop(), &[Action::Create { tier: Tier::Warm }]);
+    manager.apply(&shop(), &[Action::create(Tier::Warm)]);
     until("the next is replaced, the one that serves is not", || {
         let all = manager.snapshot();
         (all.len() == 2 && all[0].tier == Tier::Serving && all[1].tier == Tier::Warm)
@@ -200,7 +200,7 @@ async fn a_reload_ends_replaces_and_leaves_alone() {
     for name in names {
         let name = ServiceName::from(name);
         for tier in [Tier::Shadow, Tier::Warm, Tier::Serving] {
-            manager.apply(&name, &[Action::Create { tier }]);
+            manager.apply(&name, &[Action::create(tier)]);
         }
     }
     let settled_all = || {
@@ -229,14 +229,14 @@ async fn a_reload_ends_replaces_and_leaves_alone() {
 
     // Each new one that works makes room for the next; the one that serves stays until it may go.
     let changed = ServiceName::from("changed");
-    manager.apply(&changed, &[Action::Create { tier: Tier::Shadow }]);
+    manager.apply(&changed, &[Action::create(Tier::Shadow)]);
     let after = until("the second round is over", || {
         let all = settled_all()?;
         let of = of(&all, "changed");
         (of.len() == 2 && of[0].1 == Tier::Serving && of[1].1 == Tier::Shadow).then_some(all)
     })
     .await;
-    manager.apply(&changed, &[Action::Create { tier: Tier::Shadow }]);
+    manager.apply(&changed, &[Action::create(Tier::Shadow)]);
     let serving = of(&after, "changed")[0].0;
     let fresh = until("a third one is made", || {
         let of = of(&settled_all()?, "changed");
@@ -261,7 +261,7 @@ async fn a_new_command_that_does_not_work_costs_one_shadow_not_the_pool() {
     let host = host(dir.path(), Facility::Auto);
     let manager = start(dir.path(), &host, vec![named("shop", &host, "1")]).await.unwrap();
     for _ in 0..3 {
-        manager.apply(&shop(), &[Action::Create { tier: Tier::Shadow }]);
+        manager.apply(&shop(), &[Action::create(Tier::Shadow)]);
     }
     until("all are made", || {
         manager.snapshot().iter().all(|i| i.moving_to.is_none()).then_some(())
@@ -274,7 +274,7 @@ async fn a_new_command_that_does_not_work_costs_one_shadow_not_the_pool() {
     manager.reconfigure(vec![broken]);
     for round in 0..2 {
         until("a new one fails", || {
-            manager.apply(&shop(), &[Action::Create { tier: Tier::Shadow }]);
+            manager.apply(&shop(), &[Action::create(Tier::Shadow)]);
             manager
                 .take_facts()
                 .into_iter()

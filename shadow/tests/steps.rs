@@ -161,7 +161,7 @@ fn rests(manager: &Manager, tier: Tier) -> bool {
 }
 
 async fn failed_on_the_way_to_full(manager: &Manager) -> InstanceId {
-    manager.apply(&shop(), &[Action::Create { tier: Tier::Warm }]);
+    manager.apply(&shop(), &[Action::create(Tier::Warm)]);
     until("it is warm", || rests(manager, Tier::Warm)).await;
     let instance = manager.snapshot()[0].id;
     manager.apply(&shop(), &[Action::Move { instance, tier: Tier::Full }]);
@@ -212,7 +212,7 @@ async fn what_a_start_cannot_bring_back_to_its_tier_is_tried_again() {
             paused::manager(dir.path(), vec![kept], 2).await
         };
         let manager = start().await;
-        manager.apply(&shop(), &[Action::Create { tier }]);
+        manager.apply(&shop(), &[Action::create(tier)]);
         until("it is there", || rests(&manager, tier)).await;
         let id = manager.snapshot()[0].id;
         manager.shutdown().await;
@@ -236,7 +236,7 @@ async fn a_way_down_that_failed_half_way_is_taken_back_before_it_serves_again() 
     for back in [Tier::Full, Tier::Serving] {
         let (dir, provider) = (tempfile::tempdir().unwrap(), Arc::new(Told::default()));
         let manager = manager(&dir, &[("shop", &provider)]).await;
-        manager.apply(&shop(), &[Action::Create { tier: Tier::Full }]);
+        manager.apply(&shop(), &[Action::create(Tier::Full)]);
         until("it is at full size", || rests(&manager, Tier::Full)).await;
         let instance = manager.snapshot()[0].id;
         provider.stays_large.store(true, Ordering::Relaxed);
@@ -254,7 +254,7 @@ async fn a_provider_that_is_slow_for_one_service_holds_no_other_up() {
     let (slow, quick) = (Arc::new(Told::default()), Arc::new(Told::default()));
     slow.hangs.store(true, Ordering::Relaxed);
     let manager = manager(&dir, &[("slow", &slow), ("shop", &quick)]).await;
-    let create = Action::Create { tier: Tier::Shadow };
+    let create = Action::create(Tier::Shadow);
     manager.apply(&ServiceName::from("slow"), &[(); 8].map(|()| create.clone()));
     tokio::time::sleep(Duration::from_secs(1)).await;
     manager.apply(&shop(), &[create]);
@@ -271,7 +271,7 @@ async fn a_place_that_is_slow_for_all_its_services_holds_no_other_place_up() {
     let mut services: Vec<_> = names.iter().map(|name| (*name, &slow)).collect();
     services.push(("shop", &quick));
     let manager = manager(&dir, &services).await;
-    let create = Action::Create { tier: Tier::Shadow };
+    let create = Action::create(Tier::Shadow);
     for name in names {
         manager.apply(&ServiceName::from(name), &[(); 8].map(|()| create.clone()));
     }
@@ -289,7 +289,7 @@ async fn what_is_work_of_this_machine_is_done_for_few_at_a_time_whatever_their_s
     here.hangs.store(true, Ordering::Relaxed);
     let manager = manager(&dir, &[("a", &here), ("b", &here)]).await;
     for name in ["a", "b"] {
-        let create = Action::Create { tier: Tier::Shadow };
+        let create = Action::create(Tier::Shadow);
         manager.apply(&ServiceName::from(name), &[(); 8].map(|()| create.clone()));
     }
     let begun = || here.begun.load(Ordering::Relaxed);
@@ -308,7 +308,7 @@ async fn what_waits_for_its_turn_can_be_called_off() {
     let (dir, provider) = (tempfile::tempdir().unwrap(), Arc::new(Told::default()));
     provider.hangs.store(true, Ordering::Relaxed);
     let manager = manager(&dir, &[("shop", &provider)]).await;
-    let create = Action::Create { tier: Tier::Shadow };
+    let create = Action::create(Tier::Shadow);
     manager.apply(&shop(), &[(); 5].map(|()| create.clone()));
     until("two are being made", || provider.begun.load(Ordering::Relaxed) == 2).await;
     let all: Vec<InstanceId> = manager.snapshot().iter().map(|one| one.id).collect();
@@ -324,7 +324,7 @@ async fn a_pool_full_of_what_is_being_ended_is_asked_again_after_a_while() {
     let (dir, provider) = (tempfile::tempdir().unwrap(), Arc::new(Told::default()));
     provider.ends_slowly.store(true, Ordering::Relaxed);
     let manager = manager(&dir, &[("shop", &provider)]).await;
-    let create = Action::Create { tier: Tier::Shadow };
+    let create = Action::create(Tier::Shadow);
     manager.apply(&shop(), &[(); 8].map(|()| create.clone()));
     let parked = || manager.snapshot().iter().filter(|i| i.tier == Tier::Shadow).count();
     until("all are parked", || parked() == 8).await;
@@ -349,7 +349,7 @@ async fn what_is_not_swept_yet_is_not_forgotten_and_what_is_out_of_reach_is_kept
         paused::manager(dir.path(), vec![kept], 2).await
     };
     let manager = start().await;
-    manager.apply(&shop(), &[Action::Create { tier: Tier::Shadow }]);
+    manager.apply(&shop(), &[Action::create(Tier::Shadow)]);
     until("it is parked", || rests(&manager, Tier::Shadow)).await;
     let id = manager.snapshot()[0].id;
     manager.shutdown().await;

@@ -104,7 +104,7 @@ async fn shadows(manager: &Manager, wanted: impl Fn(&[ShadowInstance]) -> bool) 
 }
 
 async fn two_parked(manager: &Manager) {
-    manager.apply(&shop(), &[(); 2].map(|()| Action::Create { tier: Tier::Shadow }));
+    manager.apply(&shop(), &[(); 2].map(|()| Action::create(Tier::Shadow)));
     shadows(manager, |all| all.len() == 2 && all.iter().all(|i| i.tier == Tier::Shadow)).await;
 }
 
@@ -124,7 +124,7 @@ async fn what_cannot_be_ended_has_a_bound_of_its_own_so_that_nothing_piles_up() 
     // Nobody waits for what is lost: the pool is filled once more.
     provider.ended.send_replace(false);
     tokio::time::sleep(Duration::from_secs(60)).await;
-    manager.apply(&shop(), &[(); 2].map(|()| Action::Create { tier: Tier::Shadow }));
+    manager.apply(&shop(), &[(); 2].map(|()| Action::create(Tier::Shadow)));
     let parked =
         |all: &[ShadowInstance]| all.iter().filter(|i| i.tier == Tier::Shadow).count() == 2;
     shadows(&manager, parked).await;
@@ -133,7 +133,7 @@ async fn what_cannot_be_ended_has_a_bound_of_its_own_so_that_nothing_piles_up() 
     assert_eq!(ids.len(), 4, "no id is used twice");
     drop(manager.take_facts());
     for _ in 0..100 {
-        manager.apply(&shop(), &[Action::Create { tier: Tier::Shadow }]);
+        manager.apply(&shop(), &[Action::create(Tier::Shadow)]);
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
     assert_eq!(provider.made(), 4, "more than twice the pool's max may be running");
@@ -149,7 +149,7 @@ async fn what_cannot_be_ended_has_a_bound_of_its_own_so_that_nothing_piles_up() 
     provider.ended.send_replace(false);
     tokio::time::sleep(Duration::from_secs(60)).await;
     drop(manager.take_facts());
-    manager.apply(&shop(), &[Action::Create { tier: Tier::Shadow }]);
+    manager.apply(&shop(), &[Action::create(Tier::Shadow)]);
     let told = manager.take_facts();
     let refused = |(_, fact): &(ServiceName, Fact)| {
         matches!(fact, Fact::StepFailed { instance: None, error, .. }

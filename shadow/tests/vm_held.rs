@@ -37,7 +37,7 @@ async fn a_machine_with_nothing_to_boot_accepts_and_is_never_ready() {
     let spec = VmSpec { kernel: None, initrd: None, append: String::new(), ..spec };
     let dir = Scratch::new();
     let manager = manager(dir.path(), spec, Duration::from_secs(3)).await;
-    manager.apply(&shop(), &[Action::Create { tier: Tier::Shadow }]);
+    manager.apply(&shop(), &[Action::create(Tier::Shadow)]);
     let address = until("it is made", || manager.snapshot().first()?.address).await;
     tokio::net::TcpStream::connect(address).await.expect("QEMU accepts");
     let error = until("it is given up", || {
@@ -58,7 +58,7 @@ async fn a_machine_is_ready_when_its_guest_answers_and_not_before() {
     let Some(spec) = guest("readiness of a guest") else { return };
     let dir = Scratch::new();
     let manager = manager(dir.path(), spec, Duration::from_secs(60)).await;
-    manager.apply(&shop(), &[Action::Create { tier: Tier::Shadow }]);
+    manager.apply(&shop(), &[Action::create(Tier::Shadow)]);
     let begun = Instant::now();
     let parked = loop {
         if let Some(one) = manager.snapshot().into_iter().find(|one| one.tier == Tier::Shadow) {

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use foreshadow_control::{
     DemandHorizon, Fact, Foreseen, Health, InstanceId, InstanceObservation, KernelSample, Meters,
-    MirrorSummary, Observation, Role, ServiceName, ServiceObservation, Tier, TrafficCounts,
-    Workload, sights,
+    MirrorSummary, Observation, PlaceName, Role, ServiceName, ServiceObservation, Tier,
+    TrafficCounts, Workload, sights,
 };
 use foreshadow_mirror::Mirrorer;
 use foreshadow_proxy::{DataPlane, InstanceDrain};
@@ -144,7 +144,9 @@ impl Observer {
         let spec = from.wiring.specs.iter().find(|spec| spec.name == *name);
         let configured = spec.into_iter().flat_map(|spec| spec.rules.iter().map(|r| &r.rule));
         let ordered = from.orders.rules.get(name).into_iter().flat_map(BTreeMap::values);
-        let sights = sights(configured.chain(ordered));
+        let mut sights = sights(configured.chain(ordered));
+        // Besides rules the size of a pool that shrinks looks that far.
+        sights.extend(spec.and_then(|spec| spec.sizing.sight()));
         let told = (
             from.long.points(name, moment.now_ms),
             from.long.foreseen(name, &sights, moment.now_ms),
@@ -250,13 +252,10 @@ impl Observer {
         for fact in facts {
             match fact {
                 Fact::TierReached { tier, .. } => *counts.steps.entry(*tier).or_default() += 1,
-                Fact::StepFailed { error, to, .. } => {
+                Fact::StepFailed { error, to, place, .. } => {
                     counts.steps_failed += 1;
-                    tracing::warn!(
-                        service = name.as_str(),
-                        to = to.as_str(),
-                        "step failed: {error}"
-                    );
+                    let (service, to) = (name.as_str(), to.as_str());
+                    tracing::warn!(service, to, %place, "step failed: {error}");
                 }
                 Fact::Exited { instance, detail, .. } => {
                     counts.exits += 1;
@@ -360,6 +359,7 @@ impl Drains {
         let Metered { health, meters, kernel, reported } = self.metered(primary.id);
         InstanceObservation {
             zone: primary.zone.clone(),
+            place: PlaceName::default(),
             capacity_rps: primary.capacity_rps,
             health,
             meters,
@@ -381,6 +381,7 @@ impl Drains {
             moving_to: shadow.moving_to,
             tier_age_ms: shadow.tier_age_ms,
             zone: shadow.zone.clone(),
+            place: shadow.place.clone(),
             health,
             meters,
             kernel,

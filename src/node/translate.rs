@@ -262,28 +262,35 @@ pub(super) fn mirror_policies(config: &config::Config) -> BTreeMap<ServiceName, 
     shadowed.collect()
 }
 
-/// The shadows of every service that has some; all processes are held by `host`.
+/// The shadows of every service that has some, in each of its places; all processes are held by `host`.
 pub(super) fn shadow_services(
     config: &config::Config,
     host: &Arc<shadow::ProcessHost>,
 ) -> Vec<shadow::ServiceShadows> {
-    let shadowed = config.services.iter().filter_map(|(name, service)| {
-        let shadows = service.shadows.as_ref()?;
-        let (provider, times) = providers::provider(&shadows.provider, host);
-        Some(shadow::ServiceShadows {
+    let shadowed = config
+        .services
+        .iter()
+        .filter_map(|(name, service)| Some((name, service.shadows.as_ref()?)));
+    let placed = shadowed
+        .flat_map(|(name, shadows)| shadows.places.iter().map(move |place| (name, shadows, place)));
+    let made = placed.map(|(name, shadows, place)| {
+        let (provider, times) = providers::provider(&place.provider, host);
+        shadow::ServiceShadows {
+            place: place.name.clone(),
             max: shadows.pool.max,
+            max_here: place.max,
             warm_cpu_percent: percent(times.warm_cpu),
             start_timeout: times.start_timeout,
             stop_timeout: times.stop_timeout,
-            zone: shadows.zone.clone(),
+            zone: place.zone.clone(),
             on_exit: match shadows.on_exit {
                 config::OnExit::Destroy => shadow::OnExit::Destroy,
                 config::OnExit::Keep => shadow::OnExit::Keep,
             },
             ..shadow::ServiceShadows::new(name.clone(), provider)
-        })
+        }
     });
-    shadowed.collect()
+    made.collect()
 }
 
 #[expect(

@@ -4,6 +4,7 @@
 //! them; the value is thrown away then.
 
 mod admin;
+mod alerts;
 mod docker;
 mod events;
 mod kubernetes;
@@ -59,6 +60,7 @@ pub(crate) fn config(raw: RawConfig, r: &mut Reader<'_>) -> Option<Config> {
         recording: raw.recording.value().map(|raw| recording(raw, r)),
         history: history(raw.history.value().unwrap_or_default(), r),
         audit: audit(raw.audit.value().unwrap_or_default(), r),
+        alerts: alerts::alerts(raw.alerts.value().unwrap_or_default(), r),
         services: services?,
         listeners,
         origins: r.take_origins(),
@@ -103,7 +105,7 @@ fn services(
         if let Some(mut raw) = raw.given() {
             let name = ServiceName::from(name.value.as_str());
             written.push((name.clone(), std::mem::take(&mut raw.value.rules)));
-            named.extend(providers::shared(&raw.value).map(|place| (name.clone(), place)));
+            named.extend(providers::shared(&name, &raw.value));
             services.insert(name, service::service(raw.value, listens, r));
         }
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use foreshadow_control::{PoolSpec, ServiceName};
+use foreshadow_control::{PlaceName, PoolSpec, ServiceName};
 
 use super::docker::docker;
 use super::kubernetes::kubernetes;
@@ -153,12 +153,31 @@ fn webhook(raw: RawWebhook, r: &mut Reader<'_>) -> WebhookProvider {
     }
 }
 
-/// Where a service names a place that others may share, with whether stands beside it what all services
-/// there must have in common.
-pub(super) fn shared(service: &RawService) -> Option<(Place, bool)> {
-    let Field::Given(shadows) = &service.shadows else { return None };
-    let Field::Given(provider) = &shadows.value.provider else { return None };
-    match &provider.value {
+/// Where a service names what others may share, with its place of shadows, and whether stands beside it
+/// what all services there must have in common.
+pub(super) type Named = (ServiceName, PlaceName, (Place, bool));
+
+/// What of a service others may share.
+pub(super) fn shared(name: &ServiceName, service: &RawService) -> Vec<Named> {
+    let Field::Given(shadows) = &service.shadows else { return Vec::new() };
+    let mut found = Vec::new();
+    let mut note = |place: PlaceName, provider: &Field<RawProvider>| {
+        let Field::Given(provider) = provider else { return };
+        found.extend(shared_at(&provider.value).map(|shared| (name.clone(), place, shared)));
+    };
+    note(PlaceName::default(), &shadows.value.provider);
+    if let Field::Given(places) = &shadows.value.places {
+        for (place, raw) in &places.value.0 {
+            if let Field::Given(raw) = raw {
+                note(PlaceName::from(place.value.as_str()), &raw.value.provider);
+            }
+        }
+    }
+    found
+}
+
+fn shared_at(provider: &RawProvider) -> Option<(Place, bool)> {
+    match provider {
         RawProvider::Webhook(webhook) => {
             let Field::Given(webhook) = &**webhook else { return None };
             let Field::Given(url) = &webhook.value.url else { return None };
@@ -178,13 +197,14 @@ pub(super) fn shared(service: &RawService) -> Option<(Place, bool)> {
 /// they share its connections. `named` is where services name one, as [`shared`] finds it.
 pub(super) fn one_way_each(
     services: &BTreeMap<ServiceName, Service>,
-    named: &[(ServiceName, (Place, bool))],
+    named: &[Named],
     r: &mut Reader<'_>,
 ) {
     let (mut tokens, mut files) = (BTreeMap::new(), BTreeMap::new());
-    for (name, (place, given)) in named {
+    for (name, of_shadows, (place, given)) in named {
         let shadows = services.get(name).and_then(|service| service.shadows.as_ref());
-        let (found, kinds) = match shadows.map(|shadows| &shadows.provider) {
+        let provider = shadows.and_then(|shadows| shadows.place(of_shadows));
+        let (found, kinds) = match provider.map(|place| &place.provider) {
             Some(Provider::Webhook(webhook)) => {
                 let token = webhook.token.as_ref().map(|token| token.secret().expose());
                 let at = webhook.url.to_string();

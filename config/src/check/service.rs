@@ -10,19 +10,19 @@ use foreshadow_control::{Capacity, Mode, Objective, QuantileSpec, WeightSpec};
 use super::metrics::metrics;
 use super::range::{self, DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS};
 use super::scaling::scaling;
-use super::shadows::shadows;
+use super::shadows::{amount, shadows};
 use super::signals::{forecast_with, signals};
 use super::{events, items};
 use crate::raw::{
-    BackendAddress, CheckKind, Either, Factor, FilePath, List, RawEjection, RawForecast, RawHealth,
-    RawObjective, RawPrimary, RawQuantiles, RawRetries, RawService, RawTimeouts, RawWeights, Share,
-    Time,
+    BackendAddress, CheckKind, Either, Factor, FilePath, List, RawCost, RawEjection, RawForecast,
+    RawHealth, RawObjective, RawPrimary, RawQuantiles, RawRetries, RawService, RawTimeouts,
+    RawWeights, Share, Time,
 };
 use crate::reader::{At, Field, Place, Problem, Reader};
 use crate::units::{self, control::LATENCY_KEYS};
 use crate::{
-    Ejection, Forecast, Health, HealthCheck, Primary, Provider, Retries, RetryOn, Service, Shadows,
-    Signal, StatusRange, Timeouts,
+    Cost, Ejection, Forecast, Health, HealthCheck, Primary, Provider, Retries, RetryOn, Service,
+    Shadows, Signal, StatusRange, Timeouts,
 };
 
 /// What instances are filled to unless the file says it. What is learned of a capacity is uncertain;
@@ -42,14 +42,16 @@ pub(super) fn service(raw: RawService, listens: &[SocketAddr], r: &mut Reader<'_
     let health_is_read = !matches!(raw.health, Field::Invalid);
     let health = health(raw.health.value().unwrap_or_default(), r);
     let shadows_place = place(&raw.shadows).cloned();
-    let shadows = raw.shadows.value().map(|raw| shadows(raw, r));
+    let primaries = primaries(raw.primaries, listens, !raw.scaling.is_absent(), r);
+    let count = u32::try_from(primaries.len()).unwrap_or(u32::MAX);
+    let shadows = raw.shadows.value().map(|raw| shadows(raw, count, shadows_place.as_ref(), r));
+    let cost = cost(raw.cost, r);
     if let (Some(place), Some(shadows), true) = (&shadows_place, &shadows, health_is_read) {
         answers(shadows, &health, place, r);
     }
     let target_utilisation = range::share(raw.target_utilisation, 0.01..=1.0, usual, r);
-    let finds_primaries = !raw.scaling.is_absent();
     Service {
-        primaries: primaries(raw.primaries, listens, finds_primaries, r),
+        primaries,
         group: raw.group.value().map(|group| group.0),
         objective: objective(raw.objective, r),
         capacity,
@@ -58,7 +60,8 @@ pub(super) fn service(raw: RawService, listens: &[SocketAddr], r: &mut Reader<'_
         mode: raw.mode.value().map_or(Mode::Advise, |mode| mode.0),
         shadows,
         scaling: raw.scaling.value().map(|raw| scaling(raw, target_utilisation, r)),
-        forecast: forecast(raw.forecast.value().unwrap_or_default(), capacity, &signals, r),
+        cost,
+        forecast: forecast(raw.forecast.value().unwrap_or_default(), (capacity, cost), &signals, r),
         feedback: raw.feedback.value().is_none_or(|feedback| feedback.0),
         rules: Vec::new(),
         signals,
@@ -145,7 +148,8 @@ fn objective(field: Field<RawObjective>, r: &mut Reader<'_>) -> Objective {
 /// QEMU itself accepts connections for a machine, even for one that is stopped or has not booted: only an
 /// answer comes from the guest.
 fn answers(shadows: &Shadows, health: &Health, place: &Place, r: &mut Reader<'_>) {
-    if matches!(shadows.provider, Provider::Vm(_)) && health.check == HealthCheck::Tcp {
+    if shadows.providers().any(|p| matches!(p, Provider::Vm(_))) && health.check == HealthCheck::Tcp
+    {
         let found = "virtual machines beside a health check that only connects";
         let problem = Problem::new(found, "a check that asks, such as health: { path: / }");
         let help = "qemu accepts connections for a machine that has not booted yet, so it would be \
@@ -226,7 +230,7 @@ pub(super) fn at_most(at: At<Time>, limit: Duration, name: &str, r: &mut Reader<
 
 fn forecast(
     raw: RawForecast,
-    capacity: Capacity,
+    (capacity, cost): (Capacity, Option<Cost>),
     signals: &BTreeMap<String, Signal>,
     r: &mut Reader<'_>,
 ) -> Forecast {
@@ -246,7 +250,7 @@ fn forecast(
     let quantiles = raw.quantiles.given();
     let place = quantiles.as_ref().map(|at| at.place.clone());
     let raw_quantiles = quantiles.map(|at| at.value).unwrap_or_default();
-    let quantiles = quantiles_of(raw_quantiles, raw.violation_cost, capacity, r);
+    let quantiles = quantiles_of(raw_quantiles, raw.violation_cost, (capacity, cost), r);
     let QuantileSpec { prepare, warm, commit } = quantiles;
     if let Some(place) = place
         && (commit > warm || warm > prepare)
@@ -288,15 +292,20 @@ fn network(field: Field<FilePath>, r: &mut Reader<'_>) -> Option<PathBuf> {
 /// leave room.
 fn quantiles_of(
     raw: RawQuantiles,
-    cost: Field<Factor>,
-    capacity: Capacity,
+    violation: Field<Factor>,
+    (capacity, cost): (Capacity, Option<Cost>),
     r: &mut Reader<'_>,
 ) -> QuantileSpec {
-    let usual = match (cost.is_absent(), capacity) {
-        (true, Capacity::Learned) => QuantileSpec::LEARNED,
-        _ => {
+    if let (Field::Given(violation), Some(_)) = (&violation, cost) {
+        let found = "violation_cost beside cost of the service";
+        r.report(&violation.place, Problem::new(found, "one of the two"));
+    }
+    let usual = match (violation.is_absent(), capacity, cost) {
+        (_, _, Some(cost)) => QuantileSpec::of_cost(cost.violation()),
+        (true, Capacity::Learned, None) => QuantileSpec::LEARNED,
+        (_, _, None) => {
             let usual = QuantileSpec::VIOLATION_COST;
-            QuantileSpec::of_cost(range::factor(cost, 0.1..=1_000.0, usual, r))
+            QuantileSpec::of_cost(range::factor(violation, 0.1..=1_000.0, usual, r))
         }
     };
     let mut level = |field: Field<Share>| {
@@ -312,6 +321,19 @@ fn quantiles_of(
         warm: warm_level,
         commit: commit.unwrap_or(usual.commit.min(warm_level)),
     }
+}
+
+/// None where it is not given, or not whole, which was reported.
+fn cost(field: Field<RawCost>, r: &mut Reader<'_>) -> Option<Cost> {
+    const LEAST: f64 = 1e-9;
+    let raw = field.given()?.value;
+    if raw.per_hour.is_absent() || raw.violation_per_second.is_absent() {
+        return None;
+    }
+    Some(Cost {
+        per_hour: amount(raw.per_hour, LEAST, r),
+        violation_per_second: amount(raw.violation_per_second, LEAST, r),
+    })
 }
 
 fn weights(raw: RawWeights, r: &mut Reader<'_>) -> WeightSpec {

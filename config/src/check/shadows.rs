@@ -1,20 +1,46 @@
-//! Shadows: pools that fit.
+//! Shadows: places that can be told apart, pools that fit.
 
-use foreshadow_control::PoolSpec;
+use foreshadow_control::{Kept, PlaceName, PoolSpec, SizingSpec};
 
-use super::{providers, range};
-use crate::raw::{Count, RawPool, RawShadows};
-use crate::reader::{Field, Problem, Reader};
-use crate::{Mirror, OnExit, Shadows};
+use super::range::{self, MINUTE_MS};
+use super::{is_name, providers};
+use crate::raw::{Amount, Count, KeptCount, Map, RawPlace, RawPool, RawProvider, RawShadows, Read};
+use crate::reader::{At, Field, Place as Position, Problem, Reader, quote};
+use crate::{Mirror, OnExit, Place, Shadows};
 
-pub(super) fn shadows(raw: RawShadows, r: &mut Reader<'_>) -> Shadows {
-    let pool = pool(raw.pool, r);
-    let provider = providers::provider(raw.provider.value().unwrap_or_default(), pool, r);
+/// Most places of a service: each has a provider with tasks and lists of its own.
+const MOST_PLACES: usize = 16;
+/// A larger amount is a slip of the pen.
+const MOST_COST: f64 = 1e9;
+
+/// Checks the shadows of a service with so many `primaries`; `at` is where they stand.
+pub(super) fn shadows(
+    raw: RawShadows,
+    primaries: u32,
+    at: Option<&Position>,
+    r: &mut Reader<'_>,
+) -> Shadows {
+    let (pool, sizing) = pool(raw.pool, primaries, r);
+    let are_named = !raw.places.is_absent();
+    if let (Field::Given(places), false) = (&raw.places, raw.provider.is_absent()) {
+        let problem = Problem::new("places beside provider", "one of the two");
+        r.report(&places.place, problem.help("write the provider into a place"));
+    }
+    if let (Field::Given(zone), true) = (&raw.zone, are_named) {
+        let problem = Problem::new("zone beside places", "a zone in each place");
+        r.report(&zone.place, problem);
+    }
+    let places = match raw.places {
+        Field::Absent => vec![only_place(raw.provider, raw.zone, pool, at, r)],
+        Field::Given(At { value, place }) => named_places(value, &place, pool, r),
+        Field::Invalid => Vec::new(),
+    };
     let mirror = raw.mirror.value().unwrap_or_default();
     Shadows {
-        provider,
+        places,
+        are_named,
         pool,
-        zone: raw.zone.value().map_or_else(String::new, |zone| zone.0),
+        sizing,
         mirror: Mirror {
             share: range::share(mirror.share, 0.0..=1.0, 0.05, r),
             max_in_flight: range::size(mirror.max_in_flight, 0..=65_536, 16, r),
@@ -23,32 +49,142 @@ pub(super) fn shadows(raw: RawShadows, r: &mut Reader<'_>) -> Shadows {
     }
 }
 
-fn pool(field: Field<RawPool>, r: &mut Reader<'_>) -> PoolSpec {
+/// The one place of shadows that have a provider and no places.
+fn only_place(
+    provider: Field<RawProvider>,
+    zone: Field<crate::raw::Text>,
+    pool: PoolSpec,
+    at: Option<&Position>,
+    r: &mut Reader<'_>,
+) -> Place {
+    if let (true, Some(at)) = (provider.is_absent(), at) {
+        let problem = Problem::new("no \"provider\"", RawProvider::form());
+        r.report(at, problem.help("or several of them, by name, under places"));
+    }
+    Place {
+        name: PlaceName::default(),
+        provider: providers::provider(provider.value().unwrap_or_default(), pool, r),
+        zone: zone.value().map_or_else(String::new, |zone| zone.0),
+        max: None,
+        spare: None,
+        cost_per_hour: None,
+        latency: std::time::Duration::ZERO,
+    }
+}
+
+fn named_places(
+    map: Map<RawPlace>,
+    at: &Position,
+    pool: PoolSpec,
+    r: &mut Reader<'_>,
+) -> Vec<Place> {
+    if map.0.is_empty() || map.0.len() > MOST_PLACES {
+        let expected = format!("1 to {MOST_PLACES} places");
+        r.report(at, Problem::new(format!("{} places", map.0.len()), expected));
+    }
+    let mut places: Vec<Place> = Vec::new();
+    for (name, raw) in map.0 {
+        if !is_name(&name.value) {
+            let found = format!("the name {}", quote(&name.value));
+            let expected = "1 to 63 letters, digits, -, _ or ., beginning with a letter or digit";
+            r.report(&name.place, Problem::new(found, expected));
+        }
+        let Some(raw) = raw.value() else { continue };
+        places.push(named_place(&name.value, raw, pool, r));
+    }
+    places.sort_by(|a, b| a.name.cmp(&b.name));
+    places
+}
+
+fn named_place(name: &str, raw: RawPlace, pool: PoolSpec, r: &mut Reader<'_>) -> Place {
+    let mut bound =
+        |field: Field<Count>| (!field.is_absent()).then(|| range::count(field, 0..=1000_u32, 0, r));
+    let (max, spare) = (bound(raw.max), bound(raw.spare));
+    // Of the pool as far as it can be in this place.
+    let here = PoolSpec { max: pool.max.min(max.unwrap_or(pool.max)), ..pool };
+    Place {
+        name: PlaceName::from(name),
+        provider: providers::provider(raw.provider.value().unwrap_or_default(), here, r),
+        zone: raw.zone.value().map_or_else(String::new, |zone| zone.0),
+        max,
+        spare,
+        cost_per_hour: (!raw.cost_per_hour.is_absent()).then(|| amount(raw.cost_per_hour, 0.0, r)),
+        latency: range::time(raw.latency, 0..=10 * MINUTE_MS, 0, r),
+    }
+}
+
+/// An amount of money, above `least` where that is not 0.
+pub(super) fn amount(field: Field<Amount>, least: f64, r: &mut Reader<'_>) -> f64 {
+    let Some(at) = field.given() else { return least };
+    let amount = at.value.0;
+    if amount < least || amount > MOST_COST {
+        let expected = format!("{least} to {MOST_COST}");
+        r.report(&at.place, Problem::new(amount.to_string(), expected));
+        return least;
+    }
+    amount
+}
+
+fn pool(field: Field<RawPool>, primaries: u32, r: &mut Reader<'_>) -> (PoolSpec, SizingSpec) {
     let raw = field.value().unwrap_or_default();
     let place = match &raw.max {
         Field::Given(at) => Some(at.place.clone()),
         _ => None,
     };
-    let given = |field: &Field<Count>| match field {
-        Field::Given(at) => u32::try_from(at.value.0).unwrap_or(u32::MAX),
+    let given = |field: &Field<KeptCount>| match field {
+        Field::Given(at) => at.value.0.of(primaries),
         _ => 0,
     };
     let wanted = [&raw.shadow, &raw.warm, &raw.full].map(given);
     let wanted = wanted.into_iter().fold(0, u32::saturating_add);
-    let max = range::count(raw.max, 1..=1000, wanted.clamp(4, 1000), r);
+    let (least, min_place) = (given(&raw.min), position(&raw.min));
+    let max = range::count(raw.max, 1..=1000, wanted.max(least).clamp(4, 1000), r);
     // Defaults give way to a small bound; only figures that were written can exceed it.
     let spare = max.saturating_sub(wanted);
     let warm_default = if raw.warm.is_absent() { spare.min(1) } else { 0 };
     let shadow_default = (spare - warm_default).min(1);
-    let shadow = range::count(raw.shadow, 0..=1000, shadow_default, r);
-    let warm = range::count(raw.warm, 0..=1000, warm_default, r);
-    let full = range::count(raw.full, 0..=1000, 0, r);
+    let (shadow, shadow_share) = kept(raw.shadow, shadow_default, primaries, r);
+    let (warm, warm_share) = kept(raw.warm, warm_default, primaries, r);
+    let (full, full_share) = kept(raw.full, 0, primaries, r);
+    let min = raw.min.given().map(|at| at.value.0);
+    let all = shadow.saturating_add(warm).saturating_add(full);
     if let Some(place) = place
-        && max < shadow + warm + full
+        && max < all
     {
-        let kept = shadow + warm + full;
-        let expected = format!("at least {kept}: shadow {shadow} + warm {warm} + full {full}");
+        let expected = format!("at least {all}: shadow {shadow} + warm {warm} + full {full}");
         r.report(&place, Problem::new(max.to_string(), expected));
     }
-    PoolSpec { shadow, warm, full, max }
+    if let Some(place) = min_place.filter(|_| least > max) {
+        let found = format!("{least} for {primaries} primaries");
+        r.report(&place, Problem::new(found, format!("at most the pool's max, {max}")));
+    }
+    let sizing = SizingSpec { min, shadow_share, warm_share, full_share };
+    (PoolSpec { shadow, warm, full, max }, sizing)
+}
+
+fn position<T>(field: &Field<T>) -> Option<Position> {
+    match field {
+        Field::Given(at) => Some(at.place.clone()),
+        _ => None,
+    }
+}
+
+/// How many are kept for so many primaries, and the share of them where it is one.
+fn kept(
+    field: Field<KeptCount>,
+    default: u32,
+    primaries: u32,
+    r: &mut Reader<'_>,
+) -> (u32, Option<f64>) {
+    let Some(at) = field.given() else { return (default, None) };
+    let kept = at.value.0;
+    let count = kept.of(primaries);
+    if count > 1000 {
+        r.report(&at.place, Problem::new(count.to_string(), "at most 1000"));
+        return (default, None);
+    }
+    match kept {
+        Kept::Count(_) => (count, None),
+        Kept::Share(share) => (count, Some(share)),
+    }
 }

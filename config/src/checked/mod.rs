@@ -6,6 +6,7 @@
 mod address;
 mod admin;
 mod ahead;
+mod alerts;
 mod audit;
 mod calendar;
 mod docker;
@@ -37,6 +38,7 @@ use serde::Serialize;
 pub use address::{Cidr, CidrError};
 pub(crate) use admin::MASK;
 pub use admin::{Admin, AdminAddress, NamedToken, Role, Secret, Token};
+pub use alerts::{AlertWebhook, Alerts};
 pub use audit::{Audit, AuditKey};
 pub(crate) use calendar::{Events, of_calendar};
 pub use docker::{
@@ -61,7 +63,7 @@ pub use service::{
     Ejection, Forecast, Health, HealthCheck, Primary, Retries, RetryOn, Service, StatusRange,
     Timeouts,
 };
-pub use shadows::{Mirror, OnExit, Shadows};
+pub use shadows::{Cost, Mirror, OnExit, Place, Shadows};
 pub(crate) use shown::{Origins, may_hold_secret};
 pub use signals::{Signal, SignalSource};
 pub use vm::{Accel, VmProvider};
@@ -100,6 +102,8 @@ pub struct Config {
     pub history: History,
     /// The record of every action.
     pub audit: Audit,
+    /// Who is told of alerts.
+    pub alerts: Alerts,
     #[serde(skip)]
     pub(crate) origins: Origins,
 }

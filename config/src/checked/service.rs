@@ -13,7 +13,7 @@ use serde::{Serialize, Serializer};
 
 use super::ahead;
 use super::{
-    CalendarFile, EventRule, Metrics, Occurrence, RecurringEvent, Scaling, Shadows, Signal,
+    CalendarFile, Cost, EventRule, Metrics, Occurrence, RecurringEvent, Scaling, Shadows, Signal,
 };
 use crate::units;
 
@@ -44,6 +44,9 @@ pub struct Service {
     /// How its primaries are scaled; absent: not by Foreshadow.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scaling: Option<Scaling>,
+    /// What shadows and the want of them cost, where the file says it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cost: Option<Cost>,
     /// How demand is forecast and which quantile starts what.
     pub forecast: Forecast,
     /// Whether thresholds move with what became of earlier decisions.
@@ -91,6 +94,10 @@ impl Service {
             capacity: self.capacity,
             target_utilisation: self.target_utilisation,
             pool: self.shadows.as_ref().map(|shadows| shadows.pool),
+            places: self.shadows.as_ref().map_or_else(Vec::new, |shadows| {
+                shadows.place_specs(self.cost.map_or(0.0, |cost| cost.per_hour))
+            }),
+            sizing: self.shadows.as_ref().map_or_else(Default::default, |shadows| shadows.sizing),
             quantiles: self.forecast.quantiles,
             weights: self.weights,
             horizon_ms: units::duration::to_ms(self.forecast.horizon),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::{Config, MASK, Provider};
+use super::{Config, MASK, Provider, Shadows};
 
 /// Which values came out of `${VAR}`, by their path in the configuration.
 ///
@@ -113,41 +113,54 @@ fn cover_secrets(shown: &mut Value) {
             *token = Value::String(MASK.to_owned());
         }
     }
+    if let Some(token @ Value::String(_)) = shown.pointer_mut("/alerts/webhook/token") {
+        *token = Value::String(MASK.to_owned());
+    }
+    let headers = shown.pointer_mut("/alerts/webhook/headers").and_then(Value::as_object_mut);
+    for value in headers.into_iter().flat_map(|headers| headers.values_mut()) {
+        *value = Value::String(MASK.to_owned());
+    }
     for service in shown["services"].as_object_mut().into_iter().flat_map(|s| s.values_mut()) {
-        for kind in ["process", "exec", "docker", "kubernetes"] {
-            cover_command(service, &format!("/shadows/provider/{kind}"));
+        if let Some(only) = service.pointer_mut("/shadows/provider") {
+            cover_provider(only);
         }
-        let template = service.pointer_mut("/shadows/provider/kubernetes/template/spec");
-        template.into_iter().for_each(cover_pod);
-        let args = service.pointer_mut("/shadows/provider/vm/args");
-        cover_flags(args.and_then(Value::as_array_mut).map_or(&mut [][..], |args| args));
-        if let Some(Value::String(line)) = service.pointer_mut("/shadows/provider/vm/append") {
-            let mut words: Vec<Value> = line.split(' ').map(Value::from).collect();
-            cover_flags(&mut words);
-            let words: Vec<&str> = words.iter().filter_map(Value::as_str).collect();
-            *line = words.join(" ");
+        let places = service.pointer_mut("/shadows/places").and_then(Value::as_object_mut);
+        for place in places.into_iter().flat_map(|places| places.values_mut()) {
+            place.get_mut("provider").into_iter().for_each(cover_provider);
         }
-        for place in ["/shadows/provider/webhook/token", "/scaling/by/webhook/token"] {
-            if let Some(token @ Value::String(_)) = service.pointer_mut(place) {
-                *token = Value::String(MASK.to_owned());
-            }
+        if let Some(scaler) = service.pointer_mut("/scaling/by") {
+            cover_provider(scaler);
         }
-        cover_command(service, "/scaling/by/exec");
     }
 }
 
-/// Covers the environment of what is run at a place, the options of its log, and what flags of its
-/// command have for secrets.
-fn cover_command(service: &mut Value, place: &str) {
-    for table in ["env", "log/options"] {
-        let table = service.pointer_mut(&format!("{place}/{table}"));
-        let values = table.and_then(Value::as_object_mut);
-        for value in values.into_iter().flat_map(|table| table.values_mut()) {
-            *value = Value::String(MASK.to_owned());
+/// Covers what is a secret in a provider of shadows, or in what scales primaries.
+fn cover_provider(provider: &mut Value) {
+    for kind in ["process", "exec", "docker", "kubernetes"] {
+        for table in ["env", "log/options"] {
+            let table = provider.pointer_mut(&format!("/{kind}/{table}"));
+            let values = table.and_then(Value::as_object_mut);
+            for value in values.into_iter().flat_map(|table| table.values_mut()) {
+                *value = Value::String(MASK.to_owned());
+            }
         }
+        let command = provider.pointer_mut(&format!("/{kind}/command"));
+        cover_flags(command.and_then(Value::as_array_mut).map_or(&mut [][..], |c| c));
     }
-    let command = service.pointer_mut(&format!("{place}/command"));
-    cover_flags(command.and_then(Value::as_array_mut).map_or(&mut [][..], |c| c));
+    let template = provider.pointer_mut("/kubernetes/template/spec");
+    template.into_iter().for_each(cover_pod);
+    let args = provider.pointer_mut("/vm/args");
+    cover_flags(args.and_then(Value::as_array_mut).map_or(&mut [][..], |args| args));
+    if let Some(Value::String(line)) = provider.pointer_mut("/vm/append") {
+        let mut words: Vec<Value> = line.split(' ').map(Value::from).collect();
+        cover_flags(&mut words);
+        let words: Vec<&str> = words.iter().filter_map(Value::as_str).collect();
+        *line = words.join(" ");
+    }
+    let token = provider.pointer_mut("/webhook/token");
+    if let Some(token @ Value::String(_)) = token {
+        *token = Value::String(MASK.to_owned());
+    }
 }
 
 impl Config {
@@ -159,17 +172,23 @@ impl Config {
     pub fn secrets(&self) -> Vec<String> {
         let mut found = Vec::new();
         let tokens = self.admin.every_token().map(|(_, _, secret)| secret);
-        let webhooks = self.services.values().filter_map(|service| {
-            match &service.shadows.as_ref()?.provider {
-                Provider::Webhook(webhook) => Some(webhook.token.as_ref()?.secret()),
-                _ => None,
-            }
+        let shadows = self.services.values().filter_map(|service| service.shadows.as_ref());
+        let webhooks = shadows.flat_map(Shadows::providers).filter_map(|provider| match provider {
+            Provider::Webhook(webhook) => Some(webhook.token.as_ref()?.secret()),
+            _ => None,
         });
         let scalers =
             self.services.values().filter_map(|service| service.scaling.as_ref()?.token());
         let webhooks = webhooks.chain(scalers.map(super::Token::secret));
         let key = self.audit.key.iter().map(|key| &key.secret);
-        found.extend(tokens.chain(webhooks).chain(key).map(|secret| secret.expose().to_owned()));
+        let alerts = self.alerts.webhook.as_ref();
+        let told = alerts.and_then(|webhook| webhook.token.as_ref()).map(crate::Token::secret);
+        // Whatever they are called: nothing but a secret or a name is put there.
+        let headers = alerts.into_iter().flat_map(|webhook| webhook.headers.values());
+        found.extend(headers.filter(|value| value.len() >= 8).cloned());
+        found.extend(
+            tokens.chain(webhooks).chain(key).chain(told).map(|secret| secret.expose().to_owned()),
+        );
         let plain = serde_json::to_value(self).expect("plain values have a form in JSON");
         let mut covered = plain.clone();
         cover_secrets(&mut covered);

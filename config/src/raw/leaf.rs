@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use foreshadow_control::Capacity;
+use foreshadow_control::{Capacity, Kept};
 
 use crate::reader::Scalar;
 use crate::units;
@@ -146,6 +146,28 @@ leaf! {
         other => other.text().and_then(units::percent::parse),
     },
     |wrong| matches!(wrong, Scalar::Integer(_) | Scalar::Float(_)).then_some("add the % sign")
+}
+
+leaf! {
+    /// How many are kept: a number, or a share of the primaries.
+    KeptCount(Kept), "a whole number, or a share of the primaries such as 50%",
+    { "anyOf": [
+        { "type": "integer", "minimum": 0 },
+        { "type": "string", "pattern": "^[0-9.]+%$|\\$\\{" },
+    ] },
+    |scalar| match scalar.integer() {
+        Some(count) => u32::try_from(count).ok().map(Kept::Count),
+        None => scalar.text().and_then(units::percent::parse).map(Kept::Share),
+    },
+    |wrong| wrong.is_number_in_quotes().then_some(QUOTES)
+}
+
+leaf! {
+    /// An amount of money, in any unit.
+    Amount(f64), "a number, such as 0.25",
+    { "anyOf": [{ "type": "number", "minimum": 0 }, { "type": "string", "pattern": "\\$\\{" }] },
+    |scalar| scalar.number().filter(|amount| *amount >= 0.0),
+    |wrong| wrong.is_number_in_quotes().then_some(QUOTES)
 }
 
 leaf! {

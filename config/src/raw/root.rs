@@ -4,8 +4,8 @@ use foreshadow_control::Mode;
 
 use super::read::table;
 use super::{
-    AdminPlace, Bytes, Count, Either, FilePath, Flag, List, Map, OneOf, RawListener, RawService,
-    Switch, Text, Time, TokenText, VariableName,
+    AdminPlace, Bytes, Count, Either, EndpointText, FilePath, Flag, List, Map, OneOf, RawListener,
+    RawService, Switch, Text, Time, TokenText, VariableName,
 };
 use crate::{LogFormat, LogLevel, Role};
 
@@ -39,6 +39,33 @@ table! {
         history: RawHistory,
         /// The record of every action, chained by hashes.
         audit: RawAudit,
+        /// Who is told of alerts besides the log, the metrics and the API.
+        alerts: RawAlerts,
+    }
+}
+
+table! {
+    /// Who is told of alerts.
+    RawAlerts {
+        /// An endpoint that is told when an alert begins and when it ends, see docs/alerts.md. Default: none.
+        webhook: RawAlertWebhook,
+    }
+}
+
+table! {
+    /// An endpoint for alerts: one POST with JSON when one begins, one when it ends.
+    RawAlertWebhook {
+        /// Where it is: http://HOST:PORT, perhaps with a path, or unix:/PATH.
+        url: EndpointText = required,
+        /// The bearer token that is sent: a table that says where to find it, or the token itself. Default:
+        /// none.
+        token: Either<TokenText, RawToken>,
+        /// Further headers by name, at most 16. Their values are shown nowhere.
+        headers: Map<Text>,
+        /// Longest time for one answer, 100ms to 1m. Default: 5s.
+        timeout: Time,
+        /// For how long it is tried again to tell of an alert, 1s to 1d. Default: 1h.
+        give_up: Time,
     }
 }
 

@@ -2,9 +2,9 @@
 
 use super::read::table;
 use super::{
-    BackendAddress, CapacityChoice, CheckKind, Count, Either, Factor, FilePath, HostHeader, List,
-    Map, ModeName, OneOf, Rate, RawMetrics, RawScaling, RawShadows, RawSignal, RuleText, Share,
-    Slew, Status, Switch, Text, Time, UrlTarget,
+    Amount, BackendAddress, CapacityChoice, CheckKind, Count, Either, Factor, FilePath, HostHeader,
+    List, Map, ModeName, OneOf, Rate, RawMetrics, RawScaling, RawShadows, RawSignal, RuleText,
+    Share, Slew, Status, Switch, Text, Time, UrlTarget,
 };
 use crate::RetryOn;
 
@@ -34,6 +34,9 @@ table! {
         shadows: RawShadows,
         /// How the primaries themselves are scaled. Default: not by Foreshadow.
         scaling: RawScaling,
+        /// What shadows and the want of them cost: the quantiles that start steps follow from it, in place
+        /// of forecast.violation_cost, and the choice between places.
+        cost: RawCost,
         /// How demand is forecast and which quantile starts what.
         forecast: RawForecast,
         /// Whether the quantiles that start steps move with what became of earlier steps, see
@@ -112,6 +115,16 @@ table! {
         rise: Count,
         /// Failed checks in a row until an instance is down, 1 to 100. Default: 2.
         fall: Count,
+    }
+}
+
+table! {
+    /// What shadows and the want of them cost, both in the same unit.
+    RawCost {
+        /// What a full shadow costs per hour, above 0.
+        per_hour: Amount = required,
+        /// What a second without a shadow that is needed costs, above 0.
+        violation_per_second: Amount = required,
     }
 }
 

@@ -26,7 +26,7 @@ fn commits(scene: &Scene<'_>) -> Vec<Ordered> {
         let shadow = scene.shadows().find(|m| m.id() == id)?;
         let from = shadow.seen.tier;
         // What was announced is no forecast.
-        let by_event = scene.commit_asked(from).event.is_some();
+        let by_event = scene.commit_asked_of(id, from).event.is_some();
         if !matches!(law, Law::Commit | Law::ReactiveFloor) || by_event {
             return None;
         }
@@ -36,7 +36,7 @@ fn commits(scene: &Scene<'_>) -> Vec<Ordered> {
             step: Step::Commit,
             rank,
             instance: Some(id),
-            lead_ms: scene.commit_lead_ms(from),
+            lead_ms: scene.commit_lead_ms_of(id, from),
             blamed: [false, rested && from == Tier::Shadow, rested],
         })
     };

@@ -63,7 +63,7 @@ impl Sight {
 }
 
 impl Foreseen {
-    fn sight(&self) -> Sight {
+    pub(crate) fn sight(&self) -> Sight {
         Sight { ahead_ms: self.ahead_ms, quantile: self.quantile }
     }
 }

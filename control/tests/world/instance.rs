@@ -1,8 +1,8 @@
 //! One instance: a queue in front of slots that are slow while it is cold.
 
 use foreshadow_control::{
-    Health, InstanceId, InstanceObservation, LatencySummary, Meters, MirrorSummary, ResourceSample,
-    Role, Tier,
+    Health, InstanceId, InstanceObservation, LatencySummary, Meters, MirrorSummary, PlaceName,
+    ResourceSample, Role, Tier,
 };
 
 /// What became of the requests.
@@ -32,6 +32,8 @@ pub(crate) struct Instance {
     pub(crate) health: Health,
     pub(crate) mirror: Option<MirrorSummary>,
     pub(crate) resources: Option<ResourceSample>,
+    pub(crate) zone: String,
+    pub(crate) place: PlaceName,
     /// Multiplies service times.
     pub(crate) slowness: f64,
     busy_until_ms: Vec<f64>,
@@ -50,6 +52,8 @@ impl Instance {
             health: Health::Up,
             mirror: None,
             resources: None,
+            zone: String::new(),
+            place: PlaceName::default(),
             slowness: 1.0,
             busy_until_ms: vec![0.0; slots],
             pending: Vec::new(),
@@ -123,6 +127,8 @@ impl Instance {
             meters,
             mirror: self.mirror,
             resources: self.resources,
+            zone: self.zone.clone(),
+            place: self.place.clone(),
             ..InstanceObservation::idle(id, self.role, self.tier)
         }
     }

@@ -1,14 +1,17 @@
 //! The world: instances that queue and warm up, a provider that takes its time, a proxy that
 //! follows the weights.
 
+mod sites;
+
 use std::collections::BTreeMap;
 
 use foreshadow_control::{
-    Action, Announced, Capacity, Controller, DemandForecast, DemandHorizon, Fact, Health,
-    InstanceId, InstanceObservation, Mode, Objective, Observation, Plan, PoolSpec, QuantileSpec,
-    Role, ServiceName, ServiceObservation, ServiceSpec, Tier, WeightSpec,
+    Action, Announced, Capacity, Controller, DemandForecast, DemandHorizon, Fact, Foreseen, Health,
+    InstanceId, InstanceObservation, Mode, Objective, Observation, PlaceName, Plan, PoolSpec,
+    QuantileSpec, Role, ServiceName, ServiceObservation, ServiceSpec, Tier, WeightSpec,
 };
 
+pub(crate) use self::sites::Site;
 use crate::instance::Instance;
 pub(crate) use crate::instance::Outcome;
 use crate::random::Random;
@@ -29,6 +32,8 @@ pub(crate) fn spec() -> ServiceSpec {
         capacity: Capacity::Learned,
         target_utilisation: 0.7,
         pool: Some(PoolSpec { shadow: 1, warm: 1, full: 0, max: 4 }),
+        places: Vec::new(),
+        sizing: foreshadow_control::SizingSpec::default(),
         quantiles: QuantileSpec { prepare: 0.9, warm: 0.5, commit: 0.25 },
         weights: WeightSpec { slew_per_s: 0.5, hysteresis: 0.02 },
         horizon_ms: 30_000,
@@ -104,6 +109,9 @@ pub(crate) struct World {
     pub(crate) kill_switch: bool,
     pub(crate) activate: u32,
     pub(crate) provider: Provider,
+    pub(crate) sites: BTreeMap<PlaceName, Site>,
+    /// What curves say as far as they see, in every tick.
+    pub(crate) foreseen: Vec<Foreseen>,
     /// Announced events: start, end, lift.
     pub(crate) events: Vec<(u64, u64, f64)>,
     /// What models of kept history say in the next tick.
@@ -134,6 +142,8 @@ impl World {
             kill_switch: false,
             activate: 0,
             provider: Provider::Works,
+            sites: BTreeMap::new(),
+            foreseen: Vec::new(),
             events: Vec::new(),
             long_range: Vec::new(),
             signals: BTreeMap::new(),
@@ -267,6 +277,7 @@ impl World {
             long_range: std::mem::take(&mut self.long_range),
             signals: self.signals.clone(),
             scaling,
+            foreseen: self.foreseen.clone(),
             ..ServiceObservation::quiet(ServiceName::from("shop"), self.mode)
         };
         Observation {
@@ -348,18 +359,7 @@ impl World {
         }
         for planned in &service.actions {
             match planned.action {
-                Action::Create { tier } => match self.provider {
-                    Provider::Works => {
-                        let id = self.add(Role::Shadow, Tier::Cold);
-                        self.begin(id, tier);
-                    }
-                    Provider::Fails(retry_in_ms) => self.refuse(None, tier, retry_in_ms),
-                    Provider::FailsUnseen(retry_in_ms) => {
-                        let id = InstanceId(self.next_id);
-                        self.next_id += 1;
-                        self.refuse(Some(id), tier, retry_in_ms);
-                    }
-                },
+                Action::Create { tier, ref place } => self.make(tier, place),
                 Action::Move { instance, tier } => self.begin(instance, tier),
                 Action::Destroy { instance } => {
                     let gone = self.instances.remove(&instance).expect("only what exists is ended");
@@ -369,18 +369,14 @@ impl World {
         }
     }
 
-    fn refuse(&mut self, instance: Option<InstanceId>, to: Tier, retry_in_ms: u64) {
-        let error = "out of memory".to_owned();
-        self.facts.push(Fact::StepFailed { instance, to, error, retry_in_ms });
-    }
-
     fn begin(&mut self, id: InstanceId, tier: Tier) {
         let nature = self.nature.clone();
         let now_ms = self.at_ms;
         let instance = self.instances.get_mut(&id).expect("only what exists is moved");
         assert!(instance.moving.is_none(), "{id} is moved to {tier} while it is being moved");
+        let create_ms = self.sites.get(&instance.place).and_then(|site| site.create_ms);
         let took_ms = match (instance.tier, tier) {
-            (Tier::Cold, _) => nature.create_ms,
+            (Tier::Cold, _) => create_ms.unwrap_or(nature.create_ms),
             (Tier::Shadow, Tier::Serving) => nature.warm_ms + nature.serve_ms,
             (Tier::Shadow, _) => nature.warm_ms,
             (_, Tier::Serving) => nature.serve_ms,

@@ -19,7 +19,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use foreshadow_control::{Action, Fact, InstanceId, ServiceName, Tier};
+use foreshadow_control::{Action, Fact, InstanceId, PlaceName, ServiceName, Tier};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -68,7 +68,8 @@ struct Inner {
 /// runners and the admin API meet here a few times per tick.
 #[derive(Default)]
 struct State {
-    services: BTreeMap<ServiceName, Arc<ServiceShadows>>,
+    /// By service and place.
+    services: BTreeMap<Where, Arc<ServiceShadows>>,
     pools: BTreeMap<ServiceName, Pool>,
     entries: BTreeMap<InstanceId, Entry>,
     closed: bool,
@@ -76,14 +77,24 @@ struct State {
     swept: Vec<(&'static str, usize)>,
 }
 
+/// Where shadows are made: of a service, in one of its places.
+type Where = (ServiceName, PlaceName);
+
 /// What outlives the instances of a service.
 #[derive(Default)]
 struct Pool {
-    backoff: Backoff,
+    backoffs: BTreeMap<PlaceName, Backoff>,
     /// Instances that failed or ended by themselves.
     restarts: u64,
     /// Outdated instances that may be ended now; see `replace`.
     replacements: u32,
+}
+
+impl Pool {
+    /// Of one place.
+    fn backoff(&mut self, place: &PlaceName) -> &mut Backoff {
+        self.backoffs.entry(place.clone()).or_default()
+    }
 }
 
 /// One shadow as the manager sees it.
@@ -134,25 +145,25 @@ impl Manager {
     pub fn apply(&self, service: &ServiceName, actions: &[Action]) {
         for action in actions {
             let refused = match *action {
-                Action::Create { tier } => {
-                    self.create(service, tier).err().map(|refusal| (None, tier, refusal))
+                Action::Create { tier, ref place } => {
+                    let refused = self.create(service, place, tier).err();
+                    refused.map(|refusal| (None, tier, refusal, place.clone()))
                 }
-                Action::Move { instance, tier } => self
-                    .inner
-                    .aim(service, instance, tier)
-                    .err()
-                    .map(|refusal| (Some(instance), tier, refusal)),
-                Action::Destroy { instance } => self
-                    .inner
-                    .aim(service, instance, Tier::Cold)
-                    .err()
-                    .map(|refusal| (Some(instance), Tier::Cold, refusal)),
+                Action::Move { instance, tier } => {
+                    self.inner.aim(service, instance, tier).err().map(|refusal| {
+                        (Some(instance), tier, refusal, self.inner.place_of(instance))
+                    })
+                }
+                Action::Destroy { instance } => {
+                    self.inner.aim(service, instance, Tier::Cold).err().map(|refusal| {
+                        (Some(instance), Tier::Cold, refusal, self.inner.place_of(instance))
+                    })
+                }
             };
-            if let Some((instance, to, Refusal { error, retry_in })) = refused {
+            if let Some((instance, to, Refusal { error, retry_in }, place)) = refused {
                 let retry_in_ms = whole_ms(retry_in);
-                self.inner
-                    .facts
-                    .push(service, Fact::StepFailed { instance, to, error, retry_in_ms });
+                let fact = Fact::StepFailed { instance, to, error, retry_in_ms, place };
+                self.inner.facts.push(service, fact);
             }
         }
     }
@@ -257,7 +268,7 @@ impl Manager {
     }
 
     /// Admits or refuses a new shadow and starts making it.
-    fn create(&self, service: &ServiceName, tier: Tier) -> Result<(), Refusal> {
+    fn create(&self, service: &ServiceName, place: &PlaceName, tier: Tier) -> Result<(), Refusal> {
         if matches!(tier, Tier::Cold | Tier::Draining) {
             return Err(Refusal::now(format!("a shadow cannot be made for tier {tier}")));
         }
@@ -267,15 +278,14 @@ impl Manager {
         if state.closed {
             return Err(Refusal::now("foreshadow is stopping".to_owned()));
         }
-        let settings =
-            state.services.get(service).cloned().ok_or_else(|| {
-                Refusal::now(format!("service {service} has no provider of shadows"))
-            })?;
+        let settings = state.settings_of(service, place)?;
         state.has_room(service, settings.max)?;
+        state.has_room_here(service, place, settings.max_here)?;
         let pool = state.pools.entry(service.clone()).or_default();
-        let retry_in = pool.backoff.remaining(now);
+        let backoff = pool.backoff(place);
+        let retry_in = backoff.remaining(now);
         if !retry_in.is_zero() {
-            let failures = pool.backoff.failures();
+            let failures = backoff.failures();
             let error = format!("backing off after {failures} failures in a row");
             return Err(Refusal { error, retry_in });
         }
@@ -308,6 +318,11 @@ impl Inner {
     /// Time since the manager started.
     fn now(&self) -> Duration {
         self.origin.elapsed()
+    }
+
+    /// Where a shadow is; in the place without a name if nobody knows it.
+    fn place_of(&self, id: InstanceId) -> PlaceName {
+        self.lock().entries.get(&id).map(|entry| entry.view.place.clone()).unwrap_or_default()
     }
 
     /// Sets where a shadow should stand.
@@ -351,6 +366,7 @@ impl Inner {
             moving_to: machine.moving_to(),
             tier_age_ms: 0,
             zone: settings.zone.clone(),
+            place: settings.place.clone(),
             provider: settings.provider.name(),
             pid: found.as_ref().and_then(|found| found.handle.pid),
             restarts,
@@ -389,7 +405,7 @@ impl Inner {
         let mut state = self.lock();
         let pool = state.pools.entry(settings.service.clone()).or_default();
         pool.restarts += 1;
-        pool.backoff.failed(&settings.backoff, started, now, jitter)
+        pool.backoff(&settings.place).failed(&settings.backoff, started, now, jitter)
     }
 }
 

@@ -4,14 +4,14 @@
 //! a shadow made under the new settings has become ready. A new command that does not work
 //! therefore costs one shadow, not the pool.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use foreshadow_control::{InstanceId, ServiceName, Tier};
 use tokio::time::Instant;
 
-use super::{Inner, State, steps};
+use super::{Inner, State, Where, steps};
 use crate::settings::ServiceShadows;
 
 /// A shadow that serves requests of a service that is gone.
@@ -27,13 +27,14 @@ pub struct Leaving {
 pub(super) fn reconfigure(inner: &Inner, services: Vec<ServiceShadows>) -> Vec<Leaving> {
     let now = Instant::now();
     let mut leaving = Vec::new();
-    let new: BTreeMap<ServiceName, Arc<ServiceShadows>> =
-        services.into_iter().map(|s| (s.service.clone(), Arc::new(s))).collect();
-    let prints: BTreeMap<&ServiceName, String> =
-        new.iter().map(|(name, settings)| (name, settings.provider.fingerprint())).collect();
+    let new: BTreeMap<Where, Arc<ServiceShadows>> =
+        services.into_iter().map(|s| ((s.service.clone(), s.place.clone()), Arc::new(s))).collect();
+    let prints: BTreeMap<&Where, String> =
+        new.iter().map(|(at, settings)| (at, settings.provider.fingerprint())).collect();
+    let remaining: BTreeSet<&ServiceName> = new.keys().map(|(service, _)| service).collect();
     let mut state = inner.lock();
     for entry in state.entries.values_mut() {
-        let Some(settings) = new.get(&entry.view.service) else {
+        if !remaining.contains(&entry.view.service) {
             let ending = entry.order.borrow().target == Tier::Cold;
             if ending || !matches!(entry.view.tier, Tier::Serving | Tier::Draining) {
                 entry.order.send_modify(|order| order.target = Tier::Cold);
@@ -48,7 +49,10 @@ pub(super) fn reconfigure(inner: &Inner, services: Vec<ServiceShadows>) -> Vec<L
             continue;
         };
         entry.left = None;
-        entry.view.outdated = prints.get(&entry.view.service) != Some(&entry.fingerprint);
+        let at = (entry.view.service.clone(), entry.view.place.clone());
+        entry.view.outdated = prints.get(&at) != Some(&entry.fingerprint);
+        // Of a place that is gone it goes on under the settings it has, until it is replaced elsewhere.
+        let Some(settings) = new.get(&at) else { continue };
         entry.view.zone.clone_from(&settings.zone);
         entry.order.send_modify(|order| {
             // A shadow stays with the provider that made it; all else applies at once.
@@ -56,21 +60,25 @@ pub(super) fn reconfigure(inner: &Inner, services: Vec<ServiceShadows>) -> Vec<L
             order.settings = Arc::new(ServiceShadows { provider, ..(**settings).clone() });
         });
     }
-    let changed: Vec<ServiceName> = new
+    let print = |settings: &Arc<ServiceShadows>| settings.provider.fingerprint();
+    let changed: Vec<Where> = new
         .iter()
-        .filter(|(name, settings)| {
-            let old = state.services.get(*name).map(|old| old.provider.fingerprint());
-            old.as_ref() != Some(&settings.provider.fingerprint())
-        })
-        .map(|(name, _)| name.clone())
+        .filter(|(at, settings)| state.services.get(*at).map(print) != Some(print(settings)))
+        .map(|(at, _)| at.clone())
         .collect();
+    let gone = state.services.keys().filter(|at| !new.contains_key(*at));
+    let gone = gone.map(|(service, _)| service).filter(|service| remaining.contains(service));
+    let mut services: BTreeSet<ServiceName> = gone.cloned().collect();
+    services.extend(changed.iter().map(|(service, _)| service.clone()));
     state.services = new;
-    for service in changed {
-        state.services.get(&service).into_iter().for_each(|new| steps::tell_gaps(new));
-        let pool = state.pools.entry(service.clone()).or_default();
+    for (service, place) in changed {
+        let at = (service, place);
+        state.services.get(&at).into_iter().for_each(|new| steps::tell_gaps(new));
         // The new settings may be the cure: they need not wait out the failures of the old.
-        pool.backoff.succeeded();
-        pool.replacements = 1;
+        state.pools.entry(at.0).or_default().backoff(&at.1).succeeded();
+    }
+    for service in services {
+        state.pools.entry(service.clone()).or_default().replacements = 1;
         retire(&mut state, &service);
     }
     leaving

@@ -1,12 +1,52 @@
 //! Whether one more shadow may be made, and how that is refused.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use foreshadow_control::ServiceName;
+use foreshadow_control::{PlaceName, ServiceName};
 
-use super::State;
+use super::{Entry, State};
+use crate::settings::ServiceShadows;
 
 impl State {
+    /// How shadows of a service are made in a place.
+    pub(super) fn settings_of(
+        &self,
+        service: &ServiceName,
+        place: &PlaceName,
+    ) -> Result<Arc<ServiceShadows>, Refusal> {
+        if let Some(settings) = self.services.get(&(service.clone(), place.clone())) {
+            return Ok(Arc::clone(settings));
+        }
+        let is_known = self.services.keys().any(|(known, _)| known == service);
+        let error = if is_known {
+            format!("service {service} has no place {place} for shadows any more")
+        } else {
+            format!("service {service} has no provider of shadows")
+        };
+        Err(Refusal::now(error))
+    }
+
+    /// Refuses one more shadow in a place that has `max`. Those being ended there, or lost, are in the
+    /// bound of the service.
+    pub(super) fn has_room_here(
+        &self,
+        service: &ServiceName,
+        place: &PlaceName,
+        max: Option<u32>,
+    ) -> Result<(), Refusal> {
+        let here = |e: &&Entry| {
+            e.view.service == *service && e.view.place == *place && !e.hidden && !e.lost
+        };
+        let exist = self.entries.values().filter(here).count();
+        match max {
+            Some(max) if exist >= max as usize => {
+                Err(Refusal::now(format!("{exist} shadows exist in {place} and its max is {max}")))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Refuses one more shadow of a service that has `max`.
     pub(super) fn has_room(&self, service: &ServiceName, max: u32) -> Result<(), Refusal> {
         /// Nobody who asks sees what is being ended, so nobody can tell when there is room again.

@@ -215,7 +215,7 @@ impl Runner {
             () = due(stable) => {
                 self.stable = true;
                 if let Some(pool) = self.inner.lock().pools.get_mut(&self.settings.service) {
-                    pool.backoff.succeeded();
+                    pool.backoff(&self.settings.place).succeeded();
                 }
             }
             Some(read) = self.usage.join_next() => {
@@ -362,7 +362,13 @@ impl Runner {
 
     fn step_failed(&self, to: Tier, error: &str, retry_in_ms: u64) -> Fact {
         let error = error.to_owned();
-        Fact::StepFailed { instance: Some(self.id), to, error, retry_in_ms }
+        Fact::StepFailed {
+            instance: Some(self.id),
+            to,
+            error,
+            retry_in_ms,
+            place: self.settings.place.clone(),
+        }
     }
 
     pub(super) fn record(&self, written: Result<(), crate::error::ShadowError>) {

@@ -40,8 +40,8 @@ pub(super) async fn start(
     let registry = Registry::open(&settings.state_dir.join(DATABASE)).await?;
     let ids = Ids::new(registry.clone()).await?;
     settings.services.iter().for_each(steps::tell_gaps);
-    let services =
-        settings.services.into_iter().map(|s| (s.service.clone(), Arc::new(s))).collect();
+    let services = settings.services.into_iter();
+    let services = services.map(|s| ((s.service.clone(), s.place.clone()), Arc::new(s))).collect();
     let inner = Arc::new(Inner {
         state: Mutex::new(State { services, ..State::default() }),
         facts: Facts::default(),
@@ -91,7 +91,8 @@ pub(super) async fn start(
     {
         let mut state = inner.lock();
         state.swept = swept;
-        let services: Vec<ServiceName> = state.services.keys().cloned().collect();
+        let services: BTreeSet<ServiceName> =
+            state.services.keys().map(|(service, _)| service.clone()).collect();
         for service in services {
             replace::retire(&mut state, &service);
         }
@@ -141,24 +142,39 @@ async fn adopt(inner: &Arc<Inner>, janitors: &[Arc<dyn Provider>], mut row: Row)
     Fate::Remembered
 }
 
-/// Who may know an instance, with whether its service still wants it: the provider of its service, then
-/// any of the same kind, each place once. Where a service was taken out, or moved, another may lead to the
-/// place its instances are in.
+/// Who may know an instance, with whether its service still wants it: the provider of its place, where that
+/// is gone those of the other places of its service, then any of the same kind, each place once. Where a
+/// service was taken out, or moved, another may lead to the place its instances are in.
 fn keepers(
     inner: &Inner,
     janitors: &[Arc<dyn Provider>],
     row: &Row,
 ) -> Vec<(Arc<ServiceShadows>, bool)> {
     let state = inner.lock();
-    let wanted = state.services.get(&row.service).cloned();
-    let wanted = wanted.filter(|settings| settings.provider.name() == row.provider);
-    let mut places: BTreeSet<String> = wanted.iter().map(|one| one.provider.place()).collect();
-    let mut keepers: Vec<_> = wanted.into_iter().map(|settings| (settings, true)).collect();
+    let at = (row.service.clone(), row.place.clone());
+    let wanted: Vec<Arc<ServiceShadows>> = match state.services.get(&at) {
+        Some(settings) => vec![Arc::clone(settings)],
+        None => {
+            let others = state.services.iter().filter(|((service, _), _)| *service == row.service);
+            let as_it_was = |settings: &Arc<ServiceShadows>| {
+                Arc::new(ServiceShadows { place: row.place.clone(), ..(**settings).clone() })
+            };
+            others.map(|(_, settings)| as_it_was(settings)).collect()
+        }
+    };
+    let mut places = BTreeSet::new();
+    let of_its_kind = |settings: &Arc<ServiceShadows>| settings.provider.name() == row.provider;
+    let mut keepers: Vec<_> = wanted
+        .into_iter()
+        .filter(of_its_kind)
+        .filter(|settings| places.insert(settings.provider.place()))
+        .map(|settings| (settings, true))
+        .collect();
     let configured = state.services.values().map(|settings| &settings.provider);
     for provider in janitors.iter().chain(configured) {
         if provider.name() == row.provider && places.insert(provider.place()) {
             let janitor = ServiceShadows::new(row.service.clone(), Arc::clone(provider));
-            keepers.push((Arc::new(janitor), false));
+            keepers.push((Arc::new(ServiceShadows { place: row.place.clone(), ..janitor }), false));
         }
     }
     keepers
@@ -189,9 +205,11 @@ fn taken(
             if !is_wanted {
                 machine.aim(Tier::Cold);
             }
+            let at = (row.service.clone(), row.place.clone());
+            let is_place_gone = !inner.lock().services.contains_key(&at);
             let found = Found {
                 handle,
-                outdated: row.fingerprint != settings.provider.fingerprint(),
+                outdated: is_place_gone || row.fingerprint != settings.provider.fingerprint(),
                 fingerprint: row.fingerprint,
                 tier_age: Duration::from_millis(unix_ms().saturating_sub(row.tier_since_ms)),
             };

@@ -170,7 +170,7 @@ impl Runner {
         let service = self.settings.service.clone();
         let intent = self.inner.registry.creating(
             self.id,
-            service.clone(),
+            (service.clone(), self.settings.place.clone()),
             provider.name(),
             provider.fingerprint(),
         );

@@ -152,10 +152,7 @@ pub(crate) async fn manager(dir: &Path, provider: Option<Arc<dyn Provider>>) -> 
 
 /// Two shadows, of which one goes up to full, back and away, until the blow falls.
 async fn walk(manager: &Manager) {
-    manager.apply(
-        &shop(),
-        &[Action::Create { tier: Tier::Full }, Action::Create { tier: Tier::Warm }],
-    );
+    manager.apply(&shop(), &[Action::create(Tier::Full), Action::create(Tier::Warm)]);
     let id = manager.snapshot()[0].id;
     for tier in [Tier::Full, Tier::Shadow] {
         manager.apply(&shop(), &[Action::Move { instance: id, tier }]);
@@ -286,7 +283,7 @@ async fn in_order(subject: &dyn Subject, dir: &Path, step: &str, what: &str) {
         let fresh = all.iter().any(|i| !known.contains(&i.id));
         // Ports are shared with other tests, so one that was made may be in another's way.
         if !fresh {
-            manager.apply(&shop(), &[Action::Create { tier: Tier::Shadow }]);
+            manager.apply(&shop(), &[Action::create(Tier::Shadow)]);
         }
         facts.extend(manager.take_facts());
         let settled = all.iter().all(|i| i.moving_to.is_none() && i.tier != Tier::Cold);

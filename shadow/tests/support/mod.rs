@@ -155,7 +155,7 @@ impl Bench {
     /// Creates one shadow and waits until it is where it should be.
     pub(crate) async fn create(&mut self, tier: Tier) -> ShadowInstance {
         let before: Vec<InstanceId> = self.manager.snapshot().iter().map(|i| i.id).collect();
-        self.apply(Action::Create { tier });
+        self.apply(Action::create(tier));
         let id = self.manager.snapshot().iter().map(|i| i.id).find(|id| !before.contains(id));
         let id = id.unwrap_or_else(|| panic!("refused: {:?}", self.take()));
         self.settled(id, tier).await
@@ -291,7 +291,7 @@ fn small_foreshadow() {
         let service = service(&host, role("server", &[]));
         let manager = start(&dir, &host, vec![service]).await.unwrap();
         println!("started");
-        let create: Vec<Action> = tiers.into_iter().map(|tier| Action::Create { tier }).collect();
+        let create: Vec<Action> = tiers.into_iter().map(|tier| Action::create(tier)).collect();
         manager.apply(&shop(), &create);
         let db = rusqlite::Connection::open(dir.join("foreshadow.db")).unwrap();
         db.busy_timeout(DEADLINE).unwrap();

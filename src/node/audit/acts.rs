@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use foreshadow_control::{
-    Action, Fact, InstanceId, InstanceWeight, Law, Observation, Plan, ServiceName,
+    Action, Fact, InstanceId, InstanceWeight, Law, Observation, PlaceName, Plan, ServiceName,
     ServiceObservation, ServicePlan, Tier,
 };
 use serde_json::{Value, json};
@@ -40,8 +40,12 @@ impl PlanActs {
             for planned in &decided.actions {
                 let (law, cause) = (planned.reason.law, &planned.reason.text);
                 let (action, instance, to) = asked(&planned.action);
+                let mut after = json!({ "tier": to });
+                if let Action::Create { place, .. } = &planned.action {
+                    named_place(&mut after, place);
+                }
                 let entry = stamp(law, action)
-                    .changed(tier_of(seen, instance), json!({ "tier": to }))
+                    .changed(tier_of(seen, instance), after)
                     .came_to(Outcome::Asked, cause);
                 entries.push(Entry { instance, ..entry });
             }
@@ -92,9 +96,16 @@ fn told(law: Law) -> Option<&'static str> {
 
 fn asked(action: &Action) -> (&'static str, Option<InstanceId>, Tier) {
     match *action {
-        Action::Create { tier } => ("instance.create", None, tier),
+        Action::Create { tier, .. } => ("instance.create", None, tier),
         Action::Move { instance, tier } => ("instance.move", Some(instance), tier),
         Action::Destroy { instance } => ("instance.destroy", Some(instance), Tier::Cold),
+    }
+}
+
+/// Says in which place, where it has a name.
+fn named_place(after: &mut Value, place: &PlaceName) {
+    if !place.is_default() {
+        after["place"] = json!(place);
     }
 }
 
@@ -134,15 +145,15 @@ pub(super) fn of_fact(service: &ServiceName, fact: &Fact, tick: u64, now_ms: u64
             stamp(step(*from, *tier), Some(*instance))
                 .changed(json!({ "tier": from }), json!({ "tier": tier, "took_ms": took_ms }))
         }
-        Fact::StepFailed { instance, to, error, retry_in_ms } => {
+        Fact::StepFailed { instance, to, error, retry_in_ms, place } => {
             let action = match to {
                 Tier::Cold => "instance.destroy",
                 _ if instance.is_none() => "instance.create",
                 _ => "instance.move",
             };
-            stamp(action, *instance)
-                .changed(Value::Null, json!({ "tier": to, "retry_in_ms": retry_in_ms }))
-                .came_to(Outcome::Failed, error)
+            let mut after = json!({ "tier": to, "retry_in_ms": retry_in_ms });
+            named_place(&mut after, place);
+            stamp(action, *instance).changed(Value::Null, after).came_to(Outcome::Failed, error)
         }
         Fact::Exited { instance, tier, detail } => stamp("instance.exit", Some(*instance))
             .changed(json!({ "tier": tier }), json!({ "tier": Tier::Cold }))

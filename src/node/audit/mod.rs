@@ -142,8 +142,8 @@ impl Audit {
     pub(crate) fn fact(&self, service: &ServiceName, fact: Fact, tick: u64, now_ms: u64) -> Fact {
         let covered = |text: String| crate::secrets::cover(&text).into_owned();
         let fact = match fact {
-            Fact::StepFailed { instance, to, error, retry_in_ms } => {
-                Fact::StepFailed { instance, to, error: covered(error), retry_in_ms }
+            Fact::StepFailed { instance, to, error, retry_in_ms, place } => {
+                Fact::StepFailed { instance, to, error: covered(error), retry_in_ms, place }
             }
             Fact::Exited { instance, tier, detail } => {
                 Fact::Exited { instance, tier, detail: covered(detail) }

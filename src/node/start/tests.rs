@@ -182,7 +182,7 @@ async fn a_reload_the_loop_panics_with_is_refused_and_changes_nothing() {
 async fn a_node_whose_loop_has_panicked_still_ends_its_shadows() {
     let mut broken = Broken::start(Holding::Nothing).await;
     let manager = Arc::clone(&broken.node.shared.manager);
-    manager.apply(&ServiceName::from("shop"), &[Action::Create { tier: Tier::Warm }]);
+    manager.apply(&ServiceName::from("shop"), &[Action::create(Tier::Warm)]);
     let pid = loop {
         match manager.snapshot().first() {
             Some(shadow) if shadow.pid.is_some() => break shadow.pid.unwrap(),

@@ -1,0 +1,215 @@
+//! Where a new shadow is made: the places of a service, ranked, with what speaks against each.
+//!
+//! First come places that have not refused lately and have room to spare, then the zones of the primaries
+//! that need it, those that lost some first; then what costs less, what is nearer, what is faster. A
+//! place that is full or asks not to be asked is passed over, which is said with the choice.
+
+use std::cmp::Ordering;
+
+use crate::alerts::Refusal;
+use crate::fleet::Member;
+use crate::lead_time::LeadTimes;
+use crate::providers::Providers;
+use crate::scene::{count, shadows_text};
+use crate::{PlaceName, PlaceSpec, Tier};
+
+/// One place in this tick.
+#[derive(Clone, Debug)]
+pub(crate) struct Spot<'a> {
+    pub(crate) spec: PlaceSpec,
+    pub(crate) leads: &'a LeadTimes,
+    /// Shadows there, those being made or ordered now included.
+    pub(crate) exist: u32,
+    /// Primaries of its zone that are lost, less the shadows there.
+    short: u32,
+    /// Whether a primary runs in its zone.
+    near: bool,
+    /// Nothing could be made there lately.
+    shunned: bool,
+    /// For how long nothing may be asked of it, and what it said.
+    blocked_ms: u64,
+    refusal: Option<Refusal<'a>>,
+}
+
+/// All places of a service in this tick, in the order of its spec.
+#[derive(Clone, Debug)]
+pub(crate) struct Places<'a> {
+    spots: Vec<Spot<'a>>,
+}
+
+/// Where a shadow is made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Chosen {
+    pub(crate) place: PlaceName,
+    /// Why there, to follow the reason of the creation; empty where there is only one place.
+    pub(crate) why: String,
+}
+
+impl<'a> Places<'a> {
+    pub(crate) fn of(
+        specs: &[PlaceSpec],
+        members: &[Member<'_>],
+        providers: &'a Providers,
+        now_ms: u64,
+    ) -> Self {
+        let only = [PlaceSpec::new(PlaceName::default())];
+        let specs = if specs.is_empty() { &only[..] } else { specs };
+        let spot = |spec: &PlaceSpec| {
+            let view = providers.of(&spec.name);
+            let here = members.iter().filter(|m| m.is_shadow() && m.seen.place == spec.name);
+            let pending = view.map_or(0, |view| view.pending());
+            let exist = count(here).saturating_add(pending);
+            let of_zone = || members.iter().filter(|m| m.is_primary() && m.seen.zone == spec.zone);
+            Spot {
+                leads: providers.leads(&spec.name),
+                exist,
+                short: count(of_zone().filter(|m| m.is_lost())).saturating_sub(exist),
+                near: of_zone().next().is_some(),
+                shunned: view.is_some_and(|view| view.is_shunned(now_ms)),
+                blocked_ms: view.map_or(0, |view| view.blocked_ms(now_ms)),
+                refusal: view.and_then(|view| view.refusal(now_ms)),
+                spec: spec.clone(),
+            }
+        };
+        Self { spots: specs.iter().map(spot).collect() }
+    }
+
+    pub(crate) fn are_many(&self) -> bool {
+        self.spots.len() > 1
+    }
+
+    /// A place by its name, unless it is not configured any more.
+    pub(crate) fn get(&self, name: &PlaceName) -> Option<&Spot<'a>> {
+        self.spots.iter().find(|spot| spot.spec.name == *name)
+    }
+
+    /// What providers could not do lately, by place.
+    pub(crate) fn refusals(&self) -> impl Iterator<Item = (&PlaceName, &Refusal<'a>)> {
+        self.spots.iter().filter_map(|spot| Some((&spot.spec.name, spot.refusal.as_ref()?)))
+    }
+
+    /// Whether steps of shadows in a place may be asked for now.
+    pub(crate) fn may_ask(&self, name: &PlaceName) -> bool {
+        self.get(name).is_some_and(|spot| spot.blocked_ms == 0)
+    }
+
+    /// How long steps take where the next shadow would be made, or where it would be if there were room.
+    pub(crate) fn next_leads(&self) -> &'a LeadTimes {
+        static NONE: LeadTimes = LeadTimes::NONE;
+        let ranked = self.ranked();
+        let able = ranked.iter().find(|spot| spot.objection().is_none());
+        able.or(ranked.first()).map_or(&NONE, |spot| spot.leads)
+    }
+
+    /// Takes room for one more shadow in the best place that has some.
+    ///
+    /// # Errors
+    /// What speaks against each place, where none has room.
+    pub(crate) fn take(&mut self) -> Result<Chosen, String> {
+        let ranked = self.ranked();
+        let mut passed = Vec::new();
+        let mut chosen = None;
+        for spot in ranked {
+            match spot.objection() {
+                None => {
+                    chosen = Some(spot.spec.name.clone());
+                    break;
+                }
+                Some(why) => passed.push(self.named(spot, &why)),
+            }
+        }
+        let Some(place) = chosen else { return Err(passed.join("; ")) };
+        let many = self.are_many();
+        let Some(spot) = self.spots.iter_mut().find(|spot| spot.spec.name == place) else {
+            return Err(String::new());
+        };
+        let mut why = String::new();
+        if many {
+            why = format!("; it is made in {}", spot.text());
+            if !passed.is_empty() {
+                why += &format!(" in place of another: {}", passed.join("; "));
+            }
+        }
+        spot.exist = spot.exist.saturating_add(1);
+        spot.short = spot.short.saturating_sub(1);
+        Ok(Chosen { place, why })
+    }
+
+    /// Why nothing more can be made in any of them.
+    pub(crate) fn shortage(&self) -> String {
+        let objections = self.spots.iter().filter_map(|s| Some(self.named(s, &s.objection()?)));
+        objections.collect::<Vec<_>>().join("; ")
+    }
+
+    /// The places that can be asked, by name.
+    pub(crate) fn able(&self) -> Vec<&str> {
+        let able = self.ranked().into_iter().filter(|spot| spot.objection().is_none());
+        able.map(|spot| spot.spec.name.as_str()).collect()
+    }
+
+    fn named(&self, spot: &Spot<'_>, why: &str) -> String {
+        if self.are_many() { format!("{} {why}", spot.spec.name) } else { format!("it {why}") }
+    }
+
+    /// Best first.
+    fn ranked(&self) -> Vec<&Spot<'a>> {
+        let mut ranked: Vec<&Spot<'a>> = self.spots.iter().collect();
+        // Stable: of equals the first of the spec.
+        ranked.sort_by(|a, b| a.order(b));
+        ranked
+    }
+}
+
+impl Spot<'_> {
+    fn order(&self, other: &Self) -> Ordering {
+        let beyond_spare = |spot: &Self| spot.spec.spare.is_some_and(|spare| spot.exist >= spare);
+        let lead_ms = |spot: &Self| spot.leads.ms(Tier::Cold, Tier::Serving);
+        let plain = |spot: &Self| {
+            (spot.shunned, beyond_spare(spot), std::cmp::Reverse(spot.short), !spot.near)
+        };
+        plain(self)
+            .cmp(&plain(other))
+            .then_with(|| self.spec.cost_per_hour.total_cmp(&other.spec.cost_per_hour))
+            .then_with(|| self.spec.latency_ms.total_cmp(&other.spec.latency_ms))
+            .then_with(|| lead_ms(self).cmp(&lead_ms(other)))
+    }
+
+    /// What keeps a shadow from being made here now.
+    fn objection(&self) -> Option<String> {
+        if let Some(max) = self.spec.max.filter(|max| self.exist >= *max) {
+            return Some(format!("has {} and its max is {max}", shadows_text(self.exist)));
+        }
+        if self.blocked_ms == 0 {
+            return None;
+        }
+        let error = self.refusal.map_or("it refused", |refusal| refusal.error);
+        Some(format!("is not asked for {} ms more: {error}", self.blocked_ms))
+    }
+
+    /// The place with what it was chosen for.
+    fn text(&self) -> String {
+        let PlaceSpec { name, zone, cost_per_hour, latency_ms, spare, .. } = &self.spec;
+        let mut text = name.to_string();
+        let mut says = Vec::new();
+        if !zone.is_empty() {
+            let near = if self.near { "of primaries" } else { "without primaries" };
+            says.push(format!("zone {zone}, {near}"));
+        }
+        if *cost_per_hour > 0.0 {
+            says.push(format!("{cost_per_hour} per hour"));
+        }
+        if *latency_ms > 0.0 {
+            says.push(format!("{latency_ms} ms away"));
+        }
+        if let Some(spare) = spare.filter(|spare| self.exist >= *spare) {
+            says.push(format!("beyond its spare room for {spare}"));
+        }
+        if self.shunned {
+            says.push("though it failed lately".to_owned());
+        }
+        if !says.is_empty() {
+            text += &format!(" ({})", says.join(", "));
+        }
+        text
+    }
+}
