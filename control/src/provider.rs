@@ -19,6 +19,12 @@ const FIRST_SHUN_MS: u64 = 10_000;
 const MOST_DOUBLINGS: u32 = 6;
 /// Orders to create remembered at most.
 const MOST_PENDING: usize = 10_000;
+/// A failure is forgotten when it was not repeated for this long after its back-off, and for so many
+/// times the pause between the last two: a provider that is silent fails only every so often.
+const FORGIVEN_AFTER_MS: u64 = 10_000;
+const FORGIVEN_AFTER_PAUSES: u64 = 2;
+/// However rare they were.
+const LONGEST_UNFORGIVEN_MS: u64 = 300_000;
 /// Shadows no longer there, or never seen, that are remembered at most.
 const MOST_SETTLED: usize = 256;
 
@@ -48,6 +54,11 @@ struct Failure {
     to: Tier,
     error: String,
     until_ms: u64,
+    #[serde(default)]
+    at_ms: u64,
+    /// Since the one before.
+    #[serde(default)]
+    pause_ms: u64,
 }
 
 impl ProviderView {
@@ -70,7 +81,10 @@ impl ProviderView {
             }
             Fact::StepFailed { instance, to, error, retry_in_ms, .. } => {
                 let until_ms = now_ms.saturating_add((*retry_in_ms).min(LONGEST_BACK_OFF_MS));
-                self.failure = Some(Failure { to: *to, error: error.clone(), until_ms });
+                let before = self.failure.take();
+                let pause_ms = before.map_or(0, |f| f.pause_ms.max(now_ms.saturating_sub(f.at_ms)));
+                let error = error.clone();
+                self.failure = Some(Failure { to: *to, error, until_ms, at_ms: now_ms, pause_ms });
                 let creating = instance.is_none() || *to == Tier::Shadow;
                 if creating {
                     self.blocked_until_ms = self.blocked_until_ms.max(until_ms);
@@ -170,9 +184,14 @@ impl ProviderView {
         })
     }
 
-    /// Forgets a failure that was not repeated long after its back-off.
-    pub(crate) fn forgive(&mut self, now_ms: u64) {
-        self.failure.take_if(|failure| failure.until_ms.saturating_add(10_000) < now_ms);
+    /// Forgets a failure that was not repeated long after its back-off, unless what it is about is being
+    /// tried.
+    pub(crate) fn forgive(&mut self, now_ms: u64, tries: bool) {
+        self.failure.take_if(|failure| {
+            let pauses_ms = failure.pause_ms.saturating_mul(FORGIVEN_AFTER_PAUSES);
+            let quiet_ms = pauses_ms.clamp(FORGIVEN_AFTER_MS, LONGEST_UNFORGIVEN_MS);
+            !tries && failure.until_ms.saturating_add(quiet_ms) < now_ms
+        });
     }
 }
 

@@ -88,14 +88,25 @@ impl Providers {
     }
 
     /// Creations that became visible, or never will, are no longer under way; `new_shadows` of each place
-    /// have become visible. Failures that were not repeated are forgotten.
+    /// have become visible.
     pub(crate) fn settle(&mut self, new_shadows: &BTreeMap<PlaceName, u32>, now_ms: u64) {
         for (place, count) in new_shadows {
             self.view_mut(place).settle(*count, now_ms);
         }
         for view in self.all_mut() {
             view.settle(0, now_ms);
-            view.forgive(now_ms);
+        }
+    }
+
+    /// Failures that were not repeated are forgotten, but not where the next attempt is under way.
+    pub(crate) fn forgive(&mut self, now_ms: u64, instances: &[InstanceObservation]) {
+        let is_made = |i: &InstanceObservation| {
+            i.role == Role::Shadow && i.tier == Tier::Cold && i.moving_to != Some(Tier::Cold)
+        };
+        let tries = |at: &PlaceName| instances.iter().any(|i| is_made(i) && i.place == *at);
+        self.unnamed.forgive(now_ms, tries(&PlaceName::default()));
+        for (place, view) in &mut self.elsewhere {
+            view.forgive(now_ms, tries(place));
         }
     }
 

@@ -202,6 +202,7 @@ impl Service {
         }
         self.provider.settle(&visible, now_ms);
         self.provider.retain(&self.spec.places, &seen.instances);
+        self.provider.forgive(now_ms, &seen.instances);
         self.operator = self.operator.filter(|(_, until_ms)| now_ms < *until_ms);
     }
 

@@ -63,8 +63,10 @@ impl Ids {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
+    use std::sync::Arc;
 
     use super::*;
+    use crate::ground::Ground;
 
     #[tokio::test]
     async fn ids_are_unique_over_refills_and_restarts() {
@@ -72,7 +74,9 @@ mod tests {
         let path = dir.path().join("foreshadow.db");
         let mut seen = BTreeSet::new();
         for _ in 0..2 {
-            let ids = Ids::new(Registry::open(&path).await.unwrap()).await.unwrap();
+            let ids = Ids::new(Registry::open(&path, &Arc::new(Ground::default())).await.unwrap())
+                .await
+                .unwrap();
             for _ in 0..200 {
                 let (id, refill) = ids.next();
                 assert!(seen.insert(id.unwrap()));
@@ -88,7 +92,9 @@ mod tests {
     async fn without_a_refill_ids_run_out_instead_of_repeating() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("foreshadow.db");
-        let ids = Ids::new(Registry::open(&path).await.unwrap()).await.unwrap();
+        let ids = Ids::new(Registry::open(&path, &Arc::new(Ground::default())).await.unwrap())
+            .await
+            .unwrap();
         let given: Vec<_> = (0..100).filter_map(|_| ids.next().0).collect();
         assert_eq!(given.len(), BLOCK as usize);
     }

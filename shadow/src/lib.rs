@@ -6,11 +6,13 @@
 //! restart, even after a crash, takes over what runs and ends what should not.
 
 mod backoff;
+mod clerk;
 mod docker;
 mod end;
 mod error;
 mod facts;
 mod fault;
+mod ground;
 mod hash;
 mod ids;
 mod kubernetes;

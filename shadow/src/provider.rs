@@ -157,6 +157,11 @@ pub trait Provider: Send + Sync + 'static {
     /// possible, what appears only after this call included.
     async fn call_off(&self, _request: &CreateRequest) {}
 
+    /// Resolves once nothing of a creation that failed or was called off is left or can come to be. Until
+    /// then it stays on record, so that the next start ends it. At once where a start finds such things
+    /// by itself whenever they appear.
+    async fn undone(&self, _id: InstanceId) {}
+
     /// Stops it from using processor time, keeping its memory. Freezing twice is no error.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! The instance registry in SQLite, on a thread of its own: what was made, so that a restart finds
+//! The instance registry in SQLite, worked off one job after the other: what was made, so that a restart finds
 //! it again.
 //!
 //! A row is written before an instance is made and removed after it has ended, so at any moment
@@ -6,13 +6,16 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::Arc;
+use std::time::Duration;
 
 use foreshadow_control::{InstanceId, PlaceName, ServiceName, Tier};
 use rusqlite::{Connection, OptionalExtension as _, params};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::clerk::{Clerk, Job};
 use crate::error::ShadowError;
+use crate::ground::Ground;
 use crate::provider::Handle;
 
 /// Jobs that may wait for the registry's thread before senders wait for room.
@@ -47,13 +50,13 @@ const MIGRATIONS: &[&str] = &[
 ",
 ];
 
-type Job = Box<dyn FnOnce(&mut Connection) + Send>;
-
-/// A handle to the registry's thread; cheap to clone. The thread ends with its last handle.
+/// A handle to what works off the registry's jobs, a thread of its own unless the ground has something
+/// else for it; cheap to clone. The work ends with its last handle.
 #[derive(Clone)]
 pub(crate) struct Registry {
     jobs: mpsc::Sender<Job>,
     path: PathBuf,
+    ground: Arc<Ground>,
 }
 
 /// What the registry knows of an instance.
@@ -73,30 +76,12 @@ pub(crate) struct Row {
 
 impl Registry {
     /// Opens or creates the database and brings its schema up to date.
-    pub(crate) async fn open(path: &Path) -> Result<Self, ShadowError> {
-        const NAME: &str = "foreshadow-registry";
-        let (jobs, mut queue) = mpsc::channel::<Job>(QUEUE);
+    pub(crate) async fn open(path: &Path, ground: &Arc<Ground>) -> Result<Self, ShadowError> {
+        let (jobs, queue) = mpsc::channel::<Job>(QUEUE);
         let (opened, open) = oneshot::channel();
-        let file = path.to_owned();
-        std::thread::Builder::new()
-            .name(NAME.to_owned())
-            .spawn(move || match connect(&file) {
-                Ok(mut connection) => {
-                    if opened.send(Ok(())).is_ok() {
-                        while let Some(job) = queue.blocking_recv() {
-                            job(&mut connection);
-                        }
-                    }
-                }
-                Err(error) => {
-                    if opened.send(Err(error)).is_err() {
-                        tracing::debug!("nobody waits for the registry any more");
-                    }
-                }
-            })
-            .map_err(|source| ShadowError::Thread { name: NAME, source })?;
+        (ground.registrar)(Clerk { file: path.to_owned(), queue, opened })?;
         open.await.map_err(|_| ShadowError::RegistryGone)??;
-        Ok(Self { jobs, path: path.to_owned() })
+        Ok(Self { jobs, path: path.to_owned(), ground: Arc::clone(ground) })
     }
 
     /// Every row, ordered by id.
@@ -164,7 +149,7 @@ impl Registry {
         provider: &'static str,
         fingerprint: String,
     ) -> Result<(), ShadowError> {
-        let now = unix_ms();
+        let now = (self.ground.unix_ms)();
         self.call(move |db| {
             db.execute(
                 "INSERT OR REPLACE INTO instances
@@ -195,7 +180,7 @@ impl Registry {
     /// Records a tier reached. Does not wait for the write, which other users of the database may
     /// hold up: an instance adopted at the tier before is brought in order by the next plan.
     pub(crate) async fn tier(&self, id: InstanceId, tier: Tier) -> Result<(), ShadowError> {
-        let now = unix_ms();
+        let now = (self.ground.unix_ms)();
         self.post(move |db| {
             db.execute(
                 "UPDATE instances SET tier = ?, tier_since_ms = ? WHERE id = ?",
@@ -250,13 +235,7 @@ impl Registry {
     }
 }
 
-/// Milliseconds since 1970.
-pub(crate) fn unix_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-}
-
-fn connect(path: &Path) -> Result<Connection, ShadowError> {
+pub(crate) fn connect(path: &Path) -> Result<Connection, ShadowError> {
     let fail = |source| ShadowError::Registry { path: path.to_owned(), source };
     let mut db = Connection::open(path).map_err(fail)?;
     db.busy_timeout(Duration::from_secs(5)).map_err(fail)?;
@@ -332,6 +311,10 @@ fn read_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
 mod tests {
     use super::*;
 
+    async fn open(path: &Path) -> Result<Registry, ShadowError> {
+        Registry::open(path, &Arc::new(Ground::default())).await
+    }
+
     fn handle(id: u64) -> Handle {
         Handle {
             id: InstanceId(id),
@@ -346,7 +329,7 @@ mod tests {
     async fn rows_live_from_the_intent_to_the_end_across_reopening() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("foreshadow.db");
-        let registry = Registry::open(&path).await.unwrap();
+        let registry = open(&path).await.unwrap();
         let shop = ServiceName::from("shop");
         for id in [1, 2] {
             let at = (shop.clone(), PlaceName::from("west"));
@@ -357,7 +340,7 @@ mod tests {
         registry.flush().await.unwrap();
         drop(registry);
 
-        let registry = Registry::open(&path).await.unwrap();
+        let registry = open(&path).await.unwrap();
         let rows = registry.rows().await.unwrap();
         assert_eq!(rows.len(), 2);
         assert_eq!(rows[1].place, PlaceName::from("west"));
@@ -373,12 +356,12 @@ mod tests {
         let path = dir.path().join("foreshadow.db");
         let (a, b) = ("127.0.0.1:1".parse().unwrap(), "127.0.0.1:2".parse().unwrap());
         let shop = ServiceName::from("shop");
-        let registry = Registry::open(&path).await.unwrap();
+        let registry = open(&path).await.unwrap();
         assert_eq!(registry.reserve_ids(10).await.unwrap(), 1);
         let first = registry.primary_id(shop.clone(), a).await.unwrap();
         assert_eq!(first, InstanceId(11));
         drop(registry);
-        let registry = Registry::open(&path).await.unwrap();
+        let registry = open(&path).await.unwrap();
         assert_eq!(registry.primary_id(shop.clone(), a).await.unwrap(), first);
         assert_eq!(registry.primary_id(shop, b).await.unwrap(), InstanceId(12));
         assert_eq!(registry.reserve_ids(1).await.unwrap(), 13);
@@ -398,7 +381,7 @@ mod tests {
         )
         .unwrap();
         drop(db);
-        let rows = Registry::open(&path).await.unwrap().rows().await.unwrap();
+        let rows = open(&path).await.unwrap().rows().await.unwrap();
         assert_eq!((rows.len(), rows[0].id, rows[0].tier), (1, InstanceId(3), Tier::Warm));
         assert!(rows[0].place.is_default());
     }
@@ -407,10 +390,10 @@ mod tests {
     async fn a_database_of_a_newer_version_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("foreshadow.db");
-        drop(Registry::open(&path).await.unwrap());
+        drop(open(&path).await.unwrap());
         let db = Connection::open(&path).unwrap();
         db.execute("INSERT INTO instances_schema VALUES (99)", []).unwrap();
-        let error = Registry::open(&path).await.err().unwrap();
+        let error = open(&path).await.err().unwrap();
         assert!(matches!(error, ShadowError::Newer { found: 99, .. }), "{error}");
     }
 }

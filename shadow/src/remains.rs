@@ -112,6 +112,13 @@ impl<K: Ord + Clone + Send + Sync> Remains<K> {
         });
     }
 
+    /// Resolves once that is no longer to be ended.
+    pub(crate) async fn gone(&self, what: &K) {
+        let mut left = self.left.subscribe();
+        // It cannot be closed while this borrows it.
+        drop(left.wait_for(|left| !left.doomed.contains_key(what)).await);
+    }
+
     /// Notes what was seen to be nobody's, with its service: what is to be made for others need not
     /// wait for its end.
     pub(crate) fn found(&self, what: impl IntoIterator<Item = (K, Option<String>)>) {

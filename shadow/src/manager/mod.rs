@@ -10,6 +10,8 @@ mod ready;
 mod replace;
 mod room;
 mod runner;
+#[cfg(test)]
+mod simulation;
 mod start;
 mod steps;
 mod told;
@@ -24,11 +26,13 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use self::creates::Creates;
+use self::replace::Replacing;
 use self::room::Refusal;
 use self::runner::Runner;
 use crate::backoff::Backoff;
 use crate::error::ShadowError;
 use crate::facts::Facts;
+use crate::ground::Ground;
 use crate::ids::Ids;
 use crate::lifecycle::Lifecycle;
 use crate::provider::Handle;
@@ -50,6 +54,7 @@ struct Inner {
     facts: Facts,
     ids: Ids,
     registry: Registry,
+    ground: Arc<Ground>,
     readiness: Arc<dyn Readiness>,
     creates: Creates,
     /// Runners that have not finished.
@@ -86,8 +91,8 @@ struct Pool {
     backoffs: BTreeMap<PlaceName, Backoff>,
     /// Instances that failed or ended by themselves.
     restarts: u64,
-    /// Outdated instances that may be ended now; see `replace`.
-    replacements: u32,
+    /// How far the replacement of outdated instances has come.
+    replacing: Replacing,
 }
 
 impl Pool {
@@ -136,7 +141,8 @@ impl Manager {
         settings: ManagerSettings,
         readiness: Arc<dyn Readiness>,
     ) -> Result<Self, ShadowError> {
-        start::start(settings, readiness).await.map(|inner| Self { inner })
+        let ground = Arc::new(Ground::default());
+        start::start(settings, readiness, ground).await.map(|inner| Self { inner })
     }
 
     /// Carries actions out. Returns at once: creations are admitted or refused here, everything
@@ -401,7 +407,7 @@ impl Inner {
 
     /// Notes a failure that delays further creations; returns for how long.
     fn failed(&self, settings: &ServiceShadows, started: Duration) -> Duration {
-        let (now, jitter) = (self.now(), rand::random());
+        let (now, jitter) = (self.now(), (self.ground.chance)());
         let mut state = self.lock();
         let pool = state.pools.entry(settings.service.clone()).or_default();
         pool.restarts += 1;

@@ -2,7 +2,9 @@
 //!
 //! Outdated shadows are ended one at a time: one when the settings change, and one more each time
 //! a shadow made under the new settings has become ready. A new command that does not work
-//! therefore costs one shadow, not the pool.
+//! therefore costs one shadow, not the pool. One that went while there were more than enough is not
+//! made again, so that nothing new carries the replacement on: after a while without news one more is
+//! ended.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -13,6 +15,31 @@ use tokio::time::Instant;
 
 use super::{Inner, State, Where, steps};
 use crate::settings::ServiceShadows;
+
+/// So long nothing new may come before one more is ended.
+const QUIET: Duration = Duration::from_secs(30);
+
+/// How far the replacement of a service's outdated shadows has come.
+#[derive(Default)]
+pub(super) struct Replacing {
+    /// Outdated shadows that may be ended now.
+    allowed: u32,
+    /// When the last one was ended of those since one made under the new settings became ready.
+    last: Option<Instant>,
+    /// Whether one more has been ended since, though none became ready.
+    urged: bool,
+}
+
+impl Replacing {
+    pub(super) fn begin(&mut self) {
+        *self = Self { allowed: 1, ..Self::default() };
+    }
+
+    fn ended_one(&mut self) {
+        self.allowed -= 1;
+        self.last = Some(Instant::now());
+    }
+}
 
 /// A shadow that serves requests of a service that is gone.
 #[derive(Clone, Debug)]
@@ -78,7 +105,7 @@ pub(super) fn reconfigure(inner: &Inner, services: Vec<ServiceShadows>) -> Vec<L
         state.pools.entry(at.0).or_default().backoff(&at.1).succeeded();
     }
     for service in services {
-        state.pools.entry(service.clone()).or_default().replacements = 1;
+        state.pools.entry(service.clone()).or_default().replacing.begin();
         retire(&mut state, &service);
     }
     leaving
@@ -99,7 +126,8 @@ pub(super) fn reached(state: &mut State, service: &ServiceName, from: Tier, outd
         let left = state.entries.values().filter(|e| e.view.service == *service && e.view.outdated);
         let left = u32::try_from(left.count()).unwrap_or(u32::MAX);
         if let Some(pool) = state.pools.get_mut(service) {
-            pool.replacements = pool.replacements.saturating_add(1).min(left);
+            let allowed = pool.replacing.allowed.saturating_add(1).min(left);
+            pool.replacing = Replacing { allowed, ..Replacing::default() };
         }
     }
     retire(state, service);
@@ -115,9 +143,27 @@ pub(super) fn found(state: &mut State, id: InstanceId, service: &ServiceName) {
     }
     tracing::info!(%service, instance = %id, "what it was made after has changed since");
     if is_first && let Some(pool) = state.pools.get_mut(service) {
-        pool.replacements = 1;
+        pool.replacing.begin();
     }
     retire(state, service);
+}
+
+/// Ends one more where the one before was not made again, since there were more than enough; once only
+/// before a new one has shown that the new settings work.
+pub(super) fn carry_on(state: &mut State, service: &ServiceName) {
+    let under_way = |entry: &super::Entry| {
+        entry.view.tier == Tier::Cold || entry.view.moving_to == Some(Tier::Cold)
+    };
+    if state.entries.values().any(|e| e.view.service == *service && under_way(e)) {
+        return;
+    }
+    let Some(pool) = state.pools.get_mut(service) else { return };
+    let replacing = &mut pool.replacing;
+    let quiet = replacing.last.is_some_and(|at| at.elapsed() >= QUIET);
+    if replacing.allowed == 0 && quiet && !replacing.urged {
+        (replacing.allowed, replacing.urged) = (1, true);
+        retire(state, service);
+    }
 }
 
 /// Ends as many outdated shadows as may go now, least ready first; none that serves, drains, or
@@ -137,10 +183,10 @@ pub(super) fn retire(state: &mut State, service: &ServiceName) {
         .collect();
     candidates.sort_by_key(|entry| (entry.view.tier, entry.view.id));
     for entry in candidates {
-        if pool.replacements == 0 {
+        if pool.replacing.allowed == 0 {
             return;
         }
-        pool.replacements -= 1;
+        pool.replacing.ended_one();
         tracing::info!(%service, instance = %entry.view.id, "made under old settings; replacing it");
         entry.order.send_modify(|order| order.target = Tier::Cold);
         entry.view.moving_to = Some(Tier::Cold);

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use foreshadow_control::{Fact, InstanceId, Tier};
+use futures_util::FutureExt as _;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -313,9 +314,25 @@ impl Runner {
             self.pause(&mut pause).await;
         }
         self.handle = None;
-        self.record(self.inner.registry.ended(self.id).await);
+        self.forget().await;
         self.inner.lock().entries.remove(&self.id);
         self.inner.relieved(self.id);
+    }
+
+    /// Takes it from the record. What a failed creation may have left behind is nobody's business but its
+    /// provider's, and stays on record until that has ended it: nobody else knows of it after a crash.
+    async fn forget(&self) {
+        let (provider, id) = (Arc::clone(&self.settings.provider), self.id);
+        if provider.undone(id).now_or_never().is_some() {
+            return self.record(self.inner.registry.ended(id).await);
+        }
+        let registry = self.inner.registry.clone();
+        tokio::spawn(async move {
+            provider.undone(id).await;
+            if let Err(error) = registry.ended(id).await {
+                tracing::error!(instance = %id, %error, "the registry misses a change");
+            }
+        });
     }
 
     async fn pause(&self, pause: &mut Duration) {
@@ -379,9 +396,8 @@ impl Runner {
 
     /// Parked checks are spread by a tenth each way, so that a pool is not woken all at once.
     fn plan_check(&mut self) {
-        self.next_check = self
-            .settings
-            .parked_check
-            .map(|every| Instant::now() + every.mul_f64(rand::random_range(0.9..=1.1)));
+        let spread = 0.9 + 0.2 * (self.inner.ground.chance)();
+        self.next_check =
+            self.settings.parked_check.map(|every| Instant::now() + every.mul_f64(spread));
     }
 }

@@ -14,10 +14,11 @@ use super::runner::Runner;
 use super::{Inner, State, replace, steps};
 use crate::error::{ProviderError, ShadowError};
 use crate::facts::Facts;
+use crate::ground::Ground;
 use crate::ids::Ids;
 use crate::lifecycle::Lifecycle;
 use crate::provider::{Adoption, Handle, Provider, Sweep};
-use crate::registry::{Registry, Row, unix_ms};
+use crate::registry::{Registry, Row};
 use crate::settings::{ManagerSettings, Readiness, ServiceShadows};
 use crate::state_dir::StateLock;
 
@@ -35,9 +36,10 @@ const DATABASE: &str = "foreshadow.db";
 pub(super) async fn start(
     settings: ManagerSettings,
     readiness: Arc<dyn Readiness>,
+    ground: Arc<Ground>,
 ) -> Result<Arc<Inner>, ShadowError> {
     let lock = StateLock::take(&settings.state_dir).await?;
-    let registry = Registry::open(&settings.state_dir.join(DATABASE)).await?;
+    let registry = Registry::open(&settings.state_dir.join(DATABASE), &ground).await?;
     let ids = Ids::new(registry.clone()).await?;
     settings.services.iter().for_each(steps::tell_gaps);
     let services = settings.services.into_iter();
@@ -47,6 +49,7 @@ pub(super) async fn start(
         facts: Facts::default(),
         ids,
         registry,
+        ground,
         readiness,
         creates: Creates::new(settings.concurrent_creates),
         running: watch::channel(0).0,
@@ -201,6 +204,7 @@ fn taken(
         }
         Ok(Adoption::OutOfReach(_)) => Fate::Remembered,
         Ok(Adoption::Running) => {
+            let now_ms = (inner.ground.unix_ms)();
             let mut machine = Lifecycle::adopted(row.tier);
             if !is_wanted {
                 machine.aim(Tier::Cold);
@@ -211,7 +215,7 @@ fn taken(
                 handle,
                 outdated: is_place_gone || row.fingerprint != settings.provider.fingerprint(),
                 fingerprint: row.fingerprint,
-                tier_age: Duration::from_millis(unix_ms().saturating_sub(row.tier_since_ms)),
+                tier_age: Duration::from_millis(now_ms.saturating_sub(row.tier_since_ms)),
             };
             if is_wanted {
                 let fact = Fact::Adopted { instance: row.id, tier: row.tier };
@@ -220,7 +224,7 @@ fn taken(
             tracing::info!(service = %row.service, instance = %row.id, tier = %row.tier, "taken over");
             let mut state = inner.lock();
             if found.outdated {
-                state.pools.entry(row.service).or_default().replacements = 1;
+                state.pools.entry(row.service).or_default().replacing.begin();
             }
             let runner = inner.enter(&mut state, row.id, settings, machine, Some(found), 0);
             Fate::Goes(Box::new(runner))

@@ -59,6 +59,9 @@ impl Runner {
         let mut state = self.inner.lock();
         if let Some(entry) = state.entries.get_mut(&self.id) {
             entry.view.resources = (sample != ResourceSample::default()).then_some(sample);
+            if entry.view.outdated {
+                replace::carry_on(&mut state, &self.settings.service);
+            }
         }
         if outdated {
             replace::found(&mut state, self.id, &self.settings.service);

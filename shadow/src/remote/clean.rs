@@ -9,6 +9,7 @@ use foreshadow_control::{InstanceId, ServiceName};
 use tokio::time::{Instant, timeout};
 
 use super::contract::{Condition, List};
+use super::watching::MISSING;
 use super::{BearerToken, Core};
 use crate::error::ProviderError;
 use crate::provider::Sweep;
@@ -33,10 +34,20 @@ pub(crate) struct Place {
     remains: Remains<InstanceId>,
     /// Whether a task cleans up; one is enough.
     tended: AtomicBool,
+    /// What is said to have ended and was not seen to be gone yet.
+    doubts: Mutex<BTreeMap<InstanceId, Doubt>>,
     /// When what runs there was last seen, and what was seen or why it was not.
     seen: tokio::sync::Mutex<Option<(Instant, Seen)>>,
     /// Of the newest settings that lead there: shadows made under older ones need it too.
     token: Mutex<Option<BearerToken>>,
+}
+
+/// Something that is said to have ended.
+struct Doubt {
+    service: ServiceName,
+    /// In how many lists in a row it was there all the same, and in how many it was not.
+    seen: u32,
+    missed: u32,
 }
 
 /// What runs at a place, or why that cannot be seen.
@@ -66,8 +77,41 @@ impl Place {
         self.remains.is_clear()
     }
 
+    /// Resolves once that instance is no longer to be ended there.
+    pub(super) async fn gone(&self, id: InstanceId) {
+        self.remains.gone(&id).await;
+    }
+
+    fn doubts(&self) -> MutexGuard<'_, BTreeMap<InstanceId, Doubt>> {
+        self.doubts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn swept(&self) -> MutexGuard<'_, Option<Sweep>> {
         self.swept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn is_there(list: &List, id: InstanceId) -> bool {
+    list.instances.iter().any(|one| one.id() == Some(id) && one.state != Condition::Ended)
+}
+
+impl Place {
+    /// Drops what is gone by a list that was asked for when these were in doubt, and returns what is
+    /// there: a list may lag behind or leave something out, but not twice in a row.
+    fn judge(&self, asked: &[InstanceId], list: &List) -> Vec<(InstanceId, ServiceName)> {
+        let mut there = Vec::new();
+        self.doubts().retain(|id, doubt| {
+            if !asked.contains(id) {
+                return true;
+            }
+            (doubt.seen, doubt.missed) =
+                if is_there(list, *id) { (doubt.seen + 1, 0) } else { (0, doubt.missed + 1) };
+            if doubt.seen >= MISSING {
+                there.push((*id, doubt.service.clone()));
+            }
+            doubt.seen.max(doubt.missed) < MISSING
+        });
+        there
     }
 }
 
@@ -129,14 +173,16 @@ impl Core {
             remains.found(doomed);
         }
         let bound = self.traits.timeout.max(ASIDE);
-        let ended = remains.end(bound, |_| true, |id| self.end(id, Duration::ZERO)).await;
+        let ended = remains.end(bound, |_| true, |id| self.end_for_sure(id)).await;
         Ok(running.iter().filter(|id| ended.contains(id)).count())
     }
 
     /// Ends what a failed creation may have made, now or later: nobody else knows of it before the
     /// next start.
     pub(super) async fn undo(core: &Arc<Self>, id: InstanceId, service: &ServiceName) {
-        let Err(error) = core.end(id, Duration::ZERO).await else { return };
+        let Err(error) = core.end(id, Duration::ZERO).await else {
+            return Self::doubt(core, id, service);
+        };
         tracing::error!(
             instance = %id, %service, %error,
             "what a failed creation may have left behind cannot be ended; trying again, and nothing \
@@ -144,6 +190,59 @@ impl Core {
         );
         core.place.remains.add(id, service, &error);
         Self::tend(core);
+    }
+
+    /// Ends it and looks whether that is so.
+    async fn end_for_sure(&self, id: InstanceId) -> Result<(), ProviderError> {
+        self.end(id, Duration::ZERO).await?;
+        let list = self.seen().await.map_err(ProviderError::Other)?;
+        if is_there(&list, id) {
+            let kind = self.transport.kind();
+            return Err(ProviderError::Other(format!(
+                "the {kind} provider says that {id} has ended, and lists it as running"
+            )));
+        }
+        Ok(())
+    }
+
+    /// Looks later whether what is said to have ended is gone; what is not is ended again and again, as
+    /// what a failed creation left behind is.
+    pub(super) fn doubt(core: &Arc<Self>, id: InstanceId, service: &ServiceName) {
+        let first = {
+            let mut doubts = core.place.doubts();
+            doubts.insert(id, Doubt { service: service.clone(), seen: 0, missed: 0 });
+            doubts.len() == 1
+        };
+        if first {
+            tokio::spawn(Self::look_after(Arc::clone(core)));
+        }
+    }
+
+    /// Until there is no doubt.
+    async fn look_after(core: Arc<Self>) {
+        let mut pause = core.traits.poll;
+        loop {
+            tokio::time::sleep(pause).await;
+            let asked: Vec<InstanceId> = core.place.doubts().keys().copied().collect();
+            // What cannot be seen now is looked for ever more seldom.
+            pause = (pause * 2).min(AGAIN.1.max(core.traits.poll));
+            if let Ok(list) = core.list(None, None).await {
+                pause = core.traits.poll;
+                for (id, service) in core.place.judge(&asked, &list) {
+                    let why =
+                        ProviderError::Other("it was said to have ended, and runs".to_owned());
+                    tracing::error!(
+                        instance = %id, %service,
+                        "its provider said that it has ended, and still lists it as running; ending it again"
+                    );
+                    core.place.remains.add(id, &service, &why);
+                    Self::tend(&core);
+                }
+            }
+            if core.place.doubts().is_empty() {
+                return;
+            }
+        }
     }
 
     /// Cleans up again and again until that is done, by one task for all that is to be done there.

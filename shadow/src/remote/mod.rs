@@ -21,11 +21,11 @@ pub use self::scaler::RemoteScaler;
 pub use self::webhook::{BearerToken, Endpoint, WebhookProvider, WebhookSpec};
 
 pub(crate) use self::clean::Places;
-pub(crate) use self::contract::shorten;
+pub(crate) use self::contract::{Operation, Request, shorten};
 pub(crate) use self::exec::Commands;
 
 use self::clean::Place;
-use self::contract::{List, Listed, Operation, Request};
+use self::contract::{List, Listed};
 use self::watching::Watched;
 use crate::error::{Cause, ProviderError};
 use crate::hash::fnv1a;

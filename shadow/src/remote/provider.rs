@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use foreshadow_control::InstanceId;
 
 use super::contract::{Condition, Operation, Request, shorten};
 use super::{Core, QUOTED, Remote, State, watching};
@@ -58,6 +59,11 @@ impl Provider for Remote {
                 Err(error)
             }
         }
+    }
+
+    /// An order to make it may be under way for as long as nobody has taken the one to end it.
+    async fn undone(&self, id: InstanceId) {
+        self.core.place.gone(id).await;
     }
 
     async fn freeze(&self, handle: &Handle) -> Result<(), ProviderError> {
@@ -125,6 +131,7 @@ impl Provider for Remote {
     async fn destroy(&self, handle: &Handle, grace: Duration) -> Result<(), ProviderError> {
         self.core.end(handle.id, grace).await?;
         self.core.lock().forget(handle.id);
+        Core::doubt(&self.core, handle.id, &handle.service);
         Ok(())
     }
 

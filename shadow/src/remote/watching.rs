@@ -26,7 +26,7 @@ const AT_ONCE: u32 = 4;
 const LONGEST: Duration = Duration::from_secs(30);
 /// A list may lag behind an instance just made: missing in this many in a row, over at least two
 /// looks and this long, it is gone.
-const MISSING: u32 = 2;
+pub(super) const MISSING: u32 = 2;
 const MISSING_FOR: Duration = Duration::from_secs(5);
 
 /// The instances whose end is waited for.
