@@ -39,7 +39,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         writeln!(std::io::stderr(), "{}", bad.join("\n"))?;
         return Ok(ExitCode::FAILURE);
     }
-    for warning in config.warnings() {
+    for warning in config.warnings().into_iter().chain(config.exposed()) {
         writeln!(std::io::stderr(), "warning: {warning}")?;
     }
     let mut out = crate::out::stdout();

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use foreshadow_config::{Config, Errors, Source};
 use ring::digest::{SHA256, SHA256_OUTPUT_LEN, digest};
+use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
 /// What a file held, good or bad, or why it could not be read.
@@ -13,7 +14,11 @@ pub(crate) struct Fingerprint([u8; SHA256_OUTPUT_LEN]);
 
 impl Fingerprint {
     pub(super) fn of(text: &str) -> Self {
-        let digest = digest(&SHA256, text.as_bytes());
+        Self::of_bytes(text.as_bytes())
+    }
+
+    fn of_bytes(bytes: &[u8]) -> Self {
+        let digest = digest(&SHA256, bytes);
         let mut bytes = [0; SHA256_OUTPUT_LEN];
         bytes.copy_from_slice(digest.as_ref());
         Self(bytes)
@@ -27,12 +32,47 @@ impl std::fmt::Display for Fingerprint {
     }
 }
 
+/// Longest file whose digest is put on record.
+const MOST_DIGESTED: u64 = 64 << 20;
+
+/// The files that a configuration names and is made of, as they are now: calendars and networks with
+/// their digests, those that hold secrets with the time of their last change, since a digest would let
+/// somebody try guesses. Blocks on the disk.
+pub(crate) fn included(config: &Config) -> Vec<Value> {
+    let networks = config.services.values().filter_map(|service| service.forecast.onnx.as_deref());
+    let open = config.calendar_files().map(|calendar| calendar.file.as_path()).chain(networks);
+    let digested = |path: &Path| {
+        let sha256 = foreshadow_config::file::read_whole(path, MOST_DIGESTED)
+            .map(|bytes| Fingerprint::of_bytes(&bytes).to_string());
+        json!({ "file": path, "sha256": sha256.ok() })
+    };
+    let dated = |path: &Path| {
+        let modified = std::fs::metadata(path).and_then(|found| found.modified()).ok();
+        let since = modified.and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok());
+        let at_ms = since.and_then(|since| u64::try_from(since.as_millis()).ok());
+        json!({ "file": path, "modified_ms": at_ms })
+    };
+    let mut all: Vec<Value> = open.map(digested).chain(config.secret_files().map(dated)).collect();
+    // Services may share a file.
+    let mut seen = Vec::new();
+    all.retain(|file| {
+        let is_new = !seen.contains(file);
+        if is_new {
+            seen.push(file.clone());
+        }
+        is_new
+    });
+    all
+}
+
 /// What came of one read of the file.
 pub(crate) struct FileRead {
     /// Of the text, or of why there is none.
     pub(crate) fingerprint: Fingerprint,
     /// What the text says; absent where it is what was known.
     pub(crate) config: Option<Result<Config, Errors>>,
+    /// The files it names.
+    pub(crate) files: Vec<Value>,
 }
 
 /// Reads the file at `path`, and checks it unless it is `known`. Blocks.
@@ -44,7 +84,9 @@ pub(crate) fn read(path: &Path, known: Option<Fingerprint>) -> FileRead {
     };
     let is_known = known == Some(fingerprint);
     let config = (!is_known).then(|| source.and_then(|source| source.parse()));
-    FileRead { fingerprint, config }
+    let good = config.as_ref().and_then(|config| config.as_ref().ok());
+    let files = good.map(included).unwrap_or_default();
+    FileRead { fingerprint, config, files }
 }
 
 /// Work that may hang with the file system: one at a time, on a thread of its own.

@@ -16,7 +16,7 @@ use tokio::signal::unix::Signal;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Interval, MissedTickBehavior, interval_at};
 
-use self::noted::differences;
+use self::noted::{Files, differences};
 use super::audit::Actor;
 use super::file::{self, Aside, FileRead, Fingerprint};
 use super::limits;
@@ -85,6 +85,8 @@ pub(super) struct Reloader {
     seen: Fingerprint,
     /// That of the configuration in force.
     in_force: Fingerprint,
+    /// The files that go with each of the two.
+    files: Files,
     reading: Aside<FileRead>,
     looking: Aside<Vec<u64>>,
     /// What calendar files held when they were last read again.
@@ -104,6 +106,8 @@ impl Reloader {
         let reading = Aside::new(READ_PATIENCE);
         let looking = Aside::new(READ_PATIENCE);
         let tried = None;
+        let in_force = file::included(&shared.config.load());
+        let files = Files { seen: in_force.clone(), in_force };
         Self {
             shared,
             path,
@@ -113,6 +117,7 @@ impl Reloader {
             configures,
             seen,
             in_force: seen,
+            files,
             reading,
             looking,
             tried,
@@ -156,8 +161,9 @@ impl Reloader {
     async fn read(&mut self, known: Option<Fingerprint>) -> Option<anyhow::Result<Config>> {
         let path = self.path.clone();
         match self.reading.run(move || file::read(&path, known)).await {
-            Ok(FileRead { fingerprint, config }) => {
+            Ok(FileRead { fingerprint, config, files }) => {
                 self.seen = fingerprint;
+                self.files.seen = files;
                 // The API shows it, and the database keeps it.
                 Some(config?.map_err(|errors| anyhow::anyhow!("{}", errors.masked())))
             }
@@ -217,6 +223,9 @@ impl Reloader {
             }
         };
         self.note((why, by), (before, found), &outcome);
+        if matches!(outcome, ReloadOutcome::Applied { .. }) {
+            self.files.in_force.clone_from(&self.files.seen);
+        }
         outcome
     }
 

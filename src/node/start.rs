@@ -25,8 +25,7 @@ use super::announced::Announcing;
 use super::audit::{Actor, Audit, Entry};
 use super::clock::Clock;
 use super::decisions::DecisionLog;
-use super::drill::Drills;
-use super::file::Fingerprint;
+use super::file::{self, Fingerprint};
 use super::history::History;
 use super::hooks::{KernelProbe, MirrorHook};
 use super::limits;
@@ -131,7 +130,7 @@ impl Parts {
             ticks: TickStats::default(),
             decisions,
             audit: Audit::start(&config.state_dir, &config.audit)?,
-            drills: Drills::default(),
+            drills: super::drill::Drills::default(),
             history,
             long: LongForecasts::default(),
             metrics,
@@ -288,6 +287,7 @@ fn started(shared: &Shared, config: &Config, seen: Fingerprint, path: &str) -> E
         "pid": std::process::id(),
         "config": path,
         "sha256": seen.to_string(),
+        "files": file::included(config),
         "admin": config.admin.address.to_string(),
         "tokens": tokens.collect::<Vec<_>>(),
         "kill_switch": shared.orders.load().kill_switch,
@@ -396,7 +396,7 @@ fn announce(config: &Config) {
         );
     }
     tracing::info!(address = %config.admin.address, "admin interface");
-    for warning in config.warnings() {
+    for warning in config.warnings().into_iter().chain(config.exposed()) {
         tracing::warn!("{warning}");
     }
 }

@@ -57,12 +57,12 @@ pub(crate) fn ask(node: &Node, token: &str, line: &str, body: &Value) -> Answer 
     exchange(node.admin, request.as_bytes()).unwrap()
 }
 
-fn audit(args: &[&str], dir: &Path) -> Output {
+pub(crate) fn audit(args: &[&str], dir: &Path) -> Output {
     let state = dir.join("state");
     foreshadow().arg("audit").args(args).arg("--state-dir").arg(state).output().unwrap()
 }
 
-fn said(output: &Output) -> String {
+pub(crate) fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
 
@@ -74,7 +74,7 @@ pub(crate) fn exported(dir: &Path) -> Vec<Value> {
     lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-fn whole(dir: &Path, more: &[&str]) -> Value {
+pub(crate) fn whole(dir: &Path, more: &[&str]) -> Value {
     let output = audit(&[&["verify", "--json"], more].concat(), dir);
     assert!(output.status.success(), "{}", said(&output));
     serde_json::from_slice(&output.stdout).unwrap()
@@ -90,7 +90,7 @@ pub(crate) fn ok(answer: &Answer) -> Value {
     serde_json::from_slice(&answer.body).unwrap_or(Value::Null)
 }
 
-fn post(node: &Node, path: &str, body: Value) -> Value {
+pub(crate) fn post(node: &Node, path: &str, body: Value) -> Value {
     let (status, answer) = node.post(path, &body);
     assert!((200..300).contains(&status), "{path}: {answer}");
     answer

@@ -8,6 +8,7 @@
 
 mod admin;
 mod audit;
+mod audit_held;
 mod backtest;
 mod config;
 mod data_plane;

@@ -98,7 +98,7 @@ pub(super) fn token(at: At<Either<TokenText, RawToken>>, r: &mut Reader<'_>) -> 
         (Field::Absent, Field::Given(file)) => {
             let path = file.value.0;
             let name = path.display().to_string();
-            match file::read_text(&path, MAX_TOKEN_BYTES) {
+            match file::read_secret(&path, MAX_TOKEN_BYTES) {
                 Ok(text) => match secret(&text) {
                     Some(secret) => return Some(Token::File { path, secret }),
                     None => r.report(&file.place, malformed(&text, &name)),

@@ -43,9 +43,9 @@ impl AuditKey {
     /// The key in the file at `path`.
     ///
     /// # Errors
-    /// When it cannot be read, or is too short for a key; what it holds is not repeated.
+    /// When it cannot be read, others may write it, or it is too short for a key; what it holds is not repeated.
     pub fn read(path: &std::path::Path) -> Result<Self, String> {
-        let text = crate::file::read_text(path, Self::MAX_BYTES)
+        let text = crate::file::read_secret(path, Self::MAX_BYTES)
             .map_err(|error| format!("which cannot be read ({error})"))?;
         let text = text.trim();
         if text.len() < Self::LEAST {

@@ -30,7 +30,7 @@ mod vm;
 mod zone;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -112,6 +112,22 @@ impl Config {
     /// The calendar files of all services.
     pub fn calendar_files(&self) -> impl Iterator<Item = &CalendarFile> {
         self.services.values().flat_map(|service| &service.forecast.calendars)
+    }
+
+    /// Files with tokens and the key of the audit, as far as they are known here.
+    pub fn secret_files(&self) -> impl Iterator<Item = &Path> {
+        let named = self.admin.tokens.iter().map(|named| &named.token);
+        let tokens = self.admin.token.iter().chain(named).filter_map(|token| match token {
+            Token::File { path, .. } => Some(path.as_path()),
+            Token::Value(_) | Token::Env { .. } => None,
+        });
+        tokens.chain(self.audit.key.iter().map(|key| key.path.as_path()))
+    }
+
+    /// What is to be said of those of them that others than their owner may read. Looks at the files.
+    #[must_use]
+    pub fn exposed(&self) -> Vec<String> {
+        self.secret_files().filter_map(crate::file::others_may_read).collect()
     }
 
     /// What is to be said of it though it is good: what of its calendars is left out.

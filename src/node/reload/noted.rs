@@ -3,13 +3,28 @@
 use std::sync::Arc;
 
 use foreshadow_config::Config;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::Reloader;
 use crate::node::audit::{Actor, Entry, Outcome};
 use crate::node::decisions::{Decision, Kind};
 use crate::node::file::Fingerprint;
 use crate::node::{ReloadOutcome, ReloadStatus};
+
+/// The files that a configuration names: of the one in force, and of the one read last.
+pub(super) struct Files {
+    pub(super) in_force: Vec<Value>,
+    pub(super) seen: Vec<Value>,
+}
+
+impl Files {
+    /// Those of each that the other has not, or not so.
+    fn differing(&self) -> (Vec<&Value>, Vec<&Value>) {
+        let before = self.in_force.iter().filter(|file| !self.seen.contains(file));
+        let after = self.seen.iter().filter(|file| !self.in_force.contains(file));
+        (before.collect(), after.collect())
+    }
+}
 
 impl Reloader {
     /// Puts on record what became of the configuration with the digest `found`.
@@ -27,8 +42,10 @@ impl Reloader {
         let (summary, entry) = match outcome {
             ReloadOutcome::Applied { changes } => {
                 status.applied += 1;
-                let after = json!({ "sha256": is, "changes": changes });
-                let entry = entry.changed(json!({ "sha256": was }), after);
+                let (files_before, files) = self.files.differing();
+                let after = json!({ "sha256": is, "changes": changes, "files": files });
+                let before = json!({ "sha256": was, "files": files_before });
+                let entry = entry.changed(before, after);
                 (changes.clone(), entry.came_to(Outcome::Done, why))
             }
             ReloadOutcome::Refused { error } => {
