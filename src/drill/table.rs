@@ -164,3 +164,49 @@ fn seconds(ms: u64) -> f64 {
 fn put(text: &mut String, line: std::fmt::Arguments<'_>) {
     writeln!(text, "{line}").expect("a string takes every line");
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_is_missing_and_what_was_not_met_stands_out() {
+        let figures = json!({ "seconds": 10.0, "requests": 500, "failed": 3, "p50_ms": 1.5 });
+        let report = json!({
+            "id": 7, "service": "shop", "how": "injected at the proxy: nothing is answered",
+            "victim": { "instance": 3, "role": "primary", "address": "[::1]:80", "weight": 5_000 },
+            "asked": { "fault": "hang" }, "forced": [], "began_ms": 1, "stage": "done",
+            "verdict": "failed", "called_off": null, "notes": ["a note"],
+            "times": { "weight_zero_ms": 1_500 },
+            "figures": { "during": figures },
+            "seconds": [{ "from_ms": -1_000, "requests": 50 }],
+            "goals": [
+                { "what": "failed requests", "expected": "at most 0", "found": "3", "met": false },
+            ],
+        });
+        let report: Report = serde_json::from_value(report).unwrap();
+        let text = super::report(&report);
+        for line in [
+            "drill 7 of shop: hang of i3 (primary, [::1]:80, weight 5000 of 10000)",
+            "weight zero           1500",
+            "as before                -",
+            "during           10.0       500        3        0     1.50     0.00",
+            "      -1.0 s      0.0        50",
+            "failed requests  at most 0                                3  NOT MET",
+            "note: a note",
+            "verdict: FAILED",
+        ] {
+            assert!(text.contains(line), "no {line:?} in\n{text}");
+        }
+        let objection = Objection {
+            what: "redundancy".to_owned(),
+            text: "too little".to_owned(),
+            help: "make more".to_owned(),
+            may_be_forced: true,
+        };
+        let text = refused(std::slice::from_ref(&objection));
+        assert_eq!(text, "refused\n  - too little (--force passes over it)\n    make more\n");
+    }
+}

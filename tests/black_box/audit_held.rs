@@ -7,6 +7,11 @@ use serde_json::{Value, json};
 use crate::audit::{ask, audit, exported, node_with, ok, post, said, whole};
 use crate::support::{Backend, Node, eventually, foreshadow, try_get};
 
+/// Waits until the node has said this.
+fn logged(node: &Node, text: &str) {
+    eventually(text, || node.process.log().contains(text).then_some(()));
+}
+
 #[test]
 fn a_record_that_is_gone_is_missed_by_start_log_metrics_and_verify() {
     let backend = Backend::start(&[]);
@@ -28,7 +33,11 @@ fn a_record_that_is_gone_is_missed_by_start_log_metrics_and_verify() {
         head["replaced"].as_str().filter(|why| why.contains("removed")).map(|_| ())
     });
     post(&node, "/api/v1/kill-switch", json!({ "engaged": false }));
-    assert!(node.process.log().contains("not as it was"), "{}", node.process.log());
+    logged(&node, "not as it was");
+    eventually("the loss to be on record", || {
+        let page = node.api("/api/v1/audit?action=audit.replaced");
+        (!page["entries"].as_array()?.is_empty()).then_some(())
+    });
     metric(&node, "foreshadow_audit_replaced_total 1");
     let broken = audit(&["verify"], node.dir.path());
     assert!(
@@ -49,10 +58,12 @@ fn a_record_that_is_gone_is_missed_by_start_log_metrics_and_verify() {
     let cut = audit(&["verify", "--replaced-at", "1"], node.dir.path());
     assert!(!cut.status.success() && said(&cut).contains("its end was cut off"), "{}", said(&cut));
     node.restart();
-    assert!(node.process.log().contains("its end was cut off"), "{}", node.process.log());
+    logged(&node, "its end was cut off");
     metric(&node, "foreshadow_audit_replaced_total 1");
-    let start = node.api("/api/v1/audit?action=audit.replaced");
-    assert_eq!(start["entries"].as_array().map(Vec::len), Some(2), "{start}");
+    let start = eventually("both losses to be on record", || {
+        let page = node.api("/api/v1/audit?action=audit.replaced");
+        (page["entries"].as_array()?.len() == 2).then_some(page)
+    });
     assert_eq!(start["entries"][0]["seq"], 3, "{start}");
 }
 
@@ -84,7 +95,7 @@ fn files_that_a_configuration_is_made_of_are_on_record_and_must_not_be_anybodys(
     mode(0o644);
     let node = node_with(&services, &admin, "");
     let warned = "others than its owner may read it, mode 0644";
-    assert!(node.process.log().contains(warned), "{}", node.process.log());
+    logged(&node, warned);
     let (good, text_of) = check(&node);
     assert!(good && text_of.contains(warned), "{text_of}");
     mode(0o622);
@@ -95,13 +106,19 @@ fn files_that_a_configuration_is_made_of_are_on_record_and_must_not_be_anybodys(
     assert!(good && !text_of.contains("others"), "{text_of}");
 
     let ask = |line: &str| ok(&ask(&node, "a-token-of-the-test", line, &Value::Null));
-    let start = ask("GET /api/v1/audit?action=node.start")["entries"][0]["after"]["files"].clone();
+    let start = eventually("the start to be on record", || {
+        let page = ask("GET /api/v1/audit?action=node.start");
+        Some(page["entries"].as_array()?.last()?["after"]["files"].clone())
+    });
     let first = start[0]["sha256"].as_str().unwrap_or_else(|| panic!("{start}")).to_owned();
     assert_eq!((first.len(), &start[1]["file"]), (64, &json!(token)), "{start}");
     assert!(start[1]["modified_ms"].is_u64() && start[1]["sha256"].is_null(), "{start}");
     std::fs::write(&calendar, text("b")).unwrap();
     ask("POST /api/v1/reload");
-    let reload = ask("GET /api/v1/audit?action=config.reload")["entries"][0].clone();
+    let reload = eventually("the reload to be on record", || {
+        let page = ask("GET /api/v1/audit?action=config.reload");
+        page["entries"].as_array()?.last().cloned()
+    });
     assert_eq!(
         reload["before"]["files"],
         json!([{ "file": calendar, "sha256": first }]),

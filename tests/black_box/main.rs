@@ -13,6 +13,7 @@ mod backtest;
 mod config;
 mod data_plane;
 mod drills;
+mod drills_ended;
 mod ending;
 mod feedback;
 mod fitness;

@@ -120,12 +120,13 @@ impl Place {
 
     /// What has become of the file that was opened, if it is not as it was.
     pub(super) fn trouble(&mut self, store: &Store) -> Option<Trouble> {
-        match identity(&self.path) {
-            None => return Some(Trouble::new("the file was removed", false)),
-            found if found != self.file => {
+        match found(&self.path) {
+            Ok(None) => return Some(Trouble::new("the file was removed", false)),
+            Ok(found) if found != self.file => {
                 return Some(Trouble::new("another file was put in its place", false));
             }
-            Some(_) => {}
+            // A disk that does not tell says nothing of what is on it.
+            Ok(Some(_)) | Err(_) => {}
         }
         let mut begin = [0; MAGIC.len()];
         let read = File::open(&self.path).and_then(|mut file| file.read_exact(&mut begin));
@@ -194,8 +195,17 @@ fn beside(path: &Path, ending: &str) -> PathBuf {
     PathBuf::from(format!("{}{ending}", path.display()))
 }
 
+/// Which file is there, if one is.
+fn found(path: &Path) -> std::io::Result<Option<(u64, u64)>> {
+    match std::fs::metadata(path) {
+        Ok(found) => Ok(Some((found.dev(), found.ino()))),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 fn identity(path: &Path) -> Option<(u64, u64)> {
-    std::fs::metadata(path).ok().map(|found| (found.dev(), found.ino()))
+    found(path).ok().flatten()
 }
 
 fn is_damage(error: &rusqlite::Error) -> bool {

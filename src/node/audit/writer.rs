@@ -198,6 +198,7 @@ impl Writer {
                     outside::replaced(wall_ms(), &known, found, aside.as_deref(), &trouble.what);
                 let mut status = self.status.written.lock().unwrap_or_else(PoisonError::into_inner);
                 status.replaced = (Some(entry.cause.clone()), status.replaced.1 + 1);
+                status.head = found.clone();
                 drop(status);
                 self.waiting.push_front(entry);
             }
