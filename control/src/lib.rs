@@ -31,10 +31,10 @@
 //! 9. *Primaries* (`scaling`): what sustained demand needs beyond those there is asked of the
 //!    service's own scaler; shadows bridge until they are ready and warm, and step back by step 7.
 //! 10. *Weights* (`steady`, `weights`, `publish`): for a demand cleared of chance, primaries to the
-//!    target, the overflow to serving shadows along their warm-up; the failed drop at once, all
-//!    else moves by slew and hysteresis, and those that fail more than their peers are given less
-//!    (`errors`). Unless it acts, the weights in force stay, without those
-//!    that cannot take requests.
+//!     target, the overflow to serving shadows along their warm-up; the failed drop at once, all
+//!     else moves by slew and hysteresis, and those that fail more than their peers are given less
+//!     (`errors`). Unless it acts, the weights in force stay, without those
+//!     that cannot take requests.
 //!
 //! Prediction enters steps 6 to 8 only as a demand that is at least the measured one: it adds or
 //! holds, and never takes away.

@@ -247,8 +247,7 @@ impl Service {
             let until_ms = now_ms.saturating_add(self.spec.evaluation_window_ms);
             self.operator = Some((scene.committed().saturating_add(seen.activate), until_ms));
         }
-        let operator = self.operator.map_or(0, |(shadows, _)| shadows);
-        let floor = tiers::floor(&scene, saturated, operator);
+        let floor = tiers::floor(&scene, saturated, self.operator.map_or(0, |(count, _)| count));
         let lost = end_faulty(&mut scene, &mut self.verify_from_ms, act);
         self.lost_shadows = self.lost_shadows.saturating_add(lost).min(scene.pool.max);
         tiers::commit(&mut scene, floor);
@@ -271,11 +270,8 @@ impl Service {
         holding.extend(scaled.alert);
         let mut alerts = self.alerts.follow(holding, now_ms);
         alerts.extend(told.alerts);
-        reasons.extend(told.reasons);
-        reasons.extend(learned);
-        reasons.extend(scaled.reasons);
+        reasons.extend(told.reasons.into_iter().chain(learned).chain(scaled.reasons));
         reasons.extend(size.reason);
-        let risk = self.assessments(outlook);
         ServicePlan {
             act,
             weights,
@@ -285,7 +281,7 @@ impl Service {
             reasons,
             capacity,
             rules: told.views,
-            risk,
+            risk: self.assessments(outlook),
             scaling: scaled.view,
             ..empty_plan(seen)
         }

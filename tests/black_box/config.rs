@@ -80,7 +80,10 @@ fn every_example_is_good() {
         let errors = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{}:\n{errors}", path.display());
         let said = String::from_utf8_lossy(&output.stdout);
-        assert_eq!(said.contains("1 listener, 1 service\n"), path.ends_with("quickstart.yaml"));
+        assert!(said.contains(" listener") && said.contains(" service"), "{said}");
+        if path.ends_with("quickstart.yaml") {
+            assert!(said.contains("1 listener, 1 service\n"), "{said}");
+        }
         count += 1;
     }
     assert!(count >= 3, "only {count} examples were found");

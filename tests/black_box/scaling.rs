@@ -280,4 +280,16 @@ fn an_endpoint_that_is_away_is_one_alert_and_scales_once_it_is_there() {
     let instances = view(&node)["instances"].as_array().unwrap().clone();
     let primaries = instances.iter().filter(|instance| instance["role"] == "primary");
     assert_eq!(primaries.count(), 2);
+    // Without the scaler those of the configuration are left, and nobody sees the others go.
+    let rate = Rate::start(node.proxy, 20);
+    let plain = service(&[primary.address], &by, "{ shadow: 0, warm: 1, max: 3 }");
+    let (before, rest) = plain.split_once("    scaling:\n").unwrap();
+    let (_, shadows) = rest.split_once("    shadows:\n").unwrap();
+    node.rewrite(&format!("{before}    shadows:\n{shadows}"));
+    eventually("the reload", || {
+        let view = view(&node);
+        let primaries = view["primaries"].as_u64();
+        (view["scaling"].is_null() && primaries == Some(1)).then_some(())
+    });
+    println!("reload: {} requests, 0 failed", rate.end());
 }

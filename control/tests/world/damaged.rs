@@ -5,7 +5,9 @@ use serde_json::{Value, json};
 
 use crate::random::Random;
 use crate::rules::rules;
-use crate::sim::{Nature, World, spec};
+use crate::scaler::Scaler;
+use crate::scaling::scaled;
+use crate::sim::{Nature, World};
 
 const RULES: [&str; 3] = [
     "p90 of demand > 80rps within 2m for 3 ticks -> activate 2",
@@ -16,8 +18,9 @@ const RULES: [&str; 3] = [
 /// A checkpoint of a controller with much on its mind, and the ticks after it.
 fn recording() -> Vec<Value> {
     let signals = vec!["campaign".to_owned()];
-    let spec = ServiceSpec { rules: rules(&RULES), horizon_ms: 1_000, signals, ..spec() };
+    let spec = ServiceSpec { rules: rules(&RULES), horizon_ms: 1_000, signals, ..scaled() };
     let mut world = World::new(Nature::default(), spec);
+    world.scaler = Some(Scaler::of(&world, 2_000));
     let mut random = Random::seeded(11);
     let mut lines = Vec::new();
     let write = |entry: &Entry| serde_json::to_value(entry).expect("plain data");

@@ -23,6 +23,7 @@ mod rules;
 mod saying;
 mod scaler;
 mod scaling;
+mod scaling_holds;
 mod sharing;
 mod signals;
 mod sim;

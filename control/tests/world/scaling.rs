@@ -8,7 +8,7 @@ use foreshadow_control::{
 use crate::scaler::{Scaler, Temper};
 use crate::sim::{Nature, World, spec};
 
-fn scaled() -> ServiceSpec {
+pub(crate) fn scaled() -> ServiceSpec {
     let scaling = ScalingSpec {
         min: None,
         max: 8,

@@ -236,7 +236,11 @@ impl Scaler for WorkloadScaler {
 
     async fn changed(&self) {
         match self.hear().await {
-            Ok(()) => tokio::time::sleep(FLOCK).await,
+            Ok(()) => {
+                // The same would be heard again at once, until there is a newer list.
+                *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = None;
+                tokio::time::sleep(FLOCK).await;
+            }
             Err(trouble) => {
                 let error = trouble.told(self.asked("watch the pods of"));
                 tracing::debug!(%error, "primaries are looked at from time to time only");

@@ -1,6 +1,8 @@
 //! Scaling primaries: one call at a time, the newest wish, failures and restarts with a scaler of the
 //! tests, and workloads on a fake API server.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 #[path = "../support/mod.rs"]
 mod support;
 
