@@ -291,5 +291,8 @@ fn an_endpoint_that_is_away_is_one_alert_and_scales_once_it_is_there() {
         let primaries = view["primaries"].as_u64();
         (view["scaling"].is_null() && primaries == Some(1)).then_some(())
     });
+    let served = || rate.served.load(Ordering::Relaxed);
+    let goal = served() + 30;
+    eventually("requests after the reload", || (served() >= goal).then_some(()));
     println!("reload: {} requests, 0 failed", rate.end());
 }

@@ -7,7 +7,8 @@
 //! - *Out* follows what was needed for at least half of a while, at the learned lead time of the
 //!   primaries themselves: a spike is left to shadows. It is ordered at once, in bounded steps.
 //! - *In* follows the most that was needed over the stabilisation time, by what is measured and by
-//!   the upper quantile: a forecast holds primaries and never ends one.
+//!   what is expected, with a margin: a forecast holds primaries and never ends one. An upper quantile
+//!   holds none: after an unsteady hour it would for as long as it is wide.
 //! - A number that somebody else sets is respected: as a floor where it is more, and by standing
 //!   aside where it undoes an order. Each order that is undone doubles the time.
 
@@ -22,7 +23,7 @@ use serde::{Deserialize, Serialize};
 
 use self::need::{Ground, Lately, cold, sustain_ms};
 use crate::scene::{Scene, count};
-use crate::{Alert, AlertKind, Law, Reason};
+use crate::{Alert, AlertKind, Law, Reason, Tier};
 
 pub use self::view::{ScaleOrder, ScalingPhase, ScalingSeen, ScalingSpec, ScalingView};
 
@@ -56,6 +57,11 @@ pub(crate) struct Scaling {
     /// Whether what was measured has needed more than the original number since the first order.
     came_true: bool,
     phase: ScalingPhase,
+}
+
+/// Whether a shadow serves, or answers its last requests.
+fn is_bridged(scene: &Scene<'_>) -> bool {
+    scene.shadows().any(|m| matches!(m.seen.tier, Tier::Serving | Tier::Draining))
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -274,7 +280,7 @@ impl Scaling {
             ScalingPhase::ScalingIn
         } else if bridging && cold(scene) > 0 {
             ScalingPhase::WarmingUp
-        } else if bridging && scene.committed() > 0 {
+        } else if bridging && (scene.committed() > 0 || is_bridged(scene)) {
             ScalingPhase::SteppingBack
         } else {
             ScalingPhase::Steady

@@ -81,8 +81,6 @@ impl Ground {
         let soon = scene.commit_asked(Tier::Warm);
         let later = scene.outlook.asked(lead_ms, |h| in_force.commit(h).max(h.median_rps));
         let later = scene.holding(later, Step::Commit, lead_ms);
-        let upper = scene.outlook.asked(lead_ms, |h| in_force.commit(h).max(h.upper_rps));
-        let upper = scene.holding(upper, Step::Prepare, lead_ms);
         let now = Asked::of(scene.outlook.now_rps, None);
         // A shadow that serves goes only with the margin, so that much is to be carried without it.
         let bridged = scene.committed() > 0;
@@ -91,7 +89,7 @@ impl Ground {
         let hold = |asked: Asked| self.number(scene, with_margin(asked));
         Needs {
             up: up(soon).max(self.number(scene, later)),
-            hold: hold(soon).max(hold(upper)).max(hold(now)),
+            hold: hold(soon).max(hold(later)).max(hold(now)),
             measured: self.number(scene, Asked::of(scene.outlook.sure_rps, None)),
         }
     }

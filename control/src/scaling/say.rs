@@ -77,7 +77,7 @@ pub(super) fn ready(scene: &Scene<'_>, to: u32, took_ms: u64, lead_ms: u64) -> S
 pub(super) fn warm(scene: &Scene<'_>) -> String {
     format!(
         "the new primaries are warm: primaries carry {:.0} rps at {:.0}% utilisation, demand is \
-         {:.0} rps; {} and step back, weights first, once that has held for {} ms",
+         {:.0} rps; shadows step back, weights first, once that has held for {} ms, {}",
         scene.supply.primary_rps,
         scene.supply.target * 100.0,
         scene.outlook.now_rps,
