@@ -76,7 +76,7 @@ impl Worker {
             Ok(answer) => {
                 self.take(answer, None).await;
             }
-            Err(error) => self.failed(None, &error.to_string()),
+            Err(error) => self.failed(None, &told(&error)),
         }
     }
 
@@ -98,7 +98,7 @@ impl Worker {
         match self.settings.scaler.scale(wish.primaries).await {
             Ok(answer) => self.take(answer, Some(wish)).await,
             Err(error) => {
-                self.failed(Some(wish.primaries), &error.to_string());
+                self.failed(Some(wish.primaries), &told(&error));
                 false
             }
         }
@@ -107,7 +107,7 @@ impl Worker {
     /// Takes an answer, to an order where there was one; whether it could be taken.
     async fn take(&self, answer: Primaries, wish: Option<&ScaleWish>) -> bool {
         if let Err(error) = self.check(&answer) {
-            self.failed(wish.map(|wish| wish.primaries), &error.to_string());
+            self.failed(wish.map(|wish| wish.primaries), &told(&error));
             return false;
         }
         let service = &self.settings.service;
@@ -196,6 +196,32 @@ impl Worker {
             None => tracing::debug!(%service, retry_in_ms, "scaling primaries: {error}"),
         }
     }
+}
+
+/// What was asked, what came back and what can be done, in the words of scaling.
+fn told(error: &ProviderError) -> String {
+    let ProviderError::Refused { cause, asked, came_back } = error else {
+        return error.to_string();
+    };
+    let next = match cause {
+        Cause::Quota => {
+            "raise the quota or lower `max` of `scaling`; it is asked again after pauses"
+        }
+        Cause::Missing => {
+            "install it or correct `command` of `scaling`; it is run again after a pause"
+        }
+        Cause::Absent => {
+            "make it there or correct `by` of `scaling`; it is asked again after a pause"
+        }
+        Cause::Malformed => {
+            "correct what it answers, see docs/scaling.md; it is asked again after a pause"
+        }
+        Cause::Unsupported => {
+            "let it do both steps, see docs/scaling.md; it is asked again after a pause"
+        }
+        other => other.next(),
+    };
+    format!("asked {asked}: {came_back}; {next}")
 }
 
 /// Whether a connection to `address` on this machine ends at `listen`.

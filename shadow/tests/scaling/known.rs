@@ -71,6 +71,7 @@ async fn what_can_be_no_primary_is_told_and_nothing_of_that_answer_is_taken() {
         let has = |view: &ScaledService| view.trouble.clone().filter(|text| text.contains(told));
         let text = bench.sees(told, has).await;
         assert!(text.contains("the test scaler for the primaries of shop"), "{text}");
+        assert!(text.contains("see docs/scaling.md; it is asked again"), "{text}");
         assert_eq!(find(&bench.view(), "10.0.0.2:80"), None);
         assert!(find(&bench.view(), "10.0.0.1:80").is_some());
         bench.script.set(&["10.0.0.1:80"], &[]);
