@@ -72,7 +72,7 @@ impl Drill {
     }
 
     fn is_over(&self) -> bool {
-        *self.is_over.borrow()
+        self.lock().stage == Stage::Done
     }
 }
 

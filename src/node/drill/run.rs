@@ -234,31 +234,37 @@ impl Run {
 
     /// The verdict, said and on record.
     fn conclude(&mut self, stopped: Option<Stopped>) {
-        self.enter(Stage::Done);
-        let detection_ms = self.detection_ms;
-        self.drill.update(|report| {
-            // Called off before the fault, nothing was tried.
-            if report.times.over_ms.is_some() {
-                report.goals = goals::judge(report, detection_ms);
-            }
-            let met = report.goals.iter().all(|goal| goal.met);
-            report.verdict = Some(match &stopped {
-                Some(_) => Verdict::CalledOff,
-                None if met => Verdict::Passed,
-                None => Verdict::Failed,
-            });
-            report.called_off = stopped;
-            let (during, after) = (&report.figures.during, &report.figures.after);
-            if during.retried + after.retried > 0 {
-                let note = "latencies are those of attempts that were answered: requests that were \
-                            tried again took longer";
-                report.notes.push(note.to_owned());
-            }
-        });
-        let report = self.drill.report();
-        let verdict = report.verdict.unwrap_or(Verdict::CalledOff);
+        if let Some(meter) = &mut self.meter {
+            meter.enter(Stage::Done);
+        }
+        self.show();
+        let mut report = self.drill.report();
+        // Called off before the fault, nothing was tried.
+        if report.times.over_ms.is_some() {
+            report.goals = goals::judge(&report, self.detection_ms);
+        }
+        let met = report.goals.iter().all(|goal| goal.met);
+        let verdict = match &stopped {
+            Some(_) => Verdict::CalledOff,
+            None if met => Verdict::Passed,
+            None => Verdict::Failed,
+        };
+        report.called_off = stopped;
+        let (during, after) = (&report.figures.during, &report.figures.after);
+        if during.retried + after.retried > 0 {
+            let note = "latencies are those of attempts that were answered: requests that were tried \
+                        again took longer";
+            report.notes.push(note.to_owned());
+        }
+        (report.stage, report.verdict) = (Stage::Done, Some(verdict));
+        self.tell(&report, verdict);
+        // Last and at once: who waits for the end finds all of it.
+        self.drill.update(|shown| *shown = report);
+    }
+
+    fn tell(&self, report: &Report, verdict: Verdict) {
         *self.shared.drills.lock().counts.entry(verdict).or_default() += 1;
-        let summary = summary(&report, verdict);
+        let summary = summary(report, verdict);
         tracing::warn!(
             drill = report.id, service = %report.service, instance = %report.victim.instance,
             "a failover drill is over: {summary}"
