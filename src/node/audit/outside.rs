@@ -118,6 +118,15 @@ impl Place {
         }
     }
 
+    /// Brings what is kept outside into that database file itself: all others have done so before.
+    pub(super) fn gather(&self) {
+        let Some(Anchor(db)) = &self.anchor else { return };
+        let busy = db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0));
+        if !matches!(busy, Ok(0)) {
+            tracing::warn!("somebody reads the state database: its last changes stay in its -wal");
+        }
+    }
+
     /// What has become of the file that was opened, if it is not as it was.
     pub(super) fn trouble(&mut self, store: &Store) -> Option<Trouble> {
         match found(&self.path) {

@@ -93,6 +93,9 @@ impl Writer {
             self.tell(false);
         }
         self.tell(true);
+        if let Some(place) = &self.place {
+            place.gather();
+        }
         match self.store.gather() {
             Ok(true) => {}
             Ok(false) => tracing::warn!(
