@@ -133,6 +133,14 @@ impl Hurt {
     }
 }
 
+impl Hurt {
+    /// Once more, of what may have been done after it was taken back.
+    pub(super) async fn put_right_again(&mut self) -> bool {
+        self.is_done = true;
+        self.put_right().await
+    }
+}
+
 impl Drop for Hurt {
     fn drop(&mut self) {
         self.relieve();

@@ -111,6 +111,7 @@ impl Run {
             // It cannot be taken back: what follows is up to the node.
             self.drill.update(|report| report.times.over_ms = Some(0));
         }
+        let is_unsure = inflicted.is_err();
         let mut stopped = inflicted.err();
         let lasts = Duration::from_millis(asked.for_ms);
         while stopped.is_none() && began.elapsed() < lasts {
@@ -131,6 +132,10 @@ impl Run {
         let patience = Duration::from_millis(asked.settle_ms);
         let patience = if stopped.is_some() { patience.min(AFTER_CALL_OFF) } else { patience };
         self.settle(&mut follower, patience).await;
+        if is_unsure {
+            // An order that nobody answered may have been carried out since.
+            self.hurt.put_right_again().await;
+        }
         stopped
     }
 
