@@ -243,11 +243,8 @@ impl Service {
             actions: Vec::new(),
         };
         let told = self.rules.tick(&mut scene, seen, observation);
-        if seen.activate > 0 {
-            let until_ms = now_ms.saturating_add(self.spec.evaluation_window_ms);
-            self.operator = Some((scene.committed().saturating_add(seen.activate), until_ms));
-        }
-        let floor = tiers::floor(&scene, saturated, self.operator.map_or(0, |(count, _)| count));
+        let by_hand = by_hand(&mut self.operator, &scene, seen.activate);
+        let floor = tiers::floor(&scene, saturated, by_hand);
         let lost = end_faulty(&mut scene, &mut self.verify_from_ms, act);
         self.lost_shadows = self.lost_shadows.saturating_add(lost).min(scene.pool.max);
         tiers::commit(&mut scene, floor);
@@ -334,6 +331,15 @@ impl Service {
             .collect();
         ServicePlan { weights, ..empty_plan(seen) }
     }
+}
+
+/// Shadows that an operator wants to serve; `activate` more of them are asked for now.
+fn by_hand(operator: &mut Option<(u32, u64)>, scene: &Scene<'_>, activate: u32) -> u32 {
+    if activate > 0 {
+        let until_ms = scene.now_ms.saturating_add(scene.spec.evaluation_window_ms);
+        *operator = Some((scene.committed().saturating_add(activate), until_ms));
+    }
+    operator.map_or(0, |(shadows, _)| shadows)
 }
 
 /// Ends shadows that cannot be used and returns how many; those that disagree with the originals

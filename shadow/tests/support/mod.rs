@@ -291,7 +291,7 @@ fn small_foreshadow() {
         let service = service(&host, role("server", &[]));
         let manager = start(&dir, &host, vec![service]).await.unwrap();
         println!("started");
-        let create: Vec<Action> = tiers.into_iter().map(|tier| Action::create(tier)).collect();
+        let create: Vec<Action> = tiers.into_iter().map(Action::create).collect();
         manager.apply(&shop(), &create);
         let db = rusqlite::Connection::open(dir.join("foreshadow.db")).unwrap();
         db.busy_timeout(DEADLINE).unwrap();
