@@ -240,6 +240,17 @@ pub enum AlertKind {
 }
 
 impl AlertKind {
+    /// Every kind.
+    pub const ALL: [Self; 7] = [
+        Self::Shortage,
+        Self::NoCapacity,
+        Self::ProviderFailing,
+        Self::ForecastUnusable,
+        Self::Rule,
+        Self::RuleNoData,
+        Self::ScalingFailing,
+    ];
+
     /// Its name in records, logs and answers.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -390,12 +401,7 @@ mod tests {
 
     #[test]
     fn alerts_are_named_as_they_are_written() {
-        use AlertKind::{
-            ForecastUnusable, NoCapacity, ProviderFailing, Rule, RuleNoData, ScalingFailing,
-            Shortage,
-        };
-        let some = [Shortage, NoCapacity, ProviderFailing, ForecastUnusable, Rule, RuleNoData];
-        for kind in some.into_iter().chain([ScalingFailing]) {
+        for kind in AlertKind::ALL {
             let written = serde_json::to_value(kind).expect("a kind is a word");
             assert_eq!(written, kind.as_str());
         }

@@ -116,6 +116,7 @@ fn instance_json(
         "moving_to": seen.moving_to,
         "tier_age_ms": seen.tier_age_ms,
         "zone": seen.zone,
+        "place": (seen.role == Role::Shadow).then_some(&seen.place),
         "health": seen.health,
         "drained": seen.drained,
         "weight": weight(plan, seen.instance),

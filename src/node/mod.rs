@@ -1,5 +1,6 @@
 //! A running node: data plane, control loop, Shadow Instance Manager and what connects them.
 
+pub(crate) mod alerting;
 pub(crate) mod announced;
 pub(crate) mod audit;
 pub(crate) mod clock;
@@ -41,6 +42,7 @@ use foreshadow_proxy::{ConnectionCounts, DataPlane, ServiceTotals};
 use foreshadow_shadow::{Manager, Scaling};
 use tokio::sync::{mpsc, oneshot};
 
+use alerting::Alerting;
 use announced::Announcing;
 use audit::{Actor, Audit, Entry};
 use clock::Clock;
@@ -98,6 +100,8 @@ pub(crate) struct Shared {
     pub(crate) scaling: Scaling,
     reloads: mpsc::Sender<ReloadRequest>,
     draining: AtomicBool,
+    /// Who is told of alerts.
+    pub(crate) alerting: Alerting,
     /// Changes of the announced events on their way to the loop.
     pub(crate) announcing: Announcing,
 }

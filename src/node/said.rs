@@ -1,34 +1,44 @@
 //! What an operator is told of the plans: only what is new, and what matters in the log.
 
-use foreshadow_control::{Action, Alert, AlertKind, InstanceWeight, ServiceName, ServicePlan};
+use foreshadow_control::{Action, InstanceWeight, ServiceName, ServicePlan};
+
+use super::alerting::{Turn, Turns};
 
 /// What was last recorded of each service, so that standing alerts and repeated advice are
 /// recorded once.
 #[derive(Default)]
 pub(super) struct Said {
     services: std::collections::BTreeMap<ServiceName, SaidOfService>,
+    turns: Vec<(ServiceName, Turn)>,
 }
-
-/// Ticks an alert must be gone before it is said to be over: demand close to a limit would
-/// otherwise raise and end it several times a second. The API shows each tick as it is.
-const OVER_AFTER_TICKS: u64 = 100;
 
 #[derive(Default)]
 struct SaidOfService {
-    /// Alerts that were said to stand, those of rules by rule, with the last tick that had them.
-    alerts: Vec<(AlertKind, Option<String>, u64)>,
+    alerts: Turns,
     advice: Vec<Action>,
     advised: Vec<InstanceWeight>,
 }
 
 impl Said {
-    /// Forgets the services that `known` does not know.
-    pub(super) fn retain(&mut self, known: impl Fn(&ServiceName) -> bool) {
-        self.services.retain(|service, _| known(service));
+    /// Forgets the services that `known` does not know; their alerts are over.
+    pub(super) fn retain(&mut self, now_ms: u64, known: impl Fn(&ServiceName) -> bool) {
+        for (service, gone) in self.services.extract_if(.., |service, _| !known(service)) {
+            let over = gone.alerts.end(now_ms);
+            self.turns.extend(over.into_iter().map(|turn| (service.clone(), turn)));
+        }
+    }
+
+    /// Alerts that began or ended since they were taken last.
+    pub(super) fn take_turns(&mut self) -> Vec<(ServiceName, Turn)> {
+        std::mem::take(&mut self.turns)
     }
 
     /// One sentence for everything that is new in `plan`; nothing when nothing is.
-    pub(super) fn news(&mut self, tick: u64, plan: &ServicePlan) -> Option<Vec<String>> {
+    pub(super) fn news(
+        &mut self,
+        (tick, now_ms): (u64, u64),
+        plan: &ServicePlan,
+    ) -> Option<Vec<String>> {
         let before = self.services.entry(plan.service.clone()).or_default();
         let mut news: Vec<String> = plan.reasons.iter().map(|reason| reason.text.clone()).collect();
         let actions: Vec<_> = plan.actions.iter().map(|a| a.action.clone()).collect();
@@ -45,35 +55,19 @@ impl Said {
             }
         }
         before.advice = actions;
-        news.extend(before.alert_news(tick, &plan.alerts));
+        let turns = before.alerts.follow(tick, now_ms, &plan.alerts);
+        news.extend(turns.iter().map(turn_text));
+        self.turns.extend(turns.into_iter().map(|turn| (plan.service.clone(), turn)));
         (!news.is_empty()).then_some(news)
     }
 }
 
-impl SaidOfService {
-    fn alert_news(&mut self, tick: u64, alerts: &[Alert]) -> Vec<String> {
-        let mut news = Vec::new();
-        for alert in alerts {
-            let same = |(kind, rule, _): &&mut (AlertKind, Option<String>, u64)| {
-                *kind == alert.kind && *rule == alert.rule
-            };
-            match self.alerts.iter_mut().find(same) {
-                Some((.., seen)) => *seen = tick,
-                None => {
-                    self.alerts.push((alert.kind, alert.rule.clone(), tick));
-                    news.push(format!("alert {}: {}", alert.kind.as_str(), alert.text));
-                }
-            }
-        }
-        self.alerts.retain(|(kind, rule, seen)| {
-            let over = tick.saturating_sub(*seen) >= OVER_AFTER_TICKS;
-            if over {
-                let of = rule.as_ref().map_or_else(String::new, |rule| format!(" of rule {rule}"));
-                news.push(format!("alert {}{of} is over", kind.as_str()));
-            }
-            !over
-        });
-        news
+fn turn_text(turn: &Turn) -> String {
+    let kind = turn.kind.as_str();
+    match (&turn.begins, &turn.rule) {
+        (Some(text), _) => format!("alert {kind}: {text}"),
+        (None, Some(rule)) => format!("alert {kind} of rule {rule} is over"),
+        (None, None) => format!("alert {kind} is over"),
     }
 }
 
@@ -88,25 +82,5 @@ pub(super) fn tell(plan: &ServicePlan, summary: &[String]) {
         } else {
             tracing::info!(service, "{line}");
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_alert_that_comes_and_goes_is_said_once() {
-        let shortage =
-            [Alert { kind: AlertKind::Shortage, text: "too little".to_owned(), rule: None }];
-        let mut said = SaidOfService::default();
-        let mut news = Vec::new();
-        for tick in 0..1000 {
-            let alerts: &[Alert] = if tick < 500 && tick % 3 == 0 { &shortage } else { &[] };
-            news.extend(said.alert_news(tick, alerts).into_iter().map(|text| (tick, text)));
-        }
-        let raised = (0, "alert shortage: too little".to_owned());
-        let over = (498 + OVER_AFTER_TICKS, "alert shortage is over".to_owned());
-        assert_eq!(news, [raised, over]);
     }
 }

@@ -21,6 +21,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::Signal;
 use tokio::sync::{mpsc, oneshot};
 
+use super::alerting::{self, Alerting};
 use super::announced::Announcing;
 use super::audit::{Actor, Audit, Entry};
 use super::clock::Clock;
@@ -115,7 +116,7 @@ impl Parts {
     fn share(
         &self,
         config: &Config,
-        metrics: Metrics,
+        (metrics, alerting): (Metrics, Alerting),
         requests: SyncSender<Request>,
         reloads: mpsc::Sender<ReloadRequest>,
     ) -> anyhow::Result<Shared> {
@@ -147,6 +148,7 @@ impl Parts {
             scaling: self.scaling.clone(),
             reloads,
             draining: AtomicBool::new(false),
+            alerting,
             announcing: Announcing::default(),
         })
     }
@@ -171,10 +173,11 @@ impl Node {
         parts.plane.publish(&wiring.table(&wiring.first_members()))?;
         let (requests, request_inbox) = sync_channel(ORDERS);
         let (metrics, reports) = Metrics::new();
+        let (alerting, alerts) = Alerting::new();
         let (reloads, reload_inbox) = mpsc::channel(ORDERS);
         let (configures, configure_inbox) = sync_channel(1);
         let (stop_loop, stop) = channel();
-        let shared = Arc::new(parts.share(&config, metrics, requests, reloads)?);
+        let shared = Arc::new(parts.share(&config, (metrics, alerting), requests, reloads)?);
         let inboxes =
             Inboxes { requests: request_inbox, configures: configure_inbox, reports, stop };
         let looping = Loop::new(&shared, wiring.clone(), inboxes)?;
@@ -209,6 +212,7 @@ impl Node {
         go.send(()).ok();
         LongForecasts::start(&shared);
         metrics::start(&shared);
+        alerting::start(&shared, alerts);
         let admin = serve_admin(&shared, admin_socket, &config);
         tokio::spawn(reloader.run(causes));
         announce(&config);

@@ -279,7 +279,7 @@ impl Loop {
             self.shared.audit.record(entry);
         }
         for (seen, decided) in observation.services.iter().zip(&plan.services) {
-            let Some(summary) = self.said.news(plan.tick, decided) else { continue };
+            let Some(summary) = self.said.news((plan.tick, now_ms), decided) else { continue };
             tell(decided, &summary);
             self.shared.decisions.record(Decision {
                 at_ms: now_ms,
@@ -293,7 +293,11 @@ impl Loop {
                 plan: Some(decided.clone()),
             });
         }
-        self.said.retain(|service| self.wiring.services.contains_key(service));
+        self.said.retain(now_ms, |service| self.wiring.services.contains_key(service));
+        let turns = self.said.take_turns();
+        if self.shared.config.load().alerts.webhook.is_some() {
+            self.shared.alerting.tell(turns.iter().map(|(service, turn)| turn.news(service)));
+        }
     }
 
     fn show(&mut self, observation: Observation, plan: Plan, now_ms: u64) {

@@ -23,6 +23,7 @@ mod limits;
 mod load;
 mod metrics;
 mod peers;
+mod places;
 mod providers;
 mod recording;
 mod reload;

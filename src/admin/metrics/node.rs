@@ -11,6 +11,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 
 use super::out::{Count, counter, counters, encode, family, gauge, gauge_s, seconds, signed};
 use crate::node::Shared;
+use crate::node::alerting::Told;
 use crate::node::drill::Verdict;
 use crate::node::history::Status;
 
@@ -27,6 +28,7 @@ pub(super) fn node(shared: &Shared, out: &mut DescriptorEncoder) -> fmt::Result 
     let dropped = shared.decisions.dropped();
     counter(out, "decisions_dropped", "Decision records lost to a slow disk.", dropped)?;
     audit(out, shared)?;
+    alerts(out, &shared.alerting.told())?;
     drills(out, shared)?;
     history(out, &shared.history.status())?;
     mirror(out, &shared.mirror.stats())?;
@@ -85,6 +87,15 @@ fn drills(out: &mut DescriptorEncoder, shared: &Shared) -> fmt::Result {
         encode(&mut ended, &[("verdict", verdict.as_str())], &ConstCounter::new(count))?;
     }
     Ok(())
+}
+
+fn alerts(out: &mut DescriptorEncoder, told: &Told) -> fmt::Result {
+    let counts: [Count<Told>; 3] = [
+        ("alert_webhook_sent", "Beginnings and ends of alerts told to an endpoint.", |t| t.sent),
+        ("alert_webhook_failures", "Tries to tell it that failed.", |t| t.failed_tries),
+        ("alert_webhook_dropped", "Beginnings and ends it was never told of.", |t| t.dropped),
+    ];
+    counts.into_iter().try_for_each(|(name, help, value)| counter(out, name, help, value(told)))
 }
 
 fn mirror(out: &mut DescriptorEncoder, stats: &MirrorStats) -> fmt::Result {

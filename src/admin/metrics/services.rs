@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use foreshadow_control::{Mode, Role, RuleState, ServiceObservation, ServicePlan, Tier};
+use foreshadow_control::{AlertKind, Mode, Role, RuleState, ServiceObservation, ServicePlan, Tier};
 use foreshadow_proxy::{CLASSES, ServiceTotals};
 use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::metrics::MetricType;
@@ -68,6 +68,7 @@ pub(super) fn services(out: &mut DescriptorEncoder, view: &View) -> fmt::Result 
             encode(&mut metric, &labels, &ConstGauge::new(value(plan)))?;
         }
     }
+    alerts_by_kind(out, view)?;
     forecasts(out, view)?;
     rules(out, view)?;
     let mut mode = family(out, "mode", "1 for the mode in force.", MetricType::Gauge)?;
@@ -76,6 +77,18 @@ pub(super) fn services(out: &mut DescriptorEncoder, view: &View) -> fmt::Result 
             let labels =
                 [("service", seen.service.as_str().to_owned()), ("mode", candidate.to_string())];
             encode(&mut mode, &labels, &ConstGauge::new(i64::from(seen.mode == candidate)))?;
+        }
+    }
+    Ok(())
+}
+
+fn alerts_by_kind(out: &mut DescriptorEncoder, view: &View) -> fmt::Result {
+    let mut metric = family(out, "alert", "Alerts that hold, by kind.", MetricType::Gauge)?;
+    for plan in &view.plan.services {
+        for kind in AlertKind::ALL {
+            let count = plan.alerts.iter().filter(|alert| alert.kind == kind).count();
+            let labels = [("service", plan.service.as_str()), ("kind", kind.as_str())];
+            encode(&mut metric, &labels, &ConstGauge::new(signed(count as u64)))?;
         }
     }
     Ok(())
