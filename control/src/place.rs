@@ -119,6 +119,7 @@ impl<'a> Places<'a> {
             }
         }
         let Some(place) = chosen else { return Err(passed.join("; ")) };
+        passed.extend(self.gone_round(&place));
         let many = self.are_many();
         let Some(spot) = self.spots.iter_mut().find(|spot| spot.spec.name == place) else {
             return Err(String::new());
@@ -133,6 +134,17 @@ impl<'a> Places<'a> {
         spot.exist = spot.exist.saturating_add(1);
         spot.short = spot.short.saturating_sub(1);
         Ok(Chosen { place, why })
+    }
+
+    /// Places that would come before one if nothing had failed there lately.
+    fn gone_round(&self, chosen: &PlaceName) -> Vec<String> {
+        let calm = |spot: &Spot<'a>| Spot { shunned: false, ..spot.clone() };
+        let Some(chosen) = self.get(chosen).map(calm) else { return Vec::new() };
+        let better = |spot: &&Spot<'a>| {
+            spot.shunned && spot.objection().is_none() && calm(spot).order(&chosen).is_lt()
+        };
+        let said = |spot: &Spot<'a>| format!("{} failed lately", spot.spec.name);
+        self.spots.iter().filter(better).map(said).collect()
     }
 
     /// Why nothing more can be made in any of them.
