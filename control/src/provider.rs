@@ -87,9 +87,11 @@ impl ProviderView {
                 self.failure = Some(Failure { to: *to, error, until_ms, at_ms: now_ms, pause_ms });
                 let creating = instance.is_none() || *to == Tier::Shadow;
                 if creating {
+                    // Those that were under way at the last failure are no further ones.
+                    let is_further = now_ms >= self.blocked_until_ms;
+                    self.failures = self.failures.saturating_add(u32::from(is_further));
                     self.blocked_until_ms = self.blocked_until_ms.max(until_ms);
-                    let doublings = self.failures.min(MOST_DOUBLINGS);
-                    self.failures = self.failures.saturating_add(1);
+                    let doublings = self.failures.saturating_sub(1).min(MOST_DOUBLINGS);
                     self.shunned_until_ms = until_ms.saturating_add(FIRST_SHUN_MS << doublings);
                 }
                 match instance {

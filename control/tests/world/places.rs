@@ -129,8 +129,6 @@ fn a_place_that_fails_is_stood_in_for_at_once_alerted_once_and_tried_again_later
     assert!(text.contains("what is needed meanwhile is made in dear"), "{text}");
 
     world.sites.get_mut(&cheap.name).expect("its site").fails = None;
-    // What failed twice is gone round for twenty seconds after the second time.
-    world.run(2_000, |_| 50.0, |_, _, _| {});
     let shadows: Vec<InstanceId> = world
         .instances
         .iter()
