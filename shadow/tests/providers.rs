@@ -9,7 +9,7 @@ mod support;
 use std::time::Duration;
 
 use conformance::subjects::{FRONT, TOKEN, opened, plain_host, python, sample, serve};
-use conformance::{crash, machines, steps};
+use conformance::{crash, machines, points, steps};
 use foreshadow_control::{Action, InstanceId, Tier};
 use foreshadow_shadow::{
     BearerToken, Cause, CreateRequest, ProviderError, Traits, WebhookProvider, WebhookSpec,
@@ -19,9 +19,14 @@ use support::engine::{self, Engine, engine};
 #[test]
 fn role_entry() {
     if std::env::var(support::ROLE).as_deref() == Ok("crash") {
-        return crash::play();
+        return crash::crash();
     }
     support::play_role();
+}
+
+#[test]
+fn no_step_and_no_write_goes_without_an_end_in_it() {
+    points::every_step_and_write_is_met();
 }
 
 macro_rules! conforms {

@@ -151,10 +151,10 @@ pub(super) fn found(state: &mut State, id: InstanceId, service: &ServiceName) {
 /// Ends one more where the one before was not made again, since there were more than enough; once only
 /// before a new one has shown that the new settings work.
 pub(super) fn carry_on(state: &mut State, service: &ServiceName) {
-    let under_way = |entry: &super::Entry| {
-        entry.view.tier == Tier::Cold || entry.view.moving_to == Some(Tier::Cold)
-    };
-    if state.entries.values().any(|e| e.view.service == *service && under_way(e)) {
+    // As long as shadows move, some may be more than enough once more.
+    let rests =
+        |entry: &super::Entry| entry.view.moving_to.is_none() && entry.since.elapsed() >= QUIET;
+    if !state.entries.values().filter(|e| e.view.service == *service).all(rests) {
         return;
     }
     let Some(pool) = state.pools.get_mut(service) else { return };

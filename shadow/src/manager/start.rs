@@ -133,7 +133,7 @@ async fn adopt(inner: &Arc<Inner>, janitors: &[Arc<dyn Provider>], mut row: Row)
     };
     let mut out_of_reach = String::new();
     for (settings, is_wanted) in keepers {
-        let adoption = settings.provider.adopt(&handle).await;
+        let adoption = asked_to_adopt(&*settings.provider, &handle).await;
         if let Ok(Adoption::OutOfReach(why)) = adoption {
             tracing::debug!(service = %row.service, instance = %row.id, why, "it is in another place");
             out_of_reach = why;
@@ -143,6 +143,24 @@ async fn adopt(inner: &Arc<Inner>, janitors: &[Arc<dyn Provider>], mut row: Row)
     }
     tracing::error!(service = %row.service, instance = %row.id, why = out_of_reach, "it may still run");
     Fate::Remembered
+}
+
+/// What cannot be told now, as for want of descriptors, may be told in a moment; who is not asked again
+/// ends an instance that runs.
+async fn asked_to_adopt(
+    provider: &dyn Provider,
+    handle: &Handle,
+) -> Result<Adoption, ProviderError> {
+    const PAUSES: [Duration; 3] =
+        [Duration::from_millis(100), Duration::from_millis(400), Duration::from_millis(1_500)];
+    for pause in PAUSES {
+        match provider.adopt(handle).await {
+            Err(error) => tracing::warn!(instance = %handle.id, %error, "asking again"),
+            told => return told,
+        }
+        tokio::time::sleep(pause).await;
+    }
+    provider.adopt(handle).await
 }
 
 /// Who may know an instance, with whether its service still wants it: the provider of its place, where that

@@ -5,8 +5,11 @@
 //! crashes on purpose uses the same one as the test that started it.
 
 pub(crate) mod crash;
+pub(crate) mod fragile;
 pub(crate) mod machines;
+pub(crate) mod play;
 pub(crate) mod pods;
+pub(crate) mod points;
 pub(crate) mod steps;
 pub(crate) mod subjects;
 

@@ -28,7 +28,7 @@ use support::request;
 #[test]
 fn role_entry() {
     if std::env::var(support::ROLE).as_deref() == Ok("crash") {
-        return crash::play();
+        return crash::crash();
     }
     support::play_role();
 }

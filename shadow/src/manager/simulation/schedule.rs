@@ -13,7 +13,7 @@ use super::order::disorder;
 use super::random::Random;
 use super::seams::{Link, locked};
 use super::weather::Weather;
-use super::world::{Point, World};
+use super::world::{LATEST_MS, Point, World};
 use crate::registry::Registry;
 
 /// In calm everything is in order again within this.
@@ -278,6 +278,11 @@ impl Schedule<'_> {
         life.mode = Mode::Act;
         life.demand_rps.clear();
         self.tally.calm_ms = self.in_order(&mut life).await?;
+        // What was ordered before may come about until then.
+        for _ in 0..LATEST_MS / TICK_MS {
+            life.tick(&self.natures).await;
+        }
+        self.in_order(&mut life).await?;
         let orders = |life: &Life| {
             let world = life.link.world();
             world.counts.creates + world.counts.destroys

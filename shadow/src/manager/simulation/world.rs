@@ -14,6 +14,9 @@ use crate::remote::{Operation, Request};
 /// Lines of the trace that are kept.
 const TRACE: usize = 400;
 
+/// What nobody waits for any more is carried out within this.
+pub(super) const LATEST_MS: u64 = 20_000;
+
 /// What an order came to.
 pub(super) type Outcome = Result<Value, (Cause, String)>;
 
@@ -213,7 +216,7 @@ impl World {
             _ => self.random.between(1, 30),
         };
         let takes_ms = if self.has(Trouble::Slow) { usual * 20 } else { usual };
-        let later = self.random.between(0, 20_000);
+        let later = self.random.between(0, LATEST_MS);
         let (deed_in_ms, told, answer_in_ms) = match self.fate(operation) {
             Fate::Refused(cause) => {
                 let said = (cause, "as the weather is".to_owned());
