@@ -243,4 +243,23 @@ mod tests {
         assert_eq!(provider.pending(), 1, "one that was there is, too");
         assert!(!provider.was_awaited(InstanceId(7)), "when it shows up it is not another");
     }
+
+    #[test]
+    fn a_failure_stands_while_it_is_tried_and_for_as_long_as_it_comes_again() {
+        let mut provider = ProviderView::default();
+        let fail = |provider: &mut ProviderView, at_ms| {
+            provider.learn(&failed(at_ms, Tier::Shadow), at_ms, |_| true);
+        };
+        fail(&mut provider, 0);
+        provider.forgive(30_000, true);
+        assert!(provider.refusal(30_000).is_some(), "one more is being made");
+        fail(&mut provider, 40_000);
+        provider.forgive(120_000, false);
+        assert!(provider.refusal(120_000).is_some(), "the last ones were 40 s apart");
+        provider.forgive(120_301, false);
+        assert!(provider.refusal(120_301).is_none());
+        fail(&mut provider, 200_000);
+        provider.forgive(210_301, false);
+        assert!(provider.refusal(210_301).is_none(), "a single one");
+    }
 }
