@@ -60,8 +60,11 @@ async fn killed(name: &str, dir: &Path, point: &Point) {
 
 /// What a start finds: two on record for it to take over, or one that is made and not on record.
 fn left_for(point: &Point) -> Point {
-    let (step, nth) = if point.step == "adopt" { ("thaw", 2) } else { ("create", 2) };
-    Point { scene: Scene::Walk, step: step.to_owned(), nth, moment: "after" }
+    let (scene, step, nth) = match point.step.as_str() {
+        "adopt" => (Scene::Stopped, "registry.both", 1),
+        _ => (Scene::Walk, "create", 2),
+    };
+    Point { scene, step: step.to_owned(), nth, moment: "after" }
 }
 
 /// Ended with the test that waits for it.

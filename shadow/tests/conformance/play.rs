@@ -219,6 +219,8 @@ fn seen(write: &str) -> &'static str {
         "creating" => "SELECT count(*) > 0 FROM instances",
         "created" => "SELECT count(*) > 0 FROM instances WHERE handle IS NOT NULL",
         "tier" => "SELECT count(*) > 0 FROM instances WHERE tier = 'warm'",
+        // Not one write: both are there for a start to take over.
+        "both" => "SELECT count(*) > 1 FROM instances WHERE tier <> 'cold'",
         other => panic!("no such write: {other}"),
     }
 }
