@@ -79,6 +79,7 @@ macro_rules! conforms_on_an_engine {
             async fn survives_a_kill_in_every_step() {
                 let Some((engine, dir)) = on_engine(concat!($name, " killed")) else { return };
                 crash::killed_in_every_step($name, dir.path()).await;
+                engine.forget_snapshots();
                 nothing_left(&engine).await;
             }
 

@@ -170,6 +170,18 @@ impl Engine {
         left
     }
 
+    /// Removes what was saved: whoever asked for it keeps its name, and here that is a process that was
+    /// killed.
+    pub(crate) fn forget_snapshots(&self) {
+        let (_, list) = get(&self.socket, "/images/json?all=1").unwrap();
+        let own = |one: &&Value| one["Labels"]["foreshadow.owner"].is_string();
+        for one in list.as_array().unwrap().iter().filter(own) {
+            let path = format!("/images/{}?force=1", one["Id"].as_str().unwrap());
+            let (status, answer) = ask(&self.socket, "DELETE", &path, b"").unwrap();
+            assert!(matches!(status, 200 | 404), "{answer}");
+        }
+    }
+
     fn clear(&self) {
         let (_, list) = get(&self.socket, "/containers/json?all=1").unwrap_or_default();
         for one in list.as_array().into_iter().flatten() {
