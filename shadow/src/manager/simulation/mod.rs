@@ -6,8 +6,6 @@
 //! follows from its seed. `FORESHADOW_SIM_SCHEDULES` says how many run, `FORESHADOW_SIM_SEED` from which
 //! on.
 
-#![expect(clippy::print_stdout, reason = "how many schedules ran is part of the result")]
-
 mod life;
 mod nature;
 mod order;

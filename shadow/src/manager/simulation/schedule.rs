@@ -113,7 +113,7 @@ impl Schedule<'_> {
             let now_ms = world.now_ms + away_ms;
             world.advance(now_ms);
         }
-        self.live(|schedule, link| Box::pin(schedule.to_the_calm(link)))?;
+        self.live(|schedule, link| Box::pin(schedule.until_calm(link)))?;
         // Whatever a start left for a later one: after it nothing may be left of it.
         self.live(|schedule, link| Box::pin(schedule.once_more(link)))?;
         let world = locked(&self.world);
@@ -267,7 +267,7 @@ impl Schedule<'_> {
         Ok(())
     }
 
-    async fn to_the_calm(&mut self, link: Arc<Link>) -> Result<(), String> {
+    async fn until_calm(&mut self, link: Arc<Link>) -> Result<(), String> {
         let mut life = self.start(&link).await?;
         self.trouble(&mut life, None).await?;
         link.world().note("calm");
