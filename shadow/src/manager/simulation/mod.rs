@@ -23,7 +23,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use self::schedule::Tally;
 
 /// Of an ordinary run.
-const SCHEDULES: u64 = 2_500;
+const SCHEDULES: u64 = 2_000;
 const FIRST: u64 = 1;
 /// So many that went wrong are enough to learn from.
 const ENOUGH: usize = 20;
