@@ -49,6 +49,7 @@
 mod alerts;
 mod announced;
 mod as_pairs;
+mod assessment;
 mod awaited;
 mod belief;
 mod capacity;
@@ -96,6 +97,7 @@ mod waver;
 mod weights;
 mod window;
 
+pub use assessment::{Contributor, Exhaustion, RiskAssessment, RiskSignal};
 pub use controller::Controller;
 pub use demand::{DemandForecast, DemandHorizon};
 pub use feedback::{
@@ -118,8 +120,8 @@ pub use observation::{
     MirrorSummary, Observation, Planned, ResourceSample, ServiceObservation,
 };
 pub use plan::{
-    Action, Alert, AlertKind, CapacityView, Contributor, Exhaustion, HorizonView, InstanceWeight,
-    Law, Plan, PlannedAction, Reason, RiskAssessment, RiskSignal, ServicePlan, WEIGHT_SCALE,
+    Action, Alert, AlertKind, CapacityView, HorizonView, InstanceWeight, Law, Plan, PlannedAction,
+    Reason, ServicePlan, WEIGHT_SCALE,
 };
 pub use replay::{Divergence, Entry, ReplayReport, replay};
 pub use rules::{

@@ -10,8 +10,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use foreshadow_control::{InstanceId, ServiceName};
 use foreshadow_shadow::{
-    Adoption, Capabilities, CpuShare, CreateRequest, Diagnosis, ExitDetail, Handle, Provider,
-    ProviderError, Readiness, Snapshot, Sweep, Usage,
+    Adoption, Capabilities, CpuShare, CreateRequest, Diagnosis, ExitDetail, Fault, Handle,
+    Provider, ProviderError, Readiness, Snapshot, Sweep, Usage,
 };
 
 use super::points::Point;
@@ -113,6 +113,12 @@ impl Provider for Fragile {
     }
     async fn set_activated(&self, handle: &Handle, activated: bool) -> Result<(), ProviderError> {
         self.fate.around("set_activated", self.inner.set_activated(handle, activated)).await
+    }
+    fn can_disturb(&self, fault: Fault) -> Result<(), ProviderError> {
+        self.inner.can_disturb(fault)
+    }
+    async fn disturb(&self, handle: &Handle, fault: Fault) -> Result<(), ProviderError> {
+        self.fate.around("disturb", self.inner.disturb(handle, fault)).await
     }
     async fn snapshot(&self, handle: &Handle) -> Result<Snapshot, ProviderError> {
         self.fate.around("snapshot", self.inner.snapshot(handle)).await

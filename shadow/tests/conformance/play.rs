@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use foreshadow_control::{Action, Tier};
 use foreshadow_shadow::{
-    Handle, Manager, ManagerSettings, OnExit, Provider, Readiness, ServiceShadows, ShadowError,
+    Fault, Handle, Manager, ManagerSettings, OnExit, Provider, Readiness, ServiceShadows,
+    ShadowError,
 };
 use rusqlite::Connection;
 
@@ -96,11 +97,16 @@ impl Player {
                 self.two().await;
                 self.manager.shutdown().await;
             }
+            Scene::Hung => {
+                self.two().await;
+                let id = self.manager.snapshot()[1].id;
+                self.manager.disturb(&shop(), id, Fault::Hang).await.unwrap();
+            }
         }
     }
 
     async fn two(&self) {
-        let create = |tier| Action::create(tier);
+        let create = Action::create;
         self.manager.apply(&shop(), &[create(Tier::Shadow), create(Tier::Warm)]);
         self.settled("two", 2).await;
     }
@@ -116,7 +122,7 @@ impl Player {
 
     /// Two shadows, of which one goes up to full, back and away.
     async fn walk(&self) {
-        let create = |tier| Action::create(tier);
+        let create = Action::create;
         self.manager.apply(&shop(), &[create(Tier::Full), create(Tier::Warm)]);
         let id = self.manager.snapshot()[0].id;
         for tier in [Tier::Full, Tier::Shadow] {

@@ -1,10 +1,12 @@
 //! Where a Foreshadow is ended: before, in and after every step of every action, and every write of the
 //! registry between them.
 
+use foreshadow_shadow::Fault;
+
 use super::Subject;
 
 /// Every call that a manager makes of a provider: what a walk, a restart and the rest call.
-pub(crate) const STEPS: [&str; 12] = [
+pub(crate) const STEPS: [&str; 13] = [
     "create",
     "call_off",
     "freeze",
@@ -17,6 +19,7 @@ pub(crate) const STEPS: [&str; 12] = [
     "adopt",
     "sweep",
     "leave",
+    "disturb",
 ];
 /// Calls that change nothing anywhere: an end in them is an end between the steps.
 const LOOKS: [&str; 6] = ["exited", "leaves_within", "diagnose", "usage", "is_outdated", "undone"];
@@ -40,11 +43,20 @@ pub(crate) enum Scene {
     Saved,
     /// A stop in good order that leaves them running.
     Stopped,
+    /// One that is hung on purpose.
+    Hung,
 }
 
 impl Scene {
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Walk, Self::CalledOff, Self::Replaced, Self::Again, Self::Saved, Self::Stopped];
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Walk,
+        Self::CalledOff,
+        Self::Replaced,
+        Self::Again,
+        Self::Saved,
+        Self::Stopped,
+        Self::Hung,
+    ];
 
     pub(crate) fn named(name: &str) -> Self {
         let found = Self::ALL.into_iter().find(|scene| format!("{scene:?}") == name);
@@ -72,7 +84,7 @@ impl std::fmt::Display for Point {
 }
 
 /// The calls of each scene that differ from each other, by how often the step was called.
-const CALLS: [(Scene, &str, u32); 15] = [
+const CALLS: [(Scene, &str, u32); 16] = [
     (Scene::Walk, "create", 2),
     (Scene::Walk, "ready", 3),
     (Scene::Walk, "freeze", 3),
@@ -88,6 +100,7 @@ const CALLS: [(Scene, &str, u32); 15] = [
     (Scene::Saved, "snapshot", 1),
     (Scene::Saved, "discard", 1),
     (Scene::Stopped, "leave", 1),
+    (Scene::Hung, "disturb", 1),
 ];
 
 /// Whether every scene is played, and every call of it met; what is a contract, or takes its time, has
@@ -127,6 +140,7 @@ fn possible(subject: &dyn Subject, step: &str) -> bool {
         "set_activated" => subject.isolates(),
         "call_off" => provider.can_call_off(),
         "snapshot" | "discard" => can.snapshot,
+        "disturb" => provider.can_disturb(Fault::Hang).is_ok(),
         _ => true,
     }
 }
