@@ -60,6 +60,7 @@ mod demand;
 mod dispersion;
 mod errors;
 mod estimate;
+mod fact;
 mod feedback;
 mod fitness;
 mod fleet;
@@ -100,6 +101,7 @@ mod window;
 pub use assessment::{Contributor, Exhaustion, RiskAssessment, RiskSignal};
 pub use controller::Controller;
 pub use demand::{DemandForecast, DemandHorizon};
+pub use fact::Fact;
 pub use feedback::{
     AlarmScore, FeedbackView, ForecastScore, LeadTime, LongRangeScore, SignalScore, SignalState,
     SignalView, Step, StepScore, ThresholdView, Thresholds,
@@ -116,7 +118,7 @@ pub use metrics::{
     MetricView, MetricViews, is_believed, is_metric_name, is_metric_value, is_share, most_believed,
 };
 pub use observation::{
-    Announced, Fact, Foreseen, Health, InstanceObservation, KernelSample, LatencySummary, Meters,
+    Announced, Foreseen, Health, InstanceObservation, KernelSample, LatencySummary, Meters,
     MirrorSummary, Observation, Planned, ResourceSample, ServiceObservation,
 };
 pub use plan::{

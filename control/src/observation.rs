@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    DemandHorizon, InstanceId, Mode, PlaceName, Role, ScalingSeen, ServiceName, Tier, TrafficCounts,
+    DemandHorizon, Fact, InstanceId, Mode, PlaceName, Role, ScalingSeen, ServiceName, Tier,
+    TrafficCounts,
 };
 
 /// Everything the controller learns in one tick.
@@ -354,51 +355,4 @@ pub struct MirrorSummary {
     pub original_sum_ms: f64,
     /// Sum of the copies' latencies.
     pub copy_sum_ms: f64,
-}
-
-/// Something that happened between two ticks.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", tag = "fact")]
-pub enum Fact {
-    /// A provider step finished.
-    TierReached {
-        /// The instance.
-        instance: InstanceId,
-        /// Where it came from; [`Tier::Cold`] when it was created.
-        from: Tier,
-        /// Where it is now.
-        tier: Tier,
-        /// How long the step took: one sample of the lead time.
-        took_ms: u64,
-    },
-    /// A provider step failed; the provider tries again by itself only if it says when.
-    StepFailed {
-        /// The instance, where one exists.
-        instance: Option<InstanceId>,
-        /// The tier that was not reached.
-        to: Tier,
-        /// What went wrong.
-        error: String,
-        /// Steps of this kind are refused for this long: the back-off.
-        retry_in_ms: u64,
-        /// Where.
-        #[serde(default, skip_serializing_if = "PlaceName::is_default")]
-        place: PlaceName,
-    },
-    /// The process or container of a shadow ended by itself.
-    Exited {
-        /// The instance; it is no longer among the instances.
-        instance: InstanceId,
-        /// The tier it had.
-        tier: Tier,
-        /// Exit code or signal, as text.
-        detail: String,
-    },
-    /// A shadow that was running before a restart of Foreshadow was taken over.
-    Adopted {
-        /// The instance.
-        instance: InstanceId,
-        /// The tier it was found in.
-        tier: Tier,
-    },
 }

@@ -1,5 +1,7 @@
 //! Starting a node, running it until a signal, and ending it without loss.
 
+mod admin_socket;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
@@ -10,16 +12,15 @@ use std::time::Duration;
 
 use anyhow::Context;
 use arc_swap::{ArcSwap, ArcSwapOption};
-use foreshadow_config::{AdminAddress, Config};
+use foreshadow_config::Config;
 use foreshadow_mirror::Mirrorer;
 use foreshadow_proxy::{DataPlane, Settings};
 use foreshadow_shadow::{
     HostSettings, Manager, ManagerSettings, ProcessHost, ProcessProvider, Scaling, VmProvider,
 };
 use serde_json::json;
-use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::Signal;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 use super::alerting::{self, Alerting};
 use super::announced::Announcing;
@@ -42,7 +43,7 @@ use super::tick::{Inboxes, Loop};
 use super::translate::{Wiring, listeners, mirror_policies, shadow_services};
 use super::view::TickStats;
 use super::{ReloadRequest, ReloadStatus, STATE_DB, Shared};
-use crate::admin;
+use admin_socket::{AdminServer, bind_admin, serve_admin};
 
 /// Time that requests to the admin interface have to finish at the end.
 const ADMIN_END: Duration = Duration::from_secs(1);
@@ -61,18 +62,6 @@ pub(crate) struct Node {
     stop_loop: Sender<()>,
     admin: AdminServer,
     drain_timeout: Duration,
-}
-
-/// The bound admin interface.
-enum AdminSocket {
-    Tcp(TcpListener),
-    Unix(UnixListener, PathBuf),
-}
-
-struct AdminServer {
-    stop: Option<oneshot::Sender<()>>,
-    task: tokio::task::JoinHandle<()>,
-    unix_path: Option<PathBuf>,
 }
 
 /// What is started before anything is wired to anything.
@@ -334,56 +323,6 @@ pub(super) async fn wire(
         let id = ids.get(&(name.clone(), address)).copied();
         id.with_context(|| format!("primary {address} of {name} has no id"))
     })
-}
-
-async fn bind_admin(address: &AdminAddress) -> anyhow::Result<AdminSocket> {
-    match address {
-        AdminAddress::Tcp(address) => {
-            let listener = TcpListener::bind(address).await.with_context(|| {
-                format!("cannot listen on {address} for the admin interface; set another `admin.address`")
-            })?;
-            Ok(AdminSocket::Tcp(listener))
-        }
-        AdminAddress::Unix(path) => {
-            remove_stale_socket(path).await?;
-            let listener = UnixListener::bind(path).with_context(|| {
-                format!("cannot listen on unix:{} for the admin interface", path.display())
-            })?;
-            Ok(AdminSocket::Unix(listener, path.clone()))
-        }
-    }
-}
-
-/// A socket file nobody answers on is left from a crash; one that is answered is somebody's.
-async fn remove_stale_socket(path: &PathBuf) -> anyhow::Result<()> {
-    use std::os::unix::fs::FileTypeExt;
-    let Ok(metadata) = std::fs::symlink_metadata(path) else { return Ok(()) };
-    anyhow::ensure!(
-        metadata.file_type().is_socket(),
-        "{} is in the way of the admin socket and is not a socket",
-        path.display()
-    );
-    let answered = tokio::net::UnixStream::connect(path).await.is_ok();
-    anyhow::ensure!(!answered, "another process serves unix:{}", path.display());
-    std::fs::remove_file(path)
-        .with_context(|| format!("cannot remove the stale socket {}", path.display()))
-}
-
-fn serve_admin(shared: &Arc<Shared>, socket: AdminSocket, config: &Config) -> AdminServer {
-    let tokens = admin::Tokens::of(&config.admin);
-    let hosts = match &socket {
-        AdminSocket::Tcp(_) if tokens.is_empty() => admin::Hosts::Loopback,
-        AdminSocket::Tcp(_) | AdminSocket::Unix(..) => admin::Hosts::Any,
-    };
-    let router = admin::router(Arc::clone(shared), tokens, hosts);
-    let (stop, stopped) = oneshot::channel::<()>();
-    let (task, unix_path) = match socket {
-        AdminSocket::Tcp(listener) => (tokio::spawn(admin::serve(listener, router, stopped)), None),
-        AdminSocket::Unix(listener, path) => {
-            (tokio::spawn(admin::serve(listener, router, stopped)), Some(path))
-        }
-    };
-    AdminServer { stop: Some(stop), task, unix_path }
 }
 
 fn announce(config: &Config) {

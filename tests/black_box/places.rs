@@ -107,7 +107,7 @@ fn a_place_that_cannot_start_anything_is_stood_in_for_and_told_once() {
     assert!(decisions.contains("made in dear (0.4 per hour)"), "{decisions}");
     let passed = ["is not asked for", "failed lately"];
     let is_said = |why: &&str| decisions.contains(&format!("in place of another: cheap {why}"));
-    assert!(passed.iter().any(|why| is_said(why)), "{decisions}");
+    assert!(passed.iter().any(is_said), "{decisions}");
     let metrics = support::try_get(node.admin, "/metrics").unwrap().text();
     assert!(metrics.contains("foreshadow_alert_webhook_dropped_total 0"), "{metrics}");
     assert!(

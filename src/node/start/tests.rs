@@ -7,8 +7,10 @@ use std::time::Instant;
 use foreshadow_control::{Action, ServiceName, Tier};
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::admin_socket::AdminSocket;
 use super::*;
 use crate::node::announced::CHANGES_AT_ONCE;
 use crate::node::guard::guarded;
