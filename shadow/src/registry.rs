@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use foreshadow_control::{InstanceId, PlaceName, ServiceName, Tier};
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior, params};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::clerk::{Clerk, Job};
@@ -99,13 +99,7 @@ impl Registry {
 
     /// Reserves `count` ids that nobody else gets, ever; returns the first.
     pub(crate) async fn reserve_ids(&self, count: u32) -> Result<u64, ShadowError> {
-        self.call(move |db| {
-            db.pragma_update(None, "synchronous", "FULL")?;
-            let first = take_ids(db, count);
-            db.pragma_update(None, "synchronous", "NORMAL")?;
-            first
-        })
-        .await
+        self.call(move |db| for_good(db, |db| take_ids(db, count))).await
     }
 
     /// The id of a primary, the same for the life of the database.
@@ -115,28 +109,23 @@ impl Registry {
         address: SocketAddr,
     ) -> Result<InstanceId, ShadowError> {
         self.call(move |db| {
-            db.pragma_update(None, "synchronous", "FULL")?;
-            let transaction = db.transaction()?;
-            let key = params![service.as_str(), address.to_string()];
-            let known: Option<u64> = transaction
-                .query_row("SELECT id FROM ids WHERE service = ? AND address = ?", key, |row| {
-                    row.get(0)
-                })
-                .optional()?;
-            let id = match known {
-                Some(id) => id,
-                None => {
-                    let id = take_ids(&transaction, 1)?;
-                    transaction.execute(
-                        "INSERT INTO ids (service, address, id) VALUES (?, ?, ?)",
-                        params![service.as_str(), address.to_string(), id],
-                    )?;
-                    id
+            for_good(db, |db| {
+                let key = params![service.as_str(), address.to_string()];
+                let known: Option<u64> = db
+                    .query_row("SELECT id FROM ids WHERE service = ? AND address = ?", key, |row| {
+                        row.get(0)
+                    })
+                    .optional()?;
+                if let Some(id) = known {
+                    return Ok(InstanceId(id));
                 }
-            };
-            transaction.commit()?;
-            db.pragma_update(None, "synchronous", "NORMAL")?;
-            Ok(InstanceId(id))
+                let id = take_ids(db, 1)?;
+                db.execute(
+                    "INSERT INTO ids (service, address, id) VALUES (?, ?, ?)",
+                    params![service.as_str(), address.to_string(), id],
+                )?;
+                Ok(InstanceId(id))
+            })
         })
         .await
     }
@@ -250,7 +239,7 @@ pub(crate) fn connect(path: &Path) -> Result<Connection, ShadowError> {
 /// The database is shared with other parts, so the version has a table of its own.
 fn migrate(db: &mut Connection, path: &Path) -> Result<(), ShadowError> {
     let fail = |source| ShadowError::Registry { path: path.to_owned(), source };
-    let transaction = db.transaction().map_err(fail)?;
+    let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate).map_err(fail)?;
     transaction
         .execute_batch(
             "CREATE TABLE IF NOT EXISTS instances_schema (version INTEGER NOT NULL) STRICT;",
@@ -272,6 +261,22 @@ fn migrate(db: &mut Connection, path: &Path) -> Result<(), ShadowError> {
         }
     }
     transaction.commit().map_err(fail)
+}
+
+/// Writes what must outlast a loss of power, whole or not at all. It begins as a writer: what only reads at first
+/// and finds another writer then is refused at once, however long it would wait.
+fn for_good<T>(
+    db: &mut Connection,
+    work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+) -> rusqlite::Result<T> {
+    db.pragma_update(None, "synchronous", "FULL")?;
+    let written = db.transaction_with_behavior(TransactionBehavior::Immediate).and_then(|db| {
+        let value = work(&db)?;
+        db.commit()?;
+        Ok(value)
+    });
+    db.pragma_update(None, "synchronous", "NORMAL")?;
+    written
 }
 
 fn take_ids(db: &Connection, count: u32) -> rusqlite::Result<u64> {
@@ -384,6 +389,29 @@ mod tests {
         let rows = open(&path).await.unwrap().rows().await.unwrap();
         assert_eq!((rows.len(), rows[0].id, rows[0].tier), (1, InstanceId(3), Tier::Warm));
         assert!(rows[0].place.is_default());
+    }
+
+    #[tokio::test]
+    async fn another_writer_of_the_file_keeps_nobody_from_an_id() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("foreshadow.db");
+        let registry = open(&path).await.unwrap();
+        let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let (other, stopped) = (Connection::open(&path).unwrap(), Arc::clone(&stop));
+        other.busy_timeout(Duration::from_secs(5)).unwrap();
+        other.execute_batch("CREATE TABLE beside (n INTEGER)").unwrap();
+        let writer = std::thread::spawn(move || {
+            while !stopped.load(std::sync::atomic::Ordering::Relaxed) {
+                other.execute("INSERT INTO beside VALUES (1)", []).unwrap();
+            }
+        });
+        for port in 1..=300 {
+            let address = SocketAddr::from(([127, 0, 0, 1], port));
+            let id = registry.primary_id(ServiceName::from("shop"), address).await;
+            assert!(id.is_ok(), "{port}: {id:?}");
+        }
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        writer.join().unwrap();
     }
 
     #[tokio::test]

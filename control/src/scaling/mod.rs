@@ -57,6 +57,9 @@ pub(crate) struct Scaling {
     /// Whether what was measured has needed more than the original number since the first order.
     came_true: bool,
     phase: ScalingPhase,
+    /// Since when fewer are ready than are wanted.
+    #[serde(default)]
+    short_since_ms: Option<u64>,
 }
 
 /// Whether a shadow serves, or answers its last requests.
@@ -136,6 +139,8 @@ impl Scaling {
             said.view = Some(self.view(scene, seen, None, lead_ms));
             return said;
         };
+        let is_short = count(seen.ready.iter()) < wanted;
+        self.short_since_ms = is_short.then(|| self.short_since_ms.unwrap_or(scene.now_ms));
         self.learn_number(scene, &spec, seen, wanted, &mut said);
         self.await_ready(scene, seen, lead_ms, &mut said);
         let original = self.original.unwrap_or(wanted);
@@ -299,13 +304,15 @@ impl Scaling {
 
     fn trouble(&self, scene: &Scene<'_>, seen: &ScalingSeen, lead_ms: u64) -> Option<Alert> {
         let late_ms = lead_ms.saturating_mul(LATE_LEADS).max(LATE_LEAST_MS);
-        let late =
-            self.awaited.filter(|awaited| scene.now_ms.saturating_sub(awaited.since_ms) > late_ms);
+        let asked = self.awaited.map(|awaited| (awaited.to, awaited.since_ms));
+        let short =
+            self.short_since_ms.zip(seen.wanted).map(|(since_ms, wanted)| (wanted, since_ms));
+        let waited_ms = |(to, since_ms): (u32, u64)| (to, scene.now_ms.saturating_sub(since_ms));
+        let late = asked.or(short).map(waited_ms).filter(|(_, waited_ms)| *waited_ms > late_ms);
         let text = match (&seen.trouble, late) {
             (Some(trouble), _) => say::trouble(scene, trouble),
-            (None, Some(awaited)) => {
-                let waited_ms = scene.now_ms.saturating_sub(awaited.since_ms);
-                say::late(scene, count(seen.ready.iter()), awaited.to, waited_ms)
+            (None, Some((to, waited_ms))) => {
+                say::late(scene, count(seen.ready.iter()), to, waited_ms)
             }
             (None, None) => return None,
         };

@@ -28,6 +28,8 @@ pub(super) struct Ground {
     pub(super) each_rps: f64,
     /// Primaries that the scaler does not list, all together, at the target.
     pub(super) others_rps: f64,
+    /// Both again, of each no more than it was seen to carry: what a primary may go for.
+    surely: [f64; 2],
     /// Whether enough is known of capacity for a number to mean anything: it was measured, or it
     /// is exceeded, or shadows serve since it was found to be.
     pub(super) firm: bool,
@@ -59,11 +61,23 @@ impl Ground {
         };
         let each = mean(&is_listed).or_else(|| mean(&|_| true));
         let each = each.unwrap_or(scene.supply.shadow_rps / scene.supply.target.max(1e-3));
-        let others = primaries().filter(|m| !is_listed(m.id()));
+        let others = || primaries().filter(|m| !is_listed(m.id()));
+        let seen_rps = |m: &Member<'_>| match (m.pinned, m.belief) {
+            (true, _) => m.rps,
+            (false, Some(belief)) => belief.lower_rps.min(m.rps),
+            (false, None) => 0.0,
+        };
+        let each_seen: Vec<f64> = primaries().filter(|m| is_listed(m.id())).map(seen_rps).collect();
+        let each_seen_rps = each_seen.iter().sum::<f64>() / each_seen.len().max(1) as f64;
+        let surely = [
+            (spec.target * each_seen_rps).max(1e-3),
+            others().fold(0.0, |sum, m| sum + spec.target * m.trust.part * seen_rps(m)),
+        ];
         let bears = scene.supply.measured || saturated || scene.committed() > 0;
         Self {
             each_rps: (spec.target * each).max(1e-3),
-            others_rps: others.fold(0.0, |sum, m| sum + spec.target * m.trust.part * m.rps),
+            others_rps: others().fold(0.0, |sum, m| sum + spec.target * m.trust.part * m.rps),
+            surely,
             firm: scene.supply.known && bears,
         }
     }
@@ -73,6 +87,12 @@ impl Ground {
         let beyond_rps = scene.supply.with_headroom(asked) - self.others_rps;
         // As in a shadow's case: no part of a primary is needed for a rounding error.
         (beyond_rps / self.each_rps - 1e-9).ceil().clamp(0.0, MOST) as u32
+    }
+
+    /// The same, by what they were seen to carry.
+    fn surely(&self, scene: &Scene<'_>, asked: Asked) -> u32 {
+        let [each_rps, others_rps] = self.surely;
+        Self { each_rps, others_rps, ..*self }.number(scene, asked)
     }
 
     pub(super) fn needs(&self, scene: &Scene<'_>, lead_ms: u64) -> Needs {
@@ -86,7 +106,7 @@ impl Ground {
         let bridged = scene.committed() > 0;
         let up =
             |asked: Asked| self.number(scene, if bridged { with_margin(asked) } else { asked });
-        let hold = |asked: Asked| self.number(scene, with_margin(asked));
+        let hold = |asked: Asked| self.surely(scene, with_margin(asked));
         Needs {
             up: up(soon).max(self.number(scene, later)),
             hold: hold(soon).max(hold(later)).max(hold(now)),

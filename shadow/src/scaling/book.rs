@@ -52,7 +52,7 @@ impl Failing {
     fn over(&mut self) -> Option<u32> {
         let failures = self.backoff.failures();
         self.backoff.succeeded();
-        self.trouble.take().map(|_| failures)
+        self.trouble.take().map(|_| failures.max(1))
     }
 }
 
@@ -130,6 +130,9 @@ impl Book {
         ids: &[(SocketAddr, InstanceId)],
     ) -> (Vec<ScaleEvent>, bool) {
         let mut events = Vec::new();
+        if let Some(doubt) = self.doubt(answer) {
+            return self.keep(answer.wanted, to_order, doubt);
+        }
         let looks = self.looks.over();
         let orders = if to_order { self.orders.over() } else { None };
         let failures = looks.into_iter().chain(orders).max();
@@ -149,8 +152,8 @@ impl Book {
         }
         for known in &mut self.all {
             let was_leaving = known.leaving;
-            known.ready = answer.ready.contains(&known.address);
-            known.leaving = answer.leaving.contains(&known.address) && !known.ready;
+            known.leaving = answer.leaving.contains(&known.address);
+            known.ready = answer.ready.contains(&known.address) && !known.leaving;
             let listed = known.ready || known.leaving;
             // One that was named as leaving and is not any more has left.
             known.missed = match (listed, was_leaving) {
@@ -166,6 +169,37 @@ impl Book {
         let changed = !ids.is_empty() || self.all.len() != count;
         let changed = changed || self.wanted != Some(answer.wanted);
         self.wanted = Some(answer.wanted);
+        (events, changed)
+    }
+
+    /// Why an answer is not believed as to who is there: it takes away all that serve, and says that some are
+    /// wanted. Whether they answer the health checks know better.
+    fn doubt(&self, answer: &Primaries) -> Option<String> {
+        let known = self.all.len();
+        (known > 0 && answer.ready.is_empty() && answer.wanted > 0).then(|| {
+            format!(
+                "it lists none of {} wanted as ready: the {known} known ones are kept, as far as they \
+                 pass their health checks",
+                answer.wanted
+            )
+        })
+    }
+
+    /// Takes the number alone.
+    fn keep(&mut self, wanted: u32, to_order: bool, doubt: String) -> (Vec<ScaleEvent>, bool) {
+        let mut events = Vec::new();
+        if self.trouble().is_none() {
+            events.push(ScaleEvent::Failed { asked: None, error: doubt.clone() });
+        }
+        if to_order {
+            self.orders.over();
+        }
+        self.looks.over();
+        self.looks.trouble = Some(doubt);
+        self.answered = Some(Instant::now());
+        self.calls.0 += 1;
+        let changed = self.wanted != Some(wanted);
+        self.wanted = Some(wanted);
         (events, changed)
     }
 

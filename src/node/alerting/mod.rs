@@ -130,7 +130,9 @@ async fn send(counts: &Counts, news: &News, webhook: impl Fn() -> Option<AlertWe
         };
         counts.failed_tries.fetch_add(1, Ordering::Relaxed);
         let url = crate::secrets::cover(&to.url.to_string()).into_owned();
-        if start.elapsed() + pause >= to.give_up {
+        // What one alert says is no reason to keep another waiting.
+        let is_refused = error.is::<post::Refused>();
+        if is_refused || start.elapsed() + pause >= to.give_up {
             counts.dropped.fetch_add(1, Ordering::Relaxed);
             let after = start.elapsed();
             tracing::error!(%url, %error, alert = news.id, ?after, "an alert was not told: given up");

@@ -22,6 +22,26 @@ pub(super) async fn post(to: &AlertWebhook, body: Vec<u8>) -> anyhow::Result<()>
     }
 }
 
+/// It was read and refused, and would be refused again.
+#[derive(Debug)]
+pub(super) struct Refused(http::StatusCode);
+
+impl std::error::Error for Refused {}
+
+impl std::fmt::Display for Refused {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "it answers {}", self.0)
+    }
+}
+
+impl Refused {
+    fn by(status: http::StatusCode) -> Option<Self> {
+        use http::StatusCode as Is;
+        let may_pass = [Is::REQUEST_TIMEOUT, Is::TOO_EARLY, Is::TOO_MANY_REQUESTS];
+        (status.is_client_error() && !may_pass.contains(&status)).then_some(Self(status))
+    }
+}
+
 async fn connect_and_post(to: &AlertWebhook, body: Vec<u8>) -> anyhow::Result<()> {
     match &to.url {
         Endpoint::Tcp { authority, prefix } => {
@@ -71,6 +91,9 @@ async fn exchange(
         handshake(TokioIo::new(stream)).await.context("no http connection")?;
     let answer = async {
         let answer = sender.send_request(request).await.context("no valid http answer")?;
+        if let Some(refused) = Refused::by(answer.status()) {
+            return Err(refused.into());
+        }
         ensure!(answer.status().is_success(), "it answers {}", answer.status());
         Ok(())
     };

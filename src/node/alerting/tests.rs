@@ -94,6 +94,15 @@ async fn a_post_has_what_is_needed_and_a_refused_one_is_repeated() {
     assert_eq!(counts.failed_tries.into_inner(), 1);
 }
 
+#[tokio::test]
+async fn what_the_endpoint_refuses_is_not_asked_again() {
+    let (address, seen) = receiver(&[429, 400]).await;
+    let counts = Counts::default();
+    send(&counts, &news(), || Some(webhook(address.clone()))).await;
+    assert_eq!(seen.await.unwrap().len(), 2, "too many for now may pass; refused is refused");
+    assert_eq!((counts.sent.into_inner(), counts.dropped.into_inner()), (0, 1));
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_cannot_be_told_is_given_up_after_its_time_and_counted() {
     let counts = Counts::default();

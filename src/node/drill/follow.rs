@@ -15,6 +15,7 @@ pub(super) struct Follower {
     victim: InstanceId,
     /// It cannot come back: it was killed.
     is_killed: bool,
+    is_shadow: bool,
     /// Instances that existed, those with a weight, and shadows that were made.
     before: BTreeSet<InstanceId>,
     serving: BTreeSet<InstanceId>,
@@ -37,6 +38,7 @@ impl Follower {
         Self {
             victim,
             is_killed,
+            is_shadow: scene.find(victim).is_some_and(|v| v.role == Role::Shadow),
             before: all.clone().collect(),
             serving: all.filter(has_weight).collect(),
             shadows: shadows(scene),
@@ -119,7 +121,8 @@ impl Follower {
         let is_back = match scene.find(self.victim) {
             Some(_) if self.is_killed => false,
             Some(_) => scene.weight(self.victim) > 0 || !had_weight,
-            None => shadows(scene) >= self.shadows,
+            // A primary comes from elsewhere: nobody makes it again.
+            None => self.is_shadow && shadows(scene) >= self.shadows,
         };
         !short && !unwell && is_back && scene.carrying().next().is_some()
     }

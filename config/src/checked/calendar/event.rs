@@ -1,5 +1,6 @@
 //! One event of a calendar.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::super::events::MOST_LIFT;
@@ -122,6 +123,10 @@ pub(super) fn read(
     if rule.is_none() {
         // What lists its dates starts at its start as well.
         more.push(start.wall_s);
+        // Of very many exceptions of a UID few are those of one event, and each event keeps its own.
+        let starts: BTreeSet<i64> = more.iter().map(|wall_s| start.zone.at_s(*wall_s)).collect();
+        except.retain(|at_s| starts.contains(at_s));
+        except.shrink_to_fit();
     }
     Starts::new((start.wall_s, start.zone.clone()), rule, &more, except)
         .and_then(|starts| RecurringEvent::new(&name(event), lift, lasts, starts, effort))
