@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 
 use self::need::{Ground, Lately, cold, sustain_ms};
 use crate::scene::{Scene, count};
-use crate::{Alert, AlertKind, Law, Reason, Tier};
+use crate::{Alert, AlertKind, Capacity, Law, Reason, Tier};
 
 pub use self::view::{ScaleOrder, ScalingPhase, ScalingSeen, ScalingSpec, ScalingView};
 
@@ -213,6 +213,10 @@ impl Scaling {
     ) -> u32 {
         let known = self.known.unwrap_or(0);
         let floor = self.foreign.map_or(least, |foreign| least.max(foreign.number));
+        // On a guess at capacity there are never fewer than were found: latency alone does not show where
+        // a limit lies.
+        let is_sure = scene.supply.measured || matches!(scene.spec.capacity, Capacity::Pinned(_));
+        let floor = if is_sure { floor } else { floor.max(self.original.unwrap_or(known)) };
         let resting = scene.now_ms.saturating_sub(self.stepped_down_ms) < spec.cooldown_ms
             && self.stepped_down_ms > 0;
         let busy = !seen.leaving.is_empty() || scene.committed() > 0;

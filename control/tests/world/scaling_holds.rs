@@ -147,22 +147,3 @@ fn no_forecast_takes_a_primary_that_measured_demand_needs() {
         assert!((4..=8).contains(&scaler.ready()), "{lie:?}: {}", scaler.ready());
     }
 }
-
-/// What a primary carries is only guessed while none of them has been full: that all together carry half of the
-/// guess is no reason to end one.
-#[test]
-fn no_guess_at_capacity_takes_a_primary() {
-    let mut world = quick(11);
-    let mut spec =
-        ServiceSpec { capacity: Capacity::Learned, ..world.controller.specs().remove(0) };
-    if let Some(scaling) = &mut spec.scaling {
-        scaling.min = Some(1);
-    }
-    world.controller.configure(vec![spec]);
-    let before = world.scaler.as_ref().expect("there is one").ready();
-    let rps = 0.3 * world.nature.primary_rps();
-    for _ in 0..1_500 {
-        let (_, plan) = world.step(rps);
-        assert!(order(&plan).is_none_or(|(_, to)| to >= before), "{:?}", order(&plan));
-    }
-}
