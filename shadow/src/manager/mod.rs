@@ -11,6 +11,7 @@ mod ready;
 mod replace;
 mod room;
 mod runner;
+mod shown;
 #[cfg(test)]
 mod simulation;
 mod start;
