@@ -79,6 +79,7 @@ fn spec(service: u64) -> ServiceSpec {
         rules: Vec::new(),
         signals: Vec::new(),
         scaling: None,
+        migration: foreshadow_control::MigrationSpec::default(),
     }
 }
 

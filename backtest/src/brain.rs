@@ -131,6 +131,7 @@ impl BrainSpec {
             rules: Vec::new(),
             signals: Vec::new(),
             scaling: None,
+            migration: foreshadow_control::MigrationSpec::default(),
         }
     }
 }
@@ -210,6 +211,7 @@ impl Brain {
             signals: Default::default(),
             planned: Default::default(),
             scaling: None,
+            migrations: Default::default(),
         };
         Observation {
             tick: seen.ticks as u64,

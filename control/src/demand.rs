@@ -372,6 +372,7 @@ mod tests {
             rules: Vec::new(),
             signals: Vec::new(),
             scaling: None,
+            migration: crate::MigrationSpec::default(),
         }
     }
 

@@ -71,6 +71,7 @@ mod long_range;
 mod loss;
 mod memory;
 mod metrics;
+mod migration;
 mod observation;
 mod place;
 mod plan;
@@ -116,6 +117,10 @@ pub use memory::{Memory, RecallError, Recalled};
 pub use metrics::{
     MAX_METRIC, MAX_METRIC_NAME, MAX_METRIC_SERIES, MAX_METRICS, MetricAhead, MetricForecasts,
     MetricView, MetricViews, is_believed, is_metric_name, is_metric_value, is_share, most_believed,
+};
+pub use migration::{
+    MigrationCheck, MigrationChoice, MigrationOrder, MigrationPhase, MigrationSchedule,
+    MigrationSpec, MigrationView, MigrationsSeen,
 };
 pub use observation::{
     Announced, Foreseen, Health, InstanceObservation, KernelSample, LatencySummary, Meters,

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    DemandHorizon, Fact, InstanceId, Mode, PlaceName, Role, ScalingSeen, ServiceName, Tier,
-    TrafficCounts,
+    DemandHorizon, Fact, InstanceId, MigrationsSeen, Mode, PlaceName, Role, ScalingSeen,
+    ServiceName, Tier, TrafficCounts,
 };
 
 /// Everything the controller learns in one tick.
@@ -70,6 +70,9 @@ pub struct ServiceObservation {
     /// What the service's own scaler says of its primaries, where it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scaling: Option<ScalingSeen>,
+    /// Migrations that were asked for, and when one may begin by itself.
+    #[serde(default, skip_serializing_if = "MigrationsSeen::is_empty")]
+    pub migrations: MigrationsSeen,
 }
 
 /// A change of a signal that is known beforehand: so it will be until the next.
@@ -100,6 +103,7 @@ impl ServiceObservation {
             signals: BTreeMap::new(),
             planned: BTreeMap::new(),
             scaling: None,
+            migrations: MigrationsSeen::default(),
         }
     }
 }

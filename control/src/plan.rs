@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    InstanceId, Mode, PlaceName, RiskAssessment, RuleView, ScalingView, ServiceName, Thresholds,
-    Tier,
+    InstanceId, MigrationView, Mode, PlaceName, RiskAssessment, RuleView, ScalingView, ServiceName,
+    Thresholds, Tier,
 };
 
 /// The weight of an instance that carries its service alone; weights of a service are relative.
@@ -64,6 +64,9 @@ pub struct ServicePlan {
     /// are not scaled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scaling: Option<ScalingView>,
+    /// Migrations under way or waiting, and those that ended in this tick.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub migrations: Vec<MigrationView>,
 }
 
 /// The weight of one instance.
@@ -154,11 +157,13 @@ pub enum Law {
     Feedback,
     /// Sustained demand wants another number of primaries; shadows bridge until they are warm.
     Scale,
+    /// An instance moves elsewhere, a part of its requests at a time.
+    Migrate,
 }
 
 impl Law {
     /// Every law.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Weights,
         Self::WarmUp,
         Self::Prepare,
@@ -175,6 +180,7 @@ impl Law {
         Self::Risk,
         Self::Feedback,
         Self::Scale,
+        Self::Migrate,
     ];
 
     /// Its name in records and queries.
@@ -197,6 +203,7 @@ impl Law {
             Self::Risk => "risk",
             Self::Feedback => "feedback",
             Self::Scale => "scale",
+            Self::Migrate => "migrate",
         }
     }
 }

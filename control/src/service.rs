@@ -370,5 +370,6 @@ fn empty_plan(seen: &ServiceObservation) -> ServicePlan {
         rules: Vec::new(),
         risk: Vec::new(),
         scaling: None,
+        migrations: Vec::new(),
     }
 }

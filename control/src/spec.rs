@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{PlaceName, RuleSpec, ScalingSpec, ServiceName};
+use crate::{MigrationSpec, PlaceName, RuleSpec, ScalingSpec, ServiceName};
 
 /// One service as the controller knows it; made from the checked configuration.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -52,6 +52,9 @@ pub struct ServiceSpec {
     /// How its primaries are scaled by its own means; absent: not by Foreshadow.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scaling: Option<ScalingSpec>,
+    /// How its instances are moved elsewhere.
+    #[serde(default, skip_serializing_if = "MigrationSpec::is_default")]
+    pub migration: MigrationSpec,
 }
 
 /// Time between two ticks of a node that serves.

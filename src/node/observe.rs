@@ -232,6 +232,7 @@ impl Observer {
             signals: self.reported.of_service(name, at_ms, max_age_ms),
             planned: from.metrics.planned(name, moment.now_ms),
             scaling: scaled.as_ref().map(scaling::seen),
+            migrations: foreshadow_control::MigrationsSeen::default(),
         }
     }
 

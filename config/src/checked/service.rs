@@ -108,6 +108,7 @@ impl Service {
             rules: self.rules.clone(),
             signals: self.forecast.signals.clone(),
             scaling: self.scaling.as_ref().map(Scaling::spec),
+            migration: foreshadow_control::MigrationSpec::default(),
         }
     }
 }

@@ -44,6 +44,7 @@ pub(crate) fn spec() -> ServiceSpec {
         rules: Vec::new(),
         signals: Vec::new(),
         scaling: None,
+        migration: foreshadow_control::MigrationSpec::default(),
     }
 }
 

@@ -79,6 +79,7 @@ fn told(law: Law) -> Option<&'static str> {
         Law::Rollback => Some("service.rollback"),
         Law::Risk => Some("service.relief"),
         Law::Rule => Some("rule.turn"),
+        Law::Migrate => Some("service.migrate"),
         Law::Weights
         | Law::WarmUp
         | Law::Prepare

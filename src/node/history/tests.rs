@@ -72,6 +72,7 @@ pub(crate) fn view(at_ms: u64, interval_ms: u64, instances: u64) -> View {
                 rules: Default::default(),
                 risk: Vec::new(),
                 scaling: None,
+                migrations: Vec::new(),
             }],
         },
         addresses: Default::default(),

@@ -134,6 +134,7 @@ impl Nature {
             places: Vec::new(),
             sizing: SizingSpec::default(),
             scaling: None,
+            migration: foreshadow_control::MigrationSpec::default(),
         }
     }
 }
