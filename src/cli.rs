@@ -6,7 +6,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::{audit, backtest, check, demo, drill, explain, fitness, out, rules, run, schema};
+use crate::{
+    audit, backtest, check, demo, drill, explain, fitness, out, reservations, rules, run, schema,
+};
 
 /// Foreshadow: a load balancer that sees trouble coming.
 ///
@@ -92,6 +94,14 @@ Examples:
 
 docs/fitness.md says what the score means.")]
     Fitness(fitness::Args),
+    /// Say how many shadows will be needed where, from when to when, and when they must be ordered.
+    #[command(after_help = "\
+Examples:
+  foreshadow reservations                  every service of the node on this machine, a day ahead
+  foreshadow reservations shop --within 7d --json
+
+docs/pools.md says what it is reckoned from.")]
+    Reservations(reservations::Args),
     /// Try predictive rules: are they well written, and when would they have fired?
     #[command(
         subcommand,
@@ -162,6 +172,7 @@ fn carry_out(command: Command) -> anyhow::Result<ExitCode> {
         Command::Drill(args) => drill::run(&args),
         Command::Audit(args) => audit::run(&args),
         Command::Fitness(args) => fitness::run(&args),
+        Command::Reservations(args) => reservations::run(&args),
         Command::Rules(args) => rules::run(&args),
         Command::Backtest(args) => backtest::run(&args),
         Command::Version => version(),

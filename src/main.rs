@@ -13,6 +13,7 @@ mod fitness;
 mod logging;
 mod node;
 mod out;
+mod reservations;
 mod rules;
 mod run;
 mod schema;

@@ -6,7 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::demand::DemandForecast;
 use crate::service::Service;
-use crate::{FeedbackView, Observation, Plan, ServiceName, ServiceSpec};
+use crate::{
+    FeedbackView, Observation, Plan, ReservationBasis, ServiceName, ServiceObservation, ServiceSpec,
+};
 
 /// Decides, tick by tick, what should happen to every service.
 ///
@@ -53,6 +55,13 @@ impl Controller {
     #[must_use]
     pub fn feedback(&self, service: &ServiceName) -> Option<FeedbackView> {
         self.services.get(service).map(Service::feedback)
+    }
+
+    /// What reservations of a service are reckoned with, by its last tick, of which `seen` is what was seen;
+    /// nothing before the first, and where it is not configured or has no provider of shadows.
+    #[must_use]
+    pub fn reservation_basis(&self, seen: &ServiceObservation) -> Option<ReservationBasis> {
+        self.services.get(&seen.service)?.reservation_basis(seen)
     }
 
     /// Decides on one observation; forecasts come from each service's own forecaster.

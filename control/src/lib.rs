@@ -80,6 +80,7 @@ mod providers;
 mod publish;
 mod queueing;
 mod replay;
+mod reservations;
 pub mod risk;
 mod rollback;
 mod rolling;
@@ -131,6 +132,10 @@ pub use plan::{
     Reason, ServicePlan, WEIGHT_SCALE,
 };
 pub use replay::{Divergence, Entry, ReplayReport, replay};
+pub use reservations::{
+    DemandSpan, PlaceSum, Reservation, ReservationBasis, ReservationWhy, Reserved, Unplaced,
+    by_place,
+};
 pub use rules::{
     Comparator, Comparison, Condition, DryRule, DryRun, Firing, Lasting, MAX_RULE_BYTES, MAX_RULES,
     MAX_SIGHTS, Metric, Prefix, Rule, RuleAction, RuleError, RuleReading, RuleSpec, RuleState,

@@ -74,6 +74,28 @@ impl<'a> Places<'a> {
         Self { spots: specs.iter().map(spot).collect() }
     }
 
+    /// Hours ahead: as if no shadow existed, no primary were lost and nothing had failed. `is_near` tells
+    /// whether primaries run in a zone.
+    pub(crate) fn ahead(
+        specs: &[PlaceSpec],
+        is_near: impl Fn(&str) -> bool,
+        providers: &'a Providers,
+    ) -> Self {
+        let only = [PlaceSpec::new(PlaceName::default())];
+        let specs = if specs.is_empty() { &only[..] } else { specs };
+        let spot = |spec: &PlaceSpec| Spot {
+            leads: providers.leads(&spec.name),
+            exist: 0,
+            short: 0,
+            near: is_near(&spec.zone),
+            shunned: false,
+            blocked_ms: 0,
+            refusal: None,
+            spec: spec.clone(),
+        };
+        Self { spots: specs.iter().map(spot).collect() }
+    }
+
     pub(crate) fn are_many(&self) -> bool {
         self.spots.len() > 1
     }

@@ -26,8 +26,8 @@ use crate::sizing::Sizing;
 use crate::supply::Supply;
 use crate::tiers;
 use crate::{
-    AlertKind, FeedbackView, InstanceWeight, Mode, Observation, PlaceName, RiskAssessment, Role,
-    ServiceObservation, ServicePlan, ServiceSpec, WEIGHT_SCALE,
+    AlertKind, FeedbackView, InstanceWeight, Mode, Observation, PlaceName, ReservationBasis,
+    RiskAssessment, Role, ServiceObservation, ServicePlan, ServiceSpec, WEIGHT_SCALE,
 };
 use crate::{creation, creation::Creations};
 
@@ -73,6 +73,10 @@ pub(crate) struct Service {
     scaling: Scaling,
     #[serde(default)]
     sizing: Sizing,
+    /// What the instances could carry in the last tick: looked at from outside, and no part of what is
+    /// remembered.
+    #[serde(skip)]
+    last_supply: Option<Supply>,
 }
 
 impl Service {
@@ -99,7 +103,13 @@ impl Service {
             feedback: Feedback::default(),
             scaling: Scaling::default(),
             sizing: Sizing::default(),
+            last_supply: None,
         }
+    }
+
+    pub(crate) fn reservation_basis(&self, seen: &ServiceObservation) -> Option<ReservationBasis> {
+        let warm_up_ms = self.fleet.warm_up_ms(&self.spec);
+        ReservationBasis::of(&self.spec, seen, self.last_supply?, warm_up_ms, &self.provider)
     }
 
     pub(crate) fn spec(&self) -> &ServiceSpec {
@@ -220,6 +230,7 @@ impl Service {
         let capacity = self.fleet.views(&members);
         let saturated = self.is_saturated(seen);
         let supply = Supply::of(&members, &self.spec, self.fleet.typical_rps, outlook);
+        self.last_supply = Some(supply);
         let at_risk = self.relieve(&mut members, &supply, outlook, observation.interval_ms);
         let size = self.sizing.size(&self.spec, seen, (&supply, outlook), now_ms);
         let mut scene = Scene {

@@ -117,7 +117,7 @@ fn highest_ahead(sizing: &SizingSpec, seen: &ServiceObservation, outlook: &Outlo
 }
 
 /// Figures that are shares of the primaries, within the pool's bound: what is readier comes first.
-fn by_primaries(pool: PoolSpec, sizing: &SizingSpec, primaries: u32) -> PoolSpec {
+pub(crate) fn by_primaries(pool: PoolSpec, sizing: &SizingSpec, primaries: u32) -> PoolSpec {
     let of = |share: Option<f64>, count: u32| {
         share.map_or(count, |share| crate::Kept::Share(share).of(primaries))
     };

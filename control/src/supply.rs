@@ -67,6 +67,22 @@ impl Supply {
         }
     }
 
+    /// Primaries and shadows of known figures, no room for chance.
+    #[cfg(test)]
+    pub(crate) fn flat(primary_rps: f64, shadow_rps: f64) -> Self {
+        Self {
+            primary_rps,
+            shadow_rps,
+            target: 0.7,
+            lost_primaries: 0,
+            known: true,
+            measured: false,
+            any_primary: true,
+            dispersion: 1.0,
+            wait_s: 1.0,
+        }
+    }
+
     /// Shadows without which `demand_rps` is more than all instances can do at all.
     pub(crate) fn shadows_at_the_brim(&self, demand_rps: f64) -> u32 {
         let target = self.target.max(1e-3);

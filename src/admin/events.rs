@@ -56,6 +56,7 @@ pub(super) async fn announce(
         Some(entry.changed(Value::Null, after))
     };
     let id = change_events(&shared, change, tell).await?;
+    shared.long.renew(&event.service.as_str().into());
     let Some(id) = id else {
         let why = format!(
             "there are {MOST_EVENTS} announced events that have not ended, which is the most: \
@@ -110,7 +111,10 @@ pub(super) async fn withdraw(
         let entry = Entry::new(now_ms, caller.actor(), "event.withdraw").of(service);
         withdrawn.then(|| entry.changed(json!({ "id": event, "event": was }), Value::Null))
     };
-    let (_, withdrawn) = change_events(&shared, change, tell).await?;
+    let (was, withdrawn) = change_events(&shared, change, tell).await?;
+    if let Some(was) = was {
+        shared.long.renew(&was.service.as_str().into());
+    }
     if !withdrawn {
         return Err(ApiError::new(StatusCode::NOT_FOUND, format!("there is no event {event}")));
     }

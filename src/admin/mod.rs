@@ -14,6 +14,7 @@ mod metrics;
 mod operate;
 mod read;
 mod reported;
+mod reservations;
 mod rules;
 mod scaling;
 mod seats;
@@ -47,6 +48,7 @@ pub(crate) fn router(shared: Arc<Shared>, tokens: Tokens, hosts: Hosts) -> Route
         .route("/api/v1/weights", get(read::weights))
         .route("/api/v1/plan", get(read::plan))
         .route("/api/v1/decisions", get(read::decisions))
+        .route("/api/v1/reservations", get(reservations::list))
         .route("/api/v1/rules", get(rules::list))
         .route("/api/v1/audit", get(audit::page))
         .route("/metrics", get(metrics::render));

@@ -21,6 +21,7 @@ mod providers;
 mod readiness;
 pub(crate) mod recorder;
 mod reload;
+pub(crate) mod reservations;
 mod said;
 mod scaling;
 pub(crate) mod signals;
@@ -53,6 +54,7 @@ use long::LongForecasts;
 use metrics::Metrics;
 use operator::{Orders, Request};
 use recorder::Recording;
+use reservations::Reservations;
 use view::{TickStats, View};
 
 pub(crate) use long::read_network;
@@ -78,6 +80,8 @@ pub(crate) struct Shared {
     pub(crate) history: History,
     /// Forecasts of an hour, a day and a week.
     pub(crate) long: LongForecasts,
+    /// What will be needed of each place.
+    pub(crate) reservations: Reservations,
     /// What instances and services report of themselves.
     pub(crate) metrics: Metrics,
     /// Orders to the loop.

@@ -37,6 +37,7 @@ use super::operator::Request;
 use super::private;
 use super::readiness::ByHealthCheck;
 use super::reload::{CALENDARS_EVERY, Causes, Reloader};
+use super::reservations;
 use super::scaling;
 use super::signals::Ends;
 use super::tick::{Inboxes, Loop};
@@ -123,6 +124,7 @@ impl Parts {
             drills: super::drill::Drills::default(),
             history,
             long: LongForecasts::default(),
+            reservations: reservations::Reservations::default(),
             metrics,
             requests,
             orders: ArcSwap::from_pointee(orders),
@@ -201,6 +203,7 @@ impl Node {
         go.send(()).ok();
         LongForecasts::start(&shared);
         metrics::start(&shared);
+        reservations::start(&shared);
         alerting::start(&shared, alerts);
         let admin = serve_admin(&shared, admin_socket, &config);
         tokio::spawn(reloader.run(causes));

@@ -8,8 +8,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use foreshadow_control::{
-    Controller, Entry, FeedbackView, Law, MetricForecasts, Observation, Plan, ServiceName,
-    ServicePlan,
+    Controller, Entry, FeedbackView, Law, MetricForecasts, Observation, Plan, ReservationBasis,
+    ServiceName, ServiceObservation, ServicePlan,
 };
 use foreshadow_mirror::Mirrorer;
 use foreshadow_proxy::DataPlane;
@@ -73,6 +73,7 @@ pub(super) struct Loop {
     health: HealthLog,
     learned: LearnedTurns,
     feedback: Arc<BTreeMap<ServiceName, FeedbackView>>,
+    bases: Arc<BTreeMap<ServiceName, ReservationBasis>>,
     /// Ticks until it is looked up again.
     feedback_in: u32,
 }
@@ -119,6 +120,7 @@ impl Loop {
             health: HealthLog::default(),
             learned: LearnedTurns::new(shared.history.learned_every_ms()),
             feedback: Arc::default(),
+            bases: Arc::default(),
             feedback_in: 0,
         })
     }
@@ -301,6 +303,7 @@ impl Loop {
     }
 
     fn show(&mut self, observation: Observation, plan: Plan, now_ms: u64) {
+        self.look_up(&observation);
         let view = Arc::new(View {
             now_ms,
             observation,
@@ -308,22 +311,27 @@ impl Loop {
             addresses: self.observer.addresses().clone(),
             shadow_counts: self.observer.counts().clone(),
             workloads: self.observer.workloads().clone(),
-            feedback: self.feedback(),
+            feedback: Arc::clone(&self.feedback),
+            bases: Arc::clone(&self.bases),
         });
         self.shared.history.observe(&view);
         self.shared.view.store(Some(view));
     }
 
-    /// How decisions turned out; looked up once a second, since it hardly changes between ticks.
-    fn feedback(&mut self) -> Arc<BTreeMap<ServiceName, FeedbackView>> {
+    /// How decisions turned out and what reservations are reckoned with; looked up once a second, since it
+    /// hardly changes between ticks.
+    fn look_up(&mut self, observation: &Observation) {
         if self.feedback_in == 0 {
             self.feedback_in = FEEDBACK_TICKS;
             let of =
                 |service: &ServiceName| Some((service.clone(), self.controller.feedback(service)?));
             self.feedback = Arc::new(self.wiring.services.keys().filter_map(of).collect());
+            let basis = |seen: &ServiceObservation| {
+                Some((seen.service.clone(), self.controller.reservation_basis(seen)?))
+            };
+            self.bases = Arc::new(observation.services.iter().filter_map(basis).collect());
         }
         self.feedback_in -= 1;
-        Arc::clone(&self.feedback)
     }
 
     fn remember_events(&mut self, now_ms: u64) {

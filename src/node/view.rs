@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use foreshadow_control::{
-    FeedbackView, InstanceId, Observation, Plan, ServiceName, Tier, Workload,
+    FeedbackView, InstanceId, Observation, Plan, ReservationBasis, ServiceName, Tier, Workload,
 };
 use serde::Serialize;
 
@@ -27,6 +27,8 @@ pub(crate) struct View {
     pub(crate) workloads: BTreeMap<ServiceName, Workload>,
     /// How decisions turned out, at most a second ago.
     pub(crate) feedback: Arc<BTreeMap<ServiceName, FeedbackView>>,
+    /// What reservations are reckoned with, at most a second old.
+    pub(crate) bases: Arc<BTreeMap<ServiceName, ReservationBasis>>,
 }
 
 /// What became of a service's shadows since start.

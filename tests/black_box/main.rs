@@ -28,6 +28,7 @@ mod providers;
 mod recording;
 mod reload;
 mod reported;
+mod reservations;
 mod roles;
 mod rules;
 mod scaling;

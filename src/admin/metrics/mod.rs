@@ -20,7 +20,7 @@ use prometheus_client::encoding::{DescriptorEncoder, text};
 use prometheus_client::registry::Registry;
 
 use super::error::ApiError;
-use super::{feedback, fitness};
+use super::{feedback, fitness, reservations};
 use crate::node::Shared;
 pub(super) use out::{encode, family};
 use text_form::Form;
@@ -62,6 +62,7 @@ impl Collector for Scrape {
         scaling::scaling(&mut out, &self.0, &view)?;
         fitness::encode_all(&mut out, &self.0, &view)?;
         feedback::metrics(&mut out, &view)?;
+        reservations::encode_all(&mut out, &self.0)?;
         instances::instances(&mut out, &totals)?;
         instances::gauges(&mut out, &view)?;
         reported::not_believed(&mut out, self.0.metrics.not_believed())?;

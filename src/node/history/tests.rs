@@ -78,6 +78,7 @@ pub(crate) fn view(at_ms: u64, interval_ms: u64, instances: u64) -> View {
         addresses: Default::default(),
         shadow_counts: Default::default(),
         workloads: Default::default(),
+        bases: Arc::default(),
         feedback: Default::default(),
     }
 }

@@ -20,13 +20,24 @@ pub(super) fn upcoming(
     service: &ServiceName,
     now_ms: u64,
 ) -> anyhow::Result<Vec<Event>> {
+    let mut all = coming_of(shared, service, now_ms)?;
+    all.retain(|event| event.start_ms > now_ms);
+    all.truncate(super::fit::MOST_EVENTS);
+    Ok(all)
+}
+
+/// Those that run as well.
+pub(super) fn coming_of(
+    shared: &Shared,
+    service: &ServiceName,
+    now_ms: u64,
+) -> anyhow::Result<Vec<Event>> {
     let announced = shared.decisions.events(now_ms)?.into_iter().map(|(_, event)| event);
     let calendar = shared.long.calendar();
     let mine = announced.filter(|event| event.service == service.as_str());
     let all = mine.chain(calendar.get(service).into_iter().flatten().cloned());
     Ok(all
-        .filter(|event| event.start_ms > now_ms)
-        .take(super::fit::MOST_EVENTS)
+        .filter(|event| event.end_ms > now_ms)
         .map(|event| Event {
             kind: event.name,
             start_ms: event.start_ms,

@@ -58,12 +58,16 @@ const MIN_SCORED: u64 = 12;
 const MISLEADING: f64 = 1.25;
 
 impl Curve {
+    /// Whether it is too old to be used.
+    pub(super) fn is_stale(&self, now_ms: u64) -> bool {
+        let age_ms = now_ms.saturating_sub(self.fitted_at_ms);
+        age_ms > STALE_MS.max(STALE_SPANS.saturating_mul(self.step_ms))
+    }
+
     /// What it says of a time ahead; nothing where it does not reach so far or is too old, where the
     /// quantile lies beyond its levels, and where its record speaks against it.
     pub(super) fn foreseen(&self, sight: Sight, now_ms: u64) -> Option<Foreseen> {
-        let age_ms = now_ms.saturating_sub(self.fitted_at_ms);
-        let stale = age_ms > STALE_MS.max(STALE_SPANS.saturating_mul(self.step_ms));
-        if stale || self.misleads(sight.ahead_ms) {
+        if self.is_stale(now_ms) || self.misleads(sight.ahead_ms) {
             return None;
         }
         let place = |at_ms: u64| {
@@ -85,7 +89,7 @@ impl Curve {
     }
 
     /// Between two levels on a straight line; nothing beyond the outermost.
-    fn at(&self, row: &[f64], level: f64) -> Option<f64> {
+    pub(super) fn at(&self, row: &[f64], level: f64) -> Option<f64> {
         let above = self.levels.iter().position(|known| *known >= level - 1e-9)?;
         let (high, high_rps) = (*self.levels.get(above)?, *row.get(above)?);
         if (high - level).abs() < 1e-9 {
@@ -97,7 +101,7 @@ impl Curve {
     }
 
     /// By the record of the distance nearest to `ahead_ms`.
-    fn misleads(&self, ahead_ms: u64) -> bool {
+    pub(super) fn misleads(&self, ahead_ms: u64) -> bool {
         let nearest = self.score.iter().min_by_key(|score| score.lead_ms.abs_diff(ahead_ms));
         nearest.is_some_and(|score| {
             score.scored >= MIN_SCORED && score.mae_rps > MISLEADING * score.naive_mae_rps

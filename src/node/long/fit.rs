@@ -88,6 +88,11 @@ impl Fitter {
         if !shared.history.is_kept() {
             return IDLE;
         }
+        for service in shared.long.take_renewed() {
+            for reach in Reach::ALL {
+                self.due_ms.insert((service.clone(), reach), 0);
+            }
+        }
         let Some((service, reach)) = self.next(&config, now_ms) else { return IDLE };
         let begun = Instant::now();
         let key = (service.clone(), reach);

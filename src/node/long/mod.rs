@@ -9,9 +9,10 @@ mod heard;
 mod network;
 mod regressors;
 mod score;
+mod spans;
 mod unforeseen;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -28,6 +29,7 @@ use fit::Fitter;
 
 pub(crate) use curve::Curve;
 pub(crate) use network::read as read_network;
+pub(crate) use spans::Unseen;
 
 /// How far a curve looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -113,6 +115,8 @@ pub(crate) struct LongForecasts {
     calendar: ArcSwap<Calendar>,
     /// Why curves could not be fitted when it was last tried.
     failures: ArcSwap<BTreeMap<(ServiceName, Reach), String>>,
+    /// Services whose curves are to be fitted anew.
+    renewed: Mutex<BTreeSet<ServiceName>>,
     /// Wakes the thread, and ends it when it is gone.
     wake: Mutex<Option<SyncSender<()>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -212,6 +216,18 @@ impl LongForecasts {
     /// Occurrences of calendars and rules that have not ended.
     pub(crate) fn calendar(&self) -> Arc<Calendar> {
         self.calendar.load_full()
+    }
+
+    /// Announced events and those of calendars of a service that have not ended, by start. Blocks on the disk.
+    ///
+    /// # Errors
+    /// When the state database cannot be read.
+    pub(crate) fn events(
+        shared: &Shared,
+        service: &ServiceName,
+        now_ms: u64,
+    ) -> anyhow::Result<Vec<foreshadow_predictor::long::Event>> {
+        calendar::coming_of(shared, service, now_ms)
     }
 
     fn publish(&self, service: &ServiceName, reach: Reach, curve: Curve, config: &Config) {
