@@ -24,6 +24,7 @@ mod saying;
 mod scaler;
 mod scaling;
 mod scaling_holds;
+mod scaling_in;
 mod sharing;
 mod signals;
 mod sim;
