@@ -265,7 +265,7 @@ impl Service {
         let creations = Creations { pending: self.provider.pending(), lost: self.lost_shadows };
         let missing = creation::create(&mut scene, floor, creations);
         self.sizing.note_short(missing, now_ms);
-        let scaled = self.scaling.tick(&scene, seen.scaling.as_ref(), saturated);
+        let scaled = self.scaling.tick(&scene, seen, saturated);
         let interval_ms = observation.interval_ms;
         let learned = self.feedback.follow(&scene, creations.pending, saturated, interval_ms, act);
         let Published { weights, advised, mut reasons } = self.publisher.publish(

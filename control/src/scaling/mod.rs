@@ -9,11 +9,14 @@
 //! - *In* follows the most that was needed over the stabilisation time, by what is measured and by
 //!   what is expected, with a margin: a forecast holds primaries and never ends one. An upper quantile
 //!   holds none: after an unsteady hour it would for as long as it is wide.
+//! - A step in after which more requests fail or come late is taken back at once, and the next one waits
+//!   longer each time.
 //! - A number that somebody else sets is respected: as a floor where it is more, and by standing
 //!   aside where it undoes an order. Each order that is undone doubles the time.
 
 mod need;
 mod number;
+mod regret;
 mod say;
 mod view;
 
@@ -22,8 +25,9 @@ use std::collections::VecDeque;
 use serde::{Deserialize, Serialize};
 
 use self::need::{Ground, Lately, cold, sustain_ms};
+use self::regret::Regret;
 use crate::scene::{Scene, count};
-use crate::{Alert, AlertKind, Capacity, Law, Reason, Tier};
+use crate::{Alert, AlertKind, Capacity, Law, Reason, ServiceObservation, Tier};
 
 pub use self::view::{ScaleOrder, ScalingPhase, ScalingSeen, ScalingSpec, ScalingView};
 
@@ -60,6 +64,9 @@ pub(crate) struct Scaling {
     /// Since when fewer are ready than are wanted.
     #[serde(default)]
     short_since_ms: Option<u64>,
+    /// What became of steps in.
+    #[serde(default)]
+    regret: Regret,
 }
 
 /// Whether a shadow serves, or answers its last requests.
@@ -117,17 +124,18 @@ impl Scaling {
     pub(crate) fn rest(&mut self) {
         self.lately.restart();
         self.differs_since_ms = None;
+        self.regret.end();
     }
 
     /// Decides on what was seen; nothing where the service has no scaler.
     pub(crate) fn tick(
         &mut self,
         scene: &Scene<'_>,
-        seen: Option<&ScalingSeen>,
+        service: &ServiceObservation,
         saturated: bool,
     ) -> Said {
         let mut said = Said::default();
-        let (Some(spec), Some(seen)) = (scene.spec.scaling, seen) else { return said };
+        let (Some(spec), Some(seen)) = (scene.spec.scaling, &service.scaling) else { return said };
         let lead_ms = self.lead_ms(&spec);
         let listed: Vec<_> = seen.ready.iter().chain(&seen.leaving).copied().collect();
         let ground = Ground::of(scene, &spec, &listed, saturated);
@@ -143,6 +151,7 @@ impl Scaling {
         self.short_since_ms = is_short.then(|| self.short_since_ms.unwrap_or(scene.now_ms));
         self.learn_number(scene, &spec, seen, wanted, &mut said);
         self.await_ready(scene, seen, lead_ms, &mut said);
+        self.regret.look(scene, &spec, service.unserved);
         let original = self.original.unwrap_or(wanted);
         self.came_true |= ground.firm && needs.measured > original;
         let needed = self.lately.sustained(scene.now_ms, sustain_ms).filter(|_| ground.firm);
@@ -195,6 +204,8 @@ impl Scaling {
             return known;
         }
         let least = spec.min.or(self.original).unwrap_or(known);
+        let missed = self.regret.missed();
+        let least = missed.map_or(least, |missed| least.max(missed.number));
         let from = self.awaited.map_or(known, |awaited| awaited.from);
         let most = from.saturating_add(spec.max_step).max(known);
         match needed {
@@ -212,6 +223,9 @@ impl Scaling {
         least: u32,
     ) -> u32 {
         let known = self.known.unwrap_or(0);
+        if self.regret.is_uneasy() {
+            return known;
+        }
         let floor = self.foreign.map_or(least, |foreign| least.max(foreign.number));
         // On a guess at capacity there are never fewer than were found: latency alone does not show where
         // a limit lies.
@@ -256,7 +270,11 @@ impl Scaling {
             return;
         }
         let text = if goal > known {
-            say::out(scene, ground, (known, goal, needed), lead_ms)
+            let missed = self.regret.missed();
+            match missed.filter(|_| needed.is_none_or(|needed| needed <= known)) {
+                Some(missed) => say::again(known, goal, &missed.text),
+                None => say::out(scene, ground, (known, goal, needed), lead_ms),
+            }
         } else {
             let held = self.lately.held(scene.now_ms, self.stabilisation_ms(scene));
             say::back(scene, (known, goal), held, self.came_true)

@@ -81,6 +81,7 @@ impl Scaling {
         self.known = Some(wanted);
         self.original = Some(wanted);
         (self.order, self.awaited, self.came_true) = (None, None, false);
+        self.regret.yield_to_others();
     }
 
     /// The scaler wants what it was asked for.
@@ -96,6 +97,7 @@ impl Scaling {
         } else {
             self.awaited = None;
             self.stepped_down_ms = now_ms;
+            self.regret.begin(before, number, now_ms);
         }
     }
 }

@@ -40,6 +40,10 @@ pub(super) fn out(
     )
 }
 
+pub(super) fn again(known: u32, goal: u32, why: &str) -> String {
+    format!("primaries {known} to {goal} again: {why}")
+}
+
 pub(super) fn back(
     scene: &Scene<'_>,
     (known, goal): (u32, u32),

@@ -1,4 +1,4 @@
-//! Primaries that go: only for what the others were seen to carry.
+//! Primaries that go: only for what the others were seen to carry, and back at once where that was wrong.
 
 use foreshadow_control::{Capacity, Plan, ServiceSpec};
 
@@ -94,4 +94,46 @@ fn a_primary_goes_only_for_what_the_others_were_seen_to_carry() {
         });
     }
     assert!(steps >= 12, "{steps}");
+}
+
+/// A capacity that is given five times too high asks for one primary where three are needed: only what becomes
+/// of requests tells.
+#[test]
+fn a_step_after_which_requests_come_late_is_taken_back_at_once_and_tried_again_ever_later() {
+    for seed in 0..3 {
+        let nature = Nature { seed, primaries: 4, ..Nature::default() };
+        let mut world = world(nature, Capacity::Pinned(1_000.0));
+        let mut spec = ServiceSpec { pool: None, ..world.controller.specs().remove(0) };
+        if let Some(scaling) = &mut spec.scaling {
+            scaling.cooldown_ms = 25_000;
+        }
+        world.controller.configure(vec![spec]);
+        let mut said = Vec::new();
+        world.run(
+            1_500_000,
+            |_| 500.0,
+            |_, _, plan| {
+                said.extend(plan.services[0].reasons.iter().map(|reason| reason.text.clone()));
+            },
+        );
+        let orders = &world.scaler.as_ref().expect("there is one").orders;
+        let who = format!("seed {seed}: {orders:?} {:?}", world.outcome);
+        assert_eq!(
+            orders.iter().map(|(_, to)| *to).take(3).collect::<Vec<_>>(),
+            [3, 2, 3],
+            "{who}"
+        );
+        assert!(orders.iter().all(|(_, to)| *to >= 2), "{who}");
+        let tries: Vec<usize> = (0..orders.len()).filter(|n| orders[*n].1 == 2).collect();
+        let back = tries.iter().filter_map(|n| Some((orders[*n].0, orders.get(n + 1)?)));
+        for (at_ms, (back_ms, to)) in back {
+            assert!(*to >= 3 && back_ms - at_ms < 6_000, "{at_ms}: {who}");
+        }
+        let at_ms: Vec<u64> = tries.iter().map(|n| orders[*n].0).collect();
+        let gaps: Vec<u64> = at_ms.windows(2).map(|pair| pair[1] - pair[0]).collect();
+        assert!(gaps.len() >= 3 && gaps.windows(2).all(|g| 2 * g[1] >= 3 * g[0]), "{gaps:?} {who}");
+        let again = said.iter().filter(|text| text.contains("primaries 2 to 3 again: ")).count();
+        assert_eq!(again, tries.len(), "{said:#?}");
+        assert!(world.outcome.bad() * 25 < world.outcome.requests, "{who}");
+    }
 }
