@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use crate::demand::DemandForecast;
 use crate::service::Service;
 use crate::{
-    FeedbackView, Observation, Plan, ReservationBasis, ServiceName, ServiceObservation, ServiceSpec,
+    FeedbackView, MigrationChoice, Observation, Plan, ReservationBasis, ServiceName,
+    ServiceObservation, ServiceSpec,
 };
 
 /// Decides, tick by tick, what should happen to every service.
@@ -62,6 +63,20 @@ impl Controller {
     #[must_use]
     pub fn reservation_basis(&self, seen: &ServiceObservation) -> Option<ReservationBasis> {
         self.services.get(&seen.service)?.reservation_basis(seen)
+    }
+
+    /// Every instance of a service that could move and every place it could move to, best first, as the
+    /// newest observation shows them: what a migration would do, without doing it. Empty where the
+    /// service is not configured, is not in the observation, or has no pool.
+    #[must_use]
+    pub fn migration_choices(
+        &self,
+        observation: &Observation,
+        service: &ServiceName,
+    ) -> Vec<MigrationChoice> {
+        let seen = observation.services.iter().find(|seen| seen.service == *service);
+        let service = self.services.get(service);
+        service.zip(seen).map_or_else(Vec::new, |(s, seen)| s.migration_choices(observation, seen))
     }
 
     /// Decides on one observation; forecasts come from each service's own forecaster.

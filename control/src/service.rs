@@ -26,8 +26,9 @@ use crate::sizing::Sizing;
 use crate::supply::Supply;
 use crate::tiers;
 use crate::{
-    AlertKind, FeedbackView, InstanceWeight, Mode, Observation, PlaceName, ReservationBasis,
-    RiskAssessment, Role, ServiceObservation, ServicePlan, ServiceSpec, WEIGHT_SCALE,
+    AlertKind, FeedbackView, InstanceWeight, MigrationChoice, Mode, Observation, PlaceName,
+    ReservationBasis, RiskAssessment, Role, ServiceObservation, ServicePlan, ServiceSpec,
+    WEIGHT_SCALE,
 };
 use crate::{creation, creation::Creations};
 
@@ -160,6 +161,15 @@ impl Service {
             risk: self.risk.score(),
             ..self.feedback.view(&self.spec)
         }
+    }
+
+    /// Who could move where, best first.
+    pub(crate) fn migration_choices(
+        &self,
+        _observation: &Observation,
+        _seen: &ServiceObservation,
+    ) -> Vec<MigrationChoice> {
+        Vec::new()
     }
 
     /// Whether its forecaster would begin anew under `spec`.

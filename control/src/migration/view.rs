@@ -80,6 +80,10 @@ pub struct MigrationsSeen {
     /// window comes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub window_in_ms: Option<u64>,
+    /// Primaries that moved away earlier and are drained for good, whether or not the law remembers it:
+    /// for each a shadow serves until it is not among these any more.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub moved: Vec<InstanceId>,
 }
 
 impl MigrationsSeen {
