@@ -10,6 +10,7 @@ mod events;
 mod kubernetes;
 mod listener;
 mod metrics;
+mod migration;
 mod providers;
 mod range;
 pub(crate) mod rules;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use foreshadow_control::{Capacity, Mode, Objective, QuantileSpec, WeightSpec};
 
 use super::metrics::metrics;
+use super::migration::migration;
 use super::range::{self, DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS};
 use super::scaling::scaling;
 use super::shadows::{amount, shadows};
@@ -58,6 +59,7 @@ pub(super) fn service(raw: RawService, listens: &[SocketAddr], r: &mut Reader<'_
         target_utilisation,
         health,
         mode: raw.mode.value().map_or(Mode::Advise, |mode| mode.0),
+        migration: migration(raw.migration, shadows_place.is_some(), r),
         shadows,
         scaling: raw.scaling.value().map(|raw| scaling(raw, target_utilisation, r)),
         cost,

@@ -17,6 +17,7 @@ mod history;
 mod kubernetes;
 mod listener;
 mod metrics;
+mod migration;
 mod providers;
 mod recurring;
 mod route;
@@ -52,6 +53,7 @@ pub use history::History;
 pub use kubernetes::{KubernetesProvider, PodLimits};
 pub use listener::{Limits, Listener, ListenerTimeouts, Protocol};
 pub use metrics::{LoadReports, Metrics, Scrape, ScrapedSeries, SelectorError, SeriesSelector};
+pub use migration::{Migration, MigrationWindow};
 pub use providers::{
     Concurrency, Contract, CpuShare, Environment, ExecProvider, Network, Output, PortRange,
     ProcessLimits, ProcessProvider, Provider, Step, WebhookProvider,

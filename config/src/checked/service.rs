@@ -13,7 +13,8 @@ use serde::{Serialize, Serializer};
 
 use super::ahead;
 use super::{
-    CalendarFile, Cost, EventRule, Metrics, Occurrence, RecurringEvent, Scaling, Shadows, Signal,
+    CalendarFile, Cost, EventRule, Metrics, Migration, Occurrence, RecurringEvent, Scaling,
+    Shadows, Signal,
 };
 use crate::units;
 
@@ -44,6 +45,9 @@ pub struct Service {
     /// How its primaries are scaled; absent: not by Foreshadow.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scaling: Option<Scaling>,
+    /// How its instances are moved elsewhere, where the file says it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub migration: Option<Migration>,
     /// What shadows and the want of them cost, where the file says it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cost: Option<Cost>,
@@ -108,7 +112,7 @@ impl Service {
             rules: self.rules.clone(),
             signals: self.forecast.signals.clone(),
             scaling: self.scaling.as_ref().map(Scaling::spec),
-            migration: foreshadow_control::MigrationSpec::default(),
+            migration: self.migration.as_ref().map_or_else(Default::default, Migration::spec),
         }
     }
 }

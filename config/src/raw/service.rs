@@ -3,8 +3,8 @@
 use super::read::table;
 use super::{
     Amount, BackendAddress, CapacityChoice, CheckKind, Count, Either, Factor, FilePath, HostHeader,
-    List, Map, ModeName, OneOf, Rate, RawMetrics, RawScaling, RawShadows, RawSignal, RuleText,
-    Share, Slew, Status, Switch, Text, Time, UrlTarget,
+    List, Map, ModeName, OneOf, Rate, RawMetrics, RawMigration, RawScaling, RawShadows, RawSignal,
+    RuleText, Share, Slew, Status, Switch, Text, Time, UrlTarget,
 };
 use crate::RetryOn;
 
@@ -34,6 +34,8 @@ table! {
         shadows: RawShadows,
         /// How the primaries themselves are scaled. Default: not by Foreshadow.
         scaling: RawScaling,
+        /// How an instance is moved elsewhere. Needs shadows; without it, the defaults hold.
+        migration: RawMigration,
         /// What shadows and the want of them cost: the quantiles that start steps follow from it, in place
         /// of forecast.violation_cost, and the choice between places.
         cost: RawCost,
