@@ -11,6 +11,7 @@ mod fitness;
 mod guard;
 mod history;
 mod metrics;
+mod migrations;
 mod operate;
 mod read;
 mod reported;
@@ -66,6 +67,9 @@ pub(crate) fn router(shared: Arc<Shared>, tokens: Tokens, hosts: Hosts) -> Route
         .route("/api/v1/services/{service}/drill", post(drills::begin))
         .route("/api/v1/drills", get(drills::list))
         .route("/api/v1/drills/{drill}", get(drills::one).delete(drills::call_off))
+        .route("/api/v1/services/{service}/migrations", post(migrations::ask))
+        .route("/api/v1/migrations", get(migrations::list))
+        .route("/api/v1/migrations/{migration}", get(migrations::one).delete(migrations::call_off))
         .route("/api/v1/instances/{instance}/drain", post(operate::drain))
         .route("/api/v1/kernel", get(read::kernel))
         .route("/api/v1/config", get(read::config))

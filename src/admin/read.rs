@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 
 use super::error::ApiError;
 use super::extract::{Path, limit};
+use super::migrations;
 use super::operate::blocking;
 use super::scaling::scaling;
 use crate::node::decisions;
@@ -250,6 +251,7 @@ pub(super) async fn service(State(shared): State<Arc<Shared>>, Path(name): Path<
     answer["forecast"] = json!(plan.forecast);
     answer["categories"] = categories(&shared, &name);
     answer["scaling"] = scaling(&shared, &name, plan);
+    answer["migrations"] = migrations::of_service(&shared, &name);
     Ok(Json(answer))
 }
 

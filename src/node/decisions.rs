@@ -1,5 +1,6 @@
 //! Decision records: what was decided, from what, and why; kept in the state database.
 
+mod migrations;
 mod standing;
 mod writer;
 
@@ -163,6 +164,7 @@ impl DecisionLog {
         let writer = connect(path)?;
         writer
             .execute_batch(SCHEMA)
+            .and_then(|()| writer.execute_batch(migrations::SCHEMA))
             .with_context(|| format!("cannot prepare {}", path.display()))?;
         let reader = connect(path)?;
         let (queue, records) = sync_channel(QUEUE);

@@ -14,6 +14,7 @@ mod hooks;
 pub(crate) mod limits;
 pub(crate) mod long;
 pub(crate) mod metrics;
+pub(crate) mod migrations;
 mod observe;
 pub(crate) mod operator;
 mod private;
@@ -52,6 +53,7 @@ use drill::Drills;
 use history::History;
 use long::LongForecasts;
 use metrics::Metrics;
+use migrations::{DryRun, Migrations};
 use operator::{Orders, Request};
 use recorder::Recording;
 use reservations::Reservations;
@@ -76,6 +78,10 @@ pub(crate) struct Shared {
     pub(crate) audit: Audit,
     /// Failover drills.
     pub(crate) drills: Drills,
+    /// What became of migrations.
+    pub(crate) migrations: Migrations,
+    /// Dry runs of migrations on their way to the loop.
+    pub(crate) dry_runs: SyncSender<DryRun>,
     /// What is kept of the past.
     pub(crate) history: History,
     /// Forecasts of an hour, a day and a week.

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use foreshadow_control::{
     DemandHorizon, Fact, Foreseen, Health, InstanceId, InstanceObservation, KernelSample, Meters,
-    MirrorSummary, Observation, PlaceName, Role, ServiceName, ServiceObservation, Tier,
-    TrafficCounts, Workload, sights,
+    MigrationsSeen, MirrorSummary, Observation, PlaceName, Role, ServiceName, ServiceObservation,
+    Tier, TrafficCounts, Workload, sights,
 };
 use foreshadow_mirror::Mirrorer;
 use foreshadow_proxy::{DataPlane, InstanceDrain};
@@ -58,6 +58,7 @@ pub(super) struct Sources<'a> {
     pub(super) metrics: &'a Metrics,
     pub(super) audit: &'a Audit,
     pub(super) scaling: &'a Scaling,
+    pub(super) migrations: &'a BTreeMap<ServiceName, MigrationsSeen>,
 }
 
 /// When it is observed.
@@ -232,7 +233,7 @@ impl Observer {
             signals: self.reported.of_service(name, at_ms, max_age_ms),
             planned: from.metrics.planned(name, moment.now_ms),
             scaling: scaled.as_ref().map(scaling::seen),
-            migrations: foreshadow_control::MigrationsSeen::default(),
+            migrations: from.migrations.get(name).cloned().unwrap_or_default(),
         }
     }
 

@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 
 use crate::node::audit::{Actor, Entry, Outcome};
 use crate::node::decisions::Event;
+use crate::node::migrations::{MOST_STANDING, Standing};
 
 /// Standing orders; kept in the state database, so a restart does not undo them.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -22,6 +23,12 @@ pub(crate) struct Orders {
     /// Rules beside the configured ones, or in place of those of the same name.
     #[serde(default)]
     pub(crate) rules: BTreeMap<ServiceName, BTreeMap<String, Rule>>,
+    /// Migrations that were asked for and are not over, by number.
+    #[serde(default)]
+    pub(crate) migrations: BTreeMap<u64, Standing>,
+    /// Primaries that are drained since they were moved, with their services.
+    #[serde(default)]
+    pub(crate) moved: BTreeMap<InstanceId, ServiceName>,
 }
 
 /// A change an operator asks for; carried out at the start of the next tick.
@@ -37,6 +44,10 @@ pub(crate) enum Order {
     Activate(ServiceName, u32),
     /// Adds or replaces a service's rule of this name; `None` takes back what was added.
     Rule(ServiceName, String, Option<Box<Rule>>),
+    /// Moves an instance, unless too many wait already.
+    Migrate(Box<Standing>),
+    /// Calls a migration off, for whom.
+    CallOff(u64, String),
     /// The announced events have changed: all that have not ended.
     Events(Vec<Event>),
 }
@@ -58,6 +69,7 @@ impl Orders {
             }
             Order::Drain(instance, false) => {
                 self.drained.remove(instance);
+                self.moved.remove(instance);
             }
             Order::Rule(service, name, Some(rule)) => {
                 let rules = self.rules.entry(service.clone()).or_default();
@@ -69,7 +81,15 @@ impl Orders {
                 }
                 self.rules.retain(|_, rules| !rules.is_empty());
             }
-            Order::Activate(..) | Order::Events(_) => {}
+            Order::Migrate(standing) if self.migrations.len() < MOST_STANDING => {
+                self.migrations.insert(standing.id, Standing::clone(standing));
+            }
+            Order::CallOff(id, by) => {
+                if let Some(standing) = self.migrations.get_mut(id) {
+                    standing.called_off_by.get_or_insert_with(|| by.clone());
+                }
+            }
+            Order::Migrate(_) | Order::Activate(..) | Order::Events(_) => {}
         }
         *self != before
     }
@@ -96,6 +116,7 @@ impl Orders {
     pub(crate) fn retain(&mut self, exists: impl Fn(InstanceId) -> bool) -> bool {
         let before = self.drained.len();
         self.drained.retain(|instance| exists(*instance));
+        self.moved.retain(|instance, _| exists(*instance));
         self.drained.len() != before
     }
 }
@@ -105,6 +126,7 @@ impl Order {
     pub(crate) fn instance(&self) -> Option<InstanceId> {
         match self {
             Self::Drain(instance, _) => Some(*instance),
+            Self::Migrate(standing) => standing.instance,
             _ => None,
         }
     }
@@ -115,7 +137,8 @@ impl Order {
             Self::Mode(service, _) | Self::Activate(service, _) | Self::Rule(service, ..) => {
                 Some(service)
             }
-            Self::KillSwitch(_) | Self::Drain(..) | Self::Events(_) => None,
+            Self::Migrate(standing) => Some(&standing.service),
+            Self::KillSwitch(_) | Self::Drain(..) | Self::CallOff(..) | Self::Events(_) => None,
         }
     }
 }
@@ -146,13 +169,26 @@ impl Order {
             Self::Activate(_, count) => {
                 ("order.activate", (Value::Null, json!({ "count": count })))
             }
+            Self::Migrate(standing) => ("migration.ask", (Value::Null, json!(standing))),
+            Self::CallOff(id, _) => {
+                let after = json!({ "migration": id });
+                ("migration.call_off", (Value::Null, after))
+            }
             Self::Events(_) => return None,
         };
         let outcome = match self {
-            Self::Activate(..) => Outcome::Asked,
+            Self::Activate(..) | Self::CallOff(..) => Outcome::Asked,
+            Self::Migrate(standing) if after.migrations.contains_key(&standing.id) => {
+                Outcome::Asked
+            }
+            Self::Migrate(_) => Outcome::Failed,
             _ => Outcome::Done,
         };
-        let service = self.service().map_or("", ServiceName::as_str);
+        let called_off = match self {
+            Self::CallOff(id, _) => before.migrations.get(id).map(|standing| &standing.service),
+            _ => None,
+        };
+        let service = self.service().or(called_off).map_or("", ServiceName::as_str);
         let entry = Entry::new(0, by, action).of(service).changed(was, is).came_to(outcome, "");
         Some(Entry { instance: self.instance(), ..entry })
     }
@@ -189,6 +225,19 @@ impl std::fmt::Display for Order {
                 write!(f, "rule {name} of {service} set to: {rule}")
             }
             Self::Rule(service, name, None) => write!(f, "rule {name} of {service} taken back"),
+            Self::Migrate(standing) => {
+                let Standing { id, service, instance, to, .. } = &**standing;
+                write!(f, "migration {id} of {service} asked for: ")?;
+                match instance {
+                    Some(instance) => write!(f, "{instance}")?,
+                    None => f.write_str("whoever is chosen")?,
+                }
+                match to {
+                    Some(place) => write!(f, " to {place}"),
+                    None => f.write_str(" to the place that is chosen"),
+                }
+            }
+            Self::CallOff(id, by) => write!(f, "migration {id} called off by {by}"),
             Self::Events(events) => write!(f, "{} announced events", events.len()),
         }
     }

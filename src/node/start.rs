@@ -33,6 +33,7 @@ use super::hooks::{KernelProbe, MirrorHook};
 use super::limits;
 use super::long::LongForecasts;
 use super::metrics::{self, Metrics};
+use super::migrations::{self, DryRun, Migrations};
 use super::operator::Request;
 use super::private;
 use super::readiness::ByHealthCheck;
@@ -107,11 +108,12 @@ impl Parts {
         &self,
         config: &Config,
         (metrics, alerting): (Metrics, Alerting),
-        requests: SyncSender<Request>,
+        (requests, dry_runs): (SyncSender<Request>, SyncSender<DryRun>),
         reloads: mpsc::Sender<ReloadRequest>,
     ) -> anyhow::Result<Shared> {
         let decisions = DecisionLog::open(&config.state_dir.join(STATE_DB))?;
-        let orders = decisions.orders()?;
+        let ended = decisions.migrations()?;
+        let orders = migrations::without_ended(decisions.orders()?, &ended);
         let kernel = foreshadow_ebpf::probe();
         tracing::info!("kernel signals: {kernel}");
         let clock = Clock::start();
@@ -122,6 +124,8 @@ impl Parts {
             decisions,
             audit: Audit::start(&config.state_dir, &config.audit)?,
             drills: super::drill::Drills::default(),
+            migrations: Migrations::new(ended),
+            dry_runs,
             history,
             long: LongForecasts::default(),
             reservations: reservations::Reservations::default(),
@@ -163,14 +167,21 @@ impl Node {
         let wiring = wire(&config, 0, &parts.manager).await?;
         parts.plane.publish(&wiring.table(&wiring.first_members()))?;
         let (requests, request_inbox) = sync_channel(ORDERS);
+        let (dry_runs, dry_run_inbox) = sync_channel(migrations::DRY_RUNS);
         let (metrics, reports) = Metrics::new();
         let (alerting, alerts) = Alerting::new();
         let (reloads, reload_inbox) = mpsc::channel(ORDERS);
         let (configures, configure_inbox) = sync_channel(1);
         let (stop_loop, stop) = channel();
-        let shared = Arc::new(parts.share(&config, (metrics, alerting), requests, reloads)?);
-        let inboxes =
-            Inboxes { requests: request_inbox, configures: configure_inbox, reports, stop };
+        let shared =
+            Arc::new(parts.share(&config, (metrics, alerting), (requests, dry_runs), reloads)?);
+        let inboxes = Inboxes {
+            requests: request_inbox,
+            configures: configure_inbox,
+            reports,
+            dry_runs: dry_run_inbox,
+            stop,
+        };
         let looping = Loop::new(&shared, wiring.clone(), inboxes)?;
         let reloader = Reloader::new(
             Arc::clone(&shared),
@@ -205,6 +216,7 @@ impl Node {
         metrics::start(&shared);
         reservations::start(&shared);
         alerting::start(&shared, alerts);
+        migrations::start(&shared);
         let admin = serve_admin(&shared, admin_socket, &config);
         tokio::spawn(reloader.run(causes));
         announce(&config);
@@ -263,6 +275,9 @@ impl Node {
         tokio::task::spawn_blocking(move || {
             shared.long.close();
             shared.history.close();
+            if let Err(error) = shared.keep_migrations() {
+                tracing::error!("what became of migrations is not kept: {error:#}");
+            }
             shared.decisions.close();
             shared.close_audit();
         })

@@ -1,5 +1,6 @@
 //! The loop: observe, forecast and decide, publish, act, record; every 100 ms, on its own thread.
 
+mod migrations;
 mod orders;
 
 use std::collections::BTreeMap;
@@ -22,6 +23,7 @@ use super::decisions::{Decision, Kind};
 use super::health_log::HealthLog;
 use super::history::LearnedTurns;
 use super::metrics::Report;
+use super::migrations::{DryRun, Due, Follower};
 use super::observe::{Moment, Observer, Sources, mirror_targets};
 use super::operator::{Orders, Request};
 use super::recorder::Recorder;
@@ -50,6 +52,7 @@ pub(super) struct Inboxes {
     pub(super) requests: Receiver<Request>,
     pub(super) configures: Receiver<Configure>,
     pub(super) reports: Receiver<Report>,
+    pub(super) dry_runs: Receiver<DryRun>,
     /// Told to end, or gone.
     pub(super) stop: Receiver<()>,
 }
@@ -72,6 +75,9 @@ pub(super) struct Loop {
     acts: PlanActs,
     health: HealthLog,
     learned: LearnedTurns,
+    /// When migrations may begin, and how they went.
+    due: Due,
+    migrations: Follower,
     feedback: Arc<BTreeMap<ServiceName, FeedbackView>>,
     bases: Arc<BTreeMap<ServiceName, ReservationBasis>>,
     /// Ticks until it is looked up again.
@@ -119,6 +125,8 @@ impl Loop {
             acts: PlanActs::default(),
             health: HealthLog::default(),
             learned: LearnedTurns::new(shared.history.learned_every_ms()),
+            due: Due::default(),
+            migrations: Follower::default(),
             feedback: Arc::default(),
             bases: Arc::default(),
             feedback_in: 0,
@@ -163,6 +171,7 @@ impl Loop {
         let configured = self.take_configuration();
         let answers = self.take_orders(now_ms, tick);
         self.observer.hear(&self.inboxes.reports, at_ms);
+        let migrations = self.migrations_due(now_ms);
         let sources = Sources {
             wiring: &self.wiring,
             orders: &self.orders,
@@ -174,6 +183,7 @@ impl Loop {
             metrics: &self.shared.metrics,
             audit: &self.shared.audit,
             scaling: &self.shared.scaling,
+            migrations: &migrations,
         };
         let observation = self.observer.observe(Moment { tick, at_ms, now_ms, interval }, &sources);
         self.remember_events(now_ms);
@@ -188,6 +198,8 @@ impl Loop {
         self.feed_mirror(&observation);
         self.act(&plan);
         self.record(&observation, &plan, now_ms);
+        self.follow_migrations(&observation, &plan, now_ms);
+        self.try_migrations(&observation);
         self.show(observation, plan, now_ms);
         self.keep_learned(at_ms, now_ms);
         // Whoever asked may have gone away; what was asked stands all the same.
@@ -214,6 +226,7 @@ impl Loop {
         while let Ok(Configure { wiring, done }) = self.inboxes.configures.try_recv() {
             self.wiring = *wiring;
             self.configure();
+            self.due.forget();
             self.observer.retain(&self.wiring);
             self.shared.orders.store(Arc::new(self.orders.clone()));
             configured.push(done);

@@ -40,6 +40,8 @@ pub(super) struct WiredService {
     pub(super) primaries: Vec<WiredPrimary>,
     /// Reported metrics that are older are not known any more.
     pub(super) metrics_max_age_ms: u64,
+    /// How its instances move elsewhere, and when, where the file says it.
+    pub(super) migration: Option<config::Migration>,
     /// For the data plane.
     pub(super) policy: Arc<proxy::UpstreamPolicy>,
 }
@@ -84,7 +86,15 @@ impl Wiring {
                 let mode = service.mode;
                 let max_age = service.metrics.max_age.as_millis();
                 let metrics_max_age_ms = u64::try_from(max_age).unwrap_or(u64::MAX);
-                let wired = WiredService { mode, shadowed, primaries, metrics_max_age_ms, policy };
+                let migration = service.migration.clone();
+                let wired = WiredService {
+                    mode,
+                    shadowed,
+                    primaries,
+                    metrics_max_age_ms,
+                    migration,
+                    policy,
+                };
                 Ok((name.clone(), wired))
             })
             .collect::<Result<_, E>>()?;

@@ -1,6 +1,7 @@
 //! `/metrics`: the last view in the OpenMetrics text form, or in the older one of Prometheus.
 
 mod instances;
+mod migrations;
 mod node;
 mod out;
 mod reported;
@@ -60,6 +61,7 @@ impl Collector for Scrape {
         services::requests(&mut out, &totals)?;
         services::services(&mut out, &view)?;
         scaling::scaling(&mut out, &self.0, &view)?;
+        migrations::migrations(&mut out, &self.0, &view)?;
         fitness::encode_all(&mut out, &self.0, &view)?;
         feedback::metrics(&mut out, &view)?;
         reservations::encode_all(&mut out, &self.0)?;

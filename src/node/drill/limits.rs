@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use foreshadow_control::{
-    AlertKind, Health, InstanceId, InstanceObservation, Law, Role, ServiceName, ServiceObservation,
-    ServicePlan, Tier,
+    AlertKind, Health, InstanceId, InstanceObservation, Law, MigrationPhase, MigrationView, Role,
+    ServiceName, ServiceObservation, ServicePlan, Tier,
 };
 
 use super::ask::{Ask, FaultKind};
@@ -109,6 +109,12 @@ fn of_the_service(scene: &Scene<'_>) -> Vec<Objection> {
             format!("{} of {service} failed already: a failover is under way", lost.join(", "));
         let help = "repair it, or wait until it is replaced";
         all.push(Objection::hard("failover", text, help));
+    }
+    let moves = |m: &&MigrationView| !m.phase.is_over() && m.phase != MigrationPhase::Scheduled;
+    if let Some(moving) = scene.plan.migrations.iter().find(moves) {
+        let text = format!("a migration is under way: {}", moving.text);
+        let help = "wait until it is over, or call it off (`foreshadow migrate --list`)";
+        all.push(Objection::hard("migration", text, help));
     }
     let moves_back = scene.plan.actions.iter().any(|a| a.reason.law == Law::Rollback);
     let drains = |i: &&InstanceObservation| {

@@ -130,6 +130,13 @@ impl Drills {
         self.lock().all.back().is_some_and(|drill| !drill.is_over())
     }
 
+    /// Whether one of this service is under way.
+    pub(crate) fn is_under_way_of(&self, service: &ServiceName) -> bool {
+        let state = self.lock();
+        let running = state.all.back().filter(|drill| !drill.is_over());
+        running.is_some_and(|drill| drill.lock().service == *service)
+    }
+
     /// Begins one, if none is under way.
     fn claim(&self, report: impl FnOnce(u64) -> Report) -> Result<Arc<Drill>, Objection> {
         let mut state = self.lock();

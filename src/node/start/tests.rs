@@ -83,9 +83,9 @@ impl Broken {
         let (reloads, reload_inbox) = mpsc::channel(ORDERS);
         let (configures, configure_inbox) = sync_channel(1);
         let (stop_loop, _) = channel();
-        let shared = Arc::new(
-            parts.share(&config, (Metrics::new().0, Alerting::new().0), requests, reloads).unwrap(),
-        );
+        let (dry_runs, _) = sync_channel(1);
+        let lanes = (Metrics::new().0, Alerting::new().0);
+        let shared = Arc::new(parts.share(&config, lanes, (requests, dry_runs), reloads).unwrap());
         let ending = Arc::clone(&shared);
         let looping = std::thread::spawn(move || {
             guarded(&ending, || run(&request_inbox, &configure_inbox));

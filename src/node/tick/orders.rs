@@ -26,7 +26,7 @@ impl Loop {
                 Order::Rule(..) if changed => self.configure(),
                 _ => {}
             }
-            let service = self.service_of(&order);
+            let service = self.service_of(&order, &before);
             if let Some(entry) = order.entry(&before, &self.orders, by) {
                 let entry = Entry { at_ms: now_ms, tick, ..entry.of(&service) };
                 self.shared.audit.record(entry);
@@ -52,8 +52,12 @@ impl Loop {
     }
 
     /// The service an order is about; empty for the whole node.
-    fn service_of(&self, order: &Order) -> String {
-        let named = order.service().cloned().or_else(|| {
+    fn service_of(&self, order: &Order, before: &Orders) -> String {
+        let called_off = match order {
+            Order::CallOff(id, _) => before.migrations.get(id).map(|order| order.service.clone()),
+            _ => None,
+        };
+        let named = order.service().cloned().or(called_off).or_else(|| {
             let instance = order.instance()?;
             owner(&self.shared.view()?.observation, instance).cloned()
         });
