@@ -7,7 +7,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::{
-    audit, backtest, check, demo, drill, explain, fitness, out, reservations, rules, run, schema,
+    audit, backtest, check, demo, drill, explain, fitness, migrate, out, reservations, rules, run,
+    schema,
 };
 
 /// Foreshadow: a load balancer that sees trouble coming.
@@ -82,6 +83,19 @@ Examples:
 Exit code: 0 when every goal was met, 1 when one was not, 3 when it was called off, 4 when it was
 refused. Interrupted (Ctrl-C), it calls the drill off and waits for its end. See docs/drills.md.")]
     Drill(Box<drill::Args>),
+    /// Move an instance to a shadow in another place, a part of its requests at a time.
+    #[command(after_help = "\
+Examples:
+  foreshadow migrate shop --dry-run        who could move, where to, and what speaks against it?
+  foreshadow migrate shop                  move the one that most needs it to the best place
+  foreshadow migrate shop i3 --to rack-2 --at 2026-11-23T02:00:00Z
+  foreshadow migrate shop i3 --now         begin outside of the windows too
+  foreshadow migrate --list                what waits, is under way, and is over
+  foreshadow migrate --cancel 7            call it off: what was moved goes back
+
+Exit code: 0 when it is done, 1 when it was rolled back, 3 when it was called off, 4 when it was
+refused. Interrupted (Ctrl-C), it goes on in the node: --cancel calls it off. See docs/migration.md.")]
+    Migrate(Box<migrate::Args>),
     /// Check or print the record of every action: by whom or which law, before and after.
     #[command(subcommand)]
     Audit(audit::Args),
@@ -170,6 +184,7 @@ fn carry_out(command: Command) -> anyhow::Result<ExitCode> {
         Command::Demo(args) => demo::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Drill(args) => drill::run(&args),
+        Command::Migrate(args) => migrate::run(&args),
         Command::Audit(args) => audit::run(&args),
         Command::Fitness(args) => fitness::run(&args),
         Command::Reservations(args) => reservations::run(&args),

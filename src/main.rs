@@ -11,6 +11,7 @@ mod drill;
 mod explain;
 mod fitness;
 mod logging;
+mod migrate;
 mod node;
 mod out;
 mod reservations;
