@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::belief::{Belief, common_rps, shrunk_rps};
 use crate::capacity::CapacityModel;
 use crate::errors::{Errors, Trust};
+use crate::migration::Part;
 use crate::verification::{Verdict, verdict};
 use crate::warm_up::{WarmUp, Warming};
 use crate::{
@@ -105,6 +106,7 @@ pub(crate) struct Member<'a> {
     /// Part of its load that it keeps while it is likely to fail, 0 to 1.
     pub(crate) kept: f64,
     pub(crate) verdict: Verdict,
+    pub(crate) part: Part,
 }
 
 impl Member<'_> {
@@ -121,8 +123,9 @@ impl Member<'_> {
         self.seen.role == Role::Primary
     }
 
+    /// A shadow of the pool.
     pub(crate) fn is_shadow(&self) -> bool {
-        self.seen.role == Role::Shadow
+        self.seen.role == Role::Shadow && !self.part.hidden
     }
 
     /// A shadow that is, or will be, serving and is not out of order.
@@ -368,6 +371,7 @@ impl Known {
             trust: Trust::default(),
             kept: 1.0,
             verdict: verdict(seen.mirror.as_ref(), &spec.objective),
+            part: Part::default(),
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::fleet::Member;
 use crate::lead_time::LeadTimes;
 use crate::providers::Providers;
 use crate::scene::{count, shadows_text};
-use crate::{PlaceName, PlaceSpec, Tier};
+use crate::{PlaceName, PlaceSpec, Role, Tier};
 
 /// One place in this tick.
 #[derive(Clone, Debug)]
@@ -56,7 +56,8 @@ impl<'a> Places<'a> {
         let specs = if specs.is_empty() { &only[..] } else { specs };
         let spot = |spec: &PlaceSpec| {
             let view = providers.of(&spec.name);
-            let here = members.iter().filter(|m| m.is_shadow() && m.seen.place == spec.name);
+            let is_shadow = |m: &&Member<'_>| m.seen.role == Role::Shadow;
+            let here = members.iter().filter(is_shadow).filter(|m| m.seen.place == spec.name);
             let pending = view.map_or(0, |view| view.pending());
             let exist = count(here).saturating_add(pending);
             let of_zone = || members.iter().filter(|m| m.is_primary() && m.seen.zone == spec.zone);
@@ -158,6 +159,23 @@ impl<'a> Places<'a> {
         Ok(Chosen { place, why })
     }
 
+    /// Takes room for one more shadow in a named place; says why there, as a creation's reason does.
+    ///
+    /// # Errors
+    /// What speaks against it.
+    pub(crate) fn take_in(&mut self, name: &PlaceName) -> Result<String, String> {
+        let many = self.are_many();
+        let Some(spot) = self.spots.iter_mut().find(|spot| spot.spec.name == *name) else {
+            return Err("is no place of this service any more".to_owned());
+        };
+        if let Some(why) = spot.objection() {
+            return Err(why);
+        }
+        let why = if many { format!("; it is made in {}", spot.text()) } else { String::new() };
+        spot.exist = spot.exist.saturating_add(1);
+        Ok(why)
+    }
+
     /// Places that would come before one if nothing had failed there lately.
     fn gone_round(&self, chosen: &PlaceName) -> Vec<String> {
         let calm = |spot: &Spot<'a>| Spot { shunned: false, ..spot.clone() };
@@ -186,7 +204,7 @@ impl<'a> Places<'a> {
     }
 
     /// Best first.
-    fn ranked(&self) -> Vec<&Spot<'a>> {
+    pub(crate) fn ranked(&self) -> Vec<&Spot<'a>> {
         let mut ranked: Vec<&Spot<'a>> = self.spots.iter().collect();
         // Stable: of equals the first of the spec.
         ranked.sort_by(|a, b| a.order(b));
@@ -209,7 +227,7 @@ impl Spot<'_> {
     }
 
     /// What keeps a shadow from being made here now.
-    fn objection(&self) -> Option<String> {
+    pub(crate) fn objection(&self) -> Option<String> {
         if let Some(max) = self.spec.max.filter(|max| self.exist >= *max) {
             return Some(format!("has {} and its max is {max}", shadows_text(self.exist)));
         }
@@ -221,7 +239,7 @@ impl Spot<'_> {
     }
 
     /// The place with what it was chosen for.
-    fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         let PlaceSpec { name, zone, cost_per_hour, latency_ms, spare, .. } = &self.spec;
         let mut text = name.to_string();
         let mut says = Vec::new();

@@ -15,6 +15,9 @@ use crate::{InstanceId, InstanceWeight, Law, Reason, Tier, WEIGHT_SCALE};
 /// After a failure weights may move without limit for this long.
 const URGENT_MS: u64 = 2_000;
 
+/// A pair that a migration shares requests out to is off its split beyond this part of both's.
+const OFF_SPLIT: f64 = 0.002;
+
 /// After skipped ticks weights move no further than in this time.
 const LONGEST_MOVE_MS: u64 = 1_000;
 
@@ -68,7 +71,8 @@ impl Publisher {
         if dropped.is_some() {
             self.urgent_until_ms = scene.now_ms.saturating_add(URGENT_MS);
         }
-        let pace = self.pace(scene, elapsed_ms);
+        let mut pace = self.pace(scene, elapsed_ms);
+        hurry(&mut pace, scene, &former, &target.shares);
         let changed = weights::step(&mut shares, &target.shares, &eligible, pace);
 
         let advised = as_weights(scene, &shares);
@@ -110,6 +114,18 @@ impl Publisher {
                 spec.hysteresis.clamp(0.0, 0.5)
             },
         }
+    }
+}
+
+/// A pair's split is followed exactly: a small step is a step. What goes back for a failure goes at once.
+fn hurry(pace: &mut Pace, scene: &Scene<'_>, former: &[f64], target: &[f64]) {
+    let Some(shift) = scene.shift else { return };
+    let at = |id| scene.members.iter().position(|m| m.id() == id);
+    let (Some(from), Some(to)) = (at(shift.source), at(shift.target)) else { return };
+    let part = |shares: &[f64]| shares[to] / (shares[from] + shares[to]).max(1e-9);
+    if (part(former) - part(target)).abs() > OFF_SPLIT {
+        pace.hysteresis = 0.0;
+        pace.most = if shift.urgent { 1.0 } else { pace.most };
     }
 }
 
@@ -222,6 +238,14 @@ fn relief_text(scene: &Scene<'_>) -> String {
     format!("{kept}since {why}: ")
 }
 
+/// The pair that shares what one of both would be given.
+fn shift_text(scene: &Scene<'_>) -> String {
+    scene.shift.map_or_else(String::new, |shift| {
+        let (source, target, moved) = (shift.source, shift.target, shift.moved * 100.0);
+        format!("{source} moves to {target}, which is to have {moved:.0}% of its requests: ")
+    })
+}
+
 fn reason(
     scene: &Scene<'_>,
     target: &Target,
@@ -234,6 +258,7 @@ fn reason(
     let law = match returning {
         _ if failed.is_some() => dropped_law(scene),
         Some(_) => Law::Rollback,
+        None if scene.shift.is_some() => Law::Migrate,
         None if scene.members.iter().any(|m| m.eligible && m.kept < 1.0) => Law::Risk,
         None if warming => Law::WarmUp,
         None => Law::Weights,
@@ -260,8 +285,9 @@ fn reason(
     let event = asked.event.map_or_else(String::new, |event| format!("{event}: "));
     let failed = failed.map_or_else(String::new, |failed| format!("{failed}: "));
     let mut text = format!(
-        "{failed}{}{}{event}demand is {:.0} rps now and {:.0} rps within {} ms, without chance \
+        "{failed}{}{}{}{event}demand is {:.0} rps now and {:.0} rps within {} ms, without chance \
          {demand_rps:.0} rps, {carried}; weights:",
+        shift_text(scene),
         relief_text(scene),
         distrust_text(scene),
         scene.outlook.now_rps,

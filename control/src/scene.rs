@@ -6,6 +6,7 @@ use crate::demand::Outlook;
 use crate::feedback::InForce;
 use crate::fleet::Member;
 use crate::lead_time::LeadTimes;
+use crate::migration::Shift;
 use crate::place::Places;
 use crate::providers::Providers;
 use crate::risk::AtRisk;
@@ -48,6 +49,8 @@ pub(crate) struct Scene<'a> {
     pub(crate) claims: Claims,
     /// Who is likely to fail, and what is needed for them.
     pub(crate) at_risk: AtRisk,
+    /// Who shares what one of both would be given.
+    pub(crate) shift: Option<Shift>,
     pub(crate) actions: Vec<PlannedAction>,
 }
 

@@ -1,11 +1,14 @@
 //! One service: its state and the order in which the laws are applied to it.
 
+mod blank;
+mod migrate;
 mod orders;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use self::blank::empty_plan;
 use crate::alerts::{AlertBoard, conditions};
 use crate::announced::Announcements;
 use crate::clock::Clock;
@@ -13,6 +16,7 @@ use crate::demand::{Demand, DemandForecast, Outlook};
 use crate::feedback::{Feedback, InForce};
 use crate::fleet::{Fleet, Member};
 use crate::loss::Losses;
+use crate::migration::{Facts, Migration};
 use crate::place::Places;
 use crate::providers::Providers;
 use crate::publish::{Published, Publisher};
@@ -26,9 +30,8 @@ use crate::sizing::Sizing;
 use crate::supply::Supply;
 use crate::tiers;
 use crate::{
-    AlertKind, FeedbackView, InstanceWeight, MigrationChoice, Mode, Observation, PlaceName,
-    ReservationBasis, RiskAssessment, Role, ServiceObservation, ServicePlan, ServiceSpec,
-    WEIGHT_SCALE,
+    AlertKind, FeedbackView, Mode, Observation, PlaceName, ReservationBasis, RiskAssessment,
+    ServiceObservation, ServicePlan, ServiceSpec,
 };
 use crate::{creation, creation::Creations};
 
@@ -74,6 +77,8 @@ pub(crate) struct Service {
     scaling: Scaling,
     #[serde(default)]
     sizing: Sizing,
+    #[serde(default)]
+    migration: Migration,
     /// What the instances could carry in the last tick: looked at from outside, and no part of what is
     /// remembered.
     #[serde(skip)]
@@ -105,6 +110,7 @@ impl Service {
             scaling: Scaling::default(),
             sizing: Sizing::default(),
             last_supply: None,
+            migration: Migration::default(),
         }
     }
 
@@ -149,6 +155,7 @@ impl Service {
         self.rollback.restart();
         self.feedback.rest();
         self.scaling.rest();
+        self.migration.rest();
     }
 
     pub(crate) fn feedback(&self) -> FeedbackView {
@@ -161,15 +168,6 @@ impl Service {
             risk: self.risk.score(),
             ..self.feedback.view(&self.spec)
         }
-    }
-
-    /// Who could move where, best first.
-    pub(crate) fn migration_choices(
-        &self,
-        _observation: &Observation,
-        _seen: &ServiceObservation,
-    ) -> Vec<MigrationChoice> {
-        Vec::new()
     }
 
     /// Whether its forecaster would begin anew under `spec`.
@@ -237,12 +235,15 @@ impl Service {
         let now_ms = self.clock.now_ms();
         self.publisher.follow(act, &mut self.fleet.known);
         let mut members = self.fleet.members(&self.spec, &seen.instances, now_ms);
+        let known = &self.fleet.known;
+        let vacant = self.migration.mark(&mut members, &self.spec, seen, act, known);
         let capacity = self.fleet.views(&members);
         let saturated = self.is_saturated(seen);
-        let supply = Supply::of(&members, &self.spec, self.fleet.typical_rps, outlook);
+        let supply = Supply::of(&members, &self.spec, self.fleet.typical_rps, outlook, vacant);
         self.last_supply = Some(supply);
         let at_risk = self.relieve(&mut members, &supply, outlook, observation.interval_ms);
-        let size = self.sizing.size(&self.spec, seen, (&supply, outlook), now_ms);
+        let mut size = self.sizing.size(&self.spec, seen, (&supply, outlook), now_ms);
+        size.leave_out(self.migration.beside(&members));
         let mut scene = Scene {
             spec: &self.spec,
             pool: size.pool,
@@ -261,6 +262,7 @@ impl Service {
             removed: self.removed.take(),
             claims: Claims::default(),
             at_risk,
+            shift: None,
             actions: Vec::new(),
         };
         let told = self.rules.tick(&mut scene, seen, observation);
@@ -268,11 +270,23 @@ impl Service {
         let floor = tiers::floor(&scene, saturated, by_hand);
         let lost = end_faulty(&mut scene, &mut self.verify_from_ms, act);
         self.lost_shadows = self.lost_shadows.saturating_add(lost).min(scene.pool.max);
+        let facts = Facts {
+            seen,
+            at_ms: observation.at_ms,
+            interval_ms: observation.interval_ms,
+            act,
+            known: &self.fleet.known,
+            risk: &self.risk,
+            floor,
+            returning: self.rollback.returning,
+        };
+        let moved = self.migration.step(&mut scene, &facts);
         tiers::commit(&mut scene, floor);
         tiers::warm(&mut scene, floor);
         let known = &self.fleet.known;
         self.rollback.step(&mut scene, floor, |id| known.get(&id).is_some_and(|k| k.share > 0.0));
-        let creations = Creations { pending: self.provider.pending(), lost: self.lost_shadows };
+        let pending = self.provider.pending().saturating_sub(self.migration.pending(now_ms));
+        let creations = Creations { pending, lost: self.lost_shadows };
         let missing = creation::create(&mut scene, floor, creations);
         self.sizing.note_short(missing, now_ms);
         let scaled = self.scaling.tick(&scene, seen, saturated);
@@ -290,6 +304,7 @@ impl Service {
         alerts.extend(told.alerts);
         reasons.extend(told.reasons.into_iter().chain(learned).chain(scaled.reasons));
         reasons.extend(size.reason);
+        reasons.extend(moved.reasons);
         ServicePlan {
             act,
             weights,
@@ -301,6 +316,7 @@ impl Service {
             rules: told.views,
             risk: self.assessments(outlook),
             scaling: scaled.view,
+            migrations: moved.views,
             ..empty_plan(seen)
         }
     }
@@ -334,24 +350,6 @@ impl Service {
                 .iter()
                 .any(|i| crate::fleet::may_take_requests(i) && full(&i.instance))
     }
-
-    /// The plan for a service nobody described: its primaries share alike, nothing else happens.
-    pub(crate) fn unconfigured(seen: &ServiceObservation) -> ServicePlan {
-        let serves = |i: &crate::InstanceObservation| {
-            i.role == Role::Primary && crate::fleet::may_take_requests(i)
-        };
-        let serving = crate::scene::count(seen.instances.iter().filter(|i| serves(i)));
-        let share = (WEIGHT_SCALE / serving.max(1)).max(1);
-        let weights = seen
-            .instances
-            .iter()
-            .map(|i| InstanceWeight {
-                instance: i.instance,
-                weight: if serves(i) { share } else { 0 },
-            })
-            .collect();
-        ServicePlan { weights, ..empty_plan(seen) }
-    }
 }
 
 /// Shadows that an operator wants to serve; `activate` more of them are asked for now.
@@ -371,26 +369,4 @@ fn end_faulty(scene: &mut Scene<'_>, verify_from_ms: &mut u64, act: bool) -> u32
         *verify_from_ms = scene.now_ms.saturating_add(VERIFICATION_REST_MS);
     }
     culled.dead.saturating_add(culled.unfit)
-}
-
-/// The plan in which nothing is decided.
-fn empty_plan(seen: &ServiceObservation) -> ServicePlan {
-    ServicePlan {
-        service: seen.service.clone(),
-        mode: seen.mode,
-        act: false,
-        weights: Vec::new(),
-        advised: Vec::new(),
-        actions: Vec::new(),
-        alerts: Vec::new(),
-        reasons: Vec::new(),
-        demand_rps: 0.0,
-        forecast: Vec::new(),
-        thresholds: None,
-        capacity: Vec::new(),
-        rules: Vec::new(),
-        risk: Vec::new(),
-        scaling: None,
-        migrations: Vec::new(),
-    }
 }

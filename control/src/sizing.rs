@@ -49,6 +49,14 @@ pub(crate) struct Size {
     pub(crate) reason: Option<Reason>,
 }
 
+impl Size {
+    /// Leaves room for shadows that are not the pool's.
+    pub(crate) fn leave_out(&mut self, shadows: u32) {
+        self.pool.max = self.pool.max.saturating_sub(shadows);
+        self.least = self.least.saturating_sub(shadows);
+    }
+}
+
 impl SizingSpec {
     /// What the far forecast is asked, where the pool's size depends on it.
     #[must_use]

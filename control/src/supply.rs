@@ -14,7 +14,7 @@ const MOST_SHADOWS: f64 = 10_000.0;
 /// What the instances of a service carry at target utilisation.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Supply {
-    /// All primaries that may take requests, in requests per second at target utilisation.
+    /// All primaries, and what stands for one, that may take requests, in requests per second at target utilisation.
     pub(crate) primary_rps: f64,
     /// One shadow, likewise.
     pub(crate) shadow_rps: f64,
@@ -34,14 +34,16 @@ pub(crate) struct Supply {
 }
 
 impl Supply {
+    /// `vacant` primaries have moved to shadows that are lost.
     pub(crate) fn of(
         members: &[Member<'_>],
         spec: &ServiceSpec,
         typical_rps: Option<f64>,
         outlook: &Outlook,
+        vacant: u32,
     ) -> Self {
         let target = target_utilisation(spec);
-        let primaries = || members.iter().filter(|m| m.is_primary());
+        let primaries = || members.iter().filter(|m| m.is_supply());
         let committed: Vec<f64> =
             members.iter().filter(|m| m.is_committed()).map(|m| m.trust.part * m.rps).collect();
         let per_shadow = if committed.is_empty() {
@@ -56,7 +58,7 @@ impl Supply {
                 .fold(0.0, |sum, m| sum + target * m.trust.part * m.ready_part() * m.rps),
             shadow_rps: (target * per_shadow).max(1e-3),
             target,
-            lost_primaries: u32::try_from(lost).unwrap_or(u32::MAX),
+            lost_primaries: u32::try_from(lost).unwrap_or(u32::MAX).saturating_add(vacant),
             known: typical_rps.is_some(),
             measured: primaries()
                 .filter(|m| m.eligible && !m.is_new())

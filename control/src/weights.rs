@@ -24,17 +24,20 @@ pub(crate) fn fill(scene: &Scene<'_>, demand_rps: f64, returning: Option<Instanc
     let usable = |m: &Member<'_>| {
         if m.eligible { scene.supply.target * m.rps * m.ramp * m.trust.part * m.kept } else { 0.0 }
     };
-    let carried: Vec<f64> = members.iter().map(usable).collect();
+    let mut carried: Vec<f64> = members.iter().map(usable).collect();
+    let split = scene.shift.and_then(|shift| {
+        let split = shift.split(members, &carried, scene.supply.target, demand_rps)?;
+        // Both are filled as one, in the source's place.
+        (carried[split.source], carried[split.target]) = (split.sum_rps(), 0.0);
+        Some(split)
+    });
     let order = filling_order(scene, returning);
     let missing = scene.supply.lost_primaries.saturating_add(scene.at_risk.primaries);
     let stand_ins = (missing as usize).min(order.len());
     let (first, later) = order.split_at(stand_ins);
 
-    let mut amounts: Vec<f64> = members
-        .iter()
-        .zip(&carried)
-        .map(|(m, rps)| if m.is_primary() { *rps } else { 0.0 })
-        .collect();
+    let mut amounts: Vec<f64> =
+        members.iter().zip(&carried).map(|(m, rps)| if m.is_base() { *rps } else { 0.0 }).collect();
     for &at in first {
         amounts[at] = carried[at];
     }
@@ -53,11 +56,12 @@ pub(crate) fn fill(scene: &Scene<'_>, demand_rps: f64, returning: Option<Instanc
     } else if base_rps > 0.0 {
         let scale = ((demand_rps - shadows_rps) / base_rps).max(0.1);
         for (at, member) in members.iter().enumerate() {
-            if member.is_primary() || first.contains(&at) {
+            if member.is_base() || first.contains(&at) {
                 amounts[at] *= scale;
             }
         }
     }
+    split.iter().for_each(|split| split.divide(&mut amounts));
     let sum: f64 = amounts.iter().sum();
     if sum > 0.0 {
         amounts.iter_mut().for_each(|rps| *rps /= sum);

@@ -63,7 +63,10 @@ fn warmings(scene: &Scene<'_>) -> Vec<Ordered> {
 fn creations(scene: &Scene<'_>, pending: u32) -> Vec<Ordered> {
     let down = |health: &Health| matches!(health, Health::Down(_));
     let usable = count(scene.shadows().filter(|m| m.heading.is_some() && !down(&m.seen.health)));
-    let created = scene.actions.iter().filter(|p| matches!(p.action, Action::Create { .. }));
+    let created = scene
+        .actions
+        .iter()
+        .filter(|p| matches!(p.action, Action::Create { .. }) && p.reason.law != Law::Migrate);
     let by_event = scene.prepare_asked().event.is_some();
     let entry = |(rank, planned): (u32, &PlannedAction)| {
         let law = planned.reason.law;
@@ -81,7 +84,10 @@ fn creations(scene: &Scene<'_>, pending: u32) -> Vec<Ordered> {
 
 fn moves<'a>(scene: &'a Scene<'_>, to: Tier) -> Vec<(InstanceId, &'a PlannedAction)> {
     let moved = |planned: &'a PlannedAction| match planned.action {
-        Action::Move { instance, tier } if tier == to => Some((instance, planned)),
+        // A migration's own are no bet on demand.
+        Action::Move { instance, tier } if tier == to && planned.reason.law != Law::Migrate => {
+            Some((instance, planned))
+        }
         _ => None,
     };
     scene.actions.iter().filter_map(moved).collect()

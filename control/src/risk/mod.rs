@@ -263,6 +263,12 @@ impl Risk {
         self.alarms.score(None)
     }
 
+    /// Probability that one fails within the farther horizon; 0 of one that may take no requests.
+    pub(crate) fn likely(&self, id: InstanceId) -> f64 {
+        let assessment = self.watches.get(&id).and_then(|watch| watch.assessment.as_ref());
+        assessment.map_or(0.0, |assessment| assessment.score)
+    }
+
     /// The assessments of all that may take requests, ordered by id; `load_rps` says what an
     /// instance would get.
     pub(crate) fn assessments(&self, load_rps: impl Fn(InstanceId) -> f64) -> Vec<RiskAssessment> {

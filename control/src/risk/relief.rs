@@ -135,7 +135,8 @@ impl Risk {
             target * m.rps * m.ramp * m.trust.part * kept
         };
         let sum = |wanted: bool| -> f64 {
-            let counted = members.iter().filter(|m| m.eligible && is_chosen(m) == wanted);
+            let counts = |m: &&Member<'_>| m.eligible && !m.is_on_trial();
+            let counted = members.iter().filter(counts).filter(|m| is_chosen(m) == wanted);
             counted.map(carried).sum()
         };
         let (others_rps, chosen_rps) = (sum(false), sum(true));

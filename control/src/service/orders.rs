@@ -2,7 +2,7 @@
 
 use super::Service;
 use crate::fleet::{Issued, Sighted};
-use crate::{Action, Fact, InstanceId, PlaceName, PlannedAction, ServiceObservation, Tier};
+use crate::{Action, Fact, InstanceId, Law, PlaceName, PlannedAction, ServiceObservation, Tier};
 
 impl Service {
     /// Takes what happened; returns the shadows that were taken over.
@@ -49,7 +49,9 @@ impl Service {
             let (id, to) = match planned.action {
                 Action::Create { ref place, .. } => {
                     self.provider.ordered(place, now_ms);
-                    self.lost_shadows = self.lost_shadows.saturating_sub(1);
+                    if planned.reason.law != Law::Migrate {
+                        self.lost_shadows = self.lost_shadows.saturating_sub(1);
+                    }
                     continue;
                 }
                 Action::Move { instance, tier } => (instance, Some(tier)),

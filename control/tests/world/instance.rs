@@ -36,6 +36,9 @@ pub(crate) struct Instance {
     pub(crate) place: PlaceName,
     /// Multiplies service times.
     pub(crate) slowness: f64,
+    /// Share of its requests that it fails, and how much of the next failure has come together.
+    pub(crate) failing: (f64, f64),
+    pub(crate) drained: bool,
     busy_until_ms: Vec<f64>,
     /// End and latency of requests being answered.
     pub(crate) pending: Vec<(f64, f64)>,
@@ -55,6 +58,8 @@ impl Instance {
             zone: String::new(),
             place: PlaceName::default(),
             slowness: 1.0,
+            failing: (0.0, 0.0),
+            drained: false,
             busy_until_ms: vec![0.0; slots],
             pending: Vec::new(),
             meters: Meters::default(),
@@ -64,6 +69,12 @@ impl Instance {
     /// Queues a request; true when its client gives up.
     pub(crate) fn take(&mut self, at: f64, service_ms: f64, warm_up_ms: f64) -> bool {
         self.meters.requests += 1;
+        self.failing.1 += self.failing.0;
+        if self.failing.1 >= 1.0 {
+            self.failing.1 -= 1.0;
+            self.meters.server_errors += 1;
+            return true;
+        }
         let served_ms = if self.role == Role::Shadow || self.reached_ms > 0 {
             at - self.reached_ms as f64
         } else {
@@ -129,6 +140,7 @@ impl Instance {
             resources: self.resources,
             zone: self.zone.clone(),
             place: self.place.clone(),
+            drained: self.drained,
             ..InstanceObservation::idle(id, self.role, self.tier)
         }
     }

@@ -14,6 +14,7 @@ mod instance;
 mod invariants;
 mod learned;
 mod long_range;
+mod migration;
 mod modes;
 mod places;
 mod ramps;

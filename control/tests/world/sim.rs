@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 
 use foreshadow_control::{
     Action, Announced, Capacity, Controller, DemandForecast, DemandHorizon, Fact, Foreseen, Health,
-    InstanceId, InstanceObservation, Mode, Objective, Observation, PlaceName, Plan, PoolSpec,
-    QuantileSpec, Role, ServiceName, ServiceObservation, ServiceSpec, Tier, WeightSpec,
+    InstanceId, InstanceObservation, MigrationsSeen, Mode, Objective, Observation, PlaceName, Plan,
+    PoolSpec, QuantileSpec, Role, ServiceName, ServiceObservation, ServiceSpec, Tier, WeightSpec,
 };
 
 pub(crate) use self::sites::Site;
@@ -119,6 +119,8 @@ pub(crate) struct World {
     pub(crate) long_range: Vec<DemandHorizon>,
     /// What is told of the service, in every tick.
     pub(crate) signals: BTreeMap<String, f64>,
+    /// Migrations that are asked for, in every tick.
+    pub(crate) migrations: MigrationsSeen,
     pub(crate) outcome: Outcome,
     pub(crate) at_ms: u64,
     /// What scales primaries, where anything does, and since when those it made are there.
@@ -148,6 +150,7 @@ impl World {
             events: Vec::new(),
             long_range: Vec::new(),
             signals: BTreeMap::new(),
+            migrations: MigrationsSeen::default(),
             outcome: Outcome::default(),
             at_ms: 0,
             scaler: None,
@@ -279,6 +282,7 @@ impl World {
             signals: self.signals.clone(),
             scaling,
             foreseen: self.foreseen.clone(),
+            migrations: self.migrations.clone(),
             ..ServiceObservation::quiet(ServiceName::from("shop"), self.mode)
         };
         Observation {
