@@ -94,7 +94,8 @@ Examples:
   foreshadow migrate --cancel 7            call it off: what was moved goes back
 
 Exit code: 0 when it is done, 1 when it was rolled back, 3 when it was called off, 4 when it was
-refused. Interrupted (Ctrl-C), it goes on in the node: --cancel calls it off. See docs/migration.md.")]
+refused. Interrupted (Ctrl-C, 130), it goes on in the node: --cancel calls it off. See
+docs/migration.md.")]
     Migrate(Box<migrate::Args>),
     /// Check or print the record of every action: by whom or which law, before and after.
     #[command(subcommand)]

@@ -24,6 +24,8 @@ const SILENCE: Duration = Duration::from_secs(15);
 /// Exit codes beside 0 and 1.
 const CALLED_OFF: u8 = 3;
 const REFUSED: u8 = 4;
+/// As a shell has it for a command that was interrupted.
+const INTERRUPTED: u8 = 130;
 
 /// Arguments of `foreshadow migrate`.
 #[derive(Debug, clap::Args)]
@@ -108,7 +110,9 @@ async fn cancel(client: &mut Client, id: u64, args: &Args) -> anyhow::Result<Exi
         print(args, &serde_json::to_value(&record)?, &text)?;
         return Ok(code(&record));
     }
-    let record = follow(client, record, id, args).await?;
+    let Some(record) = follow(client, record, id, args).await? else {
+        return Ok(ExitCode::from(INTERRUPTED));
+    };
     print(args, &serde_json::to_value(&record)?, &table::end(&record))?;
     // What was asked for here is that it is called off.
     Ok(if record.state == State::CalledOff { ExitCode::SUCCESS } else { code(&record) })
@@ -139,10 +143,10 @@ async fn migrate(client: &mut Client, service: &str, args: &Args) -> anyhow::Res
     }
     let record: Record = serde_json::from_slice(&body).context("the answer is not as expected")?;
     let id = record.id.context("the answer has no number")?;
-    let record = follow(client, record, id, args).await?;
-    if record.state.is_over() {
-        print(args, &serde_json::to_value(&record)?, &table::end(&record))?;
-    }
+    let Some(record) = follow(client, record, id, args).await? else {
+        return Ok(ExitCode::from(INTERRUPTED));
+    };
+    print(args, &serde_json::to_value(&record)?, &table::end(&record))?;
     Ok(code(&record))
 }
 
@@ -166,13 +170,14 @@ fn code(record: &Record) -> ExitCode {
     }
 }
 
-/// Asks again and again until it is over, a line for each turn; interrupted, it lets it go on.
+/// Asks again and again until it is over, a line for each turn; interrupted, it lets it go on and gives
+/// nothing.
 async fn follow(
     client: &mut Client,
     mut record: Record,
     id: u64,
     args: &Args,
-) -> anyhow::Result<Record> {
+) -> anyhow::Result<Option<Record>> {
     let path = format!("/api/v1/migrations/{id}");
     let mut told = None;
     let mut heard = Instant::now();
@@ -184,15 +189,17 @@ async fn follow(
             told = Some(turn);
         }
         if record.state.is_over() {
-            return Ok(record);
+            return Ok(Some(record));
         }
         tokio::select! {
             interrupted = tokio::signal::ctrl_c() => {
                 interrupted.context("cannot hear of interrupts")?;
-                anyhow::bail!(
-                    "interrupted: migration {id} goes on in the node; `foreshadow migrate --list` \
-                     shows it, `foreshadow migrate --cancel {id}` calls it off"
+                let goes_on = format!(
+                    "migration {id} goes on in the node; `foreshadow migrate --list` shows it, \
+                     `foreshadow migrate --cancel {id}` calls it off\n"
                 );
+                print(args, &serde_json::to_value(&record)?, &goes_on)?;
+                return Ok(None);
             }
             () = sleep(LOOK) => {}
         }
