@@ -125,6 +125,7 @@ fn instance(service: u64, n: u64, requests: u64, wave: f64) -> InstanceObservati
         capacity_rps: None,
         health: Health::Up,
         drained: false,
+        outdated: false,
         leaving: false,
         joined_ms: None,
         meters: Meters {

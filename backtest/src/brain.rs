@@ -242,6 +242,7 @@ fn instance_seen(instance: &Instance, now_ms: u64) -> InstanceObservation {
         capacity_rps: None,
         health: Health::Up,
         drained: false,
+        outdated: false,
         leaving: false,
         joined_ms: None,
         meters,

@@ -173,3 +173,35 @@ fn a_token_of_two_places_at_one_endpoint_is_the_same() {
             .is_some()
     );
 }
+
+/// Two places that hold `max` each, and a pool.
+fn bounded(max: u32, pool: &str) -> Result<Config, Errors> {
+    read(&format!(
+        "shadows:\n      places:\n        a: {{ {0}, max: {max} }}\n        b: {{ {0}, max: {max} }}\n      \
+         pool: {pool}",
+        process()
+    ))
+}
+
+#[test]
+fn a_reserve_that_no_place_has_room_for_is_refused_with_its_figures() {
+    let refused = |pool: &str| bounded(1, pool).unwrap_err().to_string();
+    let text = refused("{ shadow: 1, warm: 2, max: 8 }");
+    assert!(text.contains("3 in reserve: shadow 1 + warm 2 + full 0"), "{text}");
+    assert!(text.contains("at most 2, the max of all places together"), "{text}");
+    assert!(text.contains("raise the max of a place, or add one"), "{text}");
+    let text = refused("{ shadow: 1, warm: 1, min: 3, max: 8 }");
+    assert!(text.contains("at most 2, the max of all places together"), "{text}");
+    assert!(bounded(2, "{ shadow: 1, warm: 2, max: 4 }").unwrap().warnings().is_empty());
+}
+
+#[test]
+fn a_bound_beyond_that_of_the_places_is_said_and_a_default_is_not_beyond_it() {
+    let config = bounded(1, "{ shadow: 1, warm: 1, max: 8 }").unwrap();
+    let said = config.warnings().join("");
+    assert!(said.contains("the pool's max is 8, and its places allow 2 together"), "{said}");
+    let config = bounded(1, "{ warm: 1 }").unwrap();
+    assert!(config.warnings().is_empty());
+    let pool = config.services["s"].shadows.as_ref().unwrap().pool;
+    assert_eq!((pool.shadow, pool.warm, pool.max), (1, 1, 2), "defaults give way");
+}

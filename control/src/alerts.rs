@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::announced::Asked;
-use crate::scene::{Scene, shadows_text};
+use crate::scene::{Scene, count, shadows_text};
 use crate::{Alert, AlertKind, PlaceName, Tier};
 
 /// An announced event that the pool is too small for is told this long before, which is enough to
@@ -54,7 +54,8 @@ impl AlertBoard {
         }
         self.conditions.retain(|kind, condition| {
             // Too little is no news where nothing is left: what does not hold gives way at once.
-            let outdone = is_none_left && *kind == AlertKind::Shortage;
+            let is_little = matches!(kind, AlertKind::Shortage | AlertKind::ReserveShort);
+            let outdone = is_none_left && is_little;
             let missing_ms = now_ms.saturating_sub(condition.held_ms);
             missing_ms == 0 || (condition.raised && !outdone && missing_ms < CLEAR_MS)
         });
@@ -124,7 +125,13 @@ pub(crate) fn conditions(
         Some(text) => alert(AlertKind::ProviderFailing, text + &instead),
         None if lasting.is_some() && wanted <= scene.pool.max => {
             let remedy = "raise the max of a place, or add one";
-            alert(AlertKind::Shortage, format!("{}: {remedy}", scene.shortage_text()));
+            let exist = count(scene.shadows().filter(|m| m.heading.is_some() && !m.is_lost()));
+            let kind = if is_whole && wanted <= exist {
+                AlertKind::ReserveShort
+            } else {
+                AlertKind::Shortage
+            };
+            alert(kind, format!("{}: {remedy}", scene.shortage_text()));
         }
         None => {}
     }

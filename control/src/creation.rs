@@ -50,7 +50,29 @@ pub(crate) fn create(scene: &mut Scene<'_>, floor: Floor, creations: Creations) 
         let action = Action::Create { tier: Tier::Shadow, place: chosen.place };
         scene.actions.push(PlannedAction { action, reason: Reason { law, text } });
     }
+    if missing == 0 {
+        replace(scene, &wanted, exist);
+    }
     0
+}
+
+/// One more where one was made under settings that have changed, before that one goes. Where there is no
+/// room for both nobody is told of a shortage: that one makes room first.
+fn replace(scene: &mut Scene<'_>, wanted: &Wanted, exist: u32) {
+    let outdated = scene.replaced(Tier::Shadow);
+    let needed = wanted.all.saturating_add(scene.supply.lost_primaries);
+    let is_enough = wanted.have.saturating_sub(outdated) >= needed;
+    if outdated == 0 || is_enough || exist >= scene.pool.max {
+        return;
+    }
+    let Ok(chosen) = scene.places.take() else { return };
+    let text = format!(
+        "a shadow was made under settings that have changed: one more is made, and it goes when that is as \
+         ready{}",
+        chosen.why
+    );
+    let action = Action::Create { tier: Tier::Shadow, place: chosen.place };
+    scene.actions.push(PlannedAction { action, reason: Reason { law: Law::Pool, text } });
 }
 
 fn wanted(scene: &Scene<'_>, floor: Floor, pending: u32) -> Wanted {

@@ -173,6 +173,10 @@ pub struct InstanceObservation {
     /// Whether an operator drains this instance: its weight must go to zero.
     #[serde(default)]
     pub drained: bool,
+    /// Of a shadow: made under settings that have changed since. One that does not serve is replaced: another
+    /// is made first, and whoever holds them ends it.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub outdated: bool,
     /// Whether the service's own scaler is about to end this primary: its weight must go to zero.
     #[serde(default, skip_serializing_if = "is_false")]
     pub leaving: bool,
@@ -211,6 +215,7 @@ impl InstanceObservation {
             capacity_rps: None,
             health: Health::Up,
             drained: false,
+            outdated: false,
             leaving: false,
             joined_ms: None,
             meters: Meters::default(),

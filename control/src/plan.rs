@@ -235,6 +235,8 @@ pub struct Alert {
 pub enum AlertKind {
     /// More capacity is wanted than pool and provider can give.
     Shortage,
+    /// The pool's reserve cannot be kept, since its places are full; demand is carried.
+    ReserveShort,
     /// No instance of the service can take requests.
     NoCapacity,
     /// Shadows cannot be made; the text has the provider's error.
@@ -251,8 +253,9 @@ pub enum AlertKind {
 
 impl AlertKind {
     /// Every kind.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Shortage,
+        Self::ReserveShort,
         Self::NoCapacity,
         Self::ProviderFailing,
         Self::ForecastUnusable,
@@ -266,6 +269,7 @@ impl AlertKind {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Shortage => "shortage",
+            Self::ReserveShort => "reserve_short",
             Self::NoCapacity => "no_capacity",
             Self::ProviderFailing => "provider_failing",
             Self::ForecastUnusable => "forecast_unusable",

@@ -208,11 +208,15 @@ fn finish_drains(scene: &mut Scene<'_>) {
 
 /// One surplus shadow that does not serve goes down one tier, or ends at the last.
 fn step_down_idle(scene: &mut Scene<'_>, warm: u32, all: u32) {
+    // One that stays until another stands in its place is no surplus, and neither is that one.
     let full = count(scene.shadows().filter(|m| m.heading == Some(Tier::Full)));
+    let full = full - scene.replaced(Tier::Full).min(full);
     let exist = count(scene.shadows().filter(|m| m.heading.is_some()));
+    let exist = exist - scene.replaced(Tier::Shadow).min(exist);
+    let running = scene.warm_or_more() - scene.replaced(Tier::Warm);
     let step = if full > scene.pool.full && !scene.claims.hold {
         (Tier::Full, Some(Tier::Warm))
-    } else if scene.warm_or_more() > warm {
+    } else if running > warm {
         (Tier::Warm, Some(Tier::Shadow))
     } else if exist > all {
         (Tier::Shadow, None)

@@ -161,6 +161,15 @@ impl Scene<'_> {
         count(self.shadows().filter(|m| m.heading >= Some(Tier::Warm) && !m.is_lost()))
     }
 
+    /// 1 where a shadow that is at `tier` or readier and does not serve was made under settings that have
+    /// changed: it stays until another stands in its place, and does not count meanwhile. One at a time.
+    pub(crate) fn replaced(&self, tier: Tier) -> u32 {
+        let idle = |m: &&Member<'_>| {
+            m.heading.is_some_and(|heading| (tier..Tier::Serving).contains(&heading))
+        };
+        u32::from(self.shadows().filter(idle).any(|m| m.seen.outdated && !m.is_lost()))
+    }
+
     /// Orders a shadow to another tier, or its end, and lets the laws that follow see it so.
     pub(crate) fn order(&mut self, id: InstanceId, to: Option<Tier>, law: Law, text: String) {
         let action = match to {

@@ -232,9 +232,10 @@ pub(crate) fn warm(scene: &mut Scene<'_>, floor: Floor) {
     let by_rule = scene.claims.running().min(pool.max);
     let wanted = by_median.max(by_pool).max(by_rule);
     let short = scene.shortage.as_ref().map_or(0, |shortage| shortage.missing);
-    let missing = wanted.saturating_add(short).saturating_sub(scene.warm_or_more());
+    let have = |scene: &Scene<'_>| scene.warm_or_more() - scene.replaced(Tier::Warm);
+    let missing = wanted.saturating_add(short).saturating_sub(have(scene));
     for id in resting_at(scene, Tier::Shadow, missing) {
-        let (law, text) = if scene.warm_or_more() >= wanted {
+        let (law, text) = if have(scene) >= wanted {
             (Law::Pool, format!("{id} to warm: {}", scene.shortage_text()))
         } else if by_rule > by_median.max(by_pool) {
             let asked = scene.claims.warm.as_ref().map_or("", |claim| &claim.text);
@@ -252,19 +253,24 @@ pub(crate) fn warm(scene: &mut Scene<'_>, floor: Floor) {
         scene.order(id, Some(Tier::Warm), law, text);
     }
     let full = count(scene.shadows().filter(|m| m.heading == Some(Tier::Full) && !m.is_lost()));
+    let full = full - scene.replaced(Tier::Full).min(full);
     for id in resting_at(scene, Tier::Warm, pool.full.saturating_sub(full)) {
         let text = format!("{id} to full: the pool keeps {} at full size", pool.full);
         scene.order(id, Some(Tier::Full), Law::Pool, text);
     }
 }
 
-/// The best usable shadows of a tier with nothing under way, at most `most`: near, cheap, long there.
+/// The best usable shadows of a tier with nothing under way, at most `most`: of the settings in force, near,
+/// cheap, long there.
 pub(crate) fn resting_at(scene: &Scene<'_>, tier: Tier, most: u32) -> Vec<InstanceId> {
     let mut resting: Vec<&Member<'_>> = scene
         .shadows()
         .filter(|m| m.seen.tier == tier && m.heading == Some(tier))
         .filter(|m| !m.busy && !m.is_lost() && !m.seen.drained)
         .collect();
-    resting.sort_by_key(|m| (scene.distance(m), std::cmp::Reverse(m.seen.tier_age_ms), m.id()));
+    resting.sort_by_key(|m| {
+        let age = std::cmp::Reverse(m.seen.tier_age_ms);
+        (m.seen.outdated, scene.distance(m), age, m.id())
+    });
     resting.iter().take(most as usize).map(|m| m.id()).collect()
 }

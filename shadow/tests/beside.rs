@@ -309,19 +309,16 @@ async fn what_was_rolled_out_since_replaces_shadows_one_by_one_and_none_that_ser
     until("they are there", || all().len() == 3 && rest()).await;
     let newest = all().iter().map(|one| one.id.0).max().unwrap();
     provider.rolled_out.store(newest, Ordering::Relaxed);
-    for left in [1, 0] {
-        until("one is taken back", || all().len() == 2).await;
-        tokio::time::sleep(Duration::from_secs(20)).await;
-        assert_eq!(
-            all().len(),
-            2,
-            "the next one waits for a fresh one, or for half a minute without any"
-        );
+    until("it is seen", || all().iter().all(|one| one.outdated)).await;
+    for fresh in [1, 2] {
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        assert_eq!(all().len(), 3, "each waits for a fresh one, or for half a minute without any");
         assert!(all().iter().any(|one| one.tier == Tier::Serving));
         manager.apply(&shop(), &[Action::create(Tier::Warm)]);
-        if left > 0 {
-            until("the fresh one is there", || all().iter().any(|one| one.id.0 > newest)).await;
-        }
+        until("a fresh one is in the place of one", || {
+            all().len() == 3 && all().iter().filter(|one| one.id.0 > newest).count() == fresh
+        })
+        .await;
     }
     until("all but the one that serves are fresh", || {
         all().len() == 3 && rest() && all().iter().filter(|one| one.id.0 > newest).count() == 2

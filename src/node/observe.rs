@@ -384,6 +384,7 @@ impl Drains {
             tier_age_ms: shadow.tier_age_ms,
             zone: shadow.zone.clone(),
             place: shadow.place.clone(),
+            outdated: shadow.outdated,
             health,
             meters,
             kernel,

@@ -131,3 +131,22 @@ fn shadows_are_found_in_their_places_after_a_crash() {
     assert_eq!(of(&after), of(&before));
     assert_eq!(after[0]["place"], "dear");
 }
+
+#[test]
+fn a_renamed_place_has_its_warm_shadow_replaced_before_it_ends() {
+    let primary = Backend::start(&[]);
+    let node = Node::start(&services(&primary, ""));
+    let old = settled(&node, &[("warm", 1)])[0]["instance"].clone();
+    node.rewrite(&services(&primary, "").replace("        dear:", "        renamed:"));
+    node.process.signal(Signal::HUP);
+    eventually("another one in its place", || {
+        let all = shadows(&node);
+        let is_warm = |s: &&Value| s["tier"] == "warm" && s["moving_to"] != "cold";
+        let warm: Vec<&Value> = all.iter().filter(is_warm).collect();
+        assert!(!warm.is_empty(), "the reserve is never less than it is to be: {all:?}");
+        let done = all.len() == 1 && warm[0]["place"] == "renamed" && warm[0]["instance"] != old;
+        done.then_some(())
+    });
+    let decisions = node.api("/api/v1/decisions?limit=100").to_string();
+    assert!(decisions.contains("made under settings that have changed"), "{decisions}");
+}

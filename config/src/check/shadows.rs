@@ -20,8 +20,9 @@ pub(super) fn shadows(
     at: Option<&Position>,
     r: &mut Reader<'_>,
 ) -> Shadows {
-    let (pool, sizing) = pool(raw.pool, primaries, r);
     let are_named = !raw.places.is_absent();
+    let room = room(&raw.places);
+    let (pool, sizing) = pool(raw.pool, primaries, room, r);
     if let (Field::Given(places), false) = (&raw.places, raw.provider.is_absent()) {
         let problem = Problem::new("places beside provider", "one of the two");
         r.report(&places.place, problem.help("write the provider into a place"));
@@ -47,6 +48,19 @@ pub(super) fn shadows(
         },
         on_exit: raw.on_exit.value().map_or(OnExit::Destroy, |on_exit| on_exit.0),
     }
+}
+
+/// What all places have room for together; nothing where one of them has no bound.
+fn room(places: &Field<Map<RawPlace>>) -> Option<u32> {
+    let Field::Given(places) = places else { return None };
+    let max = |place: &Field<RawPlace>| match place {
+        Field::Given(At { value: RawPlace { max: Field::Given(max), .. }, .. }) => {
+            u32::try_from(max.value.0).ok()
+        }
+        _ => None,
+    };
+    let all = places.value.0.iter().map(|(_, place)| max(place));
+    all.sum::<Option<u32>>().filter(|_| !places.value.0.is_empty())
 }
 
 /// The one place of shadows that have a provider and no places.
@@ -125,7 +139,12 @@ pub(super) fn amount(field: Field<Amount>, least: f64, r: &mut Reader<'_>) -> f6
     amount
 }
 
-fn pool(field: Field<RawPool>, primaries: u32, r: &mut Reader<'_>) -> (PoolSpec, SizingSpec) {
+fn pool(
+    field: Field<RawPool>,
+    primaries: u32,
+    room: Option<u32>,
+    r: &mut Reader<'_>,
+) -> (PoolSpec, SizingSpec) {
     let raw = field.value().unwrap_or_default();
     let place = match &raw.max {
         Field::Given(at) => Some(at.place.clone()),
@@ -138,9 +157,13 @@ fn pool(field: Field<RawPool>, primaries: u32, r: &mut Reader<'_>) -> (PoolSpec,
     let wanted = [&raw.shadow, &raw.warm, &raw.full].map(given);
     let wanted = wanted.into_iter().fold(0, u32::saturating_add);
     let (least, min_place) = (given(&raw.min), position(&raw.min));
-    let max = range::count(raw.max, 1..=1000, wanted.max(least).clamp(4, 1000), r);
+    let kept_place = [&raw.shadow, &raw.warm, &raw.full].into_iter().filter_map(position).last();
+    // What was not written is no more than the places allow.
+    let usual = wanted.max(least).max(room.map_or(4, |room| room.clamp(1, 4)));
+    let max = range::count(raw.max, 1..=1000, usual.min(1000), r);
+    let most = room.map_or(max, |room| room.min(max));
     // Defaults give way to a small bound; only figures that were written can exceed it.
-    let spare = max.saturating_sub(wanted);
+    let spare = most.saturating_sub(wanted);
     let warm_default = if raw.warm.is_absent() { spare.min(1) } else { 0 };
     let shadow_default = (spare - warm_default).min(1);
     let (shadow, shadow_share) = kept(raw.shadow, shadow_default, primaries, r);
@@ -154,9 +177,21 @@ fn pool(field: Field<RawPool>, primaries: u32, r: &mut Reader<'_>) -> (PoolSpec,
         let expected = format!("at least {all}: shadow {shadow} + warm {warm} + full {full}");
         r.report(&place, Problem::new(max.to_string(), expected));
     }
-    if let Some(place) = min_place.filter(|_| least > max) {
+    if let Some(place) = min_place.as_ref().filter(|_| least > max) {
         let found = format!("{least} for {primaries} primaries");
-        r.report(&place, Problem::new(found, format!("at most the pool's max, {max}")));
+        r.report(place, Problem::new(found, format!("at most the pool's max, {max}")));
+    }
+    if let Some(room) = room {
+        let help = "raise the max of a place, or add one";
+        let expected = format!("at most {room}, the max of all places together");
+        if let Some(place) = kept_place.filter(|_| all > room) {
+            let found = format!("{all} in reserve: shadow {shadow} + warm {warm} + full {full}");
+            r.report(&place, Problem::new(found, expected.clone()).help(help));
+        }
+        if let Some(place) = min_place.filter(|_| least > room && least <= max) {
+            let found = format!("{least} for {primaries} primaries");
+            r.report(&place, Problem::new(found, expected).help(help));
+        }
     }
     let sizing = SizingSpec { min, shadow_share, warm_share, full_share };
     (PoolSpec { shadow, warm, full, max }, sizing)

@@ -132,7 +132,8 @@ impl Config {
         self.secret_files().filter_map(crate::file::others_may_read).collect()
     }
 
-    /// What is to be said of it though it is good: what of its calendars is left out.
+    /// What is to be said of it though it is good: what of its calendars is left out, and pools that places
+    /// have no room for.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
@@ -140,6 +141,16 @@ impl Config {
             // Services may share a file.
             if !warnings.contains(&warning) {
                 warnings.push(warning);
+            }
+        }
+        for (name, service) in &self.services {
+            let Some(shadows) = &service.shadows else { continue };
+            let max = shadows.pool.max;
+            if let Some(room) = shadows.room().filter(|room| *room < max) {
+                warnings.push(format!(
+                    "service {name}: the pool's max is {max}, and its places allow {room} together: no more \
+                     than {room} shadows are made; raise the max of a place, or add one"
+                ));
             }
         }
         warnings

@@ -58,6 +58,13 @@ impl Shadows {
         self.places.iter().map(|place| &place.provider)
     }
 
+    /// Shadows that all places have room for together; nothing where one of them has no bound.
+    #[must_use]
+    pub fn room(&self) -> Option<u32> {
+        let all = self.places.iter().map(|place| place.max);
+        all.sum::<Option<u32>>()
+    }
+
     /// A place by its name.
     #[must_use]
     pub fn place(&self, name: &PlaceName) -> Option<&Place> {

@@ -171,6 +171,23 @@ fn where_no_place_can_make_one_those_that_exist_are_made_readier() {
 }
 
 #[test]
+fn a_reserve_without_room_is_another_alert_than_too_little_for_demand() {
+    let only = PlaceSpec { max: Some(1), ..place("only") };
+    let kinds = |rps: f64| {
+        let mut world = world(vec![only.clone()], POOL);
+        let mut kinds = Vec::new();
+        let look = |_: &mut World, _: &Observation, plan: &Plan| {
+            kinds.extend(plan.services[0].alerts.iter().map(|alert| alert.kind));
+        };
+        world.run(10_000, |_| rps, look);
+        kinds.dedup();
+        kinds
+    };
+    assert_eq!(kinds(50.0), [AlertKind::ReserveShort]);
+    assert!(kinds(600.0).contains(&AlertKind::Shortage), "{:?}", kinds(600.0));
+}
+
+#[test]
 fn a_slow_place_is_prepared_for_earlier_than_a_fast_one() {
     // The first creation of a rise waits until the forecaster of ten seconds sees it, whatever a place takes.
     let second_creation = |create_ms: u64| {

@@ -1,10 +1,11 @@
 //! New settings: what goes, what stays, and the gradual replacement of outdated shadows.
 //!
-//! Outdated shadows are ended one at a time: one when the settings change, and one more each time
-//! a shadow made under the new settings has become ready. A new command that does not work
-//! therefore costs one shadow, not the pool. One that went while there were more than enough is not
-//! made again, so that nothing new carries the replacement on: after a while without news one more is
-//! ended.
+//! Outdated shadows go one at a time. Where there is room for one more, the controller sees them and has another
+//! made; when that is as ready as one of them, that one is ended, so that the reserve is never less than it
+//! was. Where there is no room one is ended at once, and one more each time a fresh one has become ready. A new
+//! command that does not work therefore costs one shadow at most, not the pool. What is not replaced, since
+//! there are more than enough, nothing new carries on: after a while without news and without failures one more
+//! is ended.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -22,22 +23,36 @@ const QUIET: Duration = Duration::from_secs(30);
 /// How far the replacement of a service's outdated shadows has come.
 #[derive(Default)]
 pub(super) struct Replacing {
-    /// Outdated shadows that may be ended now.
+    /// Outdated shadows that may be ended now, whether or not another is there.
     allowed: u32,
-    /// When the last one was ended of those since one made under the new settings became ready.
+    /// Shadows made since under the new settings, each for one that has not been ended yet.
+    fresh: Vec<InstanceId>,
+    /// When it began, the last one was ended, or a fresh one was made.
     last: Option<Instant>,
     /// Whether one more has been ended since, though none became ready.
     urged: bool,
 }
 
 impl Replacing {
-    pub(super) fn begin(&mut self) {
-        *self = Self { allowed: 1, ..Self::default() };
+    /// One is ended at once only where there is no room for another beside it.
+    pub(super) fn begin(&mut self, has_room: bool) {
+        let last = Some(Instant::now());
+        *self = Self { allowed: u32::from(!has_room), last, ..Self::default() };
     }
 
-    fn ended_one(&mut self) {
-        self.allowed -= 1;
+    /// Lets one of `tier` go, if one may.
+    fn let_go(&mut self, tier: Tier, tier_of: impl Fn(InstanceId) -> Option<Tier>) -> bool {
+        self.fresh.retain(|id| tier_of(*id).is_some());
+        let stands_in = |id: &InstanceId| tier_of(*id).is_some_and(|fresh| fresh >= tier);
+        if let Some(nth) = self.fresh.iter().position(stands_in) {
+            self.fresh.remove(nth);
+        } else if self.allowed > 0 {
+            self.allowed -= 1;
+        } else {
+            return false;
+        }
         self.last = Some(Instant::now());
+        true
     }
 }
 
@@ -105,7 +120,7 @@ pub(super) fn reconfigure(inner: &Inner, services: Vec<ServiceShadows>) -> Vec<L
         state.pools.entry(at.0).or_default().backoff(&at.1).succeeded();
     }
     for service in services {
-        state.pools.entry(service.clone()).or_default().replacing.begin();
+        begin(&mut state, &service);
         retire(&mut state, &service);
     }
     leaving
@@ -120,14 +135,29 @@ pub(super) fn end_leaving(inner: &Inner, leaving: &Leaving) {
     }
 }
 
-/// A shadow reached a tier: fresh ones make room for one more replacement.
-pub(super) fn reached(state: &mut State, service: &ServiceName, from: Tier, outdated: bool) {
+/// The replacement of what is outdated begins.
+pub(super) fn begin(state: &mut State, service: &ServiceName) {
+    let has_room = state.has_room_for_another(service);
+    state.pools.entry(service.clone()).or_default().replacing.begin(has_room);
+}
+
+/// A shadow reached a tier: fresh ones let one that is no readier go.
+pub(super) fn reached(
+    state: &mut State,
+    service: &ServiceName,
+    (id, from): (InstanceId, Tier),
+    outdated: bool,
+) {
     if from == Tier::Cold && !outdated {
         let left = state.entries.values().filter(|e| e.view.service == *service && e.view.outdated);
-        let left = u32::try_from(left.count()).unwrap_or(u32::MAX);
+        let left = left.count();
         if let Some(pool) = state.pools.get_mut(service) {
-            let allowed = pool.replacing.allowed.saturating_add(1).min(left);
-            pool.replacing = Replacing { allowed, ..Replacing::default() };
+            let replacing = &mut pool.replacing;
+            if replacing.fresh.len() < left {
+                replacing.fresh.push(id);
+            }
+            replacing.urged = false;
+            replacing.last = Some(Instant::now());
         }
     }
     retire(state, service);
@@ -142,8 +172,8 @@ pub(super) fn found(state: &mut State, id: InstanceId, service: &ServiceName) {
         return;
     }
     tracing::info!(%service, instance = %id, "what it was made after has changed since");
-    if is_first && let Some(pool) = state.pools.get_mut(service) {
-        pool.replacing.begin();
+    if is_first {
+        begin(state, service);
     }
     retire(state, service);
 }
@@ -158,6 +188,10 @@ pub(super) fn carry_on(state: &mut State, service: &ServiceName) {
         return;
     }
     let Some(pool) = state.pools.get_mut(service) else { return };
+    // What is there is better than nothing.
+    if pool.backoffs.values().any(|backoff| backoff.failures() > 0) {
+        return;
+    }
     let replacing = &mut pool.replacing;
     let quiet = replacing.last.is_some_and(|at| at.elapsed() >= QUIET);
     if replacing.allowed == 0 && quiet && !replacing.urged {
@@ -169,6 +203,13 @@ pub(super) fn carry_on(state: &mut State, service: &ServiceName) {
 /// Ends as many outdated shadows as may go now, least ready first; none that serves, drains, or
 /// is on its way to serve.
 pub(super) fn retire(state: &mut State, service: &ServiceName) {
+    let tiers: BTreeMap<InstanceId, Tier> = state
+        .entries
+        .iter()
+        .filter(|(_, entry)| entry.view.service == *service && !entry.hidden)
+        .filter(|(_, entry)| entry.view.moving_to != Some(Tier::Cold))
+        .map(|(id, entry)| (*id, entry.view.tier))
+        .collect();
     let Some(pool) = state.pools.get_mut(service) else { return };
     let mut candidates: Vec<_> = state
         .entries
@@ -183,11 +224,10 @@ pub(super) fn retire(state: &mut State, service: &ServiceName) {
         .collect();
     candidates.sort_by_key(|entry| (entry.view.tier, entry.view.id));
     for entry in candidates {
-        if pool.replacing.allowed == 0 {
-            return;
+        if !pool.replacing.let_go(entry.view.tier, |id| tiers.get(&id).copied()) {
+            continue;
         }
-        pool.replacing.ended_one();
-        tracing::info!(%service, instance = %entry.view.id, "made under old settings; replacing it");
+        tracing::info!(%service, instance = %entry.view.id, "made under old settings; it is ended");
         entry.order.send_modify(|order| order.target = Tier::Cold);
         entry.view.moving_to = Some(Tier::Cold);
     }

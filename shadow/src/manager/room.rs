@@ -27,6 +27,15 @@ impl State {
         Err(Refusal::now(error))
     }
 
+    /// Whether one more shadow of a service could be made in one of its places.
+    pub(super) fn has_room_for_another(&self, service: &ServiceName) -> bool {
+        let mut places = self.services.iter().filter(|((known, _), _)| known == service);
+        places.any(|((_, place), settings)| {
+            self.has_room(service, settings.max).is_ok()
+                && self.has_room_here(service, place, settings.max_here).is_ok()
+        })
+    }
+
     /// Refuses one more shadow in a place that has `max`. Those being ended there, or lost, are in the
     /// bound of the service.
     pub(super) fn has_room_here(

@@ -174,7 +174,8 @@ impl Runner {
                 entry.view.moving_to = self.machine.moving_to();
                 entry.since = Instant::now();
                 let outdated = entry.view.outdated;
-                replace::reached(&mut state, &self.settings.service, from, outdated);
+                let step = (self.id, from);
+                replace::reached(&mut state, &self.settings.service, step, outdated);
             }
         }
         let took_ms = whole_ms(started.elapsed());

@@ -97,6 +97,9 @@ pub(super) async fn start(
         let services: BTreeSet<ServiceName> =
             state.services.keys().map(|(service, _)| service.clone()).collect();
         for service in services {
+            if state.entries.values().any(|e| e.view.service == service && e.view.outdated) {
+                replace::begin(&mut state, &service);
+            }
             replace::retire(&mut state, &service);
         }
     }
@@ -241,9 +244,6 @@ fn taken(
             }
             tracing::info!(service = %row.service, instance = %row.id, tier = %row.tier, "taken over");
             let mut state = inner.lock();
-            if found.outdated {
-                state.pools.entry(row.service).or_default().replacing.begin();
-            }
             let runner = inner.enter(&mut state, row.id, settings, machine, Some(found), 0);
             Fate::Goes(Box::new(runner))
         }

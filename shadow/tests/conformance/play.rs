@@ -152,8 +152,9 @@ impl Player {
         let newer = Arc::new(Fragile { inner, fate, version: 1 });
         let left = self.manager.reconfigure(vec![shadows(newer, OnExit::Destroy)]);
         assert!(left.is_empty(), "none of them serves");
-        until("one is ended", || (self.manager.snapshot().len() < 2).then_some(())).await;
         self.manager.apply(&shop(), &[Action::create(Tier::Warm)]);
+        let old = || self.manager.snapshot().iter().filter(|one| one.outdated).count();
+        until("one is ended", || (old() < 2).then_some(())).await;
     }
 
     /// The manager makes no use of it, so it is asked for as the manager would.

@@ -97,6 +97,12 @@ fn of_the_service(scene: &Scene<'_>) -> Vec<Objection> {
             let help = "wait until the alert is over, or give the service more room";
             let text = format!("alert {}: {}", alert.kind.as_str(), alert.text);
             all.push(Objection::hard("shortage", text, help));
+        } else if alert.kind == AlertKind::ReserveShort {
+            // What is demanded is carried: a drill finds less of a reserve than is asked for, which may be
+            // what it is to show.
+            let help = "give the service's places more room";
+            let text = format!("alert {}: {}", alert.kind.as_str(), alert.text);
+            all.push(Objection::soft("reserve", text, help));
         }
     }
     let lost = scene.seen.instances.iter().filter(|i| {

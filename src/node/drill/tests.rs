@@ -88,6 +88,9 @@ fn a_service_in_trouble_is_not_hurt_further() {
     short.alerts = serde_json::from_value(alert).unwrap();
     let both = seen(vec![primary(1), primary(2)]);
     assert_eq!(against(&both, &short, 1, &ask), ["shortage!"]);
+    let alert = json!([{ "kind": "reserve_short", "text": "1 more is wanted" }]);
+    short.alerts = serde_json::from_value(alert).unwrap();
+    assert_eq!(against(&both, &short, 1, &ask), ["reserve?"], "what is demanded is carried");
     let held = Scene { seen: &both, plan: &good, is_held: true };
     assert_eq!(objections(&held, InstanceId(1), &ask)[0].what, "kill_switch");
     let drains = seen(vec![primary(1), primary(2), shadow(3, Tier::Draining)]);

@@ -183,6 +183,7 @@ impl Life {
         of.map(|one| InstanceObservation {
             moving_to: one.moving_to,
             tier_age_ms: one.tier_age_ms,
+            outdated: one.outdated,
             health: health(one),
             ..InstanceObservation::idle(one.id, Role::Shadow, one.tier)
         })
