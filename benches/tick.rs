@@ -80,6 +80,7 @@ fn spec(service: u64) -> ServiceSpec {
         signals: Vec::new(),
         scaling: None,
         migration: foreshadow_control::MigrationSpec::default(),
+        learning: foreshadow_control::LearningSpec::default(),
     }
 }
 

@@ -132,6 +132,7 @@ impl BrainSpec {
             signals: Vec::new(),
             scaling: None,
             migration: foreshadow_control::MigrationSpec::default(),
+            learning: foreshadow_control::LearningSpec::default(),
         }
     }
 }

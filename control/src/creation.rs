@@ -1,6 +1,7 @@
 //! When a new shadow is made, and where.
 
 use crate::announced::Asked;
+use crate::fleet::Member;
 use crate::scene::{Scene, asked_text, count, shadows_text};
 use crate::tiers::{Floor, floor_text, resting_at};
 use crate::{Action, Health, Law, PlannedAction, Reason, Step, Tier};
@@ -53,6 +54,7 @@ pub(crate) fn create(scene: &mut Scene<'_>, floor: Floor, creations: Creations) 
     if missing == 0 {
         replace(scene, &wanted, exist);
     }
+    cover_failures(scene, floor, creations, &wanted);
     0
 }
 
@@ -73,6 +75,39 @@ fn replace(scene: &mut Scene<'_>, wanted: &Wanted, exist: u32) {
     );
     let action = Action::Create { tier: Tier::Shadow, place: chosen.place };
     scene.actions.push(PlannedAction { action, reason: Reason { law: Law::Pool, text } });
+}
+
+/// Where creations fail lately, begins as many more of those that demand asks for that enough of them work with
+/// the probability that the prepare quantile stands for: at most twice as many, within the pool.
+fn cover_failures(scene: &mut Scene<'_>, floor: Floor, creations: Creations, wanted: &Wanted) {
+    let Some((tries, fails)) = scene.places.next().and_then(|spot| {
+        let fails = spot.fails_text()?;
+        let by_demand = wanted.by_upper.max(floor.shadows);
+        let is_made = |m: &&Member<'_>| m.seen.tier == Tier::Cold && m.heading.is_some();
+        let there = scene.shadows().filter(|m| m.heading.is_some() && !is_down(&m.seen.health));
+        let lacking = by_demand.saturating_sub(count(there.filter(|m| !is_made(m))));
+        Some((spot.tries_for(lacking, scene.in_force.sure(Step::Prepare)), fails))
+    }) else {
+        return;
+    };
+    let is_made = |m: &&Member<'_>| m.seen.tier == Tier::Cold && m.heading.is_some();
+    let ordered = |planned: &&PlannedAction| matches!(planned.action, Action::Create { .. });
+    let begun = count(scene.shadows().filter(is_made))
+        .saturating_add(creations.pending)
+        .saturating_add(count(scene.actions.iter().filter(ordered)));
+    let exist = count(scene.shadows())
+        .saturating_add(creations.pending)
+        .saturating_add(count(scene.actions.iter().filter(ordered)));
+    let more = tries.saturating_sub(begun).min(scene.pool.max.saturating_sub(exist));
+    for _ in 0..more {
+        let Ok(chosen) = scene.places.take() else { return };
+        let text = format!(
+            "{begun} are being made, and some may fail: {fails}; {tries} are begun in all{}",
+            if scene.places.are_many() { chosen.why.as_str() } else { "" }
+        );
+        let action = Action::Create { tier: Tier::Shadow, place: chosen.place };
+        scene.actions.push(PlannedAction { action, reason: Reason { law: Law::Prepare, text } });
+    }
 }
 
 fn wanted(scene: &Scene<'_>, floor: Floor, pending: u32) -> Wanted {

@@ -373,6 +373,7 @@ mod tests {
             signals: Vec::new(),
             scaling: None,
             migration: crate::MigrationSpec::default(),
+            learning: crate::LearningSpec::default(),
         }
     }
 

@@ -174,7 +174,7 @@ pub(crate) struct Fleet {
     /// Whether that is what they can do, not only what they have carried so far.
     #[serde(default)]
     typical_known: bool,
-    warm_up: WarmUp,
+    pub(crate) warm_up: WarmUp,
     /// Nobody looked before the next tick: who is gone by then went meanwhile.
     #[serde(default)]
     rested: bool,
@@ -192,7 +192,7 @@ impl Fleet {
         let instances = &observed.instances;
         let mut sighted = Sighted::default();
         let rested = std::mem::take(&mut self.rested);
-        let warm_up_ms = self.warm_up_ms(spec);
+        let mut warmed = Vec::new();
         self.known.retain(|id, known| {
             let remains = instances.iter().any(|i| i.instance == *id);
             if !remains {
@@ -227,13 +227,13 @@ impl Fleet {
                 let took_ms = known.warming.observe(&seen.meters, age_ms, spec.warm_up_ms);
                 // One that served before says nothing of those that are cold.
                 let fresh = took_ms.filter(|_| known.served_ms == 0);
-                fresh.into_iter().for_each(|took_ms| self.warm_up.learn(took_ms));
+                warmed.extend(fresh.map(|took_ms| (took_ms, &seen.place)));
             } else {
                 known.warming = Warming::default();
                 known.served_ms = known.served_ms.saturating_add(known.stint_ms);
                 known.stint_ms = 0;
             }
-            let warm = known.ramp(seen, warm_up_ms, now_ms) >= 1.0;
+            let warm = known.ramp(seen, self.warm_up.of(seen, spec.warm_up_ms), now_ms) >= 1.0;
             if may_take_requests(seen) && warm {
                 let is_made = seen.role == Role::Shadow || seen.joined_ms.is_some();
                 if let Some(peers_rps) = peers_rps.filter(|_| is_made) {
@@ -244,6 +244,9 @@ impl Fleet {
             } else {
                 known.capacity.interrupt();
             }
+        }
+        for (took_ms, place) in warmed {
+            self.warm_up.learn(took_ms, Some(place).filter(|_| spec.tells_places_apart()));
         }
         sighted
     }
@@ -262,11 +265,6 @@ impl Fleet {
         members.iter().filter_map(|m| m.view(self.typical_rps.is_some())).collect()
     }
 
-    /// From an instance's first request to its usual speed.
-    pub(crate) fn warm_up_ms(&self, spec: &ServiceSpec) -> u64 {
-        self.warm_up.ms(spec.warm_up_ms)
-    }
-
     /// How every instance stands, in the order observed.
     pub(crate) fn members<'a>(
         &mut self,
@@ -275,11 +273,11 @@ impl Fleet {
         now_ms: u64,
     ) -> Vec<Member<'a>> {
         let target = target_utilisation(spec);
-        let warm_up_ms = self.warm_up_ms(spec);
+        let warm_up_ms = |seen| self.warm_up.of(seen, spec.warm_up_ms);
         let mut members: Vec<Member<'a>> = instances
             .iter()
             .filter_map(|seen| {
-                Some(self.known.get(&seen.instance)?.member(spec, seen, warm_up_ms, now_ms))
+                Some(self.known.get(&seen.instance)?.member(spec, seen, warm_up_ms(seen), now_ms))
             })
             .collect();
         for member in &mut members {

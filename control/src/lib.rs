@@ -69,6 +69,7 @@ mod fleet;
 mod ids;
 mod latency;
 mod lead_time;
+mod learning;
 mod long_range;
 mod loss;
 mod memory;
@@ -115,6 +116,10 @@ pub use fitness::{
     Mirroring, TrafficCounts, Workload,
 };
 pub use ids::{InstanceId, Mode, PlaceName, Role, ServiceName, Tier};
+pub use learning::{
+    ArmView, LearningSpec, LearningView, OutcomeView, Pace, PlaceShifts, PlaceView, RungView,
+    Shift, ShiftOutcome, most_failures,
+};
 pub use long_range::Told;
 pub use memory::{Memory, RecallError, Recalled};
 pub use metrics::{

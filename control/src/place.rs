@@ -1,14 +1,16 @@
 //! Where a new shadow is made: the places of a service, ranked, with what speaks against each.
 //!
 //! First come places that have not refused lately and have room to spare, then the zones of the primaries
-//! that need it, those that lost some first; then what costs less, what is nearer, what is faster. A
-//! place that is full or asks not to be asked is passed over, which is said with the choice.
+//! that need it, those that lost some first; then what does not fail every third time, what costs less, what
+//! is nearer, what is faster, tries that fail counted in. A place that is full or asks not to be asked is
+//! passed over, which is said with the choice.
 
 use std::cmp::Ordering;
 
 use crate::alerts::Refusal;
 use crate::fleet::Member;
 use crate::lead_time::LeadTimes;
+use crate::learning::{Learning, Outcomes};
 use crate::providers::Providers;
 use crate::scene::{count, shadows_text};
 use crate::{PlaceName, PlaceSpec, Role, Tier};
@@ -29,6 +31,8 @@ pub(crate) struct Spot<'a> {
     /// For how long nothing may be asked of it, and what it said.
     blocked_ms: u64,
     refusal: Option<Refusal<'a>>,
+    /// What became of creations here, where a failure is remembered.
+    outcomes: Option<&'a Outcomes>,
 }
 
 /// All places of a service in this tick, in the order of its spec.
@@ -49,7 +53,7 @@ impl<'a> Places<'a> {
     pub(crate) fn of(
         specs: &[PlaceSpec],
         members: &[Member<'_>],
-        providers: &'a Providers,
+        (providers, learning): (&'a Providers, &'a Learning),
         now_ms: u64,
     ) -> Self {
         let only = [PlaceSpec::new(PlaceName::default())];
@@ -69,6 +73,7 @@ impl<'a> Places<'a> {
                 shunned: view.is_some_and(|view| view.is_shunned(now_ms)),
                 blocked_ms: view.map_or(0, |view| view.blocked_ms(now_ms)),
                 refusal: view.and_then(|view| view.refusal(now_ms)),
+                outcomes: learning.of(&spec.name).filter(|outcomes| outcomes.made.tells()),
                 spec: spec.clone(),
             }
         };
@@ -116,12 +121,17 @@ impl<'a> Places<'a> {
         self.get(name).is_some_and(|spot| spot.blocked_ms == 0)
     }
 
-    /// How long steps take where the next shadow would be made, or where it would be if there were room.
-    pub(crate) fn next_leads(&self) -> &'a LeadTimes {
-        static NONE: LeadTimes = LeadTimes::NONE;
+    /// Where the next shadow would be made, or where it would be if there were room.
+    pub(crate) fn next(&self) -> Option<&Spot<'a>> {
         let ranked = self.ranked();
         let able = ranked.iter().find(|spot| spot.objection().is_none());
-        able.or(ranked.first()).map_or(&NONE, |spot| spot.leads)
+        able.or(ranked.first()).copied()
+    }
+
+    /// How long steps take there.
+    pub(crate) fn next_leads(&self) -> &'a LeadTimes {
+        static NONE: LeadTimes = LeadTimes::NONE;
+        self.next().map_or(&NONE, |spot| spot.leads)
     }
 
     /// Takes room for one more shadow in the best place that has some.
@@ -153,6 +163,8 @@ impl<'a> Places<'a> {
             if !passed.is_empty() {
                 why += &format!(" in place of another: {}", passed.join("; "));
             }
+        } else if let Some(fails) = spot.fails_text() {
+            why = format!("; {fails}");
         }
         spot.exist = spot.exist.saturating_add(1);
         spot.short = spot.short.saturating_sub(1);
@@ -179,12 +191,24 @@ impl<'a> Places<'a> {
     /// Places that would come before one if nothing had failed there lately.
     fn gone_round(&self, chosen: &PlaceName) -> Vec<String> {
         let calm = |spot: &Spot<'a>| Spot { shunned: false, ..spot.clone() };
-        let Some(chosen) = self.get(chosen).map(calm) else { return Vec::new() };
-        let better = |spot: &&Spot<'a>| {
-            spot.shunned && spot.objection().is_none() && calm(spot).order(&chosen).is_lt()
+        let steady = |spot: &Spot<'a>| Spot { outcomes: None, ..calm(spot) };
+        let Some(chosen) = self.get(chosen) else { return Vec::new() };
+        let said = |spot: &Spot<'a>| {
+            if spot.objection().is_some() {
+                None
+            } else if spot.shunned && calm(spot).order(&calm(chosen)).is_lt() {
+                Some(format!("{} failed lately", spot.spec.name))
+            } else if spot.outcomes.is_some() && steady(spot).order(&steady(chosen)).is_lt() {
+                Some(format!("{}: {}", spot.spec.name, spot.fails_text()?))
+            } else {
+                None
+            }
         };
-        let said = |spot: &Spot<'a>| format!("{} failed lately", spot.spec.name);
-        self.spots.iter().filter(better).map(said).collect()
+        self.spots
+            .iter()
+            .filter(|spot| spot.spec.name != chosen.spec.name)
+            .filter_map(said)
+            .collect()
     }
 
     /// Why nothing more can be made in any of them.
@@ -215,15 +239,40 @@ impl<'a> Places<'a> {
 impl Spot<'_> {
     fn order(&self, other: &Self) -> Ordering {
         let beyond_spare = |spot: &Self| spot.spec.spare.is_some_and(|spare| spot.exist >= spare);
-        let lead_ms = |spot: &Self| spot.leads.ms(Tier::Cold, Tier::Serving);
+        let lead_ms =
+            |spot: &Self| spot.leads.ms(Tier::Cold, Tier::Serving).saturating_add(spot.again_ms());
+        let often_fails = |spot: &Self| spot.outcomes.is_some_and(Outcomes::often_fails);
         let plain = |spot: &Self| {
-            (spot.shunned, beyond_spare(spot), std::cmp::Reverse(spot.short), !spot.near)
+            let short = std::cmp::Reverse(spot.short);
+            (spot.shunned, beyond_spare(spot), short, !spot.near, often_fails(spot))
         };
         plain(self)
             .cmp(&plain(other))
             .then_with(|| self.spec.cost_per_hour.total_cmp(&other.spec.cost_per_hour))
             .then_with(|| self.spec.latency_ms.total_cmp(&other.spec.latency_ms))
             .then_with(|| lead_ms(self).cmp(&lead_ms(other)))
+    }
+
+    /// Time that creations which fail are expected to take before one works; 0 where no failure is remembered.
+    pub(crate) fn again_ms(&self) -> u64 {
+        let tries = self.outcomes.map_or(1.0, |outcomes| outcomes.made.expected());
+        ((tries - 1.0) * self.leads.ms(Tier::Cold, Tier::Shadow) as f64) as u64
+    }
+
+    /// Creations to begin so that `wanted` of them work with probability `sure`.
+    pub(crate) fn tries_for(&self, wanted: u32, sure: f64) -> u32 {
+        self.outcomes.map_or(wanted, |outcomes| outcomes.made.to_get(wanted, sure))
+    }
+
+    /// "of 12 creations 5 failed lately, 1.6 tries are reckoned with".
+    pub(crate) fn fails_text(&self) -> Option<String> {
+        let made = self.outcomes?.made;
+        let (count, failed) = (made.count(), made.failures());
+        let tries = made.expected();
+        Some(format!(
+            "of {count:.1} creations {failed:.1} failed lately (older ones count less), so {tries:.1} \
+             tries are reckoned with"
+        ))
     }
 
     /// What keeps a shadow from being made here now.
@@ -259,6 +308,7 @@ impl Spot<'_> {
         if self.shunned {
             says.push("though it failed lately".to_owned());
         }
+        says.extend(self.fails_text());
         if !says.is_empty() {
             text += &format!(" ({})", says.join(", "));
         }

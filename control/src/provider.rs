@@ -154,7 +154,7 @@ impl ProviderView {
 
     /// When an order for a step given now is taken for lost.
     pub(crate) fn expiry_ms(&self, from: Tier, to: Tier, now_ms: u64) -> u64 {
-        now_ms + LOST_AFTER_LEADS * self.leads.ms(from, to) + LOST_AFTER_LEAST_MS
+        now_ms + LOST_AFTER_LEADS * self.leads.done_ms(from, to) + LOST_AFTER_LEAST_MS
     }
 
     /// Whether a creation is under way and not visible yet.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::lead_time::LeadTimes;
+use crate::learning::CutShort;
 use crate::provider::ProviderView;
 use crate::{Fact, InstanceId, InstanceObservation, PlaceName, PlaceSpec, Role, Tier};
 
@@ -67,6 +68,16 @@ impl Providers {
             }
         };
         self.view_mut(&place).learn(fact, now_ms, is_there)
+    }
+
+    /// A step in a place failed after a while.
+    pub(crate) fn learn_failed(&mut self, cut: &CutShort) {
+        self.view_mut(&cut.place).leads.learn_failed(cut.from, cut.to, cut.after_ms);
+    }
+
+    /// Forgets how long steps were under way that failed.
+    pub(crate) fn forget_failed(&mut self) {
+        self.all_mut().for_each(|view| view.leads.forget_failed());
     }
 
     /// The first place where a creation is under way.

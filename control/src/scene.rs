@@ -7,13 +7,16 @@ use crate::feedback::InForce;
 use crate::fleet::Member;
 use crate::lead_time::LeadTimes;
 use crate::migration::Shift;
-use crate::place::Places;
+use crate::place::{Places, Spot};
 use crate::providers::Providers;
 use crate::risk::AtRisk;
 use crate::rules::Claims;
 use crate::sizing::Shortage;
 use crate::supply::Supply;
-use crate::{Action, InstanceId, Law, PlannedAction, PoolSpec, Reason, ServiceSpec, Step, Tier};
+use crate::warm_up::WarmUp;
+use crate::{
+    Action, InstanceId, Law, PlaceName, PlannedAction, PoolSpec, Reason, ServiceSpec, Step, Tier,
+};
 
 /// What is forecast is mean demand over this at least.
 const LEAST_MEAN_MS: u64 = 1_000;
@@ -28,8 +31,10 @@ pub(crate) struct Scene<'a> {
     /// Shadows that are wanted and that no place makes.
     pub(crate) shortage: Option<Shortage>,
     pub(crate) now_ms: u64,
-    /// From an instance's first request to its usual speed.
+    /// From an instance's first request to its usual speed, by what was seen of all.
     pub(crate) warm_up_ms: u64,
+    /// The same by place.
+    pub(crate) warm_ups: &'a WarmUp,
     pub(crate) outlook: &'a Outlook,
     /// Which quantile of demand starts which step.
     pub(crate) in_force: InForce,
@@ -60,56 +65,70 @@ impl Scene<'_> {
         self.spec.tick_ms.min(LONGEST_STEP_MS)
     }
 
-    /// How long steps take where the next shadow to leave `tier` stands; where there is none, where one
-    /// would be made.
-    fn leads_from(&self, tier: Tier) -> &LeadTimes {
+    /// Where the next shadow to leave `tier` stands; none where one would be made first.
+    fn place_from(&self, tier: Tier) -> Option<&PlaceName> {
         if !self.places.are_many() {
-            return self.places.next_leads();
+            return None;
         }
         let standing = self.shadows().filter(|m| m.seen.tier == tier && !m.is_lost());
         let next = standing
             .min_by_key(|m| (self.distance(m), std::cmp::Reverse(m.seen.tier_age_ms), m.id()));
-        next.map_or_else(|| self.places.next_leads(), |m| self.providers.leads(&m.seen.place))
+        next.map(|m| &m.seen.place)
     }
 
-    fn commit_lead(&self, leads: &LeadTimes, from: Tier) -> u64 {
-        let step_ms = leads.ms(from, Tier::Serving).saturating_add(self.tick_ms());
-        step_ms.saturating_add(self.warm_up_ms)
+    /// How long steps take in a place, or where the next shadow would be made.
+    fn leads_at(&self, place: Option<&PlaceName>) -> &LeadTimes {
+        place.map_or_else(|| self.places.next_leads(), |place| self.providers.leads(place))
+    }
+
+    fn warm_up_at(&self, place: Option<&PlaceName>) -> u64 {
+        let place = place.or_else(|| self.places.next().map(|spot| &spot.spec.name));
+        place.map_or(self.warm_up_ms, |place| self.warm_ups.ms_in(place, self.spec.warm_up_ms))
+    }
+
+    fn commit_lead(&self, place: Option<&PlaceName>, from: Tier) -> u64 {
+        let step_ms = self.leads_at(place).ms(from, Tier::Serving).saturating_add(self.tick_ms());
+        step_ms.saturating_add(self.warm_up_at(place))
     }
 
     /// From the order to serve to full capacity, for the next shadow that stands at `from`.
     pub(crate) fn commit_lead_ms(&self, from: Tier) -> u64 {
-        self.commit_lead(self.leads_from(from), from)
+        self.commit_lead(self.place_from(from), from)
     }
 
     /// The same for one of them.
     pub(crate) fn commit_lead_ms_of(&self, id: InstanceId, from: Tier) -> u64 {
         let place = self.shadows().find(|m| m.id() == id).map(|m| &m.seen.place);
-        let leads =
-            place.map_or_else(|| self.leads_from(from), |place| self.providers.leads(place));
-        self.commit_lead(leads, from)
+        self.commit_lead(place.or_else(|| self.place_from(from)), from)
     }
 
     /// From the order to warm up to full capacity: the order to serve comes after it.
     pub(crate) fn warm_lead_ms(&self) -> u64 {
-        self.warm_lead(self.leads_from(Tier::Shadow))
+        self.warm_lead(self.place_from(Tier::Shadow))
     }
 
-    fn warm_lead(&self, leads: &LeadTimes) -> u64 {
+    fn warm_lead(&self, place: Option<&PlaceName>) -> u64 {
+        let leads = self.leads_at(place);
         let step_ms = leads.ms(Tier::Shadow, Tier::Warm).saturating_add(self.tick_ms());
-        self.commit_lead(leads, Tier::Warm).saturating_add(step_ms)
+        self.commit_lead(place, Tier::Warm).saturating_add(step_ms)
     }
 
-    /// From the order to create to full capacity, where the next shadow would be made.
+    /// From the order to create to full capacity, where the next shadow would be made; creations that are
+    /// expected to fail before are counted in.
     pub(crate) fn prepare_lead_ms(&self) -> u64 {
         let leads = self.places.next_leads();
         let step_ms = leads.ms(Tier::Cold, Tier::Shadow).saturating_add(self.tick_ms());
-        self.warm_lead(leads).saturating_add(step_ms)
+        self.warm_lead(None).saturating_add(step_ms).saturating_add(self.again_ms())
+    }
+
+    fn again_ms(&self) -> u64 {
+        self.places.next().map_or(0, Spot::again_ms)
     }
 
     /// What a new shadow takes to full capacity, without the ticks in which orders are seen.
     pub(crate) fn start_up_ms(&self) -> u64 {
-        self.places.next_leads().ms(Tier::Cold, Tier::Serving).saturating_add(self.warm_up_ms)
+        let step_ms = self.places.next_leads().ms(Tier::Cold, Tier::Serving);
+        step_ms.saturating_add(self.warm_up_at(None)).saturating_add(self.again_ms())
     }
 
     /// Demand that orders a shadow at `from` to serve.

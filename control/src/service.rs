@@ -15,6 +15,7 @@ use crate::clock::Clock;
 use crate::demand::{Demand, DemandForecast, Outlook};
 use crate::feedback::{Feedback, InForce};
 use crate::fleet::{Fleet, Member};
+use crate::learning::Learning;
 use crate::loss::Losses;
 use crate::migration::{Facts, Migration};
 use crate::place::Places;
@@ -83,6 +84,8 @@ pub(crate) struct Service {
     /// remembered.
     #[serde(skip)]
     last_supply: Option<Supply>,
+    #[serde(default, skip_serializing_if = "Learning::is_empty")]
+    learning: Learning,
 }
 
 impl Service {
@@ -111,6 +114,7 @@ impl Service {
             sizing: Sizing::default(),
             last_supply: None,
             migration: Migration::default(),
+            learning: Learning::default(),
         }
     }
 
@@ -142,6 +146,10 @@ impl Service {
         if spec.scaling.is_none() {
             self.alerts.forget(AlertKind::ScalingFailing);
         }
+        if !spec.learning.outcomes {
+            self.provider.forget_failed();
+        }
+        self.learning.configure(&spec.learning);
         self.spec = spec;
     }
 
@@ -166,6 +174,7 @@ impl Service {
             signals: self.demand.signals(),
             rules: self.rules.scores(),
             risk: self.risk.score(),
+            learning: self.learning.view(&self.spec, &self.provider, &self.fleet.warm_up),
             ..self.feedback.view(&self.spec)
         }
     }
@@ -209,6 +218,7 @@ impl Service {
 
         let sighted = self.fleet.observe(&self.spec, seen, now_ms, interval_ms);
         let adopted = self.learn_facts(seen, &sighted, now_ms);
+        self.learn_outcomes(seen, now_ms, interval_ms);
         self.risk.observe(seen, now_ms, interval_ms, self.spec.objective.error_rate);
         self.losses.observe(&sighted.lost_serving, seen, now_ms);
         self.removed = crate::loss::removed_text(&sighted.removed_serving);
@@ -250,10 +260,16 @@ impl Service {
             least: size.least,
             shortage: self.sizing.shortage(now_ms),
             now_ms,
-            warm_up_ms: self.fleet.warm_up_ms(&self.spec),
+            warm_up_ms: self.fleet.warm_up.ms(self.spec.warm_up_ms),
+            warm_ups: &self.fleet.warm_up,
             outlook,
             in_force,
-            places: Places::of(&self.spec.places, &members, &self.provider, now_ms),
+            places: Places::of(
+                &self.spec.places,
+                &members,
+                (&self.provider, &self.learning),
+                now_ms,
+            ),
             providers: &self.provider,
             supply,
             members,

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{MigrationSpec, PlaceName, RuleSpec, ScalingSpec, ServiceName};
+use crate::{LearningSpec, MigrationSpec, PlaceName, RuleSpec, ScalingSpec, ServiceName};
 
 /// One service as the controller knows it; made from the checked configuration.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -55,6 +55,16 @@ pub struct ServiceSpec {
     /// How its instances are moved elsewhere.
     #[serde(default, skip_serializing_if = "MigrationSpec::is_default")]
     pub migration: MigrationSpec,
+    /// What is learned from outcomes.
+    #[serde(default, skip_serializing_if = "LearningSpec::is_off")]
+    pub learning: LearningSpec,
+}
+
+impl ServiceSpec {
+    /// Whether what is learned is learned for each place.
+    pub(crate) fn tells_places_apart(&self) -> bool {
+        self.learning.outcomes && !self.places.is_empty()
+    }
 }
 
 /// Time between two ticks of a node that serves.

@@ -1,10 +1,10 @@
 //! How long an instance needs from its first request to its usual speed, learned from those seen.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
-use crate::Meters;
+use crate::{InstanceObservation, Meters, PlaceName, PlaceSpec, Role};
 
 /// Parts per assumed warm-up time, and assumed warm-up times watched: what is looked at at most.
 const PARTS_PER_PRIOR: u64 = 4;
@@ -16,6 +16,8 @@ const LEAST_ANSWERS: u64 = 10;
 /// A part is warm when its mean latency is within this of the usual.
 const WARM: f64 = 1.2;
 const SAMPLES: usize = 8;
+/// What the service as a whole says of a place weighs as much as so many instances seen there.
+const POOLED: u64 = 2;
 
 /// Latency of one instance since it began to serve, part by part.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -67,19 +69,57 @@ fn warm_part(parts: &[(u64, f64)]) -> Option<usize> {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct WarmUp {
     took_ms: VecDeque<u64>,
+    /// The same by place, where places are told apart.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    places: BTreeMap<PlaceName, VecDeque<u64>>,
+}
+
+fn push(samples: &mut VecDeque<u64>, took_ms: u64) {
+    if samples.len() == SAMPLES {
+        samples.pop_front();
+    }
+    samples.push_back(took_ms);
 }
 
 impl WarmUp {
-    pub(crate) fn learn(&mut self, took_ms: u64) {
-        if self.took_ms.len() == SAMPLES {
-            self.took_ms.pop_front();
+    /// Takes one sample, of a place where places are told apart.
+    pub(crate) fn learn(&mut self, took_ms: u64, place: Option<&PlaceName>) {
+        push(&mut self.took_ms, took_ms);
+        if let Some(place) = place {
+            push(self.places.entry(place.clone()).or_default(), took_ms);
         }
-        self.took_ms.push_back(took_ms);
     }
 
     /// The longest of the last few; `prior_ms` until one was seen.
     pub(crate) fn ms(&self, prior_ms: u64) -> u64 {
         self.took_ms.iter().copied().max().unwrap_or(prior_ms)
+    }
+
+    /// That of a place: between the longest of the last few there and that of the service, the nearer to its
+    /// own the more were seen there (partial pooling: Efron and Morris 1975, "Data analysis using Stein's
+    /// estimator and its generalizations").
+    pub(crate) fn ms_in(&self, place: &PlaceName, prior_ms: u64) -> u64 {
+        let of_all_ms = self.ms(prior_ms);
+        let here = self.places.get(place);
+        let Some((here, own_ms)) = here.and_then(|here| Some((here, *here.iter().max()?))) else {
+            return of_all_ms;
+        };
+        let seen = here.len() as u64;
+        let sum = own_ms.saturating_mul(seen).saturating_add(of_all_ms.saturating_mul(POOLED));
+        sum / (seen + POOLED)
+    }
+
+    /// That of an instance: what is known of primaries is what is known of all.
+    pub(crate) fn of(&self, seen: &InstanceObservation, prior_ms: u64) -> u64 {
+        match seen.role {
+            Role::Primary => self.ms(prior_ms),
+            Role::Shadow => self.ms_in(&seen.place, prior_ms),
+        }
+    }
+
+    /// Forgets places that are not configured, and all of them where places are not told apart.
+    pub(crate) fn retain(&mut self, places: &[PlaceSpec], apart: bool) {
+        self.places.retain(|name, _| apart && places.iter().any(|place| place.name == *name));
     }
 }
 
@@ -116,12 +156,32 @@ mod tests {
     fn the_longest_lately_counts() {
         let mut warm_up = WarmUp::default();
         assert_eq!(warm_up.ms(1_000), 1_000);
-        warm_up.learn(300);
-        warm_up.learn(200);
+        warm_up.learn(300, None);
+        warm_up.learn(200, None);
         assert_eq!(warm_up.ms(1_000), 300);
         for _ in 0..SAMPLES {
-            warm_up.learn(100);
+            warm_up.learn(100, None);
         }
         assert_eq!(warm_up.ms(1_000), 100);
+    }
+
+    #[test]
+    fn a_place_has_its_own_as_far_as_it_was_seen_and_that_of_all_until_then() {
+        let (near, far) = (PlaceName::from("near"), PlaceName::from("far"));
+        let mut warm_up = WarmUp::default();
+        warm_up.learn(9_000, Some(&far));
+        assert_eq!(warm_up.ms_in(&near, 1_000), 9_000, "never seen");
+        warm_up.learn(300, Some(&near));
+        assert_eq!(warm_up.ms_in(&near, 1_000), (300 + 2 * 9_000) / 3);
+        for _ in 0..SAMPLES {
+            warm_up.learn(300, Some(&near));
+        }
+        assert_eq!(warm_up.ms(1_000), 300, "the service has forgotten the one far away");
+        assert_eq!(warm_up.ms_in(&near, 1_000), 300);
+        assert_eq!(warm_up.ms_in(&far, 1_000), (9_000 + 2 * 300) / 3, "its place has not");
+        warm_up.retain(&[PlaceSpec::new(near.clone())], true);
+        assert_eq!(warm_up.ms_in(&far, 1_000), 300);
+        warm_up.retain(&[PlaceSpec::new(near)], false);
+        assert!(warm_up.places.is_empty());
     }
 }

@@ -10,6 +10,7 @@ mod feedback;
 mod fitness;
 mod guard;
 mod history;
+mod learning;
 mod metrics;
 mod migrations;
 mod operate;

@@ -8,6 +8,7 @@ mod alerts;
 mod docker;
 mod events;
 mod kubernetes;
+mod learning;
 mod listener;
 mod metrics;
 mod migration;

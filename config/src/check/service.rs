@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use foreshadow_control::{Capacity, Mode, Objective, QuantileSpec, WeightSpec};
 
+use super::learning::learning;
 use super::metrics::metrics;
 use super::migration::migration;
 use super::range::{self, DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS};
@@ -65,6 +66,7 @@ pub(super) fn service(raw: RawService, listens: &[SocketAddr], r: &mut Reader<'_
         cost,
         forecast: forecast(raw.forecast.value().unwrap_or_default(), (capacity, cost), &signals, r),
         feedback: raw.feedback.value().is_none_or(|feedback| feedback.0),
+        learning: learning(raw.learning, r),
         rules: Vec::new(),
         signals,
         metrics,

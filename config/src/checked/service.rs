@@ -13,8 +13,8 @@ use serde::{Serialize, Serializer};
 
 use super::ahead;
 use super::{
-    CalendarFile, Cost, EventRule, Metrics, Migration, Occurrence, RecurringEvent, Scaling,
-    Shadows, Signal,
+    CalendarFile, Cost, EventRule, Learning, Metrics, Migration, Occurrence, RecurringEvent,
+    Scaling, Shadows, Signal,
 };
 use crate::units;
 
@@ -55,6 +55,8 @@ pub struct Service {
     pub forecast: Forecast,
     /// Whether thresholds move with what became of earlier decisions.
     pub feedback: bool,
+    /// What is learned from outcomes.
+    pub learning: Learning,
     /// Predictive rules, ordered by name; names are unique.
     #[serde(serialize_with = "units::control::rules", skip_serializing_if = "Vec::is_empty")]
     pub rules: Vec<RuleSpec>,
@@ -113,6 +115,7 @@ impl Service {
             signals: self.forecast.signals.clone(),
             scaling: self.scaling.as_ref().map(Scaling::spec),
             migration: self.migration.as_ref().map_or_else(Default::default, Migration::spec),
+            learning: self.learning.spec(),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Names: values that are one of a few.
 
-use foreshadow_control::Mode;
+use foreshadow_control::{Mode, Pace};
 
 use super::Read;
 use crate::reader::{Problem, Reader};
@@ -68,6 +68,12 @@ impl Choice for Mode {
     const NAME: &'static str = "Mode";
     const NAMES: &'static [(&'static str, Self)] =
         &[("observe", Self::Observe), ("advise", Self::Advise), ("act", Self::Act)];
+}
+
+impl Choice for Pace {
+    const NAME: &'static str = "Pace";
+    const NAMES: &'static [(&'static str, Self)] =
+        &[("careful", Self::Careful), ("normal", Self::Normal), ("brisk", Self::Brisk)];
 }
 
 impl Choice for LogLevel {

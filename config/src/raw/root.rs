@@ -1,6 +1,6 @@
 //! The top of the file, and the tables that stand alone.
 
-use foreshadow_control::Mode;
+use foreshadow_control::{Mode, Pace};
 
 use super::read::table;
 use super::{
@@ -11,6 +11,8 @@ use crate::{LogFormat, LogLevel, Role};
 
 /// How a mode is written.
 pub(crate) type ModeName = OneOf<Mode>;
+/// How a pace is.
+pub(crate) type PaceName = OneOf<Pace>;
 
 table! {
     /// Configuration of Foreshadow. In every value, ${NAME} and ${NAME:-default} stand for

@@ -3,8 +3,8 @@
 use super::read::table;
 use super::{
     Amount, BackendAddress, CapacityChoice, CheckKind, Count, Either, Factor, FilePath, HostHeader,
-    List, Map, ModeName, OneOf, Rate, RawMetrics, RawMigration, RawScaling, RawShadows, RawSignal,
-    RuleText, Share, Slew, Status, Switch, Text, Time, UrlTarget,
+    List, Map, ModeName, OneOf, Rate, RawLearning, RawMetrics, RawMigration, RawScaling,
+    RawShadows, RawSignal, RuleText, Share, Slew, Status, Switch, Text, Time, UrlTarget,
 };
 use crate::RetryOn;
 
@@ -44,6 +44,8 @@ table! {
         /// Whether the quantiles that start steps move with what became of earlier steps, see
         /// docs/feedback.md. Default: on.
         feedback: Switch,
+        /// What is learned from outcomes by place: failures, lead times, warm-up, and how migrations shift.
+        learning: RawLearning,
         /// Predictive rules by name, at most 64: when something measured or predicted passes a value,
         /// shadows are brought in, kept ready or held. Their language is in docs/rules.md.
         rules: Map<RuleText>,

@@ -2,6 +2,7 @@
 
 mod docker;
 mod kubernetes;
+mod learning;
 mod scaling;
 mod ten;
 mod vm;

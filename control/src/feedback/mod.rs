@@ -75,6 +75,11 @@ impl InForce {
         self.sigmas[step.index()]
     }
 
+    /// The level of a step, 0 to 1.
+    pub(crate) fn sure(&self, step: Step) -> f64 {
+        Thresholds::from(*self).of(step)
+    }
+
     /// "0.9 quantile", with the reason where it is not what it started at.
     pub(crate) fn text(&self, step: Step) -> String {
         let level = Thresholds::from(*self).of(step);

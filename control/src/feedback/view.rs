@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Step;
+use crate::LearningView;
 
 /// How decisions about one service turned out, and what follows from that.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -26,6 +27,9 @@ pub struct FeedbackView {
     pub rules: Vec<AlarmScore>,
     /// Alarms that an instance will fail.
     pub risk: AlarmScore,
+    /// What was learned from outcomes, by place.
+    #[serde(default)]
+    pub learning: LearningView,
 }
 
 /// One threshold: the quantile of demand that starts a step.

@@ -41,6 +41,21 @@ impl Service {
         adopted
     }
 
+    /// Takes what became of creations and steps, by place, where that is learned.
+    pub(super) fn learn_outcomes(
+        &mut self,
+        seen: &ServiceObservation,
+        now_ms: u64,
+        elapsed_ms: u64,
+    ) {
+        let outcomes = self.spec.learning.outcomes;
+        self.fleet.warm_up.retain(&self.spec.places, outcomes);
+        if outcomes {
+            let cut = self.learning.observe(seen, &self.spec.places, now_ms, elapsed_ms);
+            cut.iter().for_each(|cut| self.provider.learn_failed(cut));
+        }
+    }
+
     /// Remembers the orders that are being carried out, so that none is given twice.
     pub(super) fn remember(&mut self, seen: &ServiceObservation, actions: &[PlannedAction]) {
         let now_ms = self.clock.now_ms();

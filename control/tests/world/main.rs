@@ -13,6 +13,7 @@ mod hostile;
 mod instance;
 mod invariants;
 mod learned;
+mod learning;
 mod long_range;
 mod migration;
 mod modes;

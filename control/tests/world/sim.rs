@@ -45,6 +45,7 @@ pub(crate) fn spec() -> ServiceSpec {
         signals: Vec::new(),
         scaling: None,
         migration: foreshadow_control::MigrationSpec::default(),
+        learning: foreshadow_control::LearningSpec::default(),
     }
 }
 
@@ -338,19 +339,21 @@ impl World {
     }
 
     fn advance_steps(&mut self) {
-        for (id, instance) in &mut self.instances {
+        for id in self.instances.keys().copied().collect::<Vec<_>>() {
+            let Some(instance) = self.instances.get(&id) else { continue };
+            let from = instance.tier;
             let Some((tier, done_ms, begun_ms)) = instance.moving else { continue };
-            if done_ms <= self.at_ms {
-                let from = instance.tier;
+            if done_ms > self.at_ms {
+                continue;
+            }
+            let spoiled = self.spoils(id, from, tier);
+            let Some(instance) = self.instances.get_mut(&id) else { continue };
+            instance.moving = None;
+            if !spoiled {
                 instance.tier = tier;
-                instance.moving = None;
                 instance.reached_ms = self.at_ms;
-                self.facts.push(Fact::TierReached {
-                    instance: *id,
-                    from,
-                    tier,
-                    took_ms: done_ms - begun_ms,
-                });
+                let took_ms = done_ms - begun_ms;
+                self.facts.push(Fact::TierReached { instance: id, from, tier, took_ms });
             }
         }
     }

@@ -21,7 +21,7 @@ use prometheus_client::encoding::{DescriptorEncoder, text};
 use prometheus_client::registry::Registry;
 
 use super::error::ApiError;
-use super::{feedback, fitness, reservations};
+use super::{feedback, fitness, learning, reservations};
 use crate::node::Shared;
 pub(super) use out::{encode, family};
 use text_form::Form;
@@ -65,6 +65,7 @@ impl Collector for Scrape {
         fitness::encode_all(&mut out, &self.0, &view)?;
         feedback::metrics(&mut out, &view)?;
         reservations::encode_all(&mut out, &self.0)?;
+        learning::metrics(&mut out, &view)?;
         instances::instances(&mut out, &totals)?;
         instances::gauges(&mut out, &view)?;
         reported::not_believed(&mut out, self.0.metrics.not_believed())?;

@@ -11,6 +11,8 @@ pub(crate) struct Site {
     pub(crate) create_ms: Option<u64>,
     /// Every creation fails and asks for this back-off.
     pub(crate) fails: Option<u64>,
+    /// This part of the creations fails when it should be done, 0 to 1, and asks for a back-off of 500 ms.
+    pub(crate) flaky: f64,
 }
 
 impl World {
@@ -33,6 +35,18 @@ impl World {
                 self.refuse(Some(id), tier, retry_in_ms, place);
             }
         }
+    }
+
+    /// Whether a creation that would be done now fails; it leaves the shadow cold.
+    pub(super) fn spoils(&mut self, id: InstanceId, from: Tier, to: Tier) -> bool {
+        let place = self.instances.get(&id).map(|i| i.place.clone()).unwrap_or_default();
+        let flaky = self.sites.get(&place).map_or(0.0, |site| site.flaky);
+        // Draws nothing where creations never fail.
+        let spoiled = from == Tier::Cold && flaky > 0.0 && self.random.unit() < flaky;
+        if spoiled {
+            self.refuse(Some(id), to, 500, &place);
+        }
+        spoiled
     }
 
     fn refuse(

@@ -135,6 +135,7 @@ impl Nature {
             sizing: SizingSpec::default(),
             scaling: None,
             migration: foreshadow_control::MigrationSpec::default(),
+            learning: foreshadow_control::LearningSpec::default(),
         }
     }
 }
