@@ -201,6 +201,9 @@ impl Service {
         plan.demand_rps = (outlook.now_rps * 1_000.0).round() / 1_000.0;
         plan.forecast = outlook.horizons;
         plan.thresholds = Some(in_force.into());
+        if let Some((place, outcome)) = self.migration.take_outcome() {
+            self.learning.learn_shift(&place, outcome, &self.spec);
+        }
         if act {
             self.remember(seen, &plan.actions);
         }
@@ -271,6 +274,7 @@ impl Service {
                 now_ms,
             ),
             providers: &self.provider,
+            learning: &self.learning,
             supply,
             members,
             loss: if self.losses.is_fresh(now_ms) { self.losses.text() } else { "" },

@@ -10,9 +10,7 @@
 
 mod beta;
 mod outcomes;
-#[cfg_attr(not(test), expect(dead_code, reason = "the law of migration is to call it"))]
 mod pace;
-#[cfg_attr(not(test), expect(dead_code, reason = "the law of migration is to call it"))]
 mod shifts;
 mod spec;
 #[cfg(test)]
@@ -90,7 +88,6 @@ impl Learning {
         }
     }
 
-    #[expect(dead_code, reason = "the law of migration is to call it")]
     /// How the next migration to a place shifts; as configured where nothing is learned of it.
     pub(crate) fn choose(&self, place: &PlaceName, spec: &ServiceSpec) -> Shift {
         if !spec.learning.steps {
@@ -105,7 +102,6 @@ impl Learning {
         self.shifts.get(place).unwrap_or(&fresh).choose(spec.learning, &spec.migration)
     }
 
-    #[expect(dead_code, reason = "the law of migration is to call it")]
     /// Takes what became of a migration to a place.
     pub(crate) fn learn_shift(
         &mut self,

@@ -3,6 +3,7 @@
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
+use super::paced::Paced;
 use super::running::{part, reserve, steps};
 use super::{Facts, held};
 use crate::fleet::Member;
@@ -298,7 +299,8 @@ fn cost_here(scene: &Scene<'_>, member: &Member<'_>) -> f64 {
 
 /// Lead times of the place, every step's time, and the drain.
 fn duration_ms(scene: &Scene<'_>, facts: &Facts<'_>, member: &Member<'_>, spot: &Spot<'_>) -> u64 {
-    let spec = &scene.spec.migration;
+    let paced = Paced::of(scene, &spot.spec.name);
+    let spec = &*paced.spec(&scene.spec.migration);
     let ready = reserve(scene, &spot.spec.name, member.id(), (false, facts.floor));
     let lead_ms = match ready.map(|(_, tier)| tier) {
         Some(Tier::Serving) => 0,

@@ -108,7 +108,12 @@ impl Watch {
     }
 
     /// Every comparison of this tick.
-    pub(super) fn checks(&self, watched: &Watched<'_>, spec: &ServiceSpec) -> Vec<MigrationCheck> {
+    pub(super) fn checks(
+        &self,
+        watched: &Watched<'_>,
+        spec: &ServiceSpec,
+        verify_ms: u64,
+    ) -> Vec<MigrationCheck> {
         let check = |name: &str, passed: bool, text: String| MigrationCheck {
             name: name.to_owned(),
             passed,
@@ -144,7 +149,7 @@ impl Watch {
         );
         let is_late =
             is_worse(target.late, target.answers, allowed, (reference.late, reference.answers));
-        let samples = self.text(watched.now_ms, spec.migration.verify_ms);
+        let samples = self.text(watched.now_ms, verify_ms);
         vec![
             check("health", true, format!("{id} is up and may take requests")),
             check("errors", !is_worse(failed.0, failed.1, objective, others_failed), errors),

@@ -27,6 +27,7 @@
 
 mod candidates;
 mod checks;
+mod paced;
 mod part;
 mod running;
 mod settled;
@@ -44,13 +45,14 @@ pub use self::view::{
 };
 
 use self::candidates::Candidate;
+use self::paced::Paced;
 use self::running::{Running, Turn};
 use self::settled::Settled;
 use crate::fleet::{Known, Member};
 use crate::risk::Risk;
 use crate::scene::{Scene, count};
 use crate::tiers::Floor;
-use crate::{InstanceId, Law, Reason, ServiceObservation, ServiceSpec};
+use crate::{InstanceId, Law, PlaceName, Reason, ServiceObservation, ServiceSpec, ShiftOutcome};
 
 /// The probability of failing must be above the bound for so long before a migration begins by itself.
 const RISK_HOLD_MS: u64 = 5_000;
@@ -79,6 +81,9 @@ pub(crate) struct Migration {
     /// Asked who could move, in a copy that decides nothing.
     #[serde(skip)]
     pub(crate) asked: Option<Vec<MigrationChoice>>,
+    /// What became in this tick of one that shifted.
+    #[serde(skip)]
+    outcome: Option<(PlaceName, ShiftOutcome)>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -185,6 +190,11 @@ impl Migration {
         vacant
     }
 
+    /// What became in this tick of a migration that shifted by a plan that is learned, and where it went.
+    pub(crate) fn take_outcome(&mut self) -> Option<(PlaceName, ShiftOutcome)> {
+        self.outcome.take()
+    }
+
     /// Shadows of the pool's bound that its laws do not see.
     pub(crate) fn beside(&self, members: &[Member<'_>]) -> u32 {
         let hidden = count(members.iter().filter(|m| m.part.hidden));
@@ -260,6 +270,14 @@ impl Migration {
         said: &mut Said,
     ) {
         let source = running.source();
+        let outcome = match running.phase {
+            MigrationPhase::Draining if phase == MigrationPhase::Done => {
+                running.paced.outcome(true)
+            }
+            MigrationPhase::RollingBack if running.is_fault => running.paced.outcome(false),
+            _ => None,
+        };
+        self.outcome = outcome.map(|outcome| (running.schedule.target.clone(), outcome));
         if running.awaited_ms.take().is_some() {
             scene.pool.max = scene.pool.max.saturating_add(1);
         }
@@ -372,8 +390,11 @@ impl Migration {
         said: &mut Said,
     ) {
         let schedule = candidate.choice.schedule.clone();
+        let paced = Paced::of(scene, &schedule.target);
         let mut running = Running::new(id, schedule, candidate.is_primary, scene.now_ms);
-        running.text = format!("{} begins: {}", running.name(), candidate.choice.text);
+        let why = paced.text();
+        running.paced = paced;
+        running.text = format!("{} begins: {}{why}", running.name(), candidate.choice.text);
         said.tell(running.text.clone());
         if let Some(member) = scene.members.iter_mut().find(|m| m.id() == running.source()) {
             member.busy |= member.is_shadow();

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::checks::{SAMPLES, Watch, Watched};
+use super::paced::Paced;
 use super::part::Shift;
 use super::{Facts, Said};
 use crate::fleet::Member;
@@ -47,6 +48,9 @@ pub(super) struct Running {
     pub(super) moved: f64,
     /// Since when the source has carried nothing.
     idle_since_ms: Option<u64>,
+    /// The plan it shifts by, where that is learned.
+    #[serde(default)]
+    pub(super) paced: Paced,
 }
 
 /// What became of one tick.
@@ -82,6 +86,7 @@ impl Running {
             text: String::new(),
             moved: 0.0,
             idle_since_ms: None,
+            paced: Paced::default(),
         }
     }
 
@@ -90,14 +95,15 @@ impl Running {
     }
 
     pub(super) fn is_last(&self, spec: &MigrationSpec) -> bool {
+        let spec = self.paced.spec(spec);
         self.phase == MigrationPhase::Draining
-            || (self.phase == MigrationPhase::Shifting && self.passed + 1 >= steps(spec))
+            || (self.phase == MigrationPhase::Shifting && self.passed + 1 >= steps(&spec))
     }
 
     /// What the weights must know of it.
     pub(super) fn shift(&self, spec: &MigrationSpec) -> Option<Shift> {
         let moved = match self.phase {
-            MigrationPhase::Shifting => part(spec, self.passed),
+            MigrationPhase::Shifting => part(&self.paced.spec(spec), self.passed),
             MigrationPhase::Draining => 1.0,
             _ => 0.0,
         };
@@ -222,7 +228,7 @@ impl Running {
             }
             TargetState::At(tier) => self.raise(scene, id, tier),
             TargetState::Serves => {
-                let part = part(spec, 0) * 100.0;
+                let part = part(&self.paced.spec(spec), 0) * 100.0;
                 let text = format!(
                     "{}: {id} is verified and serves: {part:.0}% of the requests move first",
                     self.name()
@@ -308,12 +314,14 @@ impl Running {
             self.fail("health", text, scene.now_ms, said);
             return Turn::On;
         }
-        let wanted = part(&spec.migration, self.passed);
+        let migration = self.paced.spec(&spec.migration);
+        let wanted = part(&migration, self.passed);
         let there = (self.moved - wanted).abs() <= (0.2 * wanted).min(0.02) && member.ramp >= 1.0;
         let others = facts.tally_others(target);
         let watched = Watched { member, others, there, now_ms: scene.now_ms };
         self.watch.observe(&watched);
-        self.checks = self.watch.checks(&watched, spec);
+        self.paced.observe(&member.seen.meters, others);
+        self.checks = self.watch.checks(&watched, spec, migration.verify_ms);
         if let Some(failed) =
             self.checks.iter().find(|check| !check.passed && check.name != SAMPLES)
         {
@@ -321,7 +329,7 @@ impl Running {
             self.roll_back(scene.now_ms, text, true, said);
             return Turn::On;
         }
-        let step = format!("step {} of {}", self.passed + 1, steps(&spec.migration));
+        let step = format!("step {} of {}", self.passed + 1, steps(&migration));
         let moved = self.moved * 100.0;
         if self.watch.lagging_ms(scene.now_ms) > spec.migration.ready_ms {
             let text = format!(
@@ -333,24 +341,24 @@ impl Running {
             self.roll_back(scene.now_ms, text, false, said);
             return Turn::On;
         }
-        let Some(verified) = self.watch.verdict(scene.now_ms, spec.migration.verify_ms) else {
+        let Some(verified) = self.watch.verdict(scene.now_ms, migration.verify_ms) else {
             self.text = format!(
                 "{}: {step}, {moved:.0}% of {:.0}% moved; {}",
                 self.name(),
                 wanted * 100.0,
-                self.watch.text(scene.now_ms, spec.migration.verify_ms)
+                self.watch.text(scene.now_ms, migration.verify_ms)
             );
             return Turn::On;
         };
         let text = format!("{}: {step} holds at {:.0}%: {verified}", self.name(), wanted * 100.0);
-        if self.passed + 1 >= steps(&spec.migration) {
+        if self.passed + 1 >= steps(&migration) {
             self.idle_since_ms = None;
             let text = format!("{text}; {} drains", self.source());
             self.go(MigrationPhase::Draining, scene.now_ms, text, said);
             return Turn::On;
         }
         self.passed += 1;
-        let next = part(&spec.migration, self.passed) * 100.0;
+        let next = part(&migration, self.passed) * 100.0;
         let text = format!("{text}; {next:.0}% move next");
         let source = self.watch.source_so_far();
         self.go(MigrationPhase::Shifting, scene.now_ms, text, said);

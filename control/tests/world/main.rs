@@ -17,6 +17,7 @@ mod learning;
 mod long_range;
 mod migration;
 mod modes;
+mod paced;
 mod places;
 mod ramps;
 mod random;
