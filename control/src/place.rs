@@ -97,6 +97,7 @@ impl<'a> Places<'a> {
             shunned: false,
             blocked_ms: 0,
             refusal: None,
+            outcomes: None,
             spec: spec.clone(),
         };
         Self { spots: specs.iter().map(spot).collect() }

@@ -119,7 +119,7 @@ impl Service {
     }
 
     pub(crate) fn reservation_basis(&self, seen: &ServiceObservation) -> Option<ReservationBasis> {
-        let warm_up_ms = self.fleet.warm_up_ms(&self.spec);
+        let warm_up_ms = self.fleet.warm_up.ms(self.spec.warm_up_ms);
         ReservationBasis::of(&self.spec, seen, self.last_supply?, warm_up_ms, &self.provider)
     }
 
