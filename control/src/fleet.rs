@@ -123,7 +123,6 @@ impl Member<'_> {
         self.seen.role == Role::Primary
     }
 
-    /// A shadow of the pool.
     pub(crate) fn is_shadow(&self) -> bool {
         self.seen.role == Role::Shadow && !self.part.hidden
     }
@@ -345,11 +344,8 @@ impl Known {
             Some(issued) => issued.to,
             None => Some(seen.moving_to.unwrap_or(seen.tier)),
         };
-        let pinned_rps = seen.capacity_rps.or(match spec.capacity {
-            Capacity::Pinned(rps) => Some(rps),
-            Capacity::Learned => None,
-        });
-        let pinned_rps = pinned_rps.filter(|rps| *rps > 0.0 && *rps <= MOST_RPS);
+        let of_all = if let Capacity::Pinned(rps) = spec.capacity { Some(rps) } else { None };
+        let pinned_rps = seen.capacity_rps.or(of_all).filter(|rps| *rps > 0.0 && *rps <= MOST_RPS);
         let exactly = |rps| Belief { rps, lower_rps: rps, upper_rps: Some(rps), error: 0.0 };
         let able = may_take_requests(seen)
             && (seen.role == Role::Primary || heading == Some(Tier::Serving));

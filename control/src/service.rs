@@ -197,9 +197,12 @@ impl Service {
         let now_ms = self.clock.now_ms();
         outlook.events = self.announcements.observe(&seen.announced, &outlook, now_ms, window_ms);
         let in_force = self.feedback.in_force(&self.spec);
+        self.publisher.follow(act, &mut self.fleet.known);
         let mut plan = self.decide(seen, &outlook, in_force, observation, act);
         plan.demand_rps = (outlook.now_rps * 1_000.0).round() / 1_000.0;
+        plan.risk = self.assessments(&outlook);
         plan.forecast = outlook.horizons;
+        plan.act = act;
         plan.thresholds = Some(in_force.into());
         if let Some((place, outcome)) = self.migration.take_outcome() {
             self.learning.learn_shift(&place, outcome, &self.spec);
@@ -246,10 +249,8 @@ impl Service {
         act: bool,
     ) -> ServicePlan {
         let now_ms = self.clock.now_ms();
-        self.publisher.follow(act, &mut self.fleet.known);
         let mut members = self.fleet.members(&self.spec, &seen.instances, now_ms);
-        let known = &self.fleet.known;
-        let vacant = self.migration.mark(&mut members, &self.spec, seen, act, known);
+        let vacant = self.migration.mark(&mut members, &self.spec, seen, act, &self.fleet.known);
         let capacity = self.fleet.views(&members);
         let saturated = self.is_saturated(seen);
         let supply = Supply::of(&members, &self.spec, self.fleet.typical_rps, outlook, vacant);
@@ -290,20 +291,10 @@ impl Service {
         let floor = tiers::floor(&scene, saturated, by_hand);
         let lost = end_faulty(&mut scene, &mut self.verify_from_ms, act);
         self.lost_shadows = self.lost_shadows.saturating_add(lost).min(scene.pool.max);
-        let facts = Facts {
-            seen,
-            at_ms: observation.at_ms,
-            interval_ms: observation.interval_ms,
-            act,
-            known: &self.fleet.known,
-            risk: &self.risk,
-            floor,
-            returning: self.rollback.returning,
-        };
+        let (known, returning) = (&self.fleet.known, self.rollback.returning);
+        let facts = Facts { seen, observation, act, known, risk: &self.risk, floor, returning };
         let moved = self.migration.step(&mut scene, &facts);
-        tiers::commit(&mut scene, floor);
-        tiers::warm(&mut scene, floor);
-        let known = &self.fleet.known;
+        tiers::raise(&mut scene, floor);
         self.rollback.step(&mut scene, floor, |id| known.get(&id).is_some_and(|k| k.share > 0.0));
         let pending = self.provider.pending().saturating_sub(self.migration.pending(now_ms));
         let creations = Creations { pending, lost: self.lost_shadows };
@@ -312,12 +303,9 @@ impl Service {
         let scaled = self.scaling.tick(&scene, seen, saturated);
         let interval_ms = observation.interval_ms;
         let learned = self.feedback.follow(&scene, creations.pending, saturated, interval_ms, act);
-        let Published { weights, advised, mut reasons } = self.publisher.publish(
-            &scene,
-            &mut self.fleet.known,
-            self.rollback.returning,
-            interval_ms,
-        );
+        let (known, returning) = (&mut self.fleet.known, self.rollback.returning);
+        let Published { weights, advised, mut reasons } =
+            self.publisher.publish(&scene, known, returning, interval_ms);
         let mut holding = conditions(&scene, seen.arrivals, missing, saturated);
         holding.extend(scaled.alert);
         let mut alerts = self.alerts.follow(holding, now_ms);
@@ -326,7 +314,6 @@ impl Service {
         reasons.extend(size.reason);
         reasons.extend(moved.reasons);
         ServicePlan {
-            act,
             weights,
             advised,
             actions: scene.actions,
@@ -334,7 +321,6 @@ impl Service {
             reasons,
             capacity,
             rules: told.views,
-            risk: self.assessments(outlook),
             scaling: scaled.view,
             migrations: moved.views,
             ..empty_plan(seen)

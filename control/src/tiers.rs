@@ -113,9 +113,15 @@ fn fault_text(member: &Member<'_>) -> String {
     }
 }
 
+/// Orders shadows up: to serving, then to warm and full.
+pub(crate) fn raise(scene: &mut Scene<'_>, floor: Floor) {
+    commit(scene, floor);
+    warm(scene, floor);
+}
+
 /// Moves shadows to serving: as many as the floor asks for, then those that the commit quantile
 /// asks for at the lead time of each.
-pub(crate) fn commit(scene: &mut Scene<'_>, floor: Floor) {
+fn commit(scene: &mut Scene<'_>, floor: Floor) {
     for (id, tier) in candidates(scene) {
         let committed = scene.committed();
         let (law, text) = if committed < floor.shadows {
@@ -223,7 +229,7 @@ fn commit_text(
 }
 
 /// Moves shadows to warm as the median asks, and keeps the pool's warm and full ones.
-pub(crate) fn warm(scene: &mut Scene<'_>, floor: Floor) {
+fn warm(scene: &mut Scene<'_>, floor: Floor) {
     let pool = scene.pool;
     let asked = scene.warm_asked();
     let by_median = scene.supply.shadows_asked(asked).min(pool.max);

@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use super::paced::Paced;
-use super::running::{part, reserve, steps};
+use super::target::reserve;
 use super::{Facts, held};
 use crate::fleet::Member;
 use crate::loss::state_text;
@@ -260,7 +260,7 @@ fn candidate<'a>(
     let schedule = MigrationSchedule {
         instance: id,
         target: spot.spec.name.clone(),
-        start_ms: facts.at_ms,
+        start_ms: facts.observation.at_ms,
         estimated_duration_ms: duration_ms,
     };
     let free_rps = free_rps(scene, spot);
@@ -308,9 +308,8 @@ fn duration_ms(scene: &Scene<'_>, facts: &Facts<'_>, member: &Member<'_>, spot: 
         None => spot.leads.ms(Tier::Cold, Tier::Serving),
     };
     let slew_per_s = scene.spec.weights.slew_per_s.max(0.01);
-    let slew_ms =
-        (facts.share(member.id()) * part(spec, usize::MAX - 1) / slew_per_s * 1_000.0) as u64;
-    let verify_ms = spec.verify_ms.saturating_mul(steps(spec) as u64);
+    let slew_ms = (facts.share(member.id()) / slew_per_s * 1_000.0) as u64;
+    let verify_ms = spec.verify_ms.saturating_mul(spec.count() as u64);
     [lead_ms, scene.warm_up_ms, slew_ms, verify_ms, spec.drain_ms]
         .into_iter()
         .fold(0, u64::saturating_add)

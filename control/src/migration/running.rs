@@ -8,18 +8,11 @@ use super::part::Shift;
 use super::{Facts, Said};
 use crate::fleet::Member;
 use crate::loss::state_text;
-use crate::scene::{Scene, count};
-use crate::tiers::Floor;
-use crate::verification::Verdict;
+use crate::scene::Scene;
 use crate::{
-    Action, Health, InstanceId, Law, MigrationCheck, MigrationPhase, MigrationSchedule,
-    MigrationSpec, MigrationView, PlaceName, PlannedAction, Reason, Tier,
+    InstanceId, Law, MigrationCheck, MigrationPhase, MigrationSchedule, MigrationSpec,
+    MigrationView, Tier,
 };
-
-/// A target whose checks fail is given so long to come back while it gets no requests.
-const PATIENCE_MS: u64 = 2_000;
-/// Steps beyond this are left out.
-const MOST_STEPS: usize = 100;
 
 /// One migration that has begun and not ended.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -34,7 +27,7 @@ pub(super) struct Running {
     /// When the target was ordered that is being made and cannot be seen yet.
     pub(super) awaited_ms: Option<u64>,
     /// A target was lost and another one took its place.
-    replaced: bool,
+    pub(super) replaced: bool,
     /// Steps that were passed.
     pub(super) passed: usize,
     pub(super) watch: Watch,
@@ -97,13 +90,13 @@ impl Running {
     pub(super) fn is_last(&self, spec: &MigrationSpec) -> bool {
         let spec = self.paced.spec(spec);
         self.phase == MigrationPhase::Draining
-            || (self.phase == MigrationPhase::Shifting && self.passed + 1 >= steps(&spec))
+            || (self.phase == MigrationPhase::Shifting && self.passed + 1 >= spec.count())
     }
 
     /// What the weights must know of it.
     pub(super) fn shift(&self, spec: &MigrationSpec) -> Option<Shift> {
         let moved = match self.phase {
-            MigrationPhase::Shifting => part(&self.paced.spec(spec), self.passed),
+            MigrationPhase::Shifting => self.paced.spec(spec).part(self.passed),
             MigrationPhase::Draining => 1.0,
             _ => 0.0,
         };
@@ -190,116 +183,6 @@ impl Running {
         })
     }
 
-    fn prepare(&mut self, scene: &mut Scene<'_>, facts: &Facts<'_>, said: &mut Said) -> Turn {
-        let spec = &scene.spec.migration;
-        let waited_ms = scene.now_ms.saturating_sub(self.since_ms);
-        if waited_ms >= spec.ready_ms {
-            let text = format!(
-                "{}: no target was ready within {} ms: {}",
-                self.name(),
-                spec.ready_ms,
-                self.text
-            );
-            self.is_fault = true;
-            return Turn::Over(MigrationPhase::RolledBack, text);
-        }
-        if self.target.is_none() {
-            self.find_target(scene, facts.floor, said);
-        }
-        let Some(id) = self.target else { return Turn::On };
-        match target_state(scene, id) {
-            TargetState::Lost(why) if self.replaced => {
-                let text = format!("{}: a second target was lost: {why}", self.name());
-                self.is_fault = true;
-                return Turn::Over(MigrationPhase::RolledBack, text);
-            }
-            TargetState::Lost(why) => {
-                let text =
-                    format!("{}: the target was lost: {why}; another takes its place", self.name());
-                if scene.members.iter().any(|m| m.id() == id && !m.busy) {
-                    scene.order(id, None, Law::Migrate, text.clone());
-                }
-                (self.target, self.replaced) = (None, true);
-                said.tell(text.clone());
-                self.text = text;
-            }
-            TargetState::Coming => {
-                self.text = format!("{}: {id} is made ready", self.name());
-            }
-            TargetState::At(tier) => self.raise(scene, id, tier),
-            TargetState::Serves => {
-                let part = part(&self.paced.spec(spec), 0) * 100.0;
-                let text = format!(
-                    "{}: {id} is verified and serves: {part:.0}% of the requests move first",
-                    self.name()
-                );
-                self.go(MigrationPhase::Shifting, scene.now_ms, text, said);
-            }
-        }
-        Turn::On
-    }
-
-    /// The next tier of a target that stands still.
-    fn raise(&mut self, scene: &mut Scene<'_>, id: InstanceId, tier: Tier) {
-        let to = if tier < Tier::Full { Tier::Full } else { Tier::Serving };
-        let text = match to {
-            Tier::Full => {
-                format!("{id} to full: {} moves to {}", self.source(), self.schedule.target)
-            }
-            _ => format!(
-                "{id} to serving: it is at full size and up, and {} moves to it",
-                self.source()
-            ),
-        };
-        self.text = text.clone();
-        scene.order(id, Some(to), Law::Migrate, text);
-    }
-
-    /// The readiest shadow of the place that nobody needs; where there is none, one is made.
-    fn find_target(&mut self, scene: &mut Scene<'_>, floor: Floor, said: &mut Said) {
-        let place = self.schedule.target.clone();
-        let awaited = self.awaited_ms.is_some();
-        if let Some((id, tier)) = reserve(scene, &place, self.source(), (awaited, floor)) {
-            self.target = Some(id);
-            self.text = format!("{}: {id}, which is {tier} there, takes over", self.name());
-            said.tell(self.text.clone());
-            hide(scene, id, awaited);
-            self.awaited_ms = None;
-            return;
-        }
-        let pending = scene.providers.of(&place).map_or(0, |view| view.pending());
-        if awaited && pending > 0 {
-            self.text = format!("{}: a shadow is being made there", self.name());
-            return;
-        }
-        if awaited {
-            // What was ordered came to nothing; the room it would have taken is free again.
-            self.awaited_ms = None;
-            scene.pool.max = scene.pool.max.saturating_add(1);
-        }
-        let exist = count(scene.shadows()).saturating_add(scene.providers.pending());
-        if exist >= scene.pool.max {
-            self.text = format!(
-                "{}: no shadow stands there and the pool has its max of {}",
-                self.name(),
-                scene.pool.max
-            );
-            return;
-        }
-        match scene.places.take_in(&place) {
-            Ok(why) => {
-                self.text =
-                    format!("a shadow is made for {}: no reserve stands there{why}", self.name());
-                let reason = Reason { law: Law::Migrate, text: self.text.clone() };
-                let action = Action::Create { tier: Tier::Full, place };
-                scene.actions.push(PlannedAction { action, reason });
-                scene.pool.max = scene.pool.max.saturating_sub(1);
-                self.awaited_ms = Some(scene.now_ms);
-            }
-            Err(why) => self.text = format!("{}: {place} {why}", self.name()),
-        }
-    }
-
     fn watch_step(&mut self, scene: &mut Scene<'_>, facts: &Facts<'_>, said: &mut Said) -> Turn {
         let spec = scene.spec;
         let Some((member, target)) = self.target.and_then(|id| {
@@ -315,7 +198,7 @@ impl Running {
             return Turn::On;
         }
         let migration = self.paced.spec(&spec.migration);
-        let wanted = part(&migration, self.passed);
+        let wanted = migration.part(self.passed);
         let there = (self.moved - wanted).abs() <= (0.2 * wanted).min(0.02) && member.ramp >= 1.0;
         let others = facts.tally_others(target);
         let watched = Watched { member, others, there, now_ms: scene.now_ms };
@@ -329,7 +212,7 @@ impl Running {
             self.roll_back(scene.now_ms, text, true, said);
             return Turn::On;
         }
-        let step = format!("step {} of {}", self.passed + 1, steps(&migration));
+        let step = format!("step {} of {}", self.passed + 1, migration.count());
         let moved = self.moved * 100.0;
         if self.watch.lagging_ms(scene.now_ms) > spec.migration.ready_ms {
             let text = format!(
@@ -351,14 +234,14 @@ impl Running {
             return Turn::On;
         };
         let text = format!("{}: {step} holds at {:.0}%: {verified}", self.name(), wanted * 100.0);
-        if self.passed + 1 >= steps(&migration) {
+        if self.passed + 1 >= migration.count() {
             self.idle_since_ms = None;
             let text = format!("{text}; {} drains", self.source());
             self.go(MigrationPhase::Draining, scene.now_ms, text, said);
             return Turn::On;
         }
         self.passed += 1;
-        let next = part(&migration, self.passed) * 100.0;
+        let next = migration.part(self.passed) * 100.0;
         let text = format!("{text}; {next:.0}% move next");
         let source = self.watch.source_so_far();
         self.go(MigrationPhase::Shifting, scene.now_ms, text, said);
@@ -426,7 +309,9 @@ impl Running {
         let spec = &scene.spec.migration;
         let waited_ms = scene.now_ms.saturating_sub(self.since_ms);
         let is_late = waited_ms > spec.ready_ms.saturating_add(spec.drain_ms);
-        if member.is_lost() || member.heading.is_none() || (busy && is_late) {
+        // One that failed does not serve again when it comes back.
+        let is_lost = member.is_lost() && !self.is_fault;
+        if is_lost || member.heading.is_none() || (busy && is_late) {
             return over(&why);
         }
         if facts.share(id) > 0.0 || busy {
@@ -466,93 +351,9 @@ impl Running {
     }
 }
 
-/// How many steps there are, at least one.
-pub(super) fn steps(spec: &MigrationSpec) -> usize {
-    spec.steps.len().clamp(1, MOST_STEPS)
-}
-
-/// Part of the requests that the target has in a step, from 0; the last one moves all.
-pub(super) fn part(spec: &MigrationSpec, step: usize) -> f64 {
-    if step + 1 >= steps(spec) {
-        return 1.0;
-    }
-    let part = spec.steps.get(step).copied().unwrap_or(1.0);
-    if part.is_finite() { part.clamp(0.01, 1.0) } else { 1.0 }
-}
-
 /// Part of both's requests that the target has by the weights in force.
 fn moved(facts: &Facts<'_>, source: InstanceId, target: Option<InstanceId>) -> f64 {
     let target = target.map_or(0.0, |id| facts.share(id));
     let both = facts.share(source) + target;
     if both > 0.0 { target / both } else { 0.0 }
-}
-
-enum TargetState {
-    Lost(String),
-    /// A step is under way or refused for now.
-    Coming,
-    At(Tier),
-    Serves,
-}
-
-fn target_state(scene: &Scene<'_>, id: InstanceId) -> TargetState {
-    let Some(member) = scene.members.iter().find(|m| m.id() == id) else {
-        return TargetState::Lost(format!("{id} is gone"));
-    };
-    let lasting = member.lost_ms.is_some_and(|ms| ms >= PATIENCE_MS);
-    if lasting || member.heading.is_none() || member.seen.drained {
-        return TargetState::Lost(state_text(member.seen));
-    }
-    if member.verdict != Verdict::Fit && member.seen.tier < Tier::Serving {
-        return TargetState::Lost(format!(
-            "{id} disagrees with the primaries on mirrored requests"
-        ));
-    }
-    match member.seen.tier {
-        _ if member.busy => TargetState::Coming,
-        Tier::Serving if member.able => TargetState::Serves,
-        Tier::Serving => TargetState::Coming,
-        Tier::Full if member.seen.health != Health::Up => TargetState::Coming,
-        tier => TargetState::At(tier),
-    }
-}
-
-/// The readiest shadow of a place that may be taken, with its tier: one that serves and is not needed
-/// first, as the target of a migration that was forgotten in a crash does. `awaited`: one that is still
-/// being made counts.
-pub(super) fn reserve(
-    scene: &Scene<'_>,
-    place: &PlaceName,
-    source: InstanceId,
-    (awaited, floor): (bool, Floor),
-) -> Option<(InstanceId, Tier)> {
-    let resting = |m: &Member<'_>| !m.busy && m.heading == Some(m.seen.tier);
-    let spare = scene.committed() > floor.shadows;
-    let may = |m: &&Member<'_>| {
-        let is_well = !m.is_lost() && !m.seen.drained && m.verdict == Verdict::Fit;
-        let is_free = match m.seen.tier {
-            Tier::Serving => resting(m) && spare && m.able,
-            Tier::Draining => false,
-            Tier::Cold => awaited && m.heading.is_some(),
-            _ => resting(m) || (awaited && m.heading == Some(Tier::Full)),
-        };
-        m.id() != source && m.seen.place == *place && is_well && is_free
-    };
-    scene
-        .shadows()
-        .filter(may)
-        .min_by_key(|m| {
-            (std::cmp::Reverse(m.seen.tier), std::cmp::Reverse(m.seen.tier_age_ms), m.id())
-        })
-        .map(|m| (m.id(), m.seen.tier))
-}
-
-/// Takes a shadow out of the sight of the laws that follow in this tick.
-fn hide(scene: &mut Scene<'_>, id: InstanceId, counted: bool) {
-    if let Some(member) = scene.members.iter_mut().find(|m| m.id() == id) {
-        member.part.hidden = true;
-    }
-    if !counted {
-        scene.pool.max = scene.pool.max.saturating_sub(1);
-    }
 }

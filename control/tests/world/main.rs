@@ -16,6 +16,7 @@ mod learned;
 mod learning;
 mod long_range;
 mod migration;
+mod migration_faults;
 mod modes;
 mod paced;
 mod places;
