@@ -13,6 +13,7 @@ use crate::lead_time::LeadTimes;
 use crate::learning::{Learning, Outcomes};
 use crate::providers::Providers;
 use crate::scene::{count, shadows_text};
+use crate::warm_up::WarmUp;
 use crate::{PlaceName, PlaceSpec, Role, Tier};
 
 /// One place in this tick.
@@ -39,6 +40,7 @@ pub(crate) struct Spot<'a> {
 #[derive(Clone, Debug)]
 pub(crate) struct Places<'a> {
     spots: Vec<Spot<'a>>,
+    learned: Option<(&'a Learning, &'a WarmUp)>,
 }
 
 /// Where a shadow is made.
@@ -53,7 +55,7 @@ impl<'a> Places<'a> {
     pub(crate) fn of(
         specs: &[PlaceSpec],
         members: &[Member<'_>],
-        (providers, learning): (&'a Providers, &'a Learning),
+        providers: &'a Providers,
         now_ms: u64,
     ) -> Self {
         let only = [PlaceSpec::new(PlaceName::default())];
@@ -73,11 +75,26 @@ impl<'a> Places<'a> {
                 shunned: view.is_some_and(|view| view.is_shunned(now_ms)),
                 blocked_ms: view.map_or(0, |view| view.blocked_ms(now_ms)),
                 refusal: view.and_then(|view| view.refusal(now_ms)),
-                outcomes: learning.of(&spec.name).filter(|outcomes| outcomes.made.tells()),
+                outcomes: None,
                 spec: spec.clone(),
             }
         };
-        Self { spots: specs.iter().map(spot).collect() }
+        Self { spots: specs.iter().map(spot).collect(), learned: None }
+    }
+
+    /// The same with what became of earlier creations in each, and how long shadows warmed up there.
+    pub(crate) fn knowing(mut self, learning: &'a Learning, warm_up: &'a WarmUp) -> Self {
+        for spot in &mut self.spots {
+            let outcomes = learning.of(&spot.spec.name);
+            spot.outcomes = outcomes.filter(|outcomes| outcomes.made.tells());
+        }
+        Self { learned: Some((learning, warm_up)), ..self }
+    }
+
+    /// From an instance's first request to its usual speed in a place, or where the next would be made.
+    pub(crate) fn warm_up_ms(&self, place: Option<&PlaceName>, prior_ms: u64) -> Option<u64> {
+        let place = place.or_else(|| self.next().map(|spot| &spot.spec.name))?;
+        Some(self.learned?.1.ms_in(place, prior_ms))
     }
 
     /// Hours ahead: as if no shadow existed, no primary were lost and nothing had failed. `is_near` tells
@@ -262,7 +279,7 @@ impl Spot<'_> {
 
     /// Creations to begin so that `wanted` of them work with probability `sure`.
     pub(crate) fn tries_for(&self, wanted: u32, sure: f64) -> u32 {
-        self.outcomes.map_or(wanted, |outcomes| outcomes.made.to_get(wanted, sure))
+        self.outcomes.map_or(wanted, |outcomes| outcomes.made.tries_for(wanted, sure))
     }
 
     /// "of 12 creations 5 failed lately, 1.6 tries are reckoned with".

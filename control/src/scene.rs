@@ -14,7 +14,6 @@ use crate::risk::AtRisk;
 use crate::rules::Claims;
 use crate::sizing::Shortage;
 use crate::supply::Supply;
-use crate::warm_up::WarmUp;
 use crate::{
     Action, InstanceId, Law, PlaceName, PlannedAction, PoolSpec, Reason, ServiceSpec, Step, Tier,
 };
@@ -34,8 +33,6 @@ pub(crate) struct Scene<'a> {
     pub(crate) now_ms: u64,
     /// From an instance's first request to its usual speed, by what was seen of all.
     pub(crate) warm_up_ms: u64,
-    /// The same by place.
-    pub(crate) warm_ups: &'a WarmUp,
     pub(crate) outlook: &'a Outlook,
     /// Which quantile of demand starts which step.
     pub(crate) in_force: InForce,
@@ -85,8 +82,7 @@ impl Scene<'_> {
     }
 
     fn warm_up_at(&self, place: Option<&PlaceName>) -> u64 {
-        let place = place.or_else(|| self.places.next().map(|spot| &spot.spec.name));
-        place.map_or(self.warm_up_ms, |place| self.warm_ups.ms_in(place, self.spec.warm_up_ms))
+        self.places.warm_up_ms(place, self.spec.warm_up_ms).unwrap_or(self.warm_up_ms)
     }
 
     fn commit_lead(&self, place: Option<&PlaceName>, from: Tier) -> u64 {

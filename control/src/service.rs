@@ -265,15 +265,10 @@ impl Service {
             shortage: self.sizing.shortage(now_ms),
             now_ms,
             warm_up_ms: self.fleet.warm_up.ms(self.spec.warm_up_ms),
-            warm_ups: &self.fleet.warm_up,
             outlook,
             in_force,
-            places: Places::of(
-                &self.spec.places,
-                &members,
-                (&self.provider, &self.learning),
-                now_ms,
-            ),
+            places: Places::of(&self.spec.places, &members, &self.provider, now_ms)
+                .knowing(&self.learning, &self.fleet.warm_up),
             providers: &self.provider,
             learning: &self.learning,
             supply,

@@ -79,7 +79,7 @@ impl Tries {
     }
 
     /// How many must be tried so that at least `wanted` work with probability `sure`, at most twice as many.
-    pub(crate) fn to_get(&self, wanted: u32, sure: f64) -> u32 {
+    pub(crate) fn tries_for(&self, wanted: u32, sure: f64) -> u32 {
         if wanted == 0 || !self.tells() {
             return wanted;
         }
@@ -168,7 +168,7 @@ mod tests {
     #[test]
     fn nothing_seen_and_nothing_failed_change_nothing() {
         for tries in [Tries::default(), seen(&[false; 50])] {
-            assert_eq!((tries.expected(), tries.to_get(3, 0.99)), (1.0, 3));
+            assert_eq!((tries.expected(), tries.tries_for(3, 0.99)), (1.0, 3));
         }
     }
 
@@ -179,7 +179,7 @@ mod tests {
         assert!((1.5..1.8).contains(&tries.expected()), "{tries:?}");
         assert!(tries.fails_at_least(0.9) < 0.4 && tries.fails_at_most(0.9) > 0.4);
         // At 0.6 each: of two tries at least one works with 0.84, of three with 0.936.
-        assert_eq!((tries.to_get(1, 0.8), tries.to_get(1, 0.99)), (2, 2), "twice at most");
+        assert_eq!((tries.tries_for(1, 0.8), tries.tries_for(1, 0.99)), (2, 2), "twice at most");
         assert!((tries.at_least(2, 1) - (1.0 - tries.fails() * tries.fails())).abs() < 1e-12);
     }
 

@@ -31,10 +31,6 @@ impl LearningSpec {
 
     /// Whether nothing is learned.
     #[must_use]
-    #[expect(
-        clippy::trivially_copy_pass_by_ref,
-        reason = "serde's skip predicates take a reference"
-    )]
     pub fn is_off(&self) -> bool {
         *self == Self::default()
     }

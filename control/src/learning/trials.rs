@@ -157,7 +157,6 @@ fn figures(name: &str, places: impl Fn(u64) -> (usize, Nature) + Copy) -> Vec<[f
     table
 }
 
-#[expect(clippy::print_stdout, reason = "the figures of the documentation come from here")]
 fn print_figures(shown: &str) {
     println!("{shown}");
 }
