@@ -91,6 +91,11 @@ impl<'a> Places<'a> {
         Self { learned: Some((learning, warm_up)), ..self }
     }
 
+    /// What became of what was done in each.
+    pub(crate) fn learning(&self) -> Option<&'a Learning> {
+        self.learned.map(|(learning, _)| learning)
+    }
+
     /// From an instance's first request to its usual speed in a place, or where the next would be made.
     pub(crate) fn warm_up_ms(&self, place: Option<&PlaceName>, prior_ms: u64) -> Option<u64> {
         let place = place.or_else(|| self.next().map(|spot| &spot.spec.name))?;

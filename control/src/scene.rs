@@ -6,7 +6,6 @@ use crate::demand::Outlook;
 use crate::feedback::InForce;
 use crate::fleet::Member;
 use crate::lead_time::LeadTimes;
-use crate::learning::Learning;
 use crate::migration::Shift;
 use crate::place::{Places, Spot};
 use crate::providers::Providers;
@@ -38,8 +37,6 @@ pub(crate) struct Scene<'a> {
     pub(crate) in_force: InForce,
     /// What is known of the provider in each place.
     pub(crate) providers: &'a Providers,
-    /// What became of what was done in each place.
-    pub(crate) learning: &'a Learning,
     /// Where new shadows can be made.
     pub(crate) places: Places<'a>,
     pub(crate) supply: Supply,

@@ -270,7 +270,6 @@ impl Service {
             places: Places::of(&self.spec.places, &members, &self.provider, now_ms)
                 .knowing(&self.learning, &self.fleet.warm_up),
             providers: &self.provider,
-            learning: &self.learning,
             supply,
             members,
             loss: if self.losses.is_fresh(now_ms) { self.losses.text() } else { "" },

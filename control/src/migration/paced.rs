@@ -24,8 +24,8 @@ pub(super) struct Paced {
 impl Paced {
     /// The plan for a migration to a place that begins now.
     pub(super) fn of(scene: &Scene<'_>, to: &PlaceName) -> Self {
-        let learns = scene.spec.learning.steps;
-        let plan = learns.then(|| scene.learning.choose(to, scene.spec));
+        let learned = scene.places.learning().filter(|_| scene.spec.learning.steps);
+        let plan = learned.map(|learning| learning.choose(to, scene.spec));
         Self { plan, ..Self::default() }
     }
 
