@@ -22,7 +22,6 @@ mod signals;
 mod vm;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use foreshadow_control::ServiceName;
@@ -32,7 +31,7 @@ use crate::raw::{List, Map, RawAudit, RawConfig, RawHistory, RawLog, RawRecordin
 use crate::reader::{Field, Problem, Reader, quote};
 use crate::{
     Audit, AuditKey, Config, DEFAULT_STATE_DIR, History, HostMatch, Listener, Log, LogFormat,
-    LogLevel, Recording, Reload, Service,
+    LogLevel, OwnAddresses, Recording, Reload, Service,
 };
 
 /// The configuration, or nothing where a part of it is missing; both after reports.
@@ -49,11 +48,12 @@ pub(crate) fn config(raw: RawConfig, r: &mut Reader<'_>) -> Option<Config> {
     let workers = raw.workers;
     let reload = raw.reload.value().unwrap_or_default();
     let listeners = listeners.unwrap_or_default();
-    let listens: Vec<_> = listeners.iter().map(|listener| listener.address).collect();
-    let mut services = raw.services.value().map(|map| services(map, &listens, r));
+    let admin = admin::admin(raw.admin, &listeners, r);
+    let own = OwnAddresses::listening(&listeners, &admin);
+    let mut services = raw.services.value().map(|map| services(map, &own, r));
     services.iter_mut().for_each(|services| group_by_host(services, &listeners));
     Some(Config {
-        admin: admin::admin(raw.admin, &listeners, r),
+        admin,
         state_dir: raw.state_dir.value().map_or_else(|| DEFAULT_STATE_DIR.into(), |p| p.0),
         workers: range::size(workers, 1..=1024, cores(), r),
         log: log(raw.log.value().unwrap_or_default()),
@@ -98,7 +98,7 @@ fn is_name(name: &str) -> bool {
 
 fn services(
     map: Map<RawService>,
-    listens: &[SocketAddr],
+    own: &OwnAddresses,
     r: &mut Reader<'_>,
 ) -> BTreeMap<ServiceName, Service> {
     let mut services = BTreeMap::new();
@@ -108,7 +108,7 @@ fn services(
             let name = ServiceName::from(name.value.as_str());
             written.push((name.clone(), std::mem::take(&mut raw.value.rules)));
             named.extend(providers::shared(&name, &raw.value));
-            services.insert(name, service::service(raw.value, listens, r));
+            services.insert(name, service::service(raw.value, own, r));
         }
     }
     providers::one_way_each(&services, &named, r);

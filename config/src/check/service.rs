@@ -1,7 +1,6 @@
 //! Services: defaults, ranges, and figures that must fit each other.
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -23,8 +22,8 @@ use crate::raw::{
 use crate::reader::{At, Field, Place, Problem, Reader};
 use crate::units::{self, control::LATENCY_KEYS};
 use crate::{
-    Cost, Ejection, Forecast, Health, HealthCheck, Primary, Provider, Retries, RetryOn, Service,
-    Shadows, Signal, StatusRange, Timeouts,
+    Cost, Ejection, Forecast, Health, HealthCheck, OwnAddresses, Primary, Provider, Retries,
+    RetryOn, Service, Shadows, Signal, StatusRange, Timeouts,
 };
 
 /// What instances are filled to unless the file says it. What is learned of a capacity is uncertain;
@@ -32,8 +31,8 @@ use crate::{
 const LEARNED_TARGET: f64 = 0.75;
 const PINNED_TARGET: f64 = 0.95;
 
-/// Checks a service, all but its rules; `listens` is where the proxy itself listens.
-pub(super) fn service(raw: RawService, listens: &[SocketAddr], r: &mut Reader<'_>) -> Service {
+/// Checks a service, all but its rules; `own` is where the node itself listens.
+pub(super) fn service(raw: RawService, own: &OwnAddresses, r: &mut Reader<'_>) -> Service {
     let metrics = metrics(raw.metrics.value().unwrap_or_default(), r);
     let capacity = raw.capacity.value().map_or(Capacity::Learned, |capacity| capacity.0);
     let signals = signals(raw.signals, metrics.max_age, r);
@@ -44,7 +43,7 @@ pub(super) fn service(raw: RawService, listens: &[SocketAddr], r: &mut Reader<'_
     let health_is_read = !matches!(raw.health, Field::Invalid);
     let health = health(raw.health.value().unwrap_or_default(), r);
     let shadows_place = place(&raw.shadows).cloned();
-    let primaries = primaries(raw.primaries, listens, !raw.scaling.is_absent(), r);
+    let primaries = primaries(raw.primaries, own, !raw.scaling.is_absent(), r);
     let count = u32::try_from(primaries.len()).unwrap_or(u32::MAX);
     let shadows = raw.shadows.value().map(|raw| shadows(raw, count, shadows_place.as_ref(), r));
     let cost = cost(raw.cost, r);
@@ -81,7 +80,7 @@ pub(super) fn service(raw: RawService, listens: &[SocketAddr], r: &mut Reader<'_
 
 fn primaries(
     field: Field<List<Either<BackendAddress, RawPrimary>>>,
-    listens: &[SocketAddr],
+    own: &OwnAddresses,
     may_be_empty: bool,
     r: &mut Reader<'_>,
 ) -> Vec<Primary> {
@@ -105,9 +104,11 @@ fn primaries(
         };
         let place = address.place;
         let address = address.value.0;
-        if listens.iter().any(|listen| reaches(address, *listen)) {
-            let problem = Problem::new(address.to_string(), "an address that is not a listener's");
-            r.report(&place, problem.help("requests would go round in a circle"));
+        // Other addresses of the machine that this is read on need not be those of the one it is for.
+        if let Some(found) = own.find(address, |_| false) {
+            let expected = format!("an address that is not {}", found.whose());
+            let problem = Problem::new(address.to_string(), expected);
+            r.report(&place, problem.help(found.consequence()));
         }
         if let Some(earlier) = seen.get(&address) {
             let expected = format!("each address once; it is also on line {}", r.line(earlier));
@@ -118,12 +119,6 @@ fn primaries(
         }
     }
     primaries
-}
-
-/// Whether a connection to `address` on this machine ends at `listen`.
-fn reaches(address: SocketAddr, listen: SocketAddr) -> bool {
-    let everywhere = listen.ip().is_unspecified() && address.ip().is_loopback();
-    address == listen || everywhere && address.port() == listen.port()
 }
 
 fn objective(field: Field<RawObjective>, r: &mut Reader<'_>) -> Objective {

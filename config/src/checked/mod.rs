@@ -19,6 +19,7 @@ mod learning;
 mod listener;
 mod metrics;
 mod migration;
+mod own;
 mod providers;
 mod recurring;
 mod route;
@@ -56,6 +57,7 @@ pub use learning::Learning;
 pub use listener::{Limits, Listener, ListenerTimeouts, Protocol};
 pub use metrics::{LoadReports, Metrics, Scrape, ScrapedSeries, SelectorError, SeriesSelector};
 pub use migration::{Migration, MigrationWindow};
+pub use own::{Own, OwnAddresses};
 pub use providers::{
     Concurrency, Contract, CpuShare, Environment, ExecProvider, Network, Output, PortRange,
     ProcessLimits, ProcessProvider, Provider, Step, WebhookProvider,

@@ -349,6 +349,7 @@ fn a_service_is_not_the_proxy_itself() {
         ("0.0.0.0:80", "127.0.0.1:80", true),
         ("0.0.0.0:80", "127.0.0.1:81", false),
         ("0.0.0.0:80", "192.0.2.1:80", false),
+        ("0.0.0.0:80", "[::ffff:127.0.0.1]:80", true),
     ] {
         let text = format!(
             "listeners: [{{ address: '{listener}', routes: [{{ service: s }}] }}]\n\
@@ -360,6 +361,11 @@ fn a_service_is_not_the_proxy_itself() {
             assert!(shown.contains("round in a circle"), "{shown}");
         }
     }
+    let text = "listeners: [{ address: '127.0.0.1:80', routes: [{ service: s }] }]\n\
+                admin: { address: '127.0.0.1:81' }\n\
+                services: { s: { primaries: ['127.0.0.1:81'] } }";
+    let shown = read(text, Format::Yaml).map(drop).unwrap_err().to_string();
+    assert!(shown.contains("an address that is not the admin API's"), "{shown}");
 }
 
 #[test]
