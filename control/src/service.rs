@@ -255,7 +255,7 @@ impl Service {
         let saturated = self.is_saturated(seen);
         let supply = Supply::of(&members, &self.spec, self.fleet.typical_rps, outlook, vacant);
         self.last_supply = Some(supply);
-        let at_risk = self.relieve(&mut members, &supply, outlook, observation.interval_ms);
+        let at_risk = self.relieve(&mut members, &supply, outlook, seen, observation.interval_ms);
         let mut size = self.sizing.size(&self.spec, seen, (&supply, outlook), now_ms);
         size.leave_out(self.migration.beside(&members));
         let mut scene = Scene {
@@ -327,11 +327,15 @@ impl Service {
         members: &mut [Member<'_>],
         supply: &Supply,
         outlook: &Outlook,
+        seen: &ServiceObservation,
         interval_ms: u64,
     ) -> AtRisk {
         let lead_ms = self.spec.warm_up_ms.max(1_000);
         let asked_rps = outlook.asked(lead_ms, |h| h.median_rps).rps.max(outlook.now_rps);
-        self.risk.relieve(members, supply.target, asked_rps, supply.known, interval_ms)
+        let target = supply.target;
+        let at_risk = self.risk.relieve(members, target, asked_rps, supply.known, interval_ms);
+        let unlisted = seen.scaling.as_ref().map_or(&[][..], |scaling| &scaling.unlisted);
+        at_risk.with_unlisted(members, target, unlisted)
     }
 
     fn assessments(&self, outlook: &Outlook) -> Vec<RiskAssessment> {

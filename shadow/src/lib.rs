@@ -54,7 +54,8 @@ pub use remote::{
     WebhookProvider, WebhookSpec,
 };
 pub use scaling::{
-    Primaries, ScaleEvent, ScaleWish, ScaledPrimary, ScaledService, Scaler, Scaling, ServiceScaling,
+    Barred, Primaries, ScaleEvent, ScaleWish, ScaledPrimary, ScaledService, Scaler, Scaling,
+    ServiceScaling,
 };
 pub use settings::{ManagerSettings, OnExit, Readiness, ServiceShadows, ShadowInstance};
 pub use vm::{Accel, VmProvider, VmSpec};

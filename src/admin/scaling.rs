@@ -40,6 +40,7 @@ fn primary(primary: &ScaledPrimary) -> Value {
         "configured": primary.configured,
         "ready": primary.ready,
         "leaving": primary.leaving,
+        "unlisted": primary.unlisted,
         "joined_ms": primary.joined_ms,
     })
 }

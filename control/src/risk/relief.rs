@@ -105,6 +105,32 @@ impl AtRisk {
         without.max(stood_in_for).saturating_add(self.shadows)
     }
 
+    /// The same, with primaries of which what scales them says no more that they are there.
+    pub(crate) fn with_unlisted(
+        mut self,
+        members: &[Member<'_>],
+        target: f64,
+        unlisted: &[InstanceId],
+    ) -> Self {
+        let is_unlisted =
+            |m: &&Member<'_>| m.eligible && m.is_primary() && unlisted.contains(&m.id());
+        let mut names = Vec::new();
+        for member in members.iter().filter(is_unlisted) {
+            self.primaries = self.primaries.saturating_add(1);
+            self.primary_rps += target * member.trust.part * member.rps;
+            names.push(member.id().to_string());
+        }
+        if let Some(first) = names.first() {
+            let more = match names.len() - 1 {
+                0 => String::new(),
+                more => format!(" and {more} more"),
+            };
+            let text = format!("what scales primaries does not list {first}{more} any longer");
+            self.text = if self.text.is_empty() { text } else { format!("{}, {text}", self.text) };
+        }
+        self
+    }
+
     pub(crate) fn floor_text(&self, shadows: u32, committed: u32) -> String {
         format!("{}: {} should serve, {committed} do", self.text, shadows_text(shadows))
     }

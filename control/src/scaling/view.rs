@@ -38,6 +38,9 @@ pub struct ScalingSeen {
     /// Primaries that it is about to end.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub leaving: Vec<InstanceId>,
+    /// Of `ready`, those that its newest answer does not list, which is not believed yet: too many went at once.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unlisted: Vec<InstanceId>,
     /// The number that it was asked for last and took; outlives a restart.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub asked: Option<u32>,

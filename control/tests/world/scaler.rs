@@ -35,6 +35,8 @@ pub(crate) struct Scaler {
     /// Every order that was taken, with its time.
     pub(crate) orders: Vec<(u64, u32)>,
     pub(crate) refused: u64,
+    /// So many of the newest ready ones are not listed for now, which is not believed.
+    pub(crate) unlisted: usize,
 }
 
 impl Scaler {
@@ -54,6 +56,7 @@ impl Scaler {
             leaving: Vec::new(),
             orders: Vec::new(),
             refused: 0,
+            unlisted: 0,
         }
     }
 
@@ -101,6 +104,7 @@ impl Scaler {
             wanted: Some(self.wanted),
             ready: self.ready.clone(),
             leaving: self.leaving.iter().map(|(id, _)| *id).collect(),
+            unlisted: self.ready.iter().rev().take(self.unlisted).copied().collect(),
             asked: self.asked,
             original: self.original,
             trouble: None,

@@ -221,6 +221,36 @@ fn a_scaler_that_fails_for_an_hour_is_one_alert_and_shadows_hold() {
 }
 
 #[test]
+fn shadows_stand_in_for_primaries_that_are_not_listed_any_longer() {
+    let mut world = calm_world(2, ServiceSpec { capacity: Capacity::Pinned(200.0), ..scaled() });
+    let rps = 0.4 * world.nature.primary_rps();
+    assert_eq!(world.serving_shadows(), 0);
+    world.scaler.as_mut().expect("there is one").unlisted = 2;
+    let mut most = 0;
+    let mut told = String::new();
+    world.run(
+        20_000,
+        |_| rps,
+        |world, _, plan| {
+            most = most.max(world.serving_shadows());
+            let stand_ins = plan.services[0].actions.iter().map(|planned| &planned.reason);
+            for reason in stand_ins.filter(|reason| reason.law == Law::Risk) {
+                told.clone_from(&reason.text);
+            }
+        },
+    );
+    assert_eq!(most, 2, "{told}");
+    assert!(
+        told.contains("what scales primaries does not list i1 and 1 more any longer"),
+        "{told}"
+    );
+    world.scaler.as_mut().expect("there is one").unlisted = 0;
+    world.run(60_000, |_| rps, |_, _, _| {});
+    assert_eq!(world.serving_shadows(), 0, "they step back once all are listed again");
+    assert_eq!(world.outcome.bad(), 0);
+}
+
+#[test]
 fn a_number_that_another_hand_sets_is_said_and_respected() {
     let mut world = calm_world(3, scaled());
     let full_rps = world.nature.primary_rps();

@@ -112,7 +112,9 @@ proptest! {
             };
             let (ready, leaving) = (ids(&mut random), ids(&mut random));
             let trouble = (random.below(3) == 0).then(|| "asked it: no".to_owned());
-            let seen = ScalingSeen { wanted, ready, leaving, asked, original, trouble };
+            let unlisted = ids(&mut random);
+            let seen =
+                ScalingSeen { wanted, ready, leaving, unlisted, asked, original, trouble };
             observation.services[0].scaling = Some(seen);
             let plan = controller.tick(&observation);
             serde_json::to_string(&plan).expect("plain data");

@@ -14,6 +14,8 @@ use crate::registry::Registry;
 
 /// A primary that is neither ready nor leaving in so many good answers in a row is gone.
 const MISSED: u32 = 2;
+/// An answer that takes away most of those that serve is believed once answers have said so for this long.
+pub(super) const DOUBT: Duration = Duration::from_secs(30);
 /// Pauses after failures.
 const PAUSES: BackoffPolicy = BackoffPolicy {
     base: Duration::from_secs(1),
@@ -33,11 +35,23 @@ pub(super) struct Book {
     all: Vec<Known>,
     configured: Vec<SocketAddr>,
     answered: Option<Instant>,
+    doubted: Option<Doubted>,
+    /// How many an earlier run knew to be wanted.
+    wanted_before: Option<u32>,
     /// What became of orders, and of looks: an order that is refused must not keep from looking.
     orders: Failing,
     looks: Failing,
     origin: Instant,
     calls: (u64, u64),
+}
+
+/// An answer that takes away most of those that serve, and all that say so since.
+#[derive(Clone, Copy)]
+struct Doubted {
+    since: Instant,
+    /// How many were ready, and wanted, before.
+    ready: usize,
+    wanted: Option<u32>,
 }
 
 /// Failures in a row, and what the last one was.
@@ -61,8 +75,16 @@ struct Known {
     address: SocketAddr,
     ready: bool,
     leaving: bool,
+    /// Not listed any longer, which is not believed yet.
+    unlisted: bool,
     missed: u32,
     joined: Option<Instant>,
+}
+
+impl Known {
+    fn new(id: InstanceId, address: SocketAddr, joined: Option<Instant>) -> Self {
+        Self { id, address, ready: false, leaving: false, unlisted: false, missed: 0, joined }
+    }
 }
 
 impl Book {
@@ -75,8 +97,7 @@ impl Book {
         let mut all = Vec::new();
         for address in row.addresses {
             let id = registry.primary_id(settings.service.clone(), address).await?;
-            let (ready, leaving) = (true, false);
-            all.push(Known { id, address, ready, leaving, missed: 0, joined: None });
+            all.push(Known { ready: true, ..Known::new(id, address, None) });
         }
         all.sort_by_key(|known| known.id);
         Ok(Self {
@@ -89,6 +110,8 @@ impl Book {
             all,
             configured: Vec::new(),
             answered: None,
+            doubted: None,
+            wanted_before: row.wanted,
             orders: Failing::default(),
             looks: Failing::default(),
             origin: Instant::now(),
@@ -129,16 +152,10 @@ impl Book {
         to_order: bool,
         ids: &[(SocketAddr, InstanceId)],
     ) -> (Vec<ScaleEvent>, bool) {
-        let mut events = Vec::new();
         if let Some(doubt) = self.doubt(answer) {
             return self.keep(answer.wanted, to_order, doubt);
         }
-        let looks = self.looks.over();
-        let orders = if to_order { self.orders.over() } else { None };
-        let failures = looks.into_iter().chain(orders).max();
-        if let Some(failures) = failures.filter(|_| self.orders.trouble.is_none()) {
-            events.push(ScaleEvent::Recovered { failures });
-        }
+        let (mut events, doubt) = self.judge(answer, to_order);
         // Whoever is there when it is looked for the first time has been there before.
         let is_first = self.answered.is_none();
         self.answered = Some(Instant::now());
@@ -146,17 +163,17 @@ impl Book {
         let count = self.all.len();
         for (address, id) in ids {
             let joined = (!is_first).then(Instant::now);
-            let (address, id) = (*address, *id);
-            self.all.push(Known { id, address, ready: false, leaving: false, missed: 0, joined });
-            events.push(ScaleEvent::Joined(id, address));
+            self.all.push(Known::new(*id, *address, joined));
+            events.push(ScaleEvent::Joined(*id, *address));
         }
         for known in &mut self.all {
             let was_leaving = known.leaving;
             known.leaving = answer.leaving.contains(&known.address);
-            known.ready = answer.ready.contains(&known.address) && !known.leaving;
-            let listed = known.ready || known.leaving;
+            let listed = answer.ready.contains(&known.address) || known.leaving;
+            known.unlisted = !listed && known.ready && doubt;
+            known.ready = (listed || known.unlisted) && !known.leaving;
             // One that was named as leaving and is not any more has left.
-            known.missed = match (listed, was_leaving) {
+            known.missed = match (listed || known.unlisted, was_leaving) {
                 (true, _) => 0,
                 (false, true) => MISSED,
                 (false, false) => known.missed.saturating_add(1),
@@ -170,6 +187,60 @@ impl Book {
         let changed = changed || self.wanted != Some(answer.wanted);
         self.wanted = Some(answer.wanted);
         (events, changed)
+    }
+
+    /// Takes what an answer means for failures; returns what it tells, and whether those whom it lists no longer
+    /// are kept for now.
+    fn judge(&mut self, answer: &Primaries, to_order: bool) -> (Vec<ScaleEvent>, bool) {
+        let before = self.trouble().is_some();
+        let unlisted = self.unlisted_text(answer);
+        let looks = self.looks.over();
+        let orders = if to_order { self.orders.over() } else { None };
+        let mut events = Vec::new();
+        if let Some(text) = unlisted {
+            if !before {
+                events.push(ScaleEvent::Failed { asked: None, error: text.clone() });
+            }
+            self.looks.trouble = Some(text);
+            return (events, true);
+        }
+        let failures = looks.into_iter().chain(orders).max();
+        if let Some(failures) = failures.filter(|_| self.orders.trouble.is_none()) {
+            events.push(ScaleEvent::Recovered { failures });
+        }
+        (events, false)
+    }
+
+    /// Why those whom an answer does not list are kept: it takes away most of the ready ones at once, more than
+    /// one, and no fewer are wanted than before. Nothing where it does not, or has done so for long.
+    fn unlisted_text(&mut self, answer: &Primaries) -> Option<String> {
+        let is_listed = |a: &SocketAddr| answer.ready.contains(a) || answer.leaving.contains(a);
+        let ready = || self.all.iter().filter(|known| known.ready);
+        let gone = ready().filter(|known| !is_listed(&known.address)).count();
+        let of = ready().count();
+        // Those that join meanwhile make it no better.
+        let before = self.doubted.map_or(of, |doubted| doubted.ready);
+        if gone <= 1 || 2 * gone <= before {
+            self.doubted = None;
+            return None;
+        }
+        let now = Instant::now();
+        let wanted = self.wanted.or(self.wanted_before);
+        let doubted = *self.doubted.get_or_insert(Doubted { since: now, ready: of, wanted });
+        // It may have fallen an answer ago, and they go as it was asked.
+        let wanted = answer.wanted as usize;
+        let asked = wanted < doubted.ready && answer.ready.len() >= wanted;
+        let fell = asked || doubted.wanted.is_some_and(|before| answer.wanted < before);
+        let is_doubted = !fell && now.saturating_duration_since(doubted.since) < DOUBT;
+        is_doubted.then(|| {
+            format!(
+                "its answer lists {gone} of {of} ready primaries no longer, though {} are wanted: they are \
+                 kept, as far as they pass their health checks, until it has said so for {} s, and \
+                 shadows stand in",
+                answer.wanted,
+                DOUBT.as_secs()
+            )
+        })
     }
 
     /// Why an answer is not believed as to who is there: it takes away all that serve, and says that some are
@@ -196,6 +267,7 @@ impl Book {
         }
         self.looks.over();
         self.looks.trouble = Some(doubt);
+        self.all.iter_mut().for_each(|known| known.unlisted = known.ready);
         self.answered = Some(Instant::now());
         self.calls.0 += 1;
         let changed = self.wanted != Some(wanted);
@@ -241,6 +313,7 @@ impl Book {
             configured: self.configured.contains(&known.address),
             ready: known.ready,
             leaving: known.leaving,
+            unlisted: known.unlisted,
             joined_ms: known.joined.map(|since| ms(since.elapsed())),
         };
         let failing = [&self.orders, &self.looks].into_iter().find(|f| f.trouble.is_some());

@@ -78,9 +78,12 @@ pub struct ServiceScaling {
     pub poll: Duration,
     /// Primaries of the configuration: known without being listed.
     pub configured: Vec<SocketAddr>,
-    /// Where the proxy itself listens: no primary is there.
-    pub listens: Vec<SocketAddr>,
+    /// Where no primary can be.
+    pub barred: Barred,
 }
+
+/// Says of an address why no primary can be there; nothing where one can.
+pub type Barred = Arc<dyn Fn(SocketAddr) -> Option<String> + Send + Sync>;
 
 /// An order to a scaler.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,6 +107,8 @@ pub struct ScaledPrimary {
     pub ready: bool,
     /// Whether it will end soon.
     pub leaving: bool,
+    /// Whether the newest answer does not list it, which is not believed yet; `ready` still holds then.
+    pub unlisted: bool,
     /// Time since it was first seen; absent where it was there before this process looked.
     pub joined_ms: Option<u64>,
 }

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::book::Book;
 use super::{Primaries, ScaleEvent, ScaleWish, ServiceScaling, Shared, lock, rows};
 use crate::error::{Cause, ProviderError};
+use crate::provider::Handle;
 
 /// Primaries of one service that are believed.
 const MOST_PRIMARIES: usize = 1_000;
@@ -106,8 +107,9 @@ impl Worker {
 
     /// Takes an answer, to an order where there was one; whether it could be taken.
     async fn take(&self, answer: Primaries, wish: Option<&ScaleWish>) -> bool {
-        if let Err(error) = self.check(&answer) {
-            self.failed(wish.map(|wish| wish.primaries), &told(&error));
+        let answer = canonical(answer);
+        if let Err(text) = self.check(&answer).await {
+            self.failed(wish.map(|wish| wish.primaries), &text);
             return false;
         }
         let service = &self.settings.service;
@@ -156,16 +158,21 @@ impl Worker {
     }
 
     /// What no primary can be is not taken for one, and nothing else of such an answer is either.
-    fn check(&self, answer: &Primaries) -> Result<(), ProviderError> {
+    ///
+    /// # Errors
+    /// What is wrong with it, as it is told.
+    async fn check(&self, answer: &Primaries) -> Result<(), String> {
         let all = || answer.ready.iter().chain(&answer.leaving);
-        let malformed = |came_back: String| ProviderError::Refused {
-            cause: Cause::Malformed,
-            asked: format!(
-                "the {} scaler for the primaries of {}",
-                self.settings.scaler.name(),
-                self.settings.service
-            ),
-            came_back,
+        let malformed = |came_back: String| {
+            told(&ProviderError::Refused {
+                cause: Cause::Malformed,
+                asked: format!(
+                    "the {} scaler for the primaries of {}",
+                    self.settings.scaler.name(),
+                    self.settings.service
+                ),
+                came_back,
+            })
         };
         let count = all().count();
         if count > MOST_PRIMARIES {
@@ -176,12 +183,25 @@ impl Worker {
         if let Some(address) = all().find(unusable) {
             return Err(malformed(format!("{address}, to which nobody can connect")));
         }
-        let own = |a: &&SocketAddr| self.settings.listens.iter().any(|l| reaches(**a, *l));
-        if let Some(address) = all().find(own) {
-            let round = "where this proxy listens: requests would go round in a circle";
-            return Err(malformed(format!("{address}, {round}")));
+        let barred = all().find_map(|a| Some(format!("{a}, {}", (self.settings.barred)(*a)?)));
+        if let Some(text) = barred {
+            return Err(malformed(text));
         }
-        Ok(())
+        let is_known = lock(&self.book).unknown(answer).is_empty();
+        if is_known {
+            return Ok(());
+        }
+        let rows = self.shared.registry.rows().await.map_err(|error| error.to_string())?;
+        let handles: Vec<_> = rows.iter().filter_map(|row| row.handle.as_ref()).collect();
+        let ours = |address: SocketAddr| {
+            handles.iter().find(|handle| canonical_address(handle.address) == address)
+        };
+        let shadow = all().find_map(|address| Some((*address, ours(*address)?)));
+        shadow.map_or(Ok(()), |(address, handle)| {
+            let Handle { id, service, .. } = handle;
+            let text = format!("{address}, where shadow {id} of {service} is, which is no primary");
+            Err(malformed(text))
+        })
     }
 
     fn failed(&self, asked: Option<u32>, error: &str) {
@@ -224,8 +244,12 @@ fn told(error: &ProviderError) -> String {
     format!("asked {asked}: {came_back}; {next}")
 }
 
-/// Whether a connection to `address` on this machine ends at `listen`.
-fn reaches(address: SocketAddr, listen: SocketAddr) -> bool {
-    let everywhere = listen.ip().is_unspecified() && address.ip().is_loopback();
-    address == listen || everywhere && address.port() == listen.port()
+/// Each address as it is written shortest, so that no primary is two.
+fn canonical(answer: Primaries) -> Primaries {
+    let all = |list: Vec<SocketAddr>| list.into_iter().map(canonical_address).collect();
+    Primaries { wanted: answer.wanted, ready: all(answer.ready), leaving: all(answer.leaving) }
+}
+
+fn canonical_address(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
 }

@@ -16,12 +16,18 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use foreshadow_control::{Action, InstanceId, Tier};
 use foreshadow_shadow::{
     Facility, Manager, Primaries, ProviderError, ScaleEvent, ScaleWish, ScaledService, Scaler,
     Scaling, ServiceScaling,
 };
-use support::{host, shop, until};
+use support::{host, role, shop, until};
 use tokio::sync::Semaphore;
+
+#[test]
+fn role_entry() {
+    support::play_role();
+}
 
 /// A scaler that does as the test says.
 pub(crate) struct Script {
@@ -142,6 +148,21 @@ impl Bench {
         Self { dir, manager, scaling, script, events: Vec::new() }
     }
 
+    /// A shadow of the same service.
+    pub(crate) async fn shadow(&self) -> (InstanceId, SocketAddr) {
+        let host = host(self.dir.path(), Facility::None);
+        let shadows = support::service(&host, role("server", &[]));
+        assert!(self.manager.reconfigure(vec![shadows]).is_empty());
+        self.manager.apply(&shop(), &[Action::create(Tier::Warm)]);
+        let manager = self.manager.clone();
+        until("a shadow", || {
+            let all = manager.snapshot();
+            let one = all.iter().find(|one| one.tier == Tier::Warm && one.moving_to.is_none())?;
+            Some((one.id, one.address?))
+        })
+        .await
+    }
+
     pub(crate) fn view(&self) -> ScaledService {
         self.scaling.snapshot().remove(&shop()).unwrap()
     }
@@ -171,14 +192,23 @@ impl Bench {
 }
 
 async fn begin(dir: &std::path::Path, script: &Arc<Script>) -> (Manager, Scaling) {
+    scaled_by(dir, Arc::clone(script) as Arc<dyn Scaler>).await
+}
+
+pub(crate) async fn scaled_by(
+    dir: &std::path::Path,
+    scaler: Arc<dyn Scaler>,
+) -> (Manager, Scaling) {
     let host = host(dir, Facility::None);
     let manager = support::start(dir, &host, Vec::new()).await.unwrap();
     let settings = ServiceScaling {
         service: shop(),
-        scaler: Arc::clone(script) as Arc<dyn Scaler>,
+        scaler,
         poll: Duration::from_millis(20),
         configured: addresses(&["10.0.0.1:80"]),
-        listens: addresses(&["0.0.0.0:8080"]),
+        barred: Arc::new(|address| {
+            (address.port() == 8080).then(|| "where requests would go round in a circle".to_owned())
+        }),
     };
     let scaling = Scaling::start(&manager, vec![settings]).await.unwrap();
     (manager, scaling)

@@ -4,6 +4,7 @@ mod told;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::sync::Arc;
 
 use foreshadow_config as config;
@@ -16,12 +17,19 @@ use super::providers;
 
 pub(super) use told::{entries, ordered};
 
+/// Any port will do.
+const DISCARD: u16 = 9;
+
 /// Every service whose primaries are scaled, with what scales them.
 pub(super) fn services(
     config: &config::Config,
     host: &Arc<shadow::ProcessHost>,
 ) -> Vec<shadow::ServiceScaling> {
-    let listens: Vec<_> = config.listeners.iter().map(|listener| listener.address).collect();
+    let own = config::OwnAddresses::of(config);
+    let barred: shadow::Barred = Arc::new(move |address| {
+        let own = own.find(address, is_here)?;
+        Some(format!("which is {}: {}", own.whose(), own.consequence()))
+    });
     let scaled = config.services.iter().filter_map(|(name, service)| {
         let scaling = service.scaling.as_ref()?;
         Some(shadow::ServiceScaling {
@@ -29,10 +37,23 @@ pub(super) fn services(
             scaler: scaler(name, &scaling.by, host),
             poll: scaling.poll,
             configured: service.primaries.iter().map(|primary| primary.address).collect(),
-            listens: listens.clone(),
+            barred: Arc::clone(&barred),
         })
     });
     scaled.collect()
+}
+
+/// Whether an address is one of this machine's: what is sent there would have it for its source as well. Nothing
+/// is sent.
+fn is_here(ip: IpAddr) -> bool {
+    let any: IpAddr =
+        if ip.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let source = UdpSocket::bind((any, 0)).and_then(|socket| {
+        socket.connect((ip, DISCARD))?;
+        socket.local_addr()
+    });
+    // Where no way leads there, it is not here.
+    source.is_ok_and(|source| source.ip() == ip)
 }
 
 fn scaler(
@@ -128,6 +149,7 @@ pub(super) fn seen(scaled: &ScaledService) -> ScalingSeen {
         wanted: scaled.wanted,
         ready: those(&|primary| primary.ready),
         leaving: those(&|primary| primary.leaving),
+        unlisted: those(&|primary| primary.unlisted),
         asked: scaled.asked,
         original: scaled.original,
         trouble: scaled.trouble.clone(),
@@ -136,3 +158,26 @@ pub(super) fn seen(scaled: &ScaledService) -> ScalingSeen {
 
 /// How services stand, by name.
 pub(super) type Scaled = BTreeMap<ServiceName, ScaledService>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_of_this_machine_is_told_from_others() {
+        for (ip, here) in [
+            ("127.0.0.1", true),
+            ("192.0.2.1", false),
+            ("198.51.100.7", false),
+            ("2001:db8::1", false),
+        ] {
+            assert_eq!(is_here(ip.parse().unwrap()), here, "{ip}");
+        }
+        // That of an interface, where the machine has one that leads anywhere.
+        let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+        if socket.connect("192.0.2.1:9").is_ok() {
+            let own = socket.local_addr().unwrap().ip();
+            assert!(is_here(own), "{own}");
+        }
+    }
+}
