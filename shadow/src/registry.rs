@@ -48,7 +48,18 @@ const MIGRATIONS: &[&str] = &[
     "
     ALTER TABLE instances ADD COLUMN place TEXT NOT NULL DEFAULT 'default';
 ",
+    "
+    ALTER TABLE ids ADD COLUMN found INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE ids ADD COLUMN seen_ms INTEGER NOT NULL DEFAULT 0;
+",
 ];
+
+/// Ids of addresses that a scaler has listed, and that nobody asked for since, are forgotten after this time,
+/// and those unseen for longest where there are more of them than this. Those of the configuration stay.
+const FORGET_FOUND_MS: u64 = 30 * 24 * 3_600 * 1_000;
+const MOST_FOUND: u32 = 10_000;
+/// That one is in use is written down not more often than this.
+const SEEN_EVERY_MS: u64 = 12 * 3_600 * 1_000;
 
 /// A handle to what works off the registry's jobs, a thread of its own unless the ground has something
 /// else for it; cheap to clone. The work ends with its last handle.
@@ -102,28 +113,59 @@ impl Registry {
         self.call(move |db| for_good(db, |db| take_ids(db, count))).await
     }
 
-    /// The id of a primary, the same for the life of the database.
+    /// The id of a primary of the configuration, the same for the life of the database.
     pub(crate) async fn primary_id(
         &self,
         service: ServiceName,
         address: SocketAddr,
     ) -> Result<InstanceId, ShadowError> {
+        self.address_id(service, address, false).await
+    }
+
+    /// The id of a primary that a scaler lists: the same for as long as it is asked for now and then.
+    pub(crate) async fn found_id(
+        &self,
+        service: ServiceName,
+        address: SocketAddr,
+    ) -> Result<InstanceId, ShadowError> {
+        self.address_id(service, address, true).await
+    }
+
+    async fn address_id(
+        &self,
+        service: ServiceName,
+        address: SocketAddr,
+        found: bool,
+    ) -> Result<InstanceId, ShadowError> {
+        let now_ms = (self.ground.unix_ms)();
         self.call(move |db| {
             for_good(db, |db| {
-                let key = params![service.as_str(), address.to_string()];
-                let known: Option<u64> = db
-                    .query_row("SELECT id FROM ids WHERE service = ? AND address = ?", key, |row| {
-                        row.get(0)
-                    })
+                let (service, address) = (service.as_str(), address.to_string());
+                let key = params![service, address];
+                let known = db
+                    .query_row(
+                        "SELECT id, found, seen_ms FROM ids WHERE service = ? AND address = ?",
+                        key,
+                        |row| Ok((row.get(0)?, row.get::<_, bool>(1)?, row.get::<_, u64>(2)?)),
+                    )
                     .optional()?;
-                if let Some(id) = known {
+                if let Some((id, was_found, seen_ms)) = known {
+                    let found = found && was_found;
+                    // Every start asks for all of them, and one write takes as long as the disk.
+                    if found != was_found || now_ms.saturating_sub(seen_ms) > SEEN_EVERY_MS {
+                        db.execute(
+                            "UPDATE ids SET seen_ms = ?, found = ? WHERE id = ?",
+                            params![now_ms, found, id],
+                        )?;
+                    }
                     return Ok(InstanceId(id));
                 }
                 let id = take_ids(db, 1)?;
                 db.execute(
-                    "INSERT INTO ids (service, address, id) VALUES (?, ?, ?)",
-                    params![service.as_str(), address.to_string(), id],
+                    "INSERT INTO ids (service, address, id, found, seen_ms) VALUES (?, ?, ?, ?, ?)",
+                    params![service, address, id, found, now_ms],
                 )?;
+                forget_found(db, now_ms)?;
                 Ok(InstanceId(id))
             })
         })
@@ -283,6 +325,16 @@ fn take_ids(db: &Connection, count: u32) -> rusqlite::Result<u64> {
     db.query_row("UPDATE next_id SET next = next + ?1 RETURNING next - ?1", params![count], |row| {
         row.get(0)
     })
+}
+
+fn forget_found(db: &Connection, now_ms: u64) -> rusqlite::Result<()> {
+    db.execute(
+        "DELETE FROM ids WHERE found = 1 AND (seen_ms < ?1 OR rowid IN (
+            SELECT rowid FROM ids WHERE found = 1 ORDER BY seen_ms DESC, id DESC LIMIT -1 OFFSET ?2
+         ))",
+        params![now_ms.saturating_sub(FORGET_FOUND_MS), MOST_FOUND],
+    )
+    .map(drop)
 }
 
 fn read_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {

@@ -112,3 +112,59 @@ async fn a_database_of_a_newer_version_is_refused() {
     let error = open(&path).await.err().unwrap();
     assert!(matches!(error, ShadowError::Newer { found: 99, .. }), "{error}");
 }
+
+/// A registry whose time is `days` since 1970.
+async fn on_day(path: &Path, days: u64) -> Registry {
+    let unix_ms = Box::new(move || days * 24 * 3_600 * 1_000);
+    Registry::open(path, &Arc::new(Ground { unix_ms, ..Ground::default() })).await.unwrap()
+}
+
+async fn ids_kept(registry: &Registry) -> u64 {
+    let count =
+        |db: &mut Connection| db.query_row("SELECT count(*) FROM ids", [], |row| row.get(0));
+    registry.call(count).await.unwrap()
+}
+
+#[tokio::test]
+async fn ids_of_addresses_that_nobody_uses_any_more_are_forgotten() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("foreshadow.db");
+    let shop = ServiceName::from("shop");
+    let at = |port: u16| SocketAddr::from(([127, 0, 0, 1], port));
+    let registry = on_day(&path, 100).await;
+    let configured = registry.primary_id(shop.clone(), at(1)).await.unwrap();
+    let used = registry.found_id(shop.clone(), at(2)).await.unwrap();
+    registry.found_id(shop.clone(), at(3)).await.unwrap();
+    // One that the configuration has as well is as good as one that it alone has.
+    registry.found_id(shop.clone(), at(4)).await.unwrap();
+    registry.primary_id(shop.clone(), at(4)).await.unwrap();
+    drop(registry);
+    let registry = on_day(&path, 120).await;
+    assert_eq!(registry.found_id(shop.clone(), at(2)).await.unwrap(), used);
+    drop(registry);
+    let registry = on_day(&path, 131).await;
+    let new = registry.found_id(shop.clone(), at(5)).await.unwrap();
+    assert_eq!(ids_kept(&registry).await, 4, "all but that of port 3");
+    assert_eq!(registry.primary_id(shop.clone(), at(1)).await.unwrap(), configured);
+    assert_eq!(registry.found_id(shop.clone(), at(2)).await.unwrap(), used);
+    let again = registry.found_id(shop, at(3)).await.unwrap();
+    assert!(again > new, "an id is never that of another address");
+}
+
+#[tokio::test]
+async fn of_found_addresses_so_many_are_remembered() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("foreshadow.db");
+    let shop = ServiceName::from("shop");
+    let registry = on_day(&path, 100).await;
+    let many = |db: &mut Connection| {
+        let insert =
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 12000)
+             INSERT INTO ids (service, address, id, found, seen_ms)
+             SELECT 'shop', 'a' || i, 100000 + i, 1, 99 * 86400000 + i FROM n";
+        db.execute(insert, []).map(drop)
+    };
+    registry.call(many).await.unwrap();
+    registry.found_id(shop, SocketAddr::from(([127, 0, 0, 1], 1))).await.unwrap();
+    assert_eq!(ids_kept(&registry).await, u64::from(MOST_FOUND));
+}

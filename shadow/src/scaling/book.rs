@@ -7,6 +7,7 @@ use foreshadow_control::InstanceId;
 use tokio::time::Instant;
 
 use super::rows::Row;
+use super::turnover::Turnover;
 use super::{Primaries, ScaleEvent, ScaledPrimary, ScaledService, ServiceScaling};
 use crate::backoff::{Backoff, BackoffPolicy};
 use crate::error::ShadowError;
@@ -43,6 +44,7 @@ pub(super) struct Book {
     looks: Failing,
     origin: Instant,
     calls: (u64, u64),
+    turnover: Turnover,
 }
 
 /// An answer that takes away most of those that serve, and all that say so since.
@@ -96,7 +98,7 @@ impl Book {
     ) -> Result<Self, ShadowError> {
         let mut all = Vec::new();
         for address in row.addresses {
-            let id = registry.primary_id(settings.service.clone(), address).await?;
+            let id = registry.found_id(settings.service.clone(), address).await?;
             all.push(Known { ready: true, ..Known::new(id, address, None) });
         }
         all.sort_by_key(|known| known.id);
@@ -116,6 +118,7 @@ impl Book {
             looks: Failing::default(),
             origin: Instant::now(),
             calls: (0, 0),
+            turnover: Turnover::default(),
         })
     }
 
@@ -130,8 +133,13 @@ impl Book {
             original: self.original,
             intent: self.intent,
             wanted: self.wanted,
-            addresses: self.all.iter().map(|known| known.address).collect(),
+            addresses: self.addresses(),
         }
+    }
+
+    /// Every address that is known.
+    pub(super) fn addresses(&self) -> Vec<SocketAddr> {
+        self.all.iter().map(|known| known.address).collect()
     }
 
     /// Addresses that have no id here yet.
@@ -186,7 +194,7 @@ impl Book {
         let changed = !ids.is_empty() || self.all.len() != count;
         let changed = changed || self.wanted != Some(answer.wanted);
         self.wanted = Some(answer.wanted);
-        (events, changed)
+        (self.turnover.tell(events, self.origin.elapsed()), changed)
     }
 
     /// Takes what an answer means for failures; returns what it tells, and whether those whom it lists no longer

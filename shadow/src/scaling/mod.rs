@@ -6,6 +6,7 @@
 
 mod book;
 mod rows;
+mod turnover;
 mod worker;
 
 use std::collections::BTreeMap;
@@ -168,6 +169,13 @@ pub enum ScaleEvent {
     Joined(InstanceId, SocketAddr),
     /// A primary is gone.
     Left(InstanceId, SocketAddr),
+    /// So many more joined and went than were told one by one, for at least a minute.
+    Turnover {
+        /// Those that joined.
+        joined: u64,
+        /// Those that are gone.
+        left: u64,
+    },
 }
 
 /// Scales primaries; a cheap handle.

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -13,6 +14,8 @@ use crate::provider::Handle;
 
 /// Primaries of one service that are believed.
 const MOST_PRIMARIES: usize = 1_000;
+/// How often it is noted that those known are in use: ids of addresses that nobody uses are forgotten.
+const NOTE: Duration = Duration::from_secs(24 * 3_600);
 
 pub(super) struct Worker {
     pub(super) shared: Arc<Shared>,
@@ -27,6 +30,7 @@ impl Worker {
     pub(super) async fn run(mut self) {
         let mut done: Option<ScaleWish> = None;
         let mut look_at = Instant::now();
+        let mut note_at = Instant::now() + NOTE;
         loop {
             let wish = self.wishes.borrow_and_update().clone();
             let open = wish.clone().filter(|_| wish != done);
@@ -55,6 +59,10 @@ impl Worker {
             let look_next = look_at.max(now + look_in);
             if look_next <= now {
                 self.look().await;
+                if now >= note_at {
+                    note_at = now + NOTE;
+                    self.note_in_use().await;
+                }
                 look_at = Instant::now() + self.settings.poll;
                 continue;
             }
@@ -78,6 +86,17 @@ impl Worker {
                 self.take(answer, None).await;
             }
             Err(error) => self.failed(None, &told(&error)),
+        }
+    }
+
+    /// Notes that the ids of those known are in use.
+    async fn note_in_use(&self) {
+        let service = &self.settings.service;
+        let known = lock(&self.book).addresses();
+        for address in known {
+            if let Err(error) = self.shared.registry.found_id(service.clone(), address).await {
+                tracing::error!(%service, %address, %error, "an id that is in use may be forgotten");
+            }
         }
     }
 
@@ -116,7 +135,7 @@ impl Worker {
         let mut ids = Vec::new();
         let unknown = lock(&self.book).unknown(&answer);
         for address in unknown {
-            match self.shared.registry.primary_id(service.clone(), address).await {
+            match self.shared.registry.found_id(service.clone(), address).await {
                 Ok(id) => ids.push((address, id)),
                 Err(error) => {
                     self.failed(wish.map(|wish| wish.primaries), &error.to_string());

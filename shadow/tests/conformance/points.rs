@@ -25,9 +25,9 @@ pub(crate) const STEPS: [&str; 13] = [
 const LOOKS: [&str; 6] = ["exited", "leaves_within", "diagnose", "usage", "is_outdated", "undone"];
 /// Every write of the registry.
 const WRITES: [&str; 6] = ["reserve_ids", "primary_id", "creating", "created", "tier", "ended"];
-/// What only reads it, or writes nothing itself. Through `call` scaling writes the numbers that it asks for,
-/// which are no instances: tests/scaling restarts between those.
-const READS: [&str; 4] = ["open", "rows", "flush", "call"];
+/// What only reads it, or writes nothing itself. `found_id`, and through `call` the numbers that are asked for,
+/// are scaling's: tests/scaling/crash.rs ends it around those.
+const READS: [&str; 5] = ["open", "rows", "flush", "call", "found_id"];
 
 /// What is played until the end comes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

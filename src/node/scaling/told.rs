@@ -64,6 +64,15 @@ fn entry(service: &ServiceName, event: ScaleEvent, tick: u64, now_ms: u64) -> En
             let after = json!({ "address": address });
             Entry { instance: Some(id), ..stamp("instance.join").changed(Value::Null, after) }
         }
+        ScaleEvent::Turnover { joined, left } => {
+            tracing::warn!(
+                %service, joined, left,
+                "more primaries come and go than are told one by one: see what scales them"
+            );
+            stamp("instance.join")
+                .changed(Value::Null, json!({ "joined": joined, "left": left }))
+                .came_to(Outcome::Done, "more than are told one by one")
+        }
         ScaleEvent::Left(id, address) => {
             tracing::info!(%service, instance = %id, %address, "a primary is gone");
             let before = json!({ "address": address });
