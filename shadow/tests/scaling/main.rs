@@ -7,6 +7,7 @@
 mod support;
 
 mod asking;
+mod crash;
 mod known;
 mod workload;
 
@@ -26,6 +27,9 @@ use tokio::sync::Semaphore;
 
 #[test]
 fn role_entry() {
+    if std::env::var(support::ROLE).as_deref() == Ok("scaling") {
+        return crash::play();
+    }
     support::play_role();
 }
 
