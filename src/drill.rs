@@ -151,7 +151,7 @@ async fn drill(args: &Args) -> anyhow::Result<ExitCode> {
     print(args, &serde_json::to_vec(&report)?, &table::report(&report))?;
     Ok(match report.verdict {
         Some(Verdict::Passed) => ExitCode::SUCCESS,
-        Some(Verdict::CalledOff) => ExitCode::from(CALLED_OFF),
+        Some(Verdict::CalledOff | Verdict::CutShort) => ExitCode::from(CALLED_OFF),
         Some(Verdict::Failed) | None => ExitCode::FAILURE,
     })
 }

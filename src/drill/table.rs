@@ -90,6 +90,7 @@ pub(super) fn report(report: &Report) -> String {
         Some(Verdict::Passed) => "passed",
         Some(Verdict::Failed) => "FAILED",
         Some(Verdict::CalledOff) => "CALLED OFF",
+        Some(Verdict::CutShort) => "CUT SHORT",
         None => "unknown",
     };
     put(&mut text, format_args!("\nverdict: {verdict}"));

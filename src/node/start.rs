@@ -118,12 +118,14 @@ impl Parts {
         tracing::info!("kernel signals: {kernel}");
         let clock = Clock::start();
         let history = History::start(&config.state_dir, &config.history, clock.now_ms())?;
+        let audit = Audit::start(&config.state_dir, &config.audit)?;
+        let drills = super::drill::Drills::start(&config.state_dir, &audit, clock.now_ms());
         Ok(Shared {
             clock,
             ticks: TickStats::default(),
             decisions,
-            audit: Audit::start(&config.state_dir, &config.audit)?,
-            drills: super::drill::Drills::default(),
+            audit,
+            drills,
             migrations: Migrations::new(ended),
             dry_runs,
             history,

@@ -130,7 +130,25 @@ fn a_node_killed_in_the_middle_of_a_hang_wakes_what_it_hung() {
     assert!(is_stopped(pid), "nobody woke it yet");
     node.restart();
     eventually("its process to go on, or to be replaced", || (!is_stopped(pid)).then_some(()));
-    assert_eq!(node.api("/api/v1/drills")["drills"], json!([]), "no drill outlives its node");
+    let told = node.api("/api/v1/drills")["drills"].clone();
+    assert_eq!(told.as_array().map(Vec::len), Some(1), "{told:#}");
+    let cut = &told[0];
+    assert_eq!((&cut["verdict"], &cut["stage"]), (&json!("cut_short"), &json!("done")), "{cut:#}");
+    assert_eq!((&cut["id"], &cut["victim"]), (&begun["id"], &begun["victim"]), "{cut:#}");
+    assert!(
+        node.process.log().contains("a failover drill was cut short"),
+        "{}",
+        node.process.log()
+    );
+    eventually("the audit to have it", || {
+        let page = node.api("/api/v1/audit?action=drill.cut_short&limit=10");
+        let entries = page["entries"].as_array()?;
+        (entries.len() == 1 && entries[0]["instance"] == shadow["instance"]).then_some(())
+    });
+    // Told once: the next start knows nothing of it.
+    node.process.kill();
+    node.restart();
+    assert_eq!(node.api("/api/v1/drills")["drills"], json!([]));
 }
 
 #[test]

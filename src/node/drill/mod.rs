@@ -5,6 +5,7 @@ mod ask;
 mod follow;
 mod goals;
 mod hurt;
+mod kept;
 mod limits;
 mod measure;
 mod report;
@@ -14,6 +15,7 @@ mod run;
 mod tests;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -23,9 +25,10 @@ use serde_json::json;
 use tokio::sync::watch;
 
 use super::Shared;
-use super::audit::{Actor, Entry, Outcome};
+use super::audit::{Actor, Audit, Entry, Outcome};
 use super::view::View;
 use hurt::Hurt;
+use kept::Kept;
 use limits::Scene;
 use run::Run;
 
@@ -37,9 +40,11 @@ const KEPT: usize = 16;
 /// How long the end of the node waits for what is hurt to be put right.
 const AT_END: Duration = Duration::from_secs(5);
 
-/// All drills since the node started; at most one is under way.
-#[derive(Default)]
-pub(crate) struct Drills(Mutex<State>);
+/// All drills since the node started, and one that was cut short before; at most one is under way.
+pub(crate) struct Drills {
+    state: Mutex<State>,
+    kept: Kept,
+}
 
 /// Locked by the admin interface and drills, for moments.
 #[derive(Default)]
@@ -109,6 +114,61 @@ pub(crate) enum Begun {
 }
 
 impl Drills {
+    /// None yet, but for one that an earlier run did not bring to its end: that is told, in the log and the audit
+    /// as well.
+    pub(super) fn start(state_dir: &Path, audit: &Audit, now_ms: u64) -> Self {
+        let kept = Kept::at(state_dir);
+        let mut state = State::default();
+        match kept.cut_short() {
+            Ok(None) => {}
+            Ok(Some(report)) => {
+                tracing::warn!(
+                    drill = report.id, service = %report.service, instance = %report.victim.instance,
+                    fault = report.asked.fault.as_str(),
+                    "a failover drill was cut short by the end of the node; this start puts right what it hurt"
+                );
+                let after = json!({ "drill": report.id, "how": report.how });
+                let entry = Entry::new(now_ms, Actor::Node, "drill.cut_short");
+                let entry =
+                    entry.of(report.service.as_str()).changed(serde_json::Value::Null, after);
+                let why = report.called_off.clone().unwrap_or_default();
+                let entry = entry.came_to(Outcome::Failed, why);
+                audit.record(Entry { instance: Some(report.victim.instance), ..entry });
+                state.last_id = report.id;
+                state.counts.insert(Verdict::CutShort, 1);
+                state.all.push_back(Arc::new(Drill {
+                    report: Mutex::new(report),
+                    call_off: watch::Sender::default(),
+                    is_over: watch::Sender::new(true),
+                }));
+            }
+            Err(error) => {
+                tracing::error!(%error, "whether a drill was cut short cannot be read: see the audit");
+            }
+        }
+        if let Err(error) = kept.forget() {
+            tracing::error!(%error, "the next start will tell of the same drill again");
+        }
+        Self { state: Mutex::new(state), kept }
+    }
+
+    /// Writes down the drill that is about to hurt somebody.
+    async fn keep(&self, report: Report) -> Result<(), String> {
+        let kept = self.kept.clone();
+        let written = tokio::task::spawn_blocking(move || kept.write(&report)).await;
+        let written = written.unwrap_or_else(|error| Err(std::io::Error::other(error)));
+        written.map_err(|error| format!("it cannot be written down that it begins: {error}"))
+    }
+
+    /// Forgets it once all is right.
+    async fn forget(&self) {
+        let kept = self.kept.clone();
+        let gone = tokio::task::spawn_blocking(move || kept.forget()).await;
+        if let Err(error) = gone.unwrap_or_else(|error| Err(std::io::Error::other(error))) {
+            tracing::error!(%error, "the next start will tell of a drill that is over");
+        }
+    }
+
     /// The newest ones, newest first.
     pub(crate) fn all(&self) -> Vec<Report> {
         self.lock().all.iter().rev().map(|drill| drill.report()).collect()
@@ -175,7 +235,7 @@ impl Drills {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

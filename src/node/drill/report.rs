@@ -29,11 +29,13 @@ pub(crate) enum Verdict {
     Failed,
     /// It was called off before its time.
     CalledOff,
+    /// The node ended in the middle of it.
+    CutShort,
 }
 
 impl Verdict {
     /// Every verdict.
-    pub(crate) const ALL: [Self; 3] = [Self::Passed, Self::Failed, Self::CalledOff];
+    pub(crate) const ALL: [Self; 4] = [Self::Passed, Self::Failed, Self::CalledOff, Self::CutShort];
 
     /// Its name.
     pub(crate) fn as_str(self) -> &'static str {
@@ -41,6 +43,7 @@ impl Verdict {
             Self::Passed => "passed",
             Self::Failed => "failed",
             Self::CalledOff => "called_off",
+            Self::CutShort => "cut_short",
         }
     }
 }
@@ -48,7 +51,7 @@ impl Verdict {
 /// A drill.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Report {
-    /// Its number since the node started.
+    /// Its number since the node started; it goes on from one that was cut short.
     pub(crate) id: u64,
     /// The service.
     pub(crate) service: ServiceName,

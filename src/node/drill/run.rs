@@ -73,10 +73,18 @@ impl Run {
             for_ms = asked.for_ms, how, "a failover drill begins"
         );
         let stopped = match self.before(&asked).await {
-            Ok(follower) => self.fault_and_after(follower, &asked).await,
+            Ok(follower) => match self.shared.drills.keep(self.drill.report()).await {
+                Ok(()) => self.fault_and_after(follower, &asked).await,
+                Err(stopped) => Some(stopped),
+            },
             Err(stopped) => Some(stopped),
         };
         self.conclude(stopped);
+        let times = self.drill.report().times;
+        // What is not right yet is for the next start, which is to tell why.
+        if times.over_ms.is_none() || times.put_right_ms.is_some() {
+            self.shared.drills.forget().await;
+        }
         drop(over);
     }
 
@@ -276,7 +284,7 @@ impl Run {
         );
         let came_to = match verdict {
             Verdict::Passed => Ok(()),
-            Verdict::Failed | Verdict::CalledOff => Err(summary.clone()),
+            Verdict::Failed | Verdict::CalledOff | Verdict::CutShort => Err(summary.clone()),
         };
         let after = json!({
             "drill": report.id, "verdict": verdict, "times": report.times, "figures": report.figures,
