@@ -1,6 +1,6 @@
 //! Making a container, step by step, and taking one over.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use bollard::models::ContainerInspectResponse;
 use bollard::query_parameters::{CreateContainerOptionsBuilder, StartContainerOptions};
@@ -193,13 +193,14 @@ impl DockerProvider {
             return Ok(SocketAddr::new(published, host_port));
         }
         let Some(host) = self.engine.host() else {
-            return Ok(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), host_port));
+            return Ok(SocketAddr::new(loopback(published), host_port));
         };
-        let mut found =
-            tokio::net::lookup_host((host.trim_matches(['[', ']']), host_port))
-                .await
-                .map_err(|error| format!("the engine's host {host} has no address: {error}"))?;
-        found.next().ok_or_else(|| format!("the engine's host {host} has no address"))
+        let found = tokio::net::lookup_host((host.trim_matches(['[', ']']), host_port))
+            .await
+            .map_err(|error| format!("the engine's host {host} has no address: {error}"))?;
+        same_kind(published, found).ok_or_else(|| {
+            format!("the engine's host {host} has no address of the kind of `publish: {published}`")
+        })
     }
 
     /// Its process, where that is on this machine and in view.
@@ -288,5 +289,38 @@ fn how_ended(found: &ContainerInspectResponse) -> String {
     match state.error.as_deref().filter(|error| !error.is_empty()) {
         Some(error) => format!("{how}: {}", crate::remote::shorten(error, 200)),
         None => how,
+    }
+}
+
+/// Where on this machine a port that is published at all addresses of a kind is reached: `::` has none of IPv4.
+fn loopback(published: IpAddr) -> IpAddr {
+    match published {
+        IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+    }
+}
+
+/// The first of a host's addresses at which a port is published.
+fn same_kind(published: IpAddr, mut found: impl Iterator<Item = SocketAddr>) -> Option<SocketAddr> {
+    found.find(|address| address.is_ipv4() == published.is_ipv4())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_is_looked_for_where_it_is_published() {
+        let all = || ["[2001:db8::7]:80", "192.0.2.7:80"].map(|a| a.parse().unwrap()).into_iter();
+        for (published, local, far) in [
+            ("0.0.0.0", "127.0.0.1", Some("192.0.2.7:80")),
+            ("::", "::1", Some("[2001:db8::7]:80")),
+        ] {
+            let published = published.parse().unwrap();
+            assert_eq!(loopback(published).to_string(), local);
+            let found = same_kind(published, all()).map(|address| address.to_string());
+            assert_eq!(found.as_deref(), far);
+        }
+        assert_eq!(same_kind("::".parse().unwrap(), all().skip(1)), None);
     }
 }
