@@ -1,6 +1,6 @@
 //! Kernel truth for the loop: what this kernel offers and the TCP_INFO baseline.
 //!
-//! [`probe`] says where each signal comes from on this machine and why. [`tcp_info`] reads one of
+//! [`probe`] says where each signal comes from on this machine and why. [`tcp_info()`] reads one of
 //! our own sockets, which needs no privilege, and [`SocketTracker`] turns such readings into
 //! [`foreshadow_control::KernelSample`]s.
 
