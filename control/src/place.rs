@@ -122,7 +122,7 @@ impl<'a> Places<'a> {
             outcomes: None,
             spec: spec.clone(),
         };
-        Self { spots: specs.iter().map(spot).collect() }
+        Self { spots: specs.iter().map(spot).collect(), learned: None }
     }
 
     pub(crate) fn are_many(&self) -> bool {
