@@ -143,7 +143,8 @@ fn a_node_killed_in_the_middle_of_a_hang_wakes_what_it_hung() {
     eventually("the audit to have it", || {
         let page = node.api("/api/v1/audit?action=drill.cut_short&limit=10");
         let entries = page["entries"].as_array()?;
-        (entries.len() == 1 && entries[0]["instance"] == shadow["instance"]).then_some(())
+        (entries.len() == 1 && entries[0]["instance"] == format!("i{}", shadow["instance"]))
+            .then_some(())
     });
     // Told once: the next start knows nothing of it.
     node.process.kill();

@@ -30,7 +30,7 @@ impl Worker {
     pub(super) async fn run(mut self) {
         let mut done: Option<ScaleWish> = None;
         let mut look_at = Instant::now();
-        let mut note_at = Instant::now() + NOTE;
+        let mut note_at = Instant::now();
         loop {
             let wish = self.wishes.borrow_and_update().clone();
             let open = wish.clone().filter(|_| wish != done);
