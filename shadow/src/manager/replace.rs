@@ -180,7 +180,7 @@ pub(super) fn found(state: &mut State, id: InstanceId, service: &ServiceName) {
 
 /// Ends one more where the one before was not made again, since there were more than enough; once only
 /// before a new one has shown that the new settings work.
-pub(super) fn carry_on(state: &mut State, service: &ServiceName) {
+pub(super) fn carry_on(state: &mut State, service: &ServiceName, now: Duration) {
     // As long as shadows move, some may be more than enough once more.
     let rests =
         |entry: &super::Entry| entry.view.moving_to.is_none() && entry.since.elapsed() >= QUIET;
@@ -189,7 +189,7 @@ pub(super) fn carry_on(state: &mut State, service: &ServiceName) {
     }
     let Some(pool) = state.pools.get_mut(service) else { return };
     // What is there is better than nothing.
-    if pool.backoffs.values().any(|backoff| backoff.failures() > 0) {
+    if pool.backoffs.values().any(|backoff| !backoff.remaining(now).is_zero()) {
         return;
     }
     let replacing = &mut pool.replacing;

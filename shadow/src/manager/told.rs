@@ -56,11 +56,12 @@ impl Runner {
             sample.cpu_cores = (elapsed_us > 0.0).then_some(used_us / elapsed_us);
         }
         self.cpu_read = cpu_read;
+        let since_start = self.inner.now();
         let mut state = self.inner.lock();
         if let Some(entry) = state.entries.get_mut(&self.id) {
             entry.view.resources = (sample != ResourceSample::default()).then_some(sample);
             if entry.view.outdated {
-                replace::carry_on(&mut state, &self.settings.service);
+                replace::carry_on(&mut state, &self.settings.service, since_start);
             }
         }
         if outdated {
