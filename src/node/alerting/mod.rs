@@ -1,8 +1,10 @@
 //! Alerts told to an endpoint: one POST when one begins, one when it ends.
 //!
-//! The loop puts them into a bounded queue and waits for nothing; a task sends them in order, tries again with
-//! growing pauses, and gives one up after a time. What found no room, or was given up, is counted.
+//! The loop puts them into a bounded queue and waits for nothing; a task sends them, the oldest first, tries again with
+//! growing pauses, and gives one up after a time. One that is not taken waits alone (`lane`). What found no room, or
+//! was given up, is counted.
 
+mod lane;
 mod post;
 mod turns;
 
@@ -17,6 +19,8 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::Shared;
+
+use lane::{Lane, Waiting};
 
 pub(super) use turns::{Turn, Turns};
 
@@ -84,7 +88,7 @@ impl Alerting {
             if self.queue.try_send(news).is_err() {
                 self.counts.dropped.fetch_add(1, Ordering::Relaxed);
                 tracing::warn!(
-                    "an alert was not told to its endpoint: too many wait for it already"
+                    "an alert was not told to its endpoint: it comes with too many others"
                 );
             }
         }
@@ -98,50 +102,107 @@ impl Alerting {
 }
 
 /// Sends what comes, until the node is gone.
-pub(super) fn start(shared: &Arc<Shared>, mut inbox: mpsc::Receiver<News>) {
+pub(super) fn start(shared: &Arc<Shared>, inbox: mpsc::Receiver<News>) {
     let shared = Arc::clone(shared);
     tokio::spawn(async move {
         let webhook = || shared.config.load().alerts.webhook.clone();
-        while let Some(news) = inbox.recv().await {
-            send(&shared.alerting.counts, &news, webhook).await;
-        }
+        run(&shared.alerting.counts, inbox, webhook).await;
     });
 }
 
-/// Tells of one thing, as often as it takes. The endpoint is looked up before each try, since a reload may
-/// be the cure; without one there is nobody to tell.
-async fn send(counts: &Counts, news: &News, webhook: impl Fn() -> Option<AlertWebhook>) {
-    let body = match serde_json::to_vec(news) {
-        Ok(body) => body,
-        Err(error) => {
-            tracing::error!(%error, "an alert has no form in json; please report this");
-            return;
-        }
-    };
-    let (start, mut pause) = (Instant::now(), FIRST_PAUSE);
-    loop {
-        let Some(to) = webhook() else { return };
-        let error = match post::post(&to, body.clone()).await {
-            Ok(()) => {
-                counts.sent.fetch_add(1, Ordering::Relaxed);
-                return;
+/// Sends what comes in, until nobody puts in any more and all of it is told or given up. The endpoint is looked
+/// up before each try, since a reload may be the cure; without one there is nobody to tell.
+async fn run(
+    counts: &Counts,
+    mut inbox: mpsc::Receiver<News>,
+    webhook: impl Fn() -> Option<AlertWebhook>,
+) {
+    let mut lane = Lane::new(QUEUE);
+    let mut is_open = true;
+    while is_open || !lane.is_empty() {
+        let due = lane.due();
+        let wait = async {
+            match due {
+                Some(due) => tokio::time::sleep_until(due).await,
+                None => std::future::pending().await,
             }
-            Err(error) => error,
         };
-        counts.failed_tries.fetch_add(1, Ordering::Relaxed);
-        let url = crate::secrets::cover(&to.url.to_string()).into_owned();
-        // What one alert says is no reason to keep another waiting.
-        let is_refused = error.is::<post::Refused>();
-        if is_refused || start.elapsed() + pause >= to.give_up {
-            counts.dropped.fetch_add(1, Ordering::Relaxed);
-            let after = start.elapsed();
-            tracing::error!(%url, %error, alert = news.id, ?after, "an alert was not told: given up");
+        tokio::select! {
+            biased;
+            news = inbox.recv(), if is_open => {
+                match news {
+                    Some(news) => queue(counts, &mut lane, news),
+                    None => is_open = false,
+                }
+                continue;
+            }
+            () = wait => {}
+        }
+        let Some(waiting) = lane.take(Instant::now()) else { continue };
+        let Some(to) = webhook() else { continue };
+        let Some(body) = written(&waiting.news) else { continue };
+        let posting = post::post(&to, body);
+        tokio::pin!(posting);
+        let answer = loop {
+            tokio::select! {
+                answer = &mut posting => break answer,
+                news = inbox.recv(), if is_open => match news {
+                    Some(news) => queue(counts, &mut lane, news),
+                    None => is_open = false,
+                },
+            }
+        };
+        judge(counts, &mut lane, waiting, &to, answer);
+    }
+}
+
+fn queue(counts: &Counts, lane: &mut Lane, news: News) {
+    if let Some(oldest) = lane.push(news, Instant::now()) {
+        counts.dropped.fetch_add(1, Ordering::Relaxed);
+        let alert = oldest.id;
+        tracing::warn!(alert, "an alert was not told to its endpoint: {QUEUE} newer ones wait");
+    }
+}
+
+fn written(news: &News) -> Option<Vec<u8>> {
+    serde_json::to_vec(news)
+        .inspect_err(|error| {
+            tracing::error!(%error, "an alert has no form in json; please report this");
+        })
+        .ok()
+}
+
+/// What a try came to. What one alert says is no reason to keep another waiting.
+fn judge(
+    counts: &Counts,
+    lane: &mut Lane,
+    waiting: Waiting,
+    to: &AlertWebhook,
+    answer: anyhow::Result<()>,
+) {
+    let Err(error) = answer else {
+        counts.sent.fetch_add(1, Ordering::Relaxed);
+        lane.answered();
+        return;
+    };
+    counts.failed_tries.fetch_add(1, Ordering::Relaxed);
+    let url = crate::secrets::cover(&to.url.to_string()).into_owned();
+    let (is_refused, is_answer) = (error.is::<post::Refused>(), error.is::<post::Later>());
+    if is_refused || is_answer {
+        lane.answered();
+    }
+    let (alert, since) = (waiting.news.id.clone(), waiting.since);
+    if !is_refused {
+        let pause = lane.failed(waiting, !is_answer, Instant::now());
+        if since.elapsed() + pause < to.give_up {
+            tracing::warn!(%url, %error, alert, next = ?pause, "an alert was not told yet");
             return;
         }
-        tracing::warn!(%url, %error, alert = news.id, next = ?pause, "an alert was not told yet");
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(LONGEST_PAUSE);
+        lane.forget(&alert, since);
     }
+    counts.dropped.fetch_add(1, Ordering::Relaxed);
+    let after = since.elapsed();
+    tracing::error!(%url, %error, alert, ?after, "an alert was not told: given up");
 }
 
 #[cfg(test)]

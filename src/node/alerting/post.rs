@@ -1,6 +1,6 @@
 //! One POST of JSON, bounded in time.
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, bail};
 use foreshadow_config::{AlertWebhook, Endpoint};
 use http::Request;
 use http::header::{AUTHORIZATION, CONNECTION, CONTENT_TYPE, HOST, HeaderValue, USER_AGENT};
@@ -39,6 +39,18 @@ impl Refused {
         use http::StatusCode as Is;
         let may_pass = [Is::REQUEST_TIMEOUT, Is::TOO_EARLY, Is::TOO_MANY_REQUESTS];
         (status.is_client_error() && !may_pass.contains(&status)).then_some(Self(status))
+    }
+}
+
+/// It answered that it does not take it now.
+#[derive(Debug)]
+pub(super) struct Later(http::StatusCode);
+
+impl std::error::Error for Later {}
+
+impl std::fmt::Display for Later {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "it answers {}", self.0)
     }
 }
 
@@ -94,7 +106,9 @@ async fn exchange(
         if let Some(refused) = Refused::by(answer.status()) {
             return Err(refused.into());
         }
-        ensure!(answer.status().is_success(), "it answers {}", answer.status());
+        if !answer.status().is_success() {
+            return Err(Later(answer.status()).into());
+        }
         Ok(())
     };
     tokio::pin!(connection);

@@ -19,6 +19,18 @@ fn news() -> News {
     turns[0].news(&ServiceName::from("shop"))
 }
 
+/// Tells all of it, and waits until it is told or given up.
+async fn told_to<const N: usize>(
+    counts: &Counts,
+    all: [News; N],
+    webhook: impl Fn() -> Option<AlertWebhook>,
+) {
+    let (queue, inbox) = mpsc::channel(N.max(1));
+    all.into_iter().for_each(|news| queue.try_send(news).unwrap());
+    drop(queue);
+    run(counts, inbox, webhook).await;
+}
+
 fn webhook(authority: String) -> AlertWebhook {
     AlertWebhook {
         url: Endpoint::Tcp { authority, prefix: "/alerts".to_owned() },
@@ -81,7 +93,7 @@ fn what_stands_ends_with_its_service() {
 async fn a_post_has_what_is_needed_and_a_refused_one_is_repeated() {
     let (address, seen) = receiver(&[503, 204]).await;
     let counts = Counts::default();
-    send(&counts, &news(), || Some(webhook(address.clone()))).await;
+    told_to(&counts, [news()], || Some(webhook(address.clone()))).await;
     let seen = seen.await.unwrap();
     assert!(seen[0].starts_with("POST /alerts HTTP/1.1\r\n"), "{}", seen[0]);
     assert!(seen[0].contains("x-key: hush-hush"), "{}", seen[0]);
@@ -98,7 +110,7 @@ async fn a_post_has_what_is_needed_and_a_refused_one_is_repeated() {
 async fn what_the_endpoint_refuses_is_not_asked_again() {
     let (address, seen) = receiver(&[429, 400]).await;
     let counts = Counts::default();
-    send(&counts, &news(), || Some(webhook(address.clone()))).await;
+    told_to(&counts, [news()], || Some(webhook(address.clone()))).await;
     assert_eq!(seen.await.unwrap().len(), 2, "too many for now may pass; refused is refused");
     assert_eq!((counts.sent.into_inner(), counts.dropped.into_inner()), (0, 1));
 }
@@ -111,7 +123,7 @@ async fn what_cannot_be_told_is_given_up_after_its_time_and_counted() {
         url: Endpoint::Unix("/nonexistent/alerts.sock".into()),
         ..webhook(String::new())
     };
-    send(&counts, &news(), || Some(nobody.clone())).await;
+    told_to(&counts, [news()], || Some(nobody.clone())).await;
     let waited = start.elapsed();
     assert!(waited > Duration::from_secs(480) && waited <= Duration::from_secs(600), "{waited:?}");
     assert_eq!(counts.dropped.into_inner(), 1);
@@ -122,7 +134,7 @@ async fn what_cannot_be_told_is_given_up_after_its_time_and_counted() {
 #[tokio::test(start_paused = true)]
 async fn a_reload_without_an_endpoint_ends_the_trying() {
     let counts = Counts::default();
-    send(&counts, &news(), || None).await;
+    told_to(&counts, [news()], || None).await;
     assert_eq!((counts.sent.into_inner(), counts.dropped.into_inner()), (0, 0));
 }
 
@@ -131,4 +143,16 @@ fn the_queue_is_bounded_and_the_loop_never_waits() {
     let (alerting, _inbox) = Alerting::new();
     alerting.tell((0..QUEUE + 10).map(|_| news()));
     assert_eq!(alerting.told(), Told { dropped: 10, ..Told::default() });
+}
+
+#[tokio::test]
+async fn one_that_is_not_taken_does_not_hold_up_the_next() {
+    let (address, seen) = receiver(&[500, 204, 204]).await;
+    let counts = Counts::default();
+    let other = News { id: "shop/no_capacity/7".to_owned(), ..news() };
+    told_to(&counts, [news(), other], || Some(webhook(address.clone()))).await;
+    let seen = seen.await.unwrap();
+    assert!(seen[1].contains("shop/no_capacity/7"), "the other is told before the second try");
+    assert!(seen[2].contains("shop/shortage/5000"), "{}", seen[2]);
+    assert_eq!((counts.sent.into_inner(), counts.dropped.into_inner()), (2, 0));
 }
