@@ -205,3 +205,59 @@ fn a_bound_beyond_that_of_the_places_is_said_and_a_default_is_not_beyond_it() {
     let pool = config.services["s"].shadows.as_ref().unwrap().pool;
     assert_eq!((pool.shadow, pool.warm, pool.max), (1, 1, 2), "defaults give way");
 }
+
+#[test]
+fn how_long_is_waited_after_failures_is_read_by_place_and_held_within_bounds() {
+    let of = |retry: &str| {
+        read(&format!("shadows:\n      places:\n        a: {{ {}, retry: {retry} }}", process()))
+    };
+    let waits = |config: &Config| {
+        let retry = config.services["s"].shadows.as_ref().unwrap().places[0].retry;
+        (retry.first, retry.most)
+    };
+    let ms = Duration::from_millis;
+    assert_eq!(waits(&of("{}").unwrap()), (ms(200), ms(30_000)));
+    assert_eq!(waits(&of("{ first: 5s, most: 10m }").unwrap()), (ms(5_000), ms(600_000)));
+    assert_eq!(waits(&of("{ first: 2m }").unwrap()), (ms(120_000), ms(120_000)));
+    let only = config(&format!("shadows: {{ {}, retry: {{ first: 1s }} }}", process()));
+    assert_eq!(waits(&only), (ms(1_000), ms(30_000)));
+    let yaml = only.to_yaml().unwrap();
+    let back = parse(&yaml, Format::Yaml, "printed.yaml", &|_| None).unwrap();
+    assert_eq!(waits(&back), waits(&only), "printed as it is read");
+    for (retry, said) in [
+        ("{ first: 10ms }", "50ms"),
+        ("{ most: 2h }", "1h"),
+        ("{ first: 5s, most: 1s }", "at least first, 5s"),
+    ] {
+        let text = of(retry).unwrap_err().to_string();
+        assert!(text.contains(said), "{retry}: {text}");
+    }
+    let both = read(&format!(
+        "shadows:\n      retry: {{ first: 1s }}\n      places:\n        a: {{ {} }}",
+        process()
+    ));
+    assert!(both.unwrap_err().to_string().contains("a retry in each place"));
+}
+
+#[test]
+fn what_a_place_cannot_do_is_said_with_what_it_costs() {
+    let said = |can: &str, pool: &str| {
+        let config = config(&format!(
+            "cost: {{ per_hour: 0.4, violation_per_second: 0.02 }}\n    shadows:\n      places:\n        a: {{ \
+             provider: {{ webhook: {{ url: 'http://e:1', can: {can} }} }} }}\n      pool: {pool}"
+        ));
+        config.warnings().join("; ")
+    };
+    assert_eq!(
+        said("[]", "{ shadow: 1, warm: 1 }"),
+        "service s: place a cannot freeze or resize: its reserve stands at full size, and costs 0.4 per hour \
+         for each as a full one does"
+    );
+    assert!(
+        said("[resize]", "{ shadow: 1 }")
+            .contains("place a cannot freeze: what is kept at shadow runs on")
+    );
+    assert!(said("[freeze]", "{ shadow: 0, warm: 1 }").contains("place a cannot resize"));
+    assert_eq!(said("[freeze, resize]", "{ shadow: 1, warm: 1 }"), "");
+    assert_eq!(said("[]", "{ shadow: 0, warm: 0, full: 1 }"), "");
+}

@@ -293,6 +293,11 @@ pub(super) fn shadow_services(
             start_timeout: times.start_timeout,
             stop_timeout: times.stop_timeout,
             zone: place.zone.clone(),
+            backoff: shadow::BackoffPolicy {
+                base: place.retry.first,
+                max: place.retry.most,
+                ..shadow::BackoffPolicy::default()
+            },
             on_exit: match shadows.on_exit {
                 config::OnExit::Destroy => shadow::OnExit::Destroy,
                 config::OnExit::Keep => shadow::OnExit::Keep,

@@ -2,14 +2,18 @@
 
 use foreshadow_control::{Kept, PlaceName, PoolSpec, SizingSpec};
 
-use super::range::{self, MINUTE_MS};
+use super::range::{self, HOUR_MS, MINUTE_MS};
 use super::{is_name, providers};
-use crate::raw::{Amount, Count, KeptCount, Map, RawPlace, RawPool, RawProvider, RawShadows, Read};
+use crate::raw::{
+    Amount, Count, KeptCount, Map, RawPlace, RawPool, RawProvider, RawRetry, RawShadows, Read,
+};
 use crate::reader::{At, Field, Place as Position, Problem, Reader, quote};
-use crate::{Mirror, OnExit, Place, Shadows};
+use crate::{Mirror, OnExit, Place, Retry, Shadows, units};
 
 /// Most places of a service: each has a provider with tasks and lists of its own.
 const MOST_PLACES: usize = 16;
+/// The longest pause after failures unless the file says one.
+const LONGEST_PAUSE: std::time::Duration = std::time::Duration::from_secs(30);
 /// A larger amount is a slip of the pen.
 const MOST_COST: f64 = 1e9;
 
@@ -31,8 +35,12 @@ pub(super) fn shadows(
         let problem = Problem::new("zone beside places", "a zone in each place");
         r.report(&zone.place, problem);
     }
+    if let (Field::Given(retry), true) = (&raw.retry, are_named) {
+        let problem = Problem::new("retry beside places", "a retry in each place");
+        r.report(&retry.place, problem);
+    }
     let places = match raw.places {
-        Field::Absent => vec![only_place(raw.provider, raw.zone, pool, at, r)],
+        Field::Absent => vec![only_place((raw.provider, raw.zone, raw.retry), pool, at, r)],
         Field::Given(At { value, place }) => named_places(value, &place, pool, r),
         Field::Invalid => Vec::new(),
     };
@@ -65,8 +73,7 @@ fn room(places: &Field<Map<RawPlace>>) -> Option<u32> {
 
 /// The one place of shadows that have a provider and no places.
 fn only_place(
-    provider: Field<RawProvider>,
-    zone: Field<crate::raw::Text>,
+    (provider, zone, again): (Field<RawProvider>, Field<crate::raw::Text>, Field<RawRetry>),
     pool: PoolSpec,
     at: Option<&Position>,
     r: &mut Reader<'_>,
@@ -81,6 +88,7 @@ fn only_place(
         zone: zone.value().map_or_else(String::new, |zone| zone.0),
         max: None,
         spare: None,
+        retry: retry(again, r),
         cost_per_hour: None,
         latency: std::time::Duration::ZERO,
     }
@@ -122,9 +130,23 @@ fn named_place(name: &str, raw: RawPlace, pool: PoolSpec, r: &mut Reader<'_>) ->
         zone: raw.zone.value().map_or_else(String::new, |zone| zone.0),
         max,
         spare,
+        retry: retry(raw.retry, r),
         cost_per_hour: (!raw.cost_per_hour.is_absent()).then(|| amount(raw.cost_per_hour, 0.0, r)),
         latency: range::time(raw.latency, 0..=10 * MINUTE_MS, 0, r),
     }
+}
+
+fn retry(field: Field<RawRetry>, r: &mut Reader<'_>) -> Retry {
+    let raw = field.value().unwrap_or_default();
+    let first = range::time(raw.first, 50..=HOUR_MS, 200, r);
+    let usual = LONGEST_PAUSE.max(first);
+    let place = position(&raw.most);
+    let most = range::time(raw.most, 50..=HOUR_MS, units::duration::to_ms(usual), r);
+    if let Some(place) = place.filter(|_| most < first) {
+        let expected = format!("at least first, {}", units::duration::format(first));
+        r.report(&place, Problem::new(units::duration::format(most), expected));
+    }
+    Retry { first, most }
 }
 
 /// An amount of money, above `least` where that is not 0.

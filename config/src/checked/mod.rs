@@ -69,7 +69,7 @@ pub use service::{
     Ejection, Forecast, Health, HealthCheck, Primary, Retries, RetryOn, Service, StatusRange,
     Timeouts,
 };
-pub use shadows::{Cost, Mirror, OnExit, Place, Shadows};
+pub use shadows::{Cost, Mirror, OnExit, Place, Retry, Shadows};
 pub(crate) use shown::{Origins, may_hold_secret};
 pub use signals::{Signal, SignalSource};
 pub use vm::{Accel, VmProvider};
@@ -148,14 +148,9 @@ impl Config {
             }
         }
         for (name, service) in &self.services {
-            let Some(shadows) = &service.shadows else { continue };
-            let max = shadows.pool.max;
-            if let Some(room) = shadows.room().filter(|room| *room < max) {
-                warnings.push(format!(
-                    "service {name}: the pool's max is {max}, and its places allow {room} together: no more \
-                     than {room} shadows are made; raise the max of a place, or add one"
-                ));
-            }
+            let per_hour = service.cost.map_or(0.0, |cost| cost.per_hour);
+            let said = service.shadows.iter().flat_map(|shadows| shadows.warnings(per_hour));
+            warnings.extend(said.map(|warning| format!("service {name}: {warning}")));
         }
         warnings
     }

@@ -28,6 +28,38 @@ pub enum Provider {
     Webhook(Box<WebhookProvider>),
 }
 
+impl Provider {
+    /// Whether what it makes can be paused, as far as the file says it. Where it cannot, shadows that are parked
+    /// run on.
+    #[must_use]
+    pub fn freezes(&self) -> bool {
+        match self {
+            Self::Process(_) | Self::Docker(_) | Self::Vm(_) => true,
+            Self::Kubernetes(_) => false,
+            Self::Exec(exec) => exec.contract.can.contains(&Step::Freeze),
+            Self::Webhook(webhook) => webhook.can(Step::Freeze),
+        }
+    }
+
+    /// Whether what it makes can be given less of a processor, as far as the file says it. Where it cannot, what
+    /// runs has full size.
+    #[must_use]
+    pub fn resizes(&self) -> bool {
+        match self {
+            Self::Exec(exec) => exec.contract.can.contains(&Step::Resize),
+            Self::Webhook(webhook) => webhook.can(Step::Resize),
+            Self::Process(_) | Self::Docker(_) | Self::Vm(_) | Self::Kubernetes(_) => true,
+        }
+    }
+}
+
+impl WebhookProvider {
+    /// A function that is kept warm for few requests is as good as paused.
+    fn can(&self, step: Step) -> bool {
+        self.concurrency.is_some() || self.contract.can.contains(&step)
+    }
+}
+
 /// Instances as processes on this machine.
 ///
 /// `command` and the values of `env` may hold `{port}`, `{id}`, `{service}` and `{address}`;

@@ -44,12 +44,26 @@ pub struct Place {
     /// Shadows that it is known to have room for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub spare: Option<u32>,
+    /// How long is waited after failures there.
+    pub retry: Retry,
     /// What a full shadow costs there per hour, where the file says it of the place.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cost_per_hour: Option<f64>,
     /// Time that a request takes to there and back.
     #[serde(serialize_with = "units::duration::serialize")]
     pub latency: Duration,
+}
+
+/// How long is waited after a step has failed, before a place is asked again; each pause is twice as long as the one
+/// before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Retry {
+    /// After the first failure in a row, above 0.
+    #[serde(serialize_with = "units::duration::serialize")]
+    pub first: Duration,
+    /// The longest, at least `first`.
+    #[serde(serialize_with = "units::duration::serialize")]
+    pub most: Duration,
 }
 
 impl Shadows {
@@ -63,6 +77,46 @@ impl Shadows {
     pub fn room(&self) -> Option<u32> {
         let all = self.places.iter().map(|place| place.max);
         all.sum::<Option<u32>>()
+    }
+
+    /// What is to be said of them though they are good; a place costs `per_hour` unless the file says what it
+    /// does.
+    pub(crate) fn warnings(&self, per_hour: f64) -> Vec<String> {
+        let max = self.pool.max;
+        let small = self.room().filter(|room| *room < max).map(|room| {
+            format!(
+                "the pool's max is {max}, and its places allow {room} together: no more than {room} shadows \
+                 are made; raise the max of a place, or add one"
+            )
+        });
+        let gaps = self.places.iter().filter_map(|place| self.gap(place, per_hour));
+        small.into_iter().chain(gaps).collect()
+    }
+
+    /// What a place has no means for of what the pool keeps, and what that comes to.
+    fn gap(&self, place: &Place, per_hour: f64) -> Option<String> {
+        let (freezes, resizes) = (place.provider.freezes(), place.provider.resizes());
+        let PoolSpec { shadow, warm, .. } = self.pool;
+        let parked = shadow > 0 || self.sizing.shadow_share.is_some() || self.sizing.min.is_some();
+        let warmed = warm > 0 || self.sizing.warm_share.is_some();
+        let what = match (parked && !freezes, warmed && !resizes) {
+            (true, true) => "cannot freeze or resize: its reserve stands at full size",
+            (true, false) => "cannot freeze: what is kept at shadow runs on, new ones at full size",
+            (false, true) => "cannot resize: what is kept warm stands at full size",
+            (false, false) => return None,
+        };
+        let cost = place.cost_per_hour.unwrap_or(per_hour);
+        let costs = if cost > 0.0 {
+            format!(", and costs {cost} per hour for each as a full one does")
+        } else {
+            String::new()
+        };
+        let named = if self.are_named {
+            format!("place {}", place.name)
+        } else {
+            "its provider".to_owned()
+        };
+        Some(format!("{named} {what}{costs}"))
     }
 
     /// A place by its name.
@@ -95,6 +149,7 @@ impl Serialize for Shadows {
         let written = Written {
             provider: only.map(|place| &place.provider),
             zone: only.map(|place| place.zone.as_str()).filter(|zone| !zone.is_empty()),
+            retry: only.map(|place| place.retry),
             places: self.are_named.then(|| named.collect()),
             pool: WrittenPool {
                 shadow: WrittenKept(kept(sizing.shadow_share, pool.shadow)),
@@ -120,6 +175,8 @@ struct Written<'a> {
     pool: WrittenPool,
     #[serde(skip_serializing_if = "Option::is_none")]
     zone: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry: Option<Retry>,
     mirror: Mirror,
     on_exit: OnExit,
 }

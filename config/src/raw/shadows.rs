@@ -13,6 +13,8 @@ table! {
         /// where there is room and nothing failed lately, in the zone of the primaries that need it, then
         /// where it costs least, then where it is nearest. See docs/pools.md.
         places: Map<RawPlace>,
+        /// How long is waited after failures to make one; beside places each has its own.
+        retry: RawRetry,
         /// How many are kept ready.
         pool: RawPool,
         /// Where they run. Default: no zone.
@@ -37,11 +39,24 @@ table! {
         /// Shadows that it is known to have room for, up to 1000; more are made there only where no other
         /// place has room. Default: as many as its max.
         spare: Count,
+        /// How long is waited after failures to make one there.
+        retry: RawRetry,
         /// What a full shadow costs there per hour, in any unit that all figures of costs share. Default:
         /// cost.per_hour of the service, or nothing.
         cost_per_hour: Amount,
         /// Time that a request takes to there and back, up to 10m. Default: 0s.
         latency: Time,
+    }
+}
+
+table! {
+    /// How long is waited after a step in a place has failed, before it is asked again. Of each pause the upper
+    /// half is by chance, so that services that failed together do not come back together.
+    RawRetry {
+        /// After the first failure in a row, 50ms to 1h; each next is twice as long. Default: 200ms.
+        first: Time,
+        /// The longest, up to 1h and at least first. Default: 30s, or first where that is longer.
+        most: Time,
     }
 }
 

@@ -36,7 +36,7 @@ use crate::facts::Facts;
 use crate::ground::Ground;
 use crate::ids::Ids;
 use crate::lifecycle::Lifecycle;
-use crate::provider::Handle;
+use crate::provider::{Capabilities, Handle};
 use crate::registry::Registry;
 use crate::settings::{ManagerSettings, OnExit, Readiness, ServiceShadows, ShadowInstance};
 use crate::state_dir::StateLock;
@@ -189,6 +189,17 @@ impl Manager {
                 ..entry.view.clone()
             })
             .collect()
+    }
+
+    /// The places of a service, each with the kind of its provider and what that can do.
+    #[must_use]
+    pub fn places(&self, service: &ServiceName) -> Vec<(PlaceName, &'static str, Capabilities)> {
+        let state = self.inner.lock();
+        let here = state.services.iter().filter(|((of, _), _)| of == service);
+        here.map(|((_, place), settings)| {
+            (place.clone(), settings.provider.name(), settings.provider.capabilities())
+        })
+        .collect()
     }
 
     /// How many instances of earlier runs that nobody knew any more the start ended, by kind of
