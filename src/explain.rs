@@ -17,6 +17,7 @@ use difference::{Differences, Gap, Gaps};
 
 use crate::cli::StateDir;
 use crate::node::STATE_DB;
+use crate::node::activations::{self, Activation, Outcome};
 use crate::node::decisions::{self, Kind, Query};
 
 /// A checkpoint of hundreds of services is shorter.
@@ -41,11 +42,15 @@ pub(crate) struct Args {
     /// How many of the newest decisions.
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
     last: u32,
+    /// Print activations instead: shadows that were taken from the pool to serve, with the time of each step
+    /// and what became of it.
+    #[arg(long, conflicts_with_all = ["kind", "law"])]
+    activations: bool,
     /// Print whole records as JSON lines: what was seen, forecast and decided.
     #[arg(long)]
     json: bool,
     /// Run a recording again and compare every plan with the recorded one.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["state_dir", "config", "service", "kind", "law"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["state_dir", "config", "service", "kind", "law", "activations"])]
     replay: Option<PathBuf>,
 }
 
@@ -56,6 +61,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     match &args.replay {
         Some(path) => replay_file(path, args.json),
+        None if args.activations => tell_activations(args),
         None => explain(args),
     }
 }
@@ -83,6 +89,63 @@ fn explain(args: &Args) -> anyhow::Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn tell_activations(args: &Args) -> anyhow::Result<ExitCode> {
+    let db = state_dir(&args.state)?.join(STATE_DB);
+    let mut page = activations::read_file(&db, args.service.as_deref(), args.last)?;
+    page.reverse();
+    let mut out = crate::out::stdout();
+    if page.is_empty() {
+        writeln!(out, "no activations match in {}", db.display())?;
+    }
+    for one in &page {
+        if args.json {
+            writeln!(out, "{}", serde_json::to_string(one)?)?;
+        } else {
+            write!(out, "{}", told(one))?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// An activation as a few lines.
+fn told(one: &Activation) -> String {
+    let Activation { service, instance, place, from, steps, demand, .. } = one;
+    let step = |name: &str, ms: Option<u64>| match ms {
+        Some(ms) => format!("{name} {ms} ms"),
+        None => format!("{name} -"),
+    };
+    let steps = [
+        step("configured", steps.configured_ms),
+        step("verified", steps.verified_ms),
+        step("redirected", steps.redirected_ms),
+        step("pool refilled", steps.refilled_ms),
+    ];
+    let outcome = match &one.outcome {
+        Outcome::UnderWay => "under way".to_owned(),
+        Outcome::Serves => "serves".to_owned(),
+        Outcome::RolledBack { after_s, needed } => {
+            let needed = match needed {
+                Some(true) => "it had been needed",
+                Some(false) => "it had not been needed",
+                None => "whether it had been needed is not known",
+            };
+            format!("rolled back after {after_s} s: {needed}")
+        }
+        Outcome::Failed { step, error } => format!("failed, not {step}: {error}"),
+        Outcome::NotSeen => "the node ended, or the service went, before it did".to_owned(),
+    };
+    let after = demand.after_rps.map_or_else(String::new, |rps| format!(", {rps:.0} after"));
+    format!(
+        "{} {service} {instance} from {from} in {place}\n    {}\n    {}\n    demand {:.0} rps before, \
+         {:.0} at most{after}\n    {outcome}\n",
+        utc(one.at_ms),
+        one.why,
+        steps.join(", "),
+        demand.before_rps,
+        demand.highest_rps,
+    )
 }
 
 fn state_dir(state: &StateDir) -> anyhow::Result<PathBuf> {

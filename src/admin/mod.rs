@@ -1,5 +1,6 @@
 //! The admin interface: JSON under `/api/v1`, Prometheus metrics, health and readiness.
 
+mod activations;
 mod audit;
 mod auth;
 mod drills;
@@ -14,6 +15,7 @@ mod learning;
 mod metrics;
 mod migrations;
 mod operate;
+mod places;
 mod read;
 mod reported;
 mod reservations;
@@ -50,6 +52,7 @@ pub(crate) fn router(shared: Arc<Shared>, tokens: Tokens, hosts: Hosts) -> Route
         .route("/api/v1/weights", get(read::weights))
         .route("/api/v1/plan", get(read::plan))
         .route("/api/v1/decisions", get(read::decisions))
+        .route("/api/v1/activations", get(activations::list))
         .route("/api/v1/reservations", get(reservations::list))
         .route("/api/v1/rules", get(rules::list))
         .route("/api/v1/audit", get(audit::page))

@@ -252,6 +252,7 @@ pub(super) async fn service(State(shared): State<Arc<Shared>>, Path(name): Path<
     answer["categories"] = categories(&shared, &name);
     answer["scaling"] = scaling(&shared, &name, plan);
     answer["migrations"] = migrations::of_service(&shared, &name);
+    answer["places"] = super::places::places(&shared, &name);
     Ok(Json(answer))
 }
 

@@ -1,5 +1,6 @@
 //! A running node: data plane, control loop, Shadow Instance Manager and what connects them.
 
+pub(crate) mod activations;
 pub(crate) mod alerting;
 pub(crate) mod announced;
 pub(crate) mod audit;
@@ -38,12 +39,14 @@ use std::sync::mpsc::SyncSender;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use foreshadow_config::Config;
+use foreshadow_control::{PlaceName, ServiceName};
 use foreshadow_ebpf::KernelReport;
 use foreshadow_mirror::Mirrorer;
 use foreshadow_proxy::{ConnectionCounts, DataPlane, ServiceTotals};
-use foreshadow_shadow::{Manager, Scaling};
+use foreshadow_shadow::{Capabilities, Manager, Scaling};
 use tokio::sync::{mpsc, oneshot};
 
+use activations::ActivationLog;
 use alerting::Alerting;
 use announced::Announcing;
 use audit::{Actor, Audit, Entry};
@@ -74,6 +77,8 @@ pub(crate) struct Shared {
     pub(crate) ticks: TickStats,
     /// Decision records.
     pub(crate) decisions: DecisionLog,
+    /// The record of activations.
+    pub(crate) activations: ActivationLog,
     /// The record of every action.
     pub(crate) audit: Audit,
     /// Failover drills.
@@ -166,6 +171,14 @@ impl Shared {
     /// How many backends seem to fail on purpose now.
     pub(crate) fn injected(&self) -> usize {
         self.plane.injected().len()
+    }
+
+    /// The places of a service, each with the kind of its provider and what that can do.
+    pub(crate) fn places(
+        &self,
+        service: &ServiceName,
+    ) -> Vec<(PlaceName, &'static str, Capabilities)> {
+        self.manager.places(service)
     }
 
     /// Connections by listener.

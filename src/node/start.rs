@@ -22,6 +22,7 @@ use serde_json::json;
 use tokio::signal::unix::Signal;
 use tokio::sync::mpsc;
 
+use super::activations::ActivationLog;
 use super::alerting::{self, Alerting};
 use super::announced::Announcing;
 use super::audit::{Actor, Audit, Entry};
@@ -124,6 +125,7 @@ impl Parts {
             clock,
             ticks: TickStats::default(),
             decisions,
+            activations: ActivationLog::open(&config.state_dir.join(STATE_DB))?,
             audit,
             drills,
             migrations: Migrations::new(ended),
@@ -280,6 +282,7 @@ impl Node {
             if let Err(error) = shared.keep_migrations() {
                 tracing::error!("what became of migrations is not kept: {error:#}");
             }
+            shared.activations.close();
             shared.decisions.close();
             shared.close_audit();
         })

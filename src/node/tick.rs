@@ -18,6 +18,7 @@ use foreshadow_shadow::Manager;
 use tokio::sync::oneshot;
 
 use super::Shared;
+use super::activations::Following;
 use super::audit::PlanActs;
 use super::decisions::{Decision, Kind};
 use super::health_log::HealthLog;
@@ -73,6 +74,7 @@ pub(super) struct Loop {
     published: Option<Published>,
     said: Said,
     acts: PlanActs,
+    activations: Following,
     health: HealthLog,
     learned: LearnedTurns,
     /// When migrations may begin, and how they went.
@@ -123,6 +125,7 @@ impl Loop {
             published: None,
             said: Said::default(),
             acts: PlanActs::default(),
+            activations: Following::default(),
             health: HealthLog::default(),
             learned: LearnedTurns::new(shared.history.learned_every_ms()),
             due: Due::default(),
@@ -293,6 +296,7 @@ impl Loop {
         for entry in scaled.into_iter().chain(acts).chain(ordered) {
             self.shared.audit.record(entry);
         }
+        self.follow_activations(observation, plan, now_ms);
         for (seen, decided) in observation.services.iter().zip(&plan.services) {
             let Some(summary) = self.said.news((plan.tick, now_ms), decided) else { continue };
             tell(decided, &summary);
@@ -313,6 +317,16 @@ impl Loop {
         if self.shared.config.load().alerts.webhook.is_some() {
             self.shared.alerting.tell(turns.iter().map(|(service, turn)| turn.news(service)));
         }
+    }
+
+    fn follow_activations(&mut self, observation: &Observation, plan: &Plan, now_ms: u64) {
+        let specs = &self.wiring.specs;
+        let target = |name: &ServiceName| {
+            let spec = specs.iter().find(|spec| spec.name == *name);
+            spec.map_or(1.0, |spec| spec.target_utilisation)
+        };
+        let news = self.activations.follow((observation, plan), now_ms, target);
+        self.shared.activations.record(news);
     }
 
     fn show(&mut self, observation: Observation, plan: Plan, now_ms: u64) {

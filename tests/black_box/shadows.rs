@@ -86,6 +86,24 @@ fn a_primary_that_dies_is_replaced_by_a_shadow() {
     assert!(!decisions["decisions"].as_array().unwrap().is_empty(), "{decisions}");
     // One stands in, the pool is whole again, and one more was made for the primary that is lost.
     settled(&node, &[("serving", 1), ("warm", 1), ("shadow", 1)]);
+    let activation = eventually("the activation with every step", || {
+        let page = node.api("/api/v1/activations?service=shop");
+        let all = page["activations"].as_array()?.clone();
+        (all.len() == 1 && all[0]["steps"]["refilled_ms"].is_u64()).then(|| all[0].clone())
+    });
+    assert_eq!((&activation["law"], &activation["from"]), (&"failover".into(), &"warm".into()));
+    assert_eq!(activation["outcome"]["state"], "serves", "{activation}");
+    let ms = |step: &str| activation["steps"][step].as_u64().unwrap();
+    assert!(ms("configured_ms") <= ms("verified_ms"), "{activation}");
+    assert!(ms("verified_ms") <= ms("redirected_ms"), "{activation}");
+    let dir = node.dir.path().join("state");
+    let mut command = support::foreshadow();
+    command.args(["explain", "--activations", "--state-dir"]).arg(&dir);
+    let told = String::from_utf8(command.output().unwrap().stdout).unwrap();
+    assert!(
+        told.contains("shop") && told.contains("from warm") && told.contains("serves"),
+        "{told}"
+    );
 }
 
 #[test]
