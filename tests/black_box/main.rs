@@ -22,6 +22,7 @@ mod history;
 mod limits;
 mod load;
 mod metrics;
+mod migrations;
 mod peers;
 mod places;
 mod providers;
