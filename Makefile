@@ -94,7 +94,7 @@ bench-risk: ## Failures told from labelled recordings, at stated rates of false 
 	cargo run --release --locked --quiet -p foreshadow-bench-forecast --bin risk -- $(BENCH_ARGS)
 
 # Containers only as root, by an engine that is started for it and ended after it.
-bench-shadows: ## Each step of a shadow by provider, kills and an activation under load, as JSON, 5 min
+bench-shadows: ## Each step of a shadow by provider, kills, an activation and a migration under load, as JSON, 5 min
 	@scripts/setup.sh build engine >&2
 	@cargo build --release --locked --quiet --bin foreshadow
 	@FORESHADOW_BIN=$${CARGO_TARGET_DIR:-target}/release/foreshadow $(if $(filter 0,$(shell id -u)),scripts/with-docker.sh) cargo run --release --locked --quiet -p foreshadow-bench-shadows -- --foreshadow $${CARGO_TARGET_DIR:-target}/release/foreshadow $(BENCH_ARGS)

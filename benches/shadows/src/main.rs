@@ -4,6 +4,7 @@
 //! concerns the loop (a kill, an activation) is measured on a real node. JSON on standard output.
 
 mod front;
+mod migration;
 mod node;
 mod places;
 mod processes;
@@ -122,7 +123,9 @@ fn of_node(here: &Here<'_>, program: &Path, name: &str) -> anyhow::Result<Value>
     let kills = node::kills(program, docker, rounds)?;
     say(&format!("{name}: an activation at 2,000 rps"));
     let activation = node::activation(program, docker)?;
-    Ok(json!({ "kill_9": kills, "activation": activation }))
+    say(&format!("{name}: a migration at 2,000 rps"));
+    let migration = migration::migration(program, docker, here.quick)?;
+    Ok(json!({ "kill_9": kills, "activation": activation, "migration": migration }))
 }
 
 /// The figures with the goal, where there is one.

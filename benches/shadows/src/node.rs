@@ -20,11 +20,14 @@ const LOOK: Duration = Duration::from_millis(3);
 const SHADOWS: &str = "/api/v1/shadows?service=shop";
 const ACTIVATE: &str = "/api/v1/services/shop/activate";
 
+/// How many shadows stand ready.
+pub(crate) const POOL: &str = "pool: { shadow: 1, warm: 1, max: 6 }";
+
 /// A node with two primaries and a pool, under load.
-struct Stage {
+pub(crate) struct Stage {
     // Dropped in this order: the load ends before the node, the node before the backends.
-    load: LoadHandle,
-    node: Node,
+    pub(crate) load: LoadHandle,
+    pub(crate) node: Node,
     _primaries: Vec<BackendHandle>,
     tag: String,
     _dir: tempfile::TempDir,
@@ -33,6 +36,18 @@ struct Stage {
 impl Stage {
     /// Starts all of it and waits until the pool is full; requests come at `rps` until it ends.
     fn set(program: &Path, docker: Option<&Path>, rps: f64, tag: &str) -> anyhow::Result<Self> {
+        Self::with(program, docker, (rps, tag), |provider| {
+            format!("{{ provider: {provider}, {POOL} }}")
+        })
+    }
+
+    /// The same with what is said of shadows written by `shadows`, which gets a provider's text.
+    pub(crate) fn with(
+        program: &Path,
+        docker: Option<&Path>,
+        (rps, tag): (f64, &str),
+        shadows: impl FnOnce(&str) -> String,
+    ) -> anyhow::Result<Self> {
         let dir = tempfile::tempdir()?;
         let tag = format!("bench-{}-{tag}", std::process::id());
         let primaries = (0..2)
@@ -61,13 +76,12 @@ services:
     mode: act
     warm_up: 1s
     forecast: {{ horizon: 10s, evaluation_window: 10m }}
-    shadows:
-      pool: {{ shadow: 1, warm: 1, max: 6 }}
-      provider: {provider}
+    shadows: {}
 admin: {{ address: \"{admin}\" }}
 state_dir: {:?}
 ",
                 addresses.join(", "),
+                shadows(&provider),
                 dir.path().join("state")
             ))
         })?;
@@ -79,19 +93,19 @@ state_dir: {:?}
         Ok(stage)
     }
 
-    fn shadows(&self) -> anyhow::Result<Vec<Shadow>> {
+    pub(crate) fn shadows(&self) -> anyhow::Result<Vec<Shadow>> {
         let told = self.node.api(SHADOWS)?;
         let all = told["shadows"].as_array().with_context(|| format!("no shadows in {told}"))?;
         Ok(all.iter().map(Shadow::of).collect())
     }
 
-    fn activate(&self) -> anyhow::Result<()> {
+    pub(crate) fn activate(&self) -> anyhow::Result<()> {
         self.node.order(ACTIVATE, &json!({ "count": 1 }))?;
         Ok(())
     }
 
     /// Waits until `serving` shadows serve, `ready` others stand, and nothing is under way.
-    fn settled(&self, serving: usize, ready: usize) -> anyhow::Result<Vec<Shadow>> {
+    pub(crate) fn settled(&self, serving: usize, ready: usize) -> anyhow::Result<Vec<Shadow>> {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let all = self.shadows()?;
@@ -111,8 +125,8 @@ state_dir: {:?}
 
 /// A shadow as the admin interface tells of it.
 #[derive(Debug)]
-struct Shadow {
-    id: String,
+pub(crate) struct Shadow {
+    pub(crate) id: String,
     tier: String,
     weight: f64,
     moving: bool,
@@ -135,7 +149,7 @@ impl Shadow {
         }
     }
 
-    fn serves(&self) -> bool {
+    pub(crate) fn serves(&self) -> bool {
         self.tier == "serving" && self.weight > 0.0 && !self.moving
     }
 }
@@ -240,7 +254,7 @@ pub(crate) struct Activation {
 
 /// What clients saw in some seconds.
 #[derive(Debug, Serialize)]
-struct Seen {
+pub(crate) struct Seen {
     seconds: usize,
     requests: u64,
     failed: u64,
@@ -282,7 +296,7 @@ pub(crate) fn activation(program: &Path, docker: Option<&Path>) -> anyhow::Resul
     })
 }
 
-fn seen(load: &LoadHandle, from_s: u64, to_s: u64) -> Seen {
+pub(crate) fn seen(load: &LoadHandle, from_s: u64, to_s: u64) -> Seen {
     let all = load.snapshot();
     let within = || all.iter().filter(|second| (from_s..to_s).contains(&u64::from(second.second)));
     let mut p99_ms: Vec<f64> = within().map(|second| second.latency.p99_ms).collect();
