@@ -24,11 +24,12 @@ const SHADOWS: &str = "shadows: { provider: { process: { command: [./s, '{port}'
 fn migration(written: &str) -> Migration {
     let config = read_with(&format!("{SHADOWS}\n    migration: {written}"));
     let config = config.unwrap_or_else(|errors| panic!("{errors}"));
-    config.services["s"].migration.clone().unwrap()
+    config.services["s"].migration.clone().expect("a migration is written")
 }
 
 fn refused(written: &str) -> String {
-    let errors = read_with(&format!("{SHADOWS}\n    migration: {written}")).unwrap_err();
+    let read = read_with(&format!("{SHADOWS}\n    migration: {written}"));
+    let errors = read.expect_err("it is wrong");
     let all: Vec<String> = errors.iter().map(|d| d.message()).collect();
     assert_eq!(all.len(), 1, "{all:?}");
     all.join("\n")
