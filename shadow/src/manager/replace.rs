@@ -29,8 +29,6 @@ pub(super) struct Replacing {
     fresh: Vec<InstanceId>,
     /// When it began, the last one was ended, or a fresh one was made.
     last: Option<Instant>,
-    /// Whether one more has been ended since, though none became ready.
-    urged: bool,
 }
 
 impl Replacing {
@@ -156,7 +154,6 @@ pub(super) fn reached(
             if replacing.fresh.len() < left {
                 replacing.fresh.push(id);
             }
-            replacing.urged = false;
             replacing.last = Some(Instant::now());
         }
     }
@@ -178,24 +175,22 @@ pub(super) fn found(state: &mut State, id: InstanceId, service: &ServiceName) {
     retire(state, service);
 }
 
-/// Ends one more where the one before was not made again, since there were more than enough; once only
-/// before a new one has shown that the new settings work.
+/// Ends one more where nothing has come for a while and nothing fails now: there are more than enough, or no room for
+/// another beside it any more.
 pub(super) fn carry_on(state: &mut State, service: &ServiceName, now: Duration) {
-    // As long as shadows move, some may be more than enough once more.
+    // As long as shadows move, some may be more than enough once more; but some always do under load.
     let rests =
         |entry: &super::Entry| entry.view.moving_to.is_none() && entry.since.elapsed() >= QUIET;
-    if !state.entries.values().filter(|e| e.view.service == *service).all(rests) {
-        return;
-    }
+    let all_rest = state.entries.values().filter(|e| e.view.service == *service).all(rests);
     let Some(pool) = state.pools.get_mut(service) else { return };
     // What is there is better than nothing.
     if pool.backoffs.values().any(|backoff| !backoff.remaining(now).is_zero()) {
         return;
     }
     let replacing = &mut pool.replacing;
-    let quiet = replacing.last.is_some_and(|at| at.elapsed() >= QUIET);
-    if replacing.allowed == 0 && quiet && !replacing.urged {
-        (replacing.allowed, replacing.urged) = (1, true);
+    let patience = if all_rest { QUIET } else { QUIET * 2 };
+    if replacing.allowed == 0 && replacing.last.is_none_or(|at| at.elapsed() >= patience) {
+        replacing.allowed = 1;
         retire(state, service);
     }
 }
