@@ -22,8 +22,8 @@
 //!    a probability that it fails; those above the threshold get a stand-in, then lose their load.
 //! 5. *Floor* (`rules`, `tiers`): the shadows that must serve whatever the forecast says: measured
 //!    demand, saturation, lost primaries, the operator's hand, and what rules that fire ask for.
-//! 5a. *Moves* (`migration`): an instance that is to stand elsewhere hands its requests over step by step;
-//!     its target is neither counted nor touched by the steps that follow.
+//!    Then *moves* (`migration`): an instance that is to stand elsewhere hands its requests over step by step;
+//!    its target is neither counted nor touched by the steps that follow.
 //! 6. *Up* (`tiers`): faulty shadows end, ready ones are ordered to serve (floor first, then the
 //!    commit quantile at each one's lead time), the median warms.
 //! 7. *Down* (`rollback`): what was not wanted for a full evaluation window goes back, one shadow

@@ -19,8 +19,10 @@ pub(crate) struct Supply {
     /// One shadow, likewise.
     pub(crate) shadow_rps: f64,
     pub(crate) target: f64,
-    /// Primaries whose checks fail or that are ejected.
+    /// Primaries whose checks fail or that are ejected, and vacant ones.
     pub(crate) lost_primaries: u32,
+    /// Primaries that moved to shadows that are lost.
+    pub(crate) vacant: u32,
     /// Whether anything is known of any instance's capacity.
     pub(crate) known: bool,
     /// Whether the capacity of every primary that may take requests is known, not only bounded from
@@ -34,7 +36,6 @@ pub(crate) struct Supply {
 }
 
 impl Supply {
-    /// `vacant` primaries have moved to shadows that are lost.
     pub(crate) fn of(
         members: &[Member<'_>],
         spec: &ServiceSpec,
@@ -59,6 +60,7 @@ impl Supply {
             shadow_rps: (target * per_shadow).max(1e-3),
             target,
             lost_primaries: u32::try_from(lost).unwrap_or(u32::MAX).saturating_add(vacant),
+            vacant,
             known: typical_rps.is_some(),
             measured: primaries()
                 .filter(|m| m.eligible && !m.is_new())
@@ -146,6 +148,7 @@ mod tests {
             shadow_rps: 0.475,
             target: 0.95,
             lost_primaries: 0,
+            vacant: 0,
             known: true,
             measured: true,
             any_primary: true,

@@ -203,9 +203,14 @@ fn left_text(scene: &Scene<'_>) -> String {
 
 /// The primaries that are out of order, each with its witness.
 fn lost_text(scene: &Scene<'_>) -> String {
-    let lost = scene.members.iter().filter(|m| m.is_primary() && m.is_lost());
-    let named: Vec<String> = lost.take(MOST_NAMED).map(|m| state_text(m.seen)).collect();
-    let more = (scene.supply.lost_primaries as usize).saturating_sub(named.len());
+    let lost = scene.members.iter().filter(|m| m.is_supply() && m.is_lost());
+    let mut named: Vec<String> = lost.take(MOST_NAMED).map(|m| state_text(m.seen)).collect();
+    let vacant = scene.supply.vacant;
+    let present = scene.supply.lost_primaries.saturating_sub(vacant) as usize;
+    let more = present.saturating_sub(named.len());
+    if vacant > 0 {
+        named.push(format!("nobody serves in place of {vacant} that moved"));
+    }
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
     format!("{}{more}", named.join(", "))
 }
