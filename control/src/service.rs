@@ -254,7 +254,7 @@ impl Service {
         let capacity = self.fleet.views(&members);
         let saturated = self.is_saturated(seen);
         let supply = Supply::of(&members, &self.spec, self.fleet.typical_rps, outlook, vacant);
-        self.last_supply = Some(supply);
+        let supply = *self.last_supply.insert(supply);
         let at_risk = self.relieve(&mut members, &supply, outlook, seen, observation.interval_ms);
         let mut size = self.sizing.size(&self.spec, seen, (&supply, outlook), now_ms);
         size.leave_out(self.migration.beside(&members));
@@ -281,8 +281,8 @@ impl Service {
             actions: Vec::new(),
         };
         let told = self.rules.tick(&mut scene, seen, observation);
-        let by_hand = by_hand(&mut self.operator, &scene, seen.activate);
-        let floor = tiers::floor(&scene, saturated, by_hand);
+        let activate = by_hand(&mut self.operator, &scene, seen.activate);
+        let floor = tiers::floor(&scene, saturated, activate);
         let lost = end_faulty(&mut scene, &mut self.verify_from_ms, act);
         self.lost_shadows = self.lost_shadows.saturating_add(lost).min(scene.pool.max);
         let (known, returning) = (&self.fleet.known, self.rollback.returning);
@@ -305,8 +305,7 @@ impl Service {
         let mut alerts = self.alerts.follow(holding, now_ms);
         alerts.extend(told.alerts);
         reasons.extend(told.reasons.into_iter().chain(learned).chain(scaled.reasons));
-        reasons.extend(size.reason);
-        reasons.extend(moved.reasons);
+        reasons.extend(size.reason.into_iter().chain(moved.reasons));
         ServicePlan {
             weights,
             advised,

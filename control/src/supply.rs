@@ -79,6 +79,7 @@ impl Supply {
             shadow_rps,
             target: 0.7,
             lost_primaries: 0,
+            vacant: 0,
             known: true,
             measured: false,
             any_primary: true,
