@@ -179,7 +179,7 @@ fn pool(
     let wanted = [&raw.shadow, &raw.warm, &raw.full].map(given);
     let wanted = wanted.into_iter().fold(0, u32::saturating_add);
     let (least, min_place) = (given(&raw.min), position(&raw.min));
-    let kept_place = [&raw.shadow, &raw.warm, &raw.full].into_iter().filter_map(position).last();
+    let kept_place = [&raw.shadow, &raw.warm, &raw.full].into_iter().rev().find_map(position);
     // What was not written is no more than the places allow.
     let usual = wanted.max(least).max(room.map_or(4, |room| room.clamp(1, 4)));
     let max = range::count(raw.max, 1..=1000, usual.min(1000), r);

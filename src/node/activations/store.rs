@@ -222,7 +222,7 @@ mod tests {
             all.into_iter().map(|one| one.outcome).collect()
         };
         assert_eq!(outcomes(None), [Outcome::Serves, failed.clone()]);
-        assert_eq!(outcomes(Some("shop")), [failed.clone()]);
+        assert_eq!(outcomes(Some("shop")), std::slice::from_ref(&failed));
         let again = ActivationLog::open(&path).unwrap();
         assert_eq!(outcomes(None), [Outcome::NotSeen, failed], "what has ended stays as it was");
         assert_eq!(again.page(None, 1).unwrap().len(), 1);
