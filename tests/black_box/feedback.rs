@@ -52,7 +52,7 @@ fn what_migrations_may_shift_by_is_told_where_it_is_learned() {
     let allowed: Vec<_> = arms.iter().map(|arm| arm["allowed"].as_bool().unwrap()).collect();
     assert_eq!(allowed, [true, true, false], "brisk only after successes: {told}");
     let metrics = try_get(node.admin, "/metrics").unwrap().text();
-    let line = "foreshadow_migrations_shifted_total{service=\"shop\",place=\"\",plan=\"brisk\",\
+    let line = "foreshadow_migrations_shifted_total{service=\"shop\",place=\"default\",plan=\"brisk\",\
                 outcome=\"well\"} 0";
     assert!(metrics.contains(line), "{metrics}");
 }
