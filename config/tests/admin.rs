@@ -22,7 +22,7 @@ fn error(admin: &str) -> String {
 
 #[test]
 fn beyond_loopback_a_token_is_needed() {
-    for address in ["127.0.0.1:1", "'[::1]:1'", "unix:/run/foreshadow.sock", "localhost:1"] {
+    for address in ["127.0.0.1:4", "'[::1]:4'", "unix:/run/foreshadow.sock", "localhost:4"] {
         assert!(read(&format!("{{ address: {address} }}")).is_ok(), "{address}");
     }
     let shown = error("{ address: 0.0.0.0:9900 }");
