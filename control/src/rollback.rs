@@ -3,7 +3,6 @@
 use serde::{Deserialize, Serialize};
 
 use crate::announced::Asked;
-use crate::fleet::Member;
 use crate::rolling::RollingMax;
 use crate::scene::{Scene, count, shadows_text};
 use crate::tiers::Floor;
@@ -214,12 +213,8 @@ fn step_down_idle(scene: &mut Scene<'_>, warm: u32, all: u32) {
     let full = full - scene.replaced(Tier::Full).min(full);
     let exist = count(scene.shadows().filter(|m| m.heading.is_some()));
     let exist = exist - scene.replaced(Tier::Shadow).min(exist);
-    // Until the new one is there the old one is no surplus; one that nobody replaces may well be.
-    let is_there = |m: &&Member<'_>| m.seen.tier >= Tier::Warm && m.heading >= Some(Tier::Warm);
-    let running = match scene.replaced(Tier::Warm) {
-        0 => scene.warm_or_more(),
-        _ => count(scene.shadows().filter(is_there).filter(|m| !m.is_lost())),
-    };
+    let running = scene.warm_or_more();
+    let running = running - scene.replaced(Tier::Warm).min(running);
     let step = if full > scene.pool.full && !scene.claims.hold {
         (Tier::Full, Some(Tier::Warm))
     } else if running > warm {
