@@ -75,6 +75,10 @@ impl Scaler for Outside {
         if self.point == "before the order" {
             kill();
         }
+        if self.point == "after the intent" {
+            // It stands until it was seen: what follows would end it within less than a look.
+            std::future::pending::<()>().await;
+        }
         let mut changes = Self::changes(&self.dir);
         if changes.last() != Some(&primaries) {
             changes.push(primaries);
