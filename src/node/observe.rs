@@ -19,6 +19,7 @@ use super::audit::Audit;
 use super::decisions::Event;
 use super::long::{Calendar, LongForecasts};
 use super::metrics::{Metrics, Report, Store};
+use super::migrations::take_back;
 use super::operator::Orders;
 use super::scaling::{self, Scaled};
 use super::translate::{WiredService, Wiring};
@@ -215,6 +216,7 @@ impl Observer {
             instance.reported = self.reported.of_instance(id, at_ms, max_age_ms);
             instance.drained = from.orders.drained.contains(&instance.instance);
         }
+        take_back(&mut instances, from.orders, wired.shadowed);
         instances.sort_by_key(|i| i.instance);
         self.addresses.extend(primaries.iter().map(|p| (p.id, p.address)));
         self.addresses.extend(shadows.iter().filter_map(|s| Some((s.id, s.address?))));

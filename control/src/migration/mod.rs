@@ -161,7 +161,13 @@ impl Migration {
             return 0;
         }
         let pair = self.running.as_ref().map(|r| (r.source(), r.target));
-        let vacant = self.settled.mark(members, seen, pair);
+        // Without a pool nobody can stand for those that moved.
+        let vacant = if spec.pool.is_some() {
+            self.settled.mark(members, seen, pair)
+        } else {
+            self.settled = Settled::default();
+            0
+        };
         let Some(running) = &self.running else { return vacant };
         let find = |members: &[Member<'_>], id| members.iter().position(|m| m.id() == id);
         let target = running.target.and_then(|id| find(members, id));

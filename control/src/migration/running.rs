@@ -46,6 +46,9 @@ pub(super) struct Running {
     pub(super) paced: Paced,
 }
 
+/// A source that fails may come back: so long its migration waits where it stands.
+const SOURCE_PATIENCE_MS: u64 = 30_000;
+
 /// What became of one tick.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Turn {
@@ -156,13 +159,19 @@ impl Running {
     fn step_without_source(&self, scene: &Scene<'_>) -> Option<Turn> {
         let source = self.source();
         let member = scene.members.iter().find(|m| m.id() == source);
-        if member.is_some_and(|m| m.able) {
+        let verified = self.phase == MigrationPhase::Draining;
+        let may_come_back = |m: &Member<'_>| {
+            let fails = m.lost_ms.is_some_and(|ms| ms < SOURCE_PATIENCE_MS);
+            m.able || (fails && !verified && !m.seen.drained && !m.seen.leaving)
+        };
+        if member.is_some_and(may_come_back) {
             return None;
         }
         let state = member.map_or_else(|| format!("{source} is gone"), |m| state_text(m.seen));
         let target = scene.members.iter().find(|m| Some(m.id()) == self.target && m.able);
+        // A primary is drained for good only where every step was watched.
         let is_taken_over =
-            matches!(self.phase, MigrationPhase::Shifting | MigrationPhase::Draining);
+            verified || (self.phase == MigrationPhase::Shifting && !self.is_primary);
         let name = self.name();
         Some(match target {
             Some(target) if is_taken_over => {

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use foreshadow_config::Migration;
-use foreshadow_control::{MigrationOrder, MigrationsSeen, ServiceName};
+use foreshadow_control::{
+    Health, InstanceObservation, MigrationOrder, MigrationsSeen, ServiceName, Tier,
+};
 
 use super::record::Standing;
 use crate::node::operator::Orders;
@@ -15,6 +17,24 @@ const MOST_FOUND: usize = 256;
 
 /// Start and end of a time in which migrations may begin.
 type Window = (u64, u64);
+
+/// Primaries that were moved take requests again where nobody else may, or where no shadow can stand for them:
+/// they were said to be in no need, not to be broken.
+pub(crate) fn take_back(seen: &mut [InstanceObservation], orders: &Orders, shadowed: bool) {
+    let moved = |i: &InstanceObservation| orders.moved.contains_key(&i.instance);
+    let may_serve = |i: &InstanceObservation| {
+        let is_lost = matches!(i.health, Health::Down(_) | Health::Ejected);
+        let serves = i.tier == Tier::Serving && i.moving_to.is_none_or(|to| to == Tier::Serving);
+        !is_lost && serves && !i.leaving
+    };
+    let others_serve = seen.iter().any(|i| !i.drained && !moved(i) && may_serve(i));
+    if shadowed && others_serve {
+        return;
+    }
+    for primary in seen.iter_mut().filter(|i| moved(i)) {
+        primary.drained = false;
+    }
+}
 
 /// Looks up when migrations may begin; remembers windows, since finding them takes a while.
 #[derive(Debug, Default)]
@@ -101,5 +121,42 @@ impl Due {
         let found = migration.window(from_ms);
         self.found.insert(key, (from_ms, found));
         found
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use foreshadow_control::{InstanceId, Role};
+
+    use super::*;
+    use crate::node::operator::Order;
+
+    #[test]
+    fn a_primary_that_moved_serves_where_nobody_else_may() {
+        let (moved, stand_in) = (InstanceId(1), InstanceId(2));
+        let mut orders = Orders::default();
+        orders.apply(&Order::Drain(moved, true));
+        orders.moved.insert(moved, "shop".into());
+        let seen = |health: Health, moving_to: Option<Tier>| {
+            let primary = InstanceObservation::idle(moved, Role::Primary, Tier::Serving);
+            let shadow = InstanceObservation::idle(stand_in, Role::Shadow, Tier::Serving);
+            let primary = InstanceObservation { drained: true, ..primary };
+            vec![primary, InstanceObservation { health, moving_to, ..shadow }]
+        };
+        let down = Health::Down("it has ended".to_owned());
+        for (mut seen, shadowed, drained) in [
+            (seen(Health::Up, None), true, true),
+            (seen(down, None), true, false),
+            (seen(Health::Up, Some(Tier::Draining)), true, false),
+            (seen(Health::Up, None), false, false),
+        ] {
+            take_back(&mut seen, &orders, shadowed);
+            assert_eq!(seen[0].drained, drained, "{seen:?}");
+        }
+        // What an operator drains stays drained.
+        orders.moved.clear();
+        let mut seen = seen(Health::Ejected, None);
+        take_back(&mut seen, &orders, false);
+        assert!(seen[0].drained);
     }
 }

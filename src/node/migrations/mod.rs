@@ -21,7 +21,7 @@ use super::operator::Orders;
 use super::view::View;
 
 pub(crate) use ask::{Ask, Refused, Scene, Sound};
-pub(crate) use due::Due;
+pub(crate) use due::{Due, take_back};
 pub(crate) use follow::Follower;
 pub(super) use keep::without_ended;
 pub(crate) use record::{Record, Standing, State};
